@@ -6,6 +6,7 @@ import msgspec
 
 from gateway.domain import links as rewrite
 from gateway.domain.create_body import CreateBody
+from gateway.domain.file_content import FileContent
 from gateway.domain.links import FileLink
 from gateway.domain.ports.clock import Clock
 from gateway.domain.ports.records import Files
@@ -13,6 +14,7 @@ from gateway.domain.scopes import Scope
 from gateway.domain.targets import Target
 from gateway.domain.teams import Caller
 from gateway.errors import Forbidden, Unprocessable
+from gateway.files.rules.uploads import content_of
 from gateway.models.versions import VersionMap
 from gateway.runtime.pauses import LARGE, off_the_loop, pause_after
 
@@ -50,12 +52,12 @@ class Policy:
 
     async def translate_files(
         self, caller: Caller, body: CreateBody, own_origins: frozenset[str]
-    ) -> tuple[CreateBody, dict[str, str]]:
+    ) -> tuple[CreateBody, dict[str, FileContent]]:
         """Replace the gateway's links to the team's files by upstream's, at any depth of the input.
 
         `own_origins` are the origins by which callers reach the gateway. A file link on one of them, or on upstream,
         that does not belong to the team raises `Unprocessable` with the path in the input: upstream would read the file
-        with the account's rights. Return the new body, and the hex SHA-256 of each linked file by its upstream URL.
+        with the account's rights. Return the new body, and the content of each linked file by its upstream URL.
         """
         if len(body.input) <= LARGE:
             links = rewrite.file_links(body.input)
@@ -66,13 +68,13 @@ class Policy:
             return body, {}
         known = {file.id: file for file in await self._files.files_among([link.file_id for link in links])}
         replacements: dict[str, str] = {}
-        contents: dict[str, str] = {}
+        contents: dict[str, FileContent] = {}
         guarded = rewrite.hosts_of(own_origins if caller.may(Scope.ACCOUNT) else own_origins | {self._upstream_base})
         for link in links:
             file = known.get(link.file_id)
             if file is not None and caller.may_see(file.team, file.owner):
                 url = replacements[link.url] = f"{self._upstream_base}/files/{file.upstream_id}"
-                contents[url] = file.sha256
+                contents[url] = content_of(file)
             elif rewrite.is_on(link, guarded):
                 raise Unprocessable.field(_path(body.input, link), "this file does not exist", "not_found")
         return msgspec.structs.replace(body, input=rewrite.translate(body.input, replacements)), contents

@@ -22,7 +22,7 @@ from gateway.predictions.settings import PredictionSettings
 from gateway.runtime.live import LiveSettings, replace_all
 from gateway.sharing.settings import SharingSettings
 from gateway.streams.settings import StreamSettings
-from gateway.throttling.upstream_limiter import ThrottlingSettings
+from gateway.throttling.settings import ThrottlingSettings
 from gateway.upstream.replicate import UpstreamCredentials
 from gateway.upstream.webhooks import TransportSettings
 from gateway.webhooks.settings import WebhookSettings

@@ -8,7 +8,8 @@ from gateway.assembly.events import connect_listeners
 from gateway.assembly.files import FileParts, build_files
 from gateway.assembly.limits import MoneyParts, RateParts, build_money, build_rates
 from gateway.assembly.operations import OperationsParts, build_operations
-from gateway.assembly.outputs import OutputParts, build_outputs, open_outputs
+from gateway.assembly.output_store import open_outputs
+from gateway.assembly.outputs import OutputParts, build_outputs
 from gateway.assembly.predictions import PredictionParts, build_predictions
 from gateway.assembly.streams import StreamParts, build_streams
 from gateway.assembly.upstream import UpstreamParts, build_upstream
@@ -41,11 +42,10 @@ async def build(base: Base, network: ReceiverNetwork) -> Parts:
     models = build_models(base, upstream)
     access = await build_access(base, models)
     opened = await open_outputs(base)
-    links = opened.links if opened is not None else None
-    predictions = await build_predictions(base, upstream, money, access, models, links)
-    streams = build_streams(base, upstream, predictions)
-    webhooks = build_webhooks(base, network, predictions)
     files = build_files(base, upstream)
+    predictions = await build_predictions(base, upstream, money, access, models, files, opened)
+    streams = build_streams(base, upstream, predictions)
+    webhooks = build_webhooks(base, network, predictions, money)
     outputs = await build_outputs(base, opened, predictions, streams) if opened is not None else None
     operations = build_operations(base, upstream, money, rates, predictions, streams)
     parts = Parts(

@@ -1,4 +1,4 @@
-"""Opens the output store, and builds what copies, keeps and serves outputs."""
+"""Builds what copies, keeps and serves outputs."""
 
 from functools import partial
 
@@ -6,28 +6,17 @@ import aiohttp
 import msgspec
 
 from gateway.assembly.base import Base
+from gateway.assembly.output_store import OpenOutputs
 from gateway.assembly.predictions import PredictionParts
 from gateway.assembly.streams import StreamParts, forget_ended
 from gateway.outputs.copier import WORKERS, Copier
 from gateway.outputs.downloads import OutputService
-from gateway.outputs.eviction import OutputEviction, remove_all_copies
-from gateway.outputs.links import OutputLinks
-from gateway.outputs.ports import OutputStore
+from gateway.outputs.eviction import OutputEviction
 from gateway.outputs.rules.outputs import Persist
 from gateway.runtime.tasks import run_while_open
-from gateway.store.objects.urls import open_output_store
 from gateway.upstream.outputs import FetchSettings, OutputFetcher
 from gateway.upstream.replicate import new_session
 from gateway.upstream.ssrf_guard import guarded_connector
-
-
-class OpenOutputs(msgspec.Struct, frozen=True):
-    """An output store that is open, and the links of what is in it."""
-
-    store: OutputStore
-    links: OutputLinks
-    secret: bytes
-    ttl_seconds: float
 
 
 class OutputParts(msgspec.Struct, frozen=True):
@@ -36,20 +25,6 @@ class OutputParts(msgspec.Struct, frozen=True):
     service: OutputService
     copier: Copier | None
     """`None` where nothing new is copied."""
-
-
-async def open_outputs(base: Base) -> OpenOutputs | None:
-    """Open the output store, if there is one. Raise `StoreUnavailable` if it cannot be opened."""
-    settings = base.config.outputs
-    if settings.url is None:
-        await remove_all_copies(base.store)
-        return None
-    objects = open_output_store(settings.url)
-    await objects.open()
-    base.stack.push_async_callback(objects.close)
-    secret = await base.secret("output-tickets")
-    ttl_seconds = float(settings.ttl_seconds)
-    return OpenOutputs(objects, OutputLinks(base.clock, secret=secret, ttl_seconds=ttl_seconds), secret, ttl_seconds)
 
 
 async def build_outputs(

@@ -1,11 +1,16 @@
 """Builds the services of predictions: creates, following runs, what callers read, deadlines."""
 
+from functools import partial
+
 import msgspec
 
 from gateway.assembly.access import AccessParts, ModelParts
 from gateway.assembly.base import Base
+from gateway.assembly.files import FileParts
 from gateway.assembly.limits import MoneyParts
+from gateway.assembly.output_store import OpenOutputs, build_output_inputs
 from gateway.assembly.upstream import UpstreamParts
+from gateway.domain.keyed_digest import KeyedDigest
 from gateway.outputs.lifetime import ResultLifetime
 from gateway.predictions.create import CreateService
 from gateway.predictions.deadlines import Deadlines
@@ -14,11 +19,13 @@ from gateway.predictions.events import PredictionEvents
 from gateway.predictions.in_flight import PendingCreates
 from gateway.predictions.joining import JoinService
 from gateway.predictions.new_records import NewRecords
-from gateway.predictions.ports.outputs import CopyLinks
+from gateway.predictions.outgoing import OutgoingBodies
 from gateway.predictions.queries import PredictionService
+from gateway.predictions.rules import adoption
 from gateway.predictions.run_creator import RunCreator
 from gateway.predictions.run_identity import RunIdentities
 from gateway.predictions.run_recorder import RunRecorder
+from gateway.predictions.secret_values import SecretValues
 from gateway.predictions.tracker import Tracker
 from gateway.predictions.upstream_webhooks import UpstreamWebhooks
 from gateway.runtime.tasks import run_while_open
@@ -45,15 +52,18 @@ async def build_predictions(
     money: MoneyParts,
     access: AccessParts,
     models: ModelParts,
-    output_links: CopyLinks | None,
+    files: FileParts,
+    opened: OpenOutputs | None,
 ) -> PredictionParts:
     """Build the services of predictions. They close before what they call."""
     live, metrics = base.live, base.metrics
     events = PredictionEvents(base.clock, metrics)
     base.stack.push_async_callback(events.close)
-    identities = IdentityService(models.schemas, models.versions, live.sharing)
+    request_secret = await base.secret("requests")
+    identities = IdentityService(models.schemas, models.versions, live.sharing, secret=request_secret)
     lifetime = ResultLifetime(identities.ttl_of, copies_ttl_seconds=float(base.config.outputs.ttl_seconds))
-    tracker = _tracker(base, upstream, money, events, lifetime)
+    secret_values = SecretValues(models.schemas)
+    tracker = _tracker(base, upstream, money, events, lifetime, secret_values)
     ticket_secret = await base.secret("stream-tickets")
     service = PredictionService(
         base.store,
@@ -63,7 +73,7 @@ async def build_predictions(
         metrics,
         ticket_secret=ticket_secret,
         settings=live.predictions,
-        output_links=output_links,
+        output_links=opened.links if opened is not None else None,
     )
     base.stack.push_async_callback(service.close)
     metrics.read_on_scrape("shown_bytes", lambda: service.shown_bytes)
@@ -76,7 +86,8 @@ async def build_predictions(
         secret=await base.secret("upstream-webhooks"),
     )
     run_identities = RunIdentities(base.store, tracker, identities, models.versions, keep_until=lifetime.keep_until)
-    pending_creates = PendingCreates()
+    digest = KeyedDigest(request_secret, "inputs")
+    pending_creates = PendingCreates(partial(adoption.may_be_equal, digest=digest))
     recorder = RunRecorder(
         base.store,
         tracker,
@@ -101,8 +112,11 @@ async def build_predictions(
         live.predictions,
         create_limiter=upstream.limiter,
         internal_upstream=upstream.internal,
+        secret_values=secret_values,
+        digest=digest,
     )
     base.stack.push_async_callback(lambda: run_creator.close(base.shutdown_deadline.left()))
+    output_inputs = build_output_inputs(base, opened, service, files)
     creates = CreateService(
         base.store,
         run_creator,
@@ -114,13 +128,21 @@ async def build_predictions(
         records=NewRecords(
             base.clock, live.predictions, ticket_secret=ticket_secret, webhook_of=upstream_webhooks.address
         ),
+        outputs=output_inputs,
+        bodies=OutgoingBodies(models.schemas, output_inputs, digest),
         pricing=money.pricing,
         limit_queue=money.limit_queue,
         money=metrics,
     )
     base.stack.push_async_callback(lambda: creates.close(base.shutdown_deadline.left()))
     estimates = EstimateService(
-        base.store, access.policy, identities, base.clock, pricing=money.pricing, limit_queue=money.limit_queue
+        base.store,
+        access.policy,
+        identities,
+        base.clock,
+        outputs=output_inputs,
+        pricing=money.pricing,
+        limit_queue=money.limit_queue,
     )
     run_while_open(base.stack, deadlines.run(), "deadlines")
     metrics.read_on_scrape("waiters", lambda: {"sync": service.waiting, "create": pending_creates.waiting})
@@ -130,9 +152,14 @@ async def build_predictions(
 
 
 def _tracker(
-    base: Base, upstream: UpstreamParts, money: MoneyParts, events: PredictionEvents, lifetime: ResultLifetime
+    base: Base,
+    upstream: UpstreamParts,
+    money: MoneyParts,
+    events: PredictionEvents,
+    lifetime: ResultLifetime,
+    secret_values: SecretValues,
 ) -> Tracker:
-    throttling = base.live.throttling
+    throttling, predictions = base.live.throttling, base.live.predictions
     tracker = Tracker(
         base.store,
         upstream.internal,
@@ -142,6 +169,8 @@ def _tracker(
         requests_per_minute=lambda: throttling.value.requests_per_minute,
         keep_until=lifetime.keep_until,
         settlement_of=money.pricing.settlement,
+        secret_values=secret_values,
+        unreadable_seconds=lambda: predictions.value.unreadable_seconds,
     )
     base.stack.push_async_callback(tracker.close)
     base.metrics.read_on_scrape("runs_followed", lambda: tracker.active)

@@ -14,12 +14,13 @@ from gateway.domain.json_scan import BodyLimits
 from gateway.domain.limits import NO_LIMITS, UNLIMITED, Allowance, Limits
 from gateway.domain.scopes import Scope
 from gateway.domain.teams import Team, Teams
+from gateway.domain.webhook_places import WebhookBounds
 from gateway.http.settings import HttpSettings
 from gateway.metrics import MetricsSettings
 from gateway.money.rules import pricing
 from gateway.money.settings import MoneySettings
 from gateway.predictions.settings import PredictionSettings
-from gateway.sharing.rules import determinism
+from gateway.sharing.rules import determinism, external_links
 from gateway.sharing.settings import SharingSettings
 from gateway.upstream.webhooks import TransportSettings
 from gateway.webhooks.settings import WebhookSettings
@@ -132,10 +133,16 @@ def sharing_settings(config: Config) -> SharingSettings:
             mode=determinism.Mode(rule.mode),
             ttl_seconds=float(rule.ttl_seconds) if rule.ttl_seconds is not None else None,
             ignore_inputs=frozenset(rule.ignore_inputs),
+            text_inputs=frozenset(rule.text_inputs),
         )
         for rule in config.cache.rules
     )
-    policy = determinism.Policy(config.cache.enabled, rules, frozenset(config.cache.random_seeds))
+    policy = determinism.Policy(
+        config.cache.enabled,
+        rules,
+        frozenset(config.cache.random_seeds),
+        (*external_links.IMMUTABLE, *map(external_links.parse_pattern, config.cache.immutable_links)),
+    )
     return SharingSettings(policy=policy, share=config.cache.share, ttl_seconds=float(config.cache.ttl_seconds))
 
 
@@ -178,6 +185,12 @@ def prediction_settings(config: Config) -> PredictionSettings:
         memory_bytes=config.cache.memory_bytes,
         max_page_bytes=config.limits.max_page_bytes,
         upstream_webhook_base=public_url if can_call_back else None,
+        unreadable_seconds=float(config.upstream.unreadable_seconds),
+        webhook_bounds=WebhookBounds(
+            per_team=config.webhooks.max_queued,
+            public=config.webhooks.max_queued_public,
+            total=config.webhooks.max_queued_total,
+        ),
     )
 
 

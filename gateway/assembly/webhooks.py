@@ -7,6 +7,7 @@ import msgspec
 from aiohttp.abc import AbstractResolver
 
 from gateway.assembly.base import Base
+from gateway.assembly.limits import MoneyParts
 from gateway.assembly.predictions import PredictionParts
 from gateway.upstream.webhooks import WebhookSender
 from gateway.webhooks.dispatcher import WebhookDispatcher
@@ -28,7 +29,9 @@ class WebhookParts(msgspec.Struct, frozen=True):
     """Begins to send when the listeners are open."""
 
 
-def build_webhooks(base: Base, network: ReceiverNetwork, predictions: PredictionParts) -> WebhookParts:
+def build_webhooks(
+    base: Base, network: ReceiverNetwork, predictions: PredictionParts, money: MoneyParts
+) -> WebhookParts:
     """Build the dispatcher and what it sends with."""
     tracker = predictions.tracker
     secrets = WebhookSecrets(base.store, base.clock)
@@ -44,5 +47,6 @@ def build_webhooks(base: Base, network: ReceiverNetwork, predictions: Prediction
         is_followed=lambda run_id: tracker.tracked(run_id) is not None,
         show=predictions.service.show,
         random_bytes=token_bytes,
+        on_place_freed=money.limit_queue.freed,
     )
     return WebhookParts(secrets, dispatcher)

@@ -43,12 +43,21 @@ LIVE: Final[Mapping[str, frozenset[str]]] = {
     ),
     "ops": frozenset({"token_env", "token_file"}),
     "upstream": frozenset(
-        {"token_env", "token_file", "creates_per_minute", "requests_per_minute", "adopt_wait_seconds", "webhooks"}
+        {
+            "token_env",
+            "token_file",
+            "creates_per_minute",
+            "requests_per_minute",
+            "adopt_wait_seconds",
+            "unreadable_seconds",
+            "webhooks",
+        }
     ),
     "store": frozenset({"retain_days", "retain_data_seconds"}),
     "cache": frozenset(
         {
             "enabled",
+            "immutable_links",
             "share",
             "ttl_seconds",
             "max_bytes",
@@ -62,7 +71,17 @@ LIVE: Final[Mapping[str, frozenset[str]]] = {
     "streams": frozenset(
         {"heartbeat_seconds", "ticket_ttl_seconds", "max_log_bytes", "kept_log_bytes", "max_per_team", "max_total"}
     ),
-    "webhooks": frozenset({"allow_private_addresses", "allow_http", "max_attempts", "max_queued", "retain_dead_days"}),
+    "webhooks": frozenset(
+        {
+            "allow_private_addresses",
+            "allow_http",
+            "max_attempts",
+            "max_queued",
+            "max_queued_public",
+            "max_queued_total",
+            "retain_dead_days",
+        }
+    ),
     "prices": frozenset({"unknown", "default_hardware", "charge_failed", "models"}),
     "metrics": frozenset({"top_targets"}),
     "logs": frozenset({"level"}),

@@ -19,6 +19,7 @@ from gateway.config.values import (
     Host,
     InputName,
     LevelWord,
+    LinkPattern,
     OutputsUrl,
     Pattern,
     Port,
@@ -164,6 +165,11 @@ class Upstream(Section):
     adopt_wait_seconds: SecondsOrZero = Field(
         20, description="How long a caller waits while the gateway searches for an uncertain create.", examples=[20]
     )
+    unreadable_seconds: Seconds = Field(
+        86_400,
+        description="A run fails, and is charged at its estimate, when the answers about it cannot be read this long.",
+        examples=[86400],
+    )
     webhooks: Literal["auto", "off"] = Field(
         "auto",
         description="auto: Replicate notifies of completions by webhook if public_url is https; off: polling only.",
@@ -210,6 +216,11 @@ class CacheRule(Section):
     ignore_inputs: tuple[InputName, ...] = Field(
         (), description="Inputs that do not change the output.", examples=[["webhook_note"]]
     )
+    text_inputs: tuple[InputName, ...] = Field(
+        ("prompt", "negative_prompt", "system_prompt"),
+        description="Inputs that are plain text: a link in them does not keep a request from being shared.",
+        examples=[["prompt"]],
+    )
 
 
 class Cache(Section):
@@ -229,6 +240,11 @@ class Cache(Section):
     metadata_max_bytes: Bytes = Field(64 * _MIB, description="Limit of cached metadata.", examples=[64 * _MIB])
     random_seeds: tuple[Whole, ...] = Field(
         (-1,), description="Seeds that ask the model for a random one.", examples=[[-1]]
+    )
+    immutable_links: tuple[LinkPattern, ...] = Field(
+        (),
+        description="Links whose content never changes, besides those of replicate.delivery; * matches any text.",
+        examples=[["https://cdn.example.com/*"]],
     )
     metadata_ttl_seconds: SecondsOrZero = Field(
         60, description="How long models, versions and other metadata are cached; 0: not at all.", examples=[60]
@@ -273,8 +289,15 @@ class Webhooks(Section):
     allow_http: Flag = Field(False, description="Allow plain http.", examples=[False])
     max_attempts: Attempts = Field(12, description="Attempts per delivery, with exponential backoff.", examples=[12])
     max_queued: Count = Field(
-        10_000, description="Limit of queued deliveries; the same limit applies to dead letters.", examples=[10000]
+        10_000,
+        description="Places of one team: predictions in progress with a webhook, and queued deliveries. The same limit "
+        "applies to its dead letters.",
+        examples=[10000],
     )
+    max_queued_public: Count = Field(
+        1000, description="Places of one team that its web pages may take (public_webhooks).", examples=[1000]
+    )
+    max_queued_total: Count = Field(50_000, description="Places of all teams.", examples=[50000])
     retain_dead_days: Count = Field(7, description="How long a failed delivery is kept for redelivery.", examples=[7])
 
 

@@ -16,6 +16,7 @@ from pydantic import BeforeValidator, Strict
 
 from gateway.domain import scopes
 from gateway.domain.money import MOST_USD, exact_microusd, exact_price
+from gateway.sharing.rules import external_links
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -72,6 +73,13 @@ def _number(phrase: str, *, zero: bool, high: int, into: Callable[[Any], Any]) -
 def _budget(exact: Decimal) -> Decimal:
     exact_microusd(exact)
     return exact
+
+
+def _link_pattern(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError('expected a link as a quoted string, such as "https://cdn.example.com/*"')  # noqa: TRY004
+    external_links.parse_pattern(value)
+    return value
 
 
 def _host(value: str) -> str:
@@ -246,6 +254,7 @@ Sha256 = Annotated[
 ]
 Sku = Annotated[str, _matching(r"[a-z0-9][a-z0-9-]{0,63}", "a hardware SKU in lower case")]
 InputName = Annotated[str, _matching(r"[^\x00-\x1f]{1,200}", "the name of an input")]
+LinkPattern = Annotated[str, BeforeValidator(_link_pattern)]
 Moment = Annotated[datetime, BeforeValidator(_moment)]
 LevelWord = BeforeValidator(_level)
 NotEmptyScopes = Annotated[tuple[ScopeName, ...], BeforeValidator(_some)]

@@ -148,6 +148,12 @@ def _of_webhooks(config: Config) -> Iterator[Problem]:
         )
     if config.webhooks.allow_http:
         yield Problem("webhooks.allow_http", "lets inputs and outputs be sent unencrypted")
+    if config.webhooks.max_queued_total < config.webhooks.max_queued:
+        yield Problem(
+            "webhooks.max_queued_total",
+            f"{config.webhooks.max_queued_total} is below max_queued ({config.webhooks.max_queued}): one team can take "
+            "the places of all others",
+        )
 
 
 def _of_copies(config: Config) -> Iterator[Problem]:

@@ -6,6 +6,7 @@ Stored with the prediction that started the run, so that the decision can be exp
 import msgspec
 
 from gateway.domain import quota
+from gateway.domain.hold import Hold
 from gateway.domain.limits import SubjectKind
 from gateway.domain.quota import LimitKind, LimitStatus, ReservationRequest
 
@@ -26,22 +27,29 @@ class Limit(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Admitted(msgspec.Struct, frozen=True, array_like=True):
-    """The reservation of a run, the limits it passed, and how long it waited for a limit."""
+    """The reservation of a run, the limits it passed, and how long its create was held."""
 
     microusd: int
     milliseconds: int
     limits: tuple[Limit, ...] = ()
     waited_seconds: float = 0.0
     waited_for: Limit | None = None
-    """The last limit that it had to wait for; `None` if it did not wait."""
+    """The limit that it had to wait for longest; `None` if it did not wait."""
+
+    def with_hold(self, hold: Hold) -> "Admitted":
+        """Return the record with all waits of the create so far."""
+        if hold.limit is None:
+            return self
+        return msgspec.structs.replace(self, waited_seconds=hold.seconds, waited_for=Limit.of_status(hold.limit))
 
 
-def admitted(
-    demand: ReservationRequest, waited_seconds: float = 0.0, waited_for: LimitStatus | None = None
-) -> Admitted:
+def admitted(demand: ReservationRequest, hold: Hold) -> Admitted:
     """Return the record of an admission."""
     # Only the limits matter here, not their usage, so no counters and no time are needed.
     limits = quota.statuses(demand.allowances, {}, 0.0) if demand.allowances else ()
-    passed = tuple(map(Limit.of_status, limits))
-    held_by = None if waited_for is None else Limit.of_status(waited_for)
-    return Admitted(demand.microusd, demand.milliseconds, passed, waited_seconds if held_by else 0.0, held_by)
+    return Admitted(demand.microusd, demand.milliseconds, tuple(map(Limit.of_status, limits))).with_hold(hold)
+
+
+def held(hold: Hold) -> Admitted | None:
+    """Return the record of a hit or a join, which reserves nothing; `None` if it did not wait."""
+    return Admitted(0, 0).with_hold(hold) if hold.limit is not None else None

@@ -27,6 +27,10 @@ class BypassReason(StrEnum):
     """The model takes no seed, and its temperature is not given as 0."""
     ASSERTION_REFUSED = "assertion-refused"
     """The caller asserted it, and its team may not."""
+    EXTERNAL_LINK = "external-link"
+    """The input links to a file whose content the gateway does not know and which can change."""
+    SECRET_INPUT = "secret-input"  # noqa: S105 - the name of a reason
+    """The input sets a value that the model's schema marks as secret."""
     INPUT_UNREADABLE = "input-unreadable"
     """The input is too deep, or holds too much, to be compared."""
     NO_STORE = "no-store"

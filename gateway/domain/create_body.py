@@ -17,8 +17,6 @@ from gateway.domain.targets import Target, is_model_name, parse_version
 from gateway.errors import BadRequest, InvalidField, Unprocessable
 
 WEBHOOK_EVENTS = ("start", "output", "logs", "completed")
-_MAX_WEBHOOK_LENGTH = 2048
-_LONGEST_ESCAPE = 6
 _MAX_UNKNOWN_NAMED = 20
 
 _decode = msgspec.json.Decoder(dict[str, Raw]).decode
@@ -169,27 +167,15 @@ class _Check(msgspec.Struct):
             return None
 
     def webhook(self, allow_http: bool, allow_private: bool) -> str | None:
-        if len(self.fields["webhook"]) > _LONGEST_ESCAPE * _MAX_WEBHOOK_LENGTH + 2:
-            url: str | None = "x" * (_MAX_WEBHOOK_LENGTH + 1) if self._typed("webhook", "string") else None
-        else:
-            url = self.string("webhook")
-        if url is None:
+        """Return the address in the form in which it is sent."""
+        given = self.string("webhook")
+        if given is None:
             return None
         try:
-            if len(url) > _MAX_WEBHOOK_LENGTH:
-                raise ValueError  # noqa: TRY301
-            parts = urls.split(url)
-            usable = bool(parts.hostname) and parts.scheme in ("https", "http") and "@" not in parts.netloc
-            usable = usable and parts.port != 0 and url.isprintable() and " " not in url
-        except ValueError:
-            usable = False
-        if not usable or len(url) > _MAX_WEBHOOK_LENGTH:
-            self.refuse("invalid_value", "webhook", "webhook must be an absolute URL without credentials")
-        elif parts.scheme != "https" and not allow_http:
-            self.refuse("invalid_value", "webhook", "webhook must be an HTTPS URL")
-        elif not is_allowed_host(parts.hostname or "", allow_private=allow_private):
-            self.refuse("invalid_value", "webhook", "webhook must not lead to a private address")
-        return url
+            return _webhook_url(given, allow_http=allow_http, allow_private=allow_private)
+        except ValueError as exc:
+            self.refuse("invalid_value", "webhook", f"webhook {exc}")
+            return None
 
     def events(self) -> tuple[str, ...] | None:
         name = "webhook_events_filter"
@@ -206,6 +192,19 @@ class _Check(msgspec.Struct):
                 self.refuse("enum", name, f"{name} must be one of the following: {', '.join(WEBHOOK_EVENTS)}")
                 break
         return tuple(dict.fromkeys(events))
+
+
+def _webhook_url(given: str, *, allow_http: bool, allow_private: bool) -> str:
+    """Return a webhook's URL as it is sent. Raise `ValueError` that says what is wrong with it."""
+    if len(given) > urls.MAX_LENGTH:
+        raise ValueError(f"must be at most {urls.MAX_LENGTH} characters long")
+    url = urls.as_sent(given.strip(" "))
+    parts = urls.split(url)
+    if parts.scheme != "https" and not allow_http:
+        raise ValueError("must be an HTTPS URL")
+    if not is_allowed_host(parts.hostname or "", allow_private=allow_private):
+        raise ValueError("must not lead to a private address")
+    return url
 
 
 def _printable(name: str) -> str:

@@ -1,6 +1,5 @@
 """Command and result types of a create."""
 
-import hashlib
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Literal
@@ -9,7 +8,9 @@ import msgspec
 
 from gateway.domain.cache_directives import Directives
 from gateway.domain.create_body import CreateBody
-from gateway.domain.records import Kind, PredictionView
+from gateway.domain.file_content import FileContent
+from gateway.domain.hold import Hold
+from gateway.domain.records import Copy, Kind, PredictionView
 from gateway.domain.targets import Target
 from gateway.domain.teams import Caller
 from gateway.domain.upstream_response import Answer
@@ -36,6 +37,8 @@ class CreateCommand(msgspec.Struct, frozen=True, kw_only=True):
     """Until when it may wait for a limit or a permit, by the monotonic clock."""
     has_left: Callable[[], bool] = lambda: False
     """Says whether the caller has disconnected."""
+    hold: Hold = msgspec.field(default_factory=Hold)
+    """How long it was held for limits so far. Whoever holds it adds to it."""
 
 
 class Created(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,24 +65,34 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
     """What it would cost; `None` if that is unknown."""
 
 
+class LinkedOutput(msgspec.Struct, frozen=True):
+    """A stored output file that an input links to."""
+
+    copy: Copy
+    content: FileContent
+    upstream_until: float
+    """Until when upstream's own link to the file works."""
+
+
 class CreateContext(msgspec.Struct, frozen=True, dict=True):
     """A create whose caller may run its target, with the links of its input translated."""
 
     caller: Caller
     command: CreateCommand
-    files: Mapping[str, str]
-    """The SHA-256 of what links in the input lead to, by URL."""
+    files: Mapping[str, FileContent]
+    """The content of what links in the input lead to, by the link as it stands in the body."""
+
+    may_link: bool = True
+    """Whether a text of the input can contain a link."""
+    outputs: Mapping[str, LinkedOutput] = {}
+    """The stored outputs that links in the input lead to, by the link as it stands in the body."""
 
     @cached_property
     def plain_body(self) -> bytes:
-        """The body that goes upstream, without a webhook of the gateway's own."""
+        """The caller's body with file links translated, without a webhook. It can hold secret values."""
         return self.command.body.for_upstream()
 
-    @cached_property
-    def body_sha256(self) -> str:
-        """A digest of everything that a request repeated with the same idempotency key must equal."""
-        digest = hashlib.sha256(self.command.path.encode())
-        for part in (self.plain_body, (self.command.body.webhook or "").encode()):
-            digest.update(b"\0")
-            digest.update(part)
-        return digest.hexdigest()
+    @property
+    def identifying_parts(self) -> tuple[bytes, ...]:
+        """Everything that a request repeated with the same idempotency key must equal."""
+        return self.command.path.encode(), self.plain_body, (self.command.body.webhook or "").encode()

@@ -7,7 +7,7 @@ escape sequence changes its form (docs/architecture.md, Invariants 11).
 
 import codecs
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 from msgspec import Raw
@@ -24,6 +24,7 @@ _decode_urls = msgspec.json.Decoder(dict[str, str | None] | None).decode
 _encode = msgspec.json.Encoder().encode
 
 _decode_optional = msgspec.json.Decoder(str | None).decode
+_decode_any = msgspec.json.Decoder(Any).decode
 _SHARING = frozenset({Source.JOINED, Source.HIT})
 
 _utf8 = codecs.getincrementaldecoder("utf-8")
@@ -48,25 +49,40 @@ class Snapshot(msgspec.Struct, frozen=True):
     document: bytes
     is_repaired: bool = False
     """Whether upstream's text was not valid and was replaced in part."""
+    is_status_unknown: bool = False
+    """Whether it ended with a status that the gateway does not know. It counts as failed, also in `document`."""
 
 
 class _Head(msgspec.Struct):
     id: str
-    status: str
+    status: Any = None
     urls: dict[str, str | None] | None = None
     model: str | None = None
     version: str | None = None
-    created_at: str | None = None
-    completed_at: str | None = None
+    created_at: Any = None
+    completed_at: Any = None
+    error: Raw = Raw(b"null")
+
+    @property
+    def known_status(self) -> Status | None:
+        return _STATUSES.get(self.status) if isinstance(self.status, str) else None
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it names an end, in whatever form."""
+        return self.completed_at not in (None, "")
 
 
 _decode_head = msgspec.json.Decoder(_Head).decode
+_STATUSES = {status.value: status for status in Status}
+_LONGEST_STATUS = 40
 
 
 def read_snapshot(body: bytes) -> Snapshot:
     """Read upstream's body of a prediction or training. Raise `ValueError` if it is neither.
 
-    For large bodies this takes a while, and belongs in a thread. No step in it holds the interpreter for long.
+    An unknown status together with an end (`completed_at`) is read as failed. Times that cannot be read count as
+    absent. For large bodies this takes a while, and belongs in a thread. No step in it holds the interpreter for long.
     """
     given = body.strip()
     document = readable(given)
@@ -85,11 +101,15 @@ def stored_snapshot(document: bytes, *, is_repaired: bool = False) -> Snapshot:
     """Read a document that `read_snapshot` has read before. Raise `ValueError` if it is not a prediction's."""
     try:
         head = _read_head(document)
-        status = Status(head.status)
     except (msgspec.MsgspecError, ValueError, RecursionError) as exc:
         raise ValueError(f"not a prediction: {exc}") from exc
     if _REPLACEMENT in head.id:
         raise ValueError("not a prediction: its id is no text")
+    status = head.known_status
+    if (is_unknown := status is None) and not head.has_ended:
+        raise ValueError("not a prediction: its status is unknown, and it has not ended")
+    if status is None:
+        status, document = Status.FAILED, _ended_unknown(document, head)
     return Snapshot(
         upstream_id=head.id,
         status=status,
@@ -99,8 +119,17 @@ def stored_snapshot(document: bytes, *, is_repaired: bool = False) -> Snapshot:
         created_at=_time(head.created_at),
         completed_at=_time(head.completed_at),
         document=document,
+        is_status_unknown=is_unknown,
         is_repaired=is_repaired,
     )
+
+
+def _ended_unknown(document: bytes, head: _Head) -> bytes:
+    """Return the document of a run that ended with an unknown status, as one that failed. Upstream's error is kept."""
+    named = f'the unknown status "{head.status[:_LONGEST_STATUS]}"' if isinstance(head.status, str) else "no status"
+    error = _decode_any(bytes(head.error))
+    told = error if isinstance(error, str) and error else f"Replicate ended this prediction with {named}."
+    return failed(document, told)
 
 
 def with_same(run: Run, document: bytes) -> Run:
@@ -152,9 +181,9 @@ def _read_head(document: bytes) -> _Head:
         return _decode_head(replaced)
 
 
-def _time(text: str | None) -> float | None:
+def _time(text: object) -> float | None:
     try:
-        return times.parse(text) if text else None
+        return times.parse(text) if isinstance(text, str) and text else None
     except ValueError:
         return None
 
@@ -259,7 +288,7 @@ def _show_own_times(fields: Fields, view: PredictionView) -> None:
     for name in ("started_at", "completed_at"):
         if name not in fields:
             continue
-        at = _time(_decode_optional(fields[name]))
+        at = _time(_decode_any(bytes(fields[name])))
         if at is not None and at < created:
             fields[name] = fields["created_at"]
 

@@ -41,6 +41,17 @@ class Settlement(msgspec.Struct, frozen=True, kw_only=True):
     """The model or deployment as named in usage."""
     reason: str = ""
     """The run's status, then doubts about the amount, separated by `BETWEEN`."""
+    at_estimate: bool = False
+    """Whether what was reserved is charged: nothing is known of the cost."""
+
+    @property
+    def status(self) -> str:
+        """The status with which the run ended."""
+        return self.reason.partition(BETWEEN)[0]
+
+    def with_doubt(self, doubt: str) -> "Settlement":
+        """Return the settlement with one more doubt about its amount."""
+        return msgspec.structs.replace(self, reason=BETWEEN.join((self.reason, doubt)))
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):

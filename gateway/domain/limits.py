@@ -36,6 +36,7 @@ class SubjectKind(StrEnum):
     USER = "user"
     ADDRESS = "address"
     ACCOUNT = "account"
+    GATEWAY = "gateway"
 
 
 OWN_OF_PAGES = frozenset({SubjectKind.USER, SubjectKind.ADDRESS})

@@ -29,6 +29,8 @@ class LimitKind(StrEnum):
     CONCURRENCY = "concurrency"
     SECONDS = "seconds"
     DOLLARS = "dollars"
+    WEBHOOKS = "webhooks"
+    """Places in the webhook queue: see `gateway.domain.webhook_places`."""
 
     @property
     def is_budget(self) -> bool:
@@ -99,6 +101,9 @@ class ReservationRequest(msgspec.Struct, frozen=True):
     def scopes(self, team: str, key_id: str, user: str | None) -> tuple[str, ...]:
         """Return all scopes that count the reservation and the cost of the run."""
         return tuple(dict.fromkeys((*scopes_of(team, key_id, user), *(each.scope for each in self.allowances))))
+
+
+NO_RESERVATION = ReservationRequest(0, 0)
 
 
 class Counters(msgspec.Struct, frozen=True, kw_only=True):
@@ -178,11 +183,8 @@ def statuses(allowances: Sequence[RunLimits], meters: Mapping[str, Counters], no
     return [
         status
         for allowance in allowances
-        for status, _ in _measured(allowance, meters.get(allowance.scope, _UNUSED), _NOTHING, now)
+        for status, _ in _measured(allowance, meters.get(allowance.scope, _UNUSED), NO_RESERVATION, now)
     ]
-
-
-_NOTHING = ReservationRequest(0, 0)
 
 
 def _refusals(allowance: RunLimits, meter: Counters, demand: ReservationRequest, now: float) -> Iterator[Refused]:

@@ -111,6 +111,8 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     """Until when later requests may be answered from it, once it has succeeded."""
     uncertain_at: float | None = None
     """Since when it is not known whether upstream took the create."""
+    unreadable_since: float | None = None
+    """Since when upstream's answers about it cannot be read; `None` after a readable one."""
     copies: tuple[Copy, ...] = ()
     """The files of its output that the output store has, by place."""
 

@@ -6,9 +6,9 @@ import msgspec
 
 from gateway.domain.problems import CONTENT_TYPE, problem
 
-#  Headers that describe the response itself. Those about upstream's servers, cookies, CDN and connection are not passed
-#  on.
-PASSED_HEADERS = frozenset(
+# Headers that describe the response itself, and the account's rate limit, which the gateway reads. Those about
+# upstream's servers, cookies, CDN and connection are dropped.
+KEPT_HEADERS = frozenset(
     {
         "content-type",
         "content-disposition",
@@ -27,7 +27,7 @@ _FIRST_ERROR = 400
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """Status, headers (lower case, only `PASSED_HEADERS`) and body."""
+    """Status, headers (lower case, only `KEPT_HEADERS`) and body."""
 
     status: int
     headers: Mapping[str, str]
@@ -37,6 +37,11 @@ class Answer(msgspec.Struct, frozen=True):
     def is_ok(self) -> bool:
         """Whether the status is a success."""
         return self.status < 300
+
+    @property
+    def shown_headers(self) -> dict[str, str]:
+        """The headers that callers see: without the rate limit of the account, which all teams share."""
+        return {name: value for name, value in self.headers.items() if not name.startswith("ratelimit-")}
 
     @property
     def is_from_edge(self) -> bool:
@@ -64,7 +69,7 @@ def passable(headers: Mapping[str, str]) -> dict[str, str]:
     passed = {}
     for name, value in headers.items():
         lower = name.lower()
-        if lower in PASSED_HEADERS:
+        if lower in KEPT_HEADERS:
             passed[lower] = value
     return passed
 

@@ -111,6 +111,13 @@ class UploadService:
                     return file, Answer(201, {}, b"")
                 return await self._send(caller, upload, spool.chunks())
 
+    async def find(self, team: str, sha256: str, described: Described) -> File | None:
+        """Return a file of a team that upstream has, with these bytes and of this type and extension."""
+        for file in await self._store.files_of_content(team, sha256, self._clock.now() + LEAST_LIFE_SECONDS):
+            if can_reuse(file, described) and await self._exists_upstream(file.upstream_id):
+                return file
+        return None
+
     async def _has_like(self, team: str, length: int | None) -> bool:
         smallest, largest = sizes(length)
         return await self._store.has_file_of_size(team, smallest, largest, self._clock.now() + LEAST_LIFE_SECONDS)

@@ -13,6 +13,7 @@ from gateway.access.rules.api_keys import REDACTED
 from gateway.domain import trace_context
 from gateway.http.keys import (
     CALLER,
+    HOLD,
     PRESENTED_KEY,
     REQUEST_ID,
     SENT_BYTES,
@@ -54,7 +55,7 @@ def log_request(
     """Log a completed request. `response` is `None` if the client disconnected before there was one."""
     if not logger.isEnabledFor(logging.INFO):
         return
-    caller, about = request.get(CALLER), request.get(VIEW)
+    caller, about, hold = request.get(CALLER), request.get(VIEW), request.get(HOLD)
     fields: dict[str, object] = {
         "request_id": request[REQUEST_ID],
         # Stream requests carry no key; they count for the team that owns the prediction.
@@ -70,6 +71,8 @@ def log_request(
         "cache": cache_result(response),
         "seconds": round(seconds, 6),
         "upstream_seconds": round(request.get(UPSTREAM_SECONDS, 0.0), 6),
+        "held_seconds": round(hold.seconds, 6) if hold else 0.0,
+        "held_by": hold.by if hold else None,
         "bytes": _bytes_of(response),
     }
     if (trace_id := _trace_id(request)) is not None:

@@ -6,6 +6,7 @@ from gateway.access.authentication import AccessSettings, Authenticator
 from gateway.access.browser_tokens import TokenService
 from gateway.access.policy import Policy
 from gateway.access.sessions import Sessions
+from gateway.domain.hold import Hold
 from gateway.domain.ports.clock import Clock
 from gateway.domain.ports.tracing import Tracer
 from gateway.domain.records import PredictionView
@@ -85,6 +86,10 @@ SENT_EVENTS = web.ResponseKey("sent_events", int)
 """Events of the run that were written to an event stream."""
 UPSTREAM_SECONDS = web.RequestKey("upstream_seconds", float)
 """Time spent on calls to upstream."""
+HOLD = web.RequestKey("hold", Hold)
+"""How long a create was held for limits."""
+RUN_SECONDS = web.RequestKey("run_seconds", float)
+"""Time that a create waited for its run (`Prefer: wait`)."""
 OVERHEAD = web.RequestKey("overhead", str)
 """The label `path` of the overhead metric, for requests that are measured by it."""
 STREAM_ORIGINS = web.RequestKey("stream_origins", tuple[str, ...])

@@ -26,12 +26,14 @@ from gateway.http.keys import (
     AUTHENTICATOR,
     BODY_BYTES,
     CALLER,
+    HOLD,
     METRICS,
     OVERHEAD,
     PRESENTED_KEY,
     RECENT_ERRORS,
     REQUEST_ID,
     ROUTE,
+    RUN_SECONDS,
     STARTED,
     STREAM_ORIGINS,
     UPSTREAM_LIMITER,
@@ -79,7 +81,10 @@ async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
         if BODY_BYTES in request:
             release(request)
         if (path := request.get(OVERHEAD)) is not None:
-            metrics.overhead(path, max(0.0, seconds - request.get(UPSTREAM_SECONDS, 0.0)))
+            elsewhere = request.get(UPSTREAM_SECONDS, 0.0)
+            if (hold := request.get(HOLD)) is not None:
+                elsewhere += hold.seconds + request.get(RUN_SECONDS, 0.0)
+            metrics.overhead(path, max(0.0, seconds - elsewhere))
         access_log.log_request(request, response, route, status, seconds)
 
 
@@ -180,9 +185,16 @@ async def add_common_headers(request: web.Request, response: web.StreamResponse)
     headers["X-Content-Type-Options"] = "nosniff"
     headers["Server"] = errors.SERVER
     if STARTED in request and "Server-Timing" not in headers:
-        upstream = request.get(UPSTREAM_SECONDS, 0.0)
-        own = max(0.0, time.perf_counter() - request[STARTED] - upstream)
-        timing = f"gateway;dur={own * 1000:.1f}"
+        # The time of a create that was held, or waited for its run, is not the gateway's own.
+        upstream, run, hold = request.get(UPSTREAM_SECONDS, 0.0), request.get(RUN_SECONDS), request.get(HOLD)
+        own = time.perf_counter() - request[STARTED] - upstream - (run or 0.0)
+        timing = ""
+        if hold is not None and hold.seconds:
+            own -= hold.seconds
+            timing = f'held;dur={hold.seconds * 1000:.1f};desc="{hold.by}", '
+        timing += f"gateway;dur={max(0.0, own) * 1000:.1f}"
+        if run is not None:
+            timing += f", run;dur={run * 1000:.1f}"
         headers["Server-Timing"] = timing + (f", upstream;dur={upstream * 1000:.1f}" if upstream else "")
 
 

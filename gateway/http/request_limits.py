@@ -6,18 +6,21 @@ retries). Any other request over a rate is refused immediately. A refusal reads 
 upstream.
 """
 
+from contextlib import suppress
 from ipaddress import IPv6Address, ip_address
 
 from aiohttp import web
 from multidict import CIMultiDict
 
+from gateway.domain.hold import Hold, rate_status
 from gateway.domain.limits import OWN_OF_PAGES
 from gateway.domain.ports.clock import Clock
 from gateway.domain.records import Prediction
 from gateway.domain.teams import Caller
 from gateway.errors import RateLimited, Unprocessable, UpstreamUnavailable
 from gateway.http.base_url import is_trusted
-from gateway.http.keys import AUTHENTICATOR, CALLER, CLOCK, METRICS, SETTINGS
+from gateway.http.keys import AUTHENTICATOR, CALLER, CLOCK, HOLD, METRICS, SETTINGS
+from gateway.http.prefer import parse_cancel_after
 from gateway.money.rules import refusals
 from gateway.throttling.hold_queue import HoldQueue
 from gateway.throttling.rules import rate_headers, request_rates
@@ -86,16 +89,21 @@ async def admit(request: web.Request, caller: Caller, *, is_create: bool) -> Non
     clock = request.app[CLOCK]
     now = clock.monotonic()
     if is_create:
-        request[_ARRIVED], request[_HOLD_UNTIL] = now, now + caller.team.max_wait_seconds
+        patience = caller.team.max_wait_seconds
+        if "Cancel-After" in request.headers:
+            patience = _patience(request, patience)
+        request[_ARRIVED], request[_HOLD_UNTIL] = now, now + patience
+        request[HOLD] = Hold()
     if not buckets:
         return
     request[_BUCKETS] = buckets
     # A create does not overtake the team's queued creates.
     may_pass = not is_create or not request.app[HOLD_QUEUE].has_line(caller.team.name)
+    exceeded = None
     if may_pass and (exceeded := request_rates.admit(buckets, now)) is None:
         return
     if is_create:
-        exceeded = await request.app[HOLD_QUEUE].enqueue(caller.team.name, buckets, request[_HOLD_UNTIL])
+        exceeded = await _hold(request, caller, buckets, exceeded)
     if exceeded is not None:
         raise _refusal(request, exceeded, clock)
     if is_disconnected(request):
@@ -131,6 +139,28 @@ def _refusal(request: web.Request, exceeded: RateExceeded, clock: Clock) -> Rate
         retry_after=seconds,
         limit=_render(request_rates.status(bucket, now), clock),
     )
+
+
+def _patience(request: web.Request, seconds: float) -> float:
+    """Return for how long a create may be held: the team's setting, at most the caller's own deadline."""
+    # The handler refuses one that cannot be read.
+    with suppress(ValueError):
+        return min(seconds, parse_cancel_after(request.headers["Cancel-After"]) or seconds)
+    return seconds
+
+
+async def _hold(
+    request: web.Request, caller: Caller, buckets: tuple[Bucket, ...], exceeded: RateExceeded | None
+) -> RateExceeded | None:
+    clock, queue = request.app[CLOCK], request.app[HOLD_QUEUE]
+    began = clock.monotonic()
+    try:
+        return await queue.enqueue(caller.team.name, buckets, request[_HOLD_UNTIL])
+    finally:
+        # A create that is behind others of its team waits for the same rate.
+        bucket = exceeded.bucket if exceeded is not None else buckets[0]
+        limit = rate_status(request_rates.NAME, bucket.of, bucket.limit)
+        request[HOLD].add(clock.monotonic() - began, limit)
 
 
 def is_disconnected(request: web.Request) -> bool:

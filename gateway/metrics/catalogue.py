@@ -190,14 +190,15 @@ BUDGET_LIMIT = _gauge("budget_limit_usd", "Budget of a team, if it has one.", TE
 BUDGET_SPENT = _gauge("budget_spent_usd", "Amount spent in the current window.", TEAM, WINDOW)
 BUDGET_RESERVED = _gauge("budget_reserved_usd", "Amount held for runs in progress.", TEAM, WINDOW)
 BUDGET_RESETS = _gauge("budget_reset_timestamp_seconds", "End of the current window.", WINDOW)
-QUOTA_REFUSALS = _counter("quota_refusals", "Creates refused by a limit of a team, key, user or address.", TEAM,
+QUOTA_REFUSALS = _counter("quota_refusals", "Creates refused by a limit of a team, key, user or address, or by the "
+                          "webhook queue.", TEAM,
                           closed("reason", *LimitKind))
 REQUEST_REFUSALS = _counter("request_refusals", "Requests refused by a request rate, by its subject.",
                             closed("of", *SubjectKind))
 CONCURRENCY_LIMIT = _gauge("concurrency_limit", "Limit of a team's concurrent predictions, if it has one.",
                            TEAM, is_prepared=False)
-CREATES_HELD = _counter("creates_held", "Creates queued over a request rate, by result.",
-                        closed("result", "admitted", "refused", "full"))
+CREATES_HELD = _counter("creates_held", "Creates queued over a request rate, by result. too_long: refused at once.",
+                        closed("result", "admitted", "refused", "full", "too_long"))
 CREATE_HOLD = _histogram("create_hold_seconds", "Time that creates were queued over a request rate.", _WAITS)
 CHARGES_IN_DOUBT = _counter("charges_in_doubt", "Charges that may differ from upstream's.",
                             closed("reason", *Doubt))
@@ -218,7 +219,7 @@ BREAKER = _gauge("upstream_breaker_state", "Circuit breaker: 0 closed, 1 half op
 THROTTLES = _counter("account_throttles", "Responses with 429.", LANE)
 ACCOUNT_WAIT = _histogram("account_wait_seconds", "Time that calls were queued for the account's rate.", _WAITS, LANE)
 ACCOUNT_REFUSALS = _counter("account_refusals", "Calls refused because the queue was full or the wait too long.", LANE,
-                         closed("reason", "timeout", "queue_full"))
+                         closed("reason", "timeout", "queue_full", "too_long"))
 ACCOUNT_RATE = _gauge("account_rate_per_minute", "Calls per minute that upstream currently accepts, as learned.", LANE)
 
 _section("Streams")
@@ -242,9 +243,11 @@ DELIVERIES = _counter("webhook_deliveries", "Attempts to deliver a webhook.",
                       closed("event", "start", "output", "logs", "completed", "announcement"),
                       closed("result", *Result))
 WEBHOOKS_DROPPED = _counter("webhooks_dropped", "Webhooks that will not be delivered.",
-                            closed("reason", "full", "gave_up", "gone"))
+                            closed("reason", "full", "gave_up", "dead_letters_full", "gone"))
 WEBHOOKS_QUEUED = _gauge("webhooks_queued", "Webhooks queued for delivery.")
 WEBHOOKS_DEAD = _gauge("webhooks_dead", "Failed webhooks (dead letters) in the store.")
+WEBHOOK_PLACES = _gauge("webhook_places_taken", "Places in the webhook queue that are taken: by predictions in "
+                        "progress with a webhook, and by queued webhooks.", TEAM)
 WEBHOOKS_OLDEST = _gauge("webhooks_oldest_queued_seconds", "Age of the oldest queued webhook.")
 
 _section("Files")

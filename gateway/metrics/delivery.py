@@ -1,5 +1,7 @@
 """Metrics of streams, webhooks and files."""
 
+from collections.abc import Mapping
+
 from prometheus_client import Gauge
 
 from gateway.metrics import catalogue
@@ -57,6 +59,11 @@ class DeliveryMetrics(Registry):
         self.set(catalogue.WEBHOOKS_QUEUED, to=queued)
         self.set(catalogue.WEBHOOKS_DEAD, to=dead)
         self.set(catalogue.WEBHOOKS_OLDEST, to=oldest_seconds)
+
+    def webhook_places_taken(self, by_team: Mapping[str, int]) -> None:
+        """Set how many places in the webhook queue each team has taken."""
+        for team, taken in by_team.items():
+            self.set(catalogue.WEBHOOK_PLACES, team, to=taken)
 
 
 class FileMetrics(Registry):

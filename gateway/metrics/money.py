@@ -58,7 +58,7 @@ class MoneyMetrics(Registry):
         self.counters[catalogue.REQUEST_REFUSALS][(of,)].inc()
 
     def create_held(self, result: str, seconds: float) -> None:
-        """Count a create queued for a request rate: `admitted`, `refused`, or `full` if the queue was full."""
+        """Count a create queued for a request rate: `admitted` or `refused`; `full` or `too_long` if it was not."""
         self.counters[catalogue.CREATES_HELD][(result,)].inc()
-        if result != "full":
+        if result in ("admitted", "refused"):
             self.histograms[catalogue.CREATE_HOLD][()].observe(seconds)

@@ -1,21 +1,22 @@
-"""Queue for creates that exceed a predictions-per-minute or concurrency limit.
+"""Queue for creates that exceed a predictions-per-minute or concurrency limit, or find no place for their webhook.
 
-The store decides whether a create is admitted, in the transaction that records its intent (`Sharing.start`). Nothing is
-recorded while a create waits. Creates that wait for the limits of the same scope form one queue, in order of arrival.
-A create over a budget is refused at once: it never waits.
+The store decides whether a create is admitted, in the transaction that records its prediction (`Sharing.share` and
+`start`). Nothing is recorded while a create waits. Creates that wait for the limits of the same scope form one queue,
+in order of arrival. A create over a budget is refused at once: it never waits. Nor does one that a rate cannot admit
+before its `hold_until`.
 """
 
 import asyncio
 import itertools
-from bisect import insort
+from bisect import bisect_left, insort
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from operator import attrgetter
 
 import msgspec
 
-from gateway.domain import quota
+from gateway.domain import quota, webhook_places
 from gateway.domain.create_request import CreateCommand
 from gateway.domain.limits import SubjectKind
 from gateway.domain.ports.clock import Clock
@@ -29,6 +30,7 @@ from gateway.money.rules import refusals
 from gateway.runtime.sleep import sleep_until_event
 
 _SCOPE = attrgetter("scope")
+SECONDS_PER_MINUTE = 60.0
 
 MAX_WAITING = 1000
 """Maximum number of waiting creates per team. Each holds a connection and a body in memory."""
@@ -50,12 +52,14 @@ class QueueEntry:
         "_since",
         "command",
         "demand",
+        "is_priced",
         "line",
         "number",
         "scopes",
         "team",
         "turn",
         "waited_for",
+        "webhook_scopes",
     )
 
     def __init__(
@@ -64,16 +68,24 @@ class QueueEntry:
         clock: Clock,
         caller: Caller,
         command: CreateCommand,
-        demand: ReservationRequest,
+        demand: ReservationRequest | None,
         number: int,
     ) -> None:
         self._limit_queue = limit_queue
         self._clock = clock
         self.team = caller.team.name
         self.command = command
-        self.demand = demand
         self.number = number
-        self.scopes: tuple[str, ...] = tuple(map(_SCOPE, demand.allowances))
+        self.webhook_scopes: tuple[str, ...] = ()
+        """The scopes in whose queues it waits for a place for its webhook."""
+        if command.body.webhook is not None:
+            self.webhook_scopes = webhook_places.scopes_of(self.team, is_public=caller.is_public)
+        self.is_priced = False
+        self.demand = quota.NO_RESERVATION
+        """What it reserves; nothing until it has tried to start a run, since a hit needs no price."""
+        self.scopes = self.webhook_scopes
+        if demand is not None:
+            self.price(demand)
         self.line: str | None = None
         """The scope in whose queue it waits; `None` while it does not wait."""
         self.turn = asyncio.Event()
@@ -89,15 +101,25 @@ class QueueEntry:
     def __lt__(self, other: "QueueEntry") -> bool:
         return self.number < other.number
 
-    def check_turn(self) -> WaitForLimit | None:
-        """Return `WaitForLimit` if a create that came earlier waits for one of the same limits."""
-        return None if self._limit_queue.is_behind(self) is None else WaitForLimit(None)
+    def price(self, demand: ReservationRequest) -> None:
+        """Set what its run reserves, and so the limits that it can wait for."""
+        self.is_priced = True
+        self.demand = demand
+        self.scopes = (*map(_SCOPE, demand.allowances), *self.webhook_scopes)
+
+    def check_turn(self, *, for_webhook: bool = False) -> WaitForLimit | None:
+        """Return `WaitForLimit` if a create that came earlier waits for one of the same limits.
+
+        `for_webhook` asks only about the place for its webhook, which is all that a hit or a join needs.
+        """
+        scopes = self.webhook_scopes if for_webhook else self.scopes
+        return None if self._limit_queue.is_behind(self, scopes) is None else WaitForLimit(None)
 
     async def wait(self, refused: Refused | None) -> None:
         """Wait until a new attempt can succeed.
 
-        Raise `RateLimited` at the create's `hold_until`, or if the team's queue is full; `UpstreamUnavailable` if the
-        gateway shuts down or the caller has disconnected.
+        Raise `RateLimited` at the create's `hold_until`, at once if a rate cannot admit it before, or if the team's
+        queue is full; `UpstreamUnavailable` if the gateway shuts down or the caller has disconnected.
         """
         await self._limit_queue.wait(self, refused)
 
@@ -109,11 +131,23 @@ class QueueEntry:
 class _ScopeQueue:
     """The entries that wait for one scope's limits, and the refusal that the last attempt got."""
 
-    __slots__ = ("entries", "refused")
+    __slots__ = ("entries", "refused", "refused_at")
 
     def __init__(self) -> None:
         self.entries: list[QueueEntry] = []
         self.refused: Refused | None = None
+        self.refused_at = 0.0
+
+    def refused_for_longer(self, entry: QueueEntry, seconds: float, now: float) -> Refused | None:
+        """Return the refusal, with the time to retry, if a rate cannot admit the entry within `seconds`.
+
+        Each entry before it takes one token of that rate. For other limits the wait is unknown.
+        """
+        if self.refused is None or self.refused.status.kind is not LimitKind.RATE:
+            return None
+        ahead = bisect_left(self.entries, entry) * SECONDS_PER_MINUTE / self.refused.status.limit
+        wait = max(0.0, self.refused_at + self.refused.retry_after - now) + ahead
+        return Refused(self.refused.status, wait) if wait > seconds > 0 else None
 
 
 class LimitQueue:
@@ -143,8 +177,8 @@ class LimitQueue:
         return self.waiting if team is None else self._waiting[team]
 
     @contextmanager
-    def place(self, caller: Caller, command: CreateCommand, demand: ReservationRequest) -> Iterator[QueueEntry]:
-        """Create a create's entry. The entry leaves the queue at the end of the context."""
+    def place(self, caller: Caller, command: CreateCommand, demand: ReservationRequest | None) -> Iterator[QueueEntry]:
+        """Create a create's entry; `demand` of `None` is set later. The entry leaves the queue at the context's end."""
         entry = QueueEntry(self, self._clock, caller, command, demand, next(self._numbers))
         try:
             yield entry
@@ -152,9 +186,9 @@ class LimitQueue:
             if entry.line is not None:
                 self.leave(entry)
 
-    def is_behind(self, entry: QueueEntry) -> str | None:
-        """Return a scope of the entry for which an earlier entry waits; `None` if there is none."""
-        for scope in entry.scopes:
+    def is_behind(self, entry: QueueEntry, scopes: Sequence[str]) -> str | None:
+        """Return one of the entry's `scopes` for which an earlier entry waits; `None` if there is none."""
+        for scope in scopes:
             queue = self._queues.get(scope)
             if queue is not None and queue.entries[0] < entry:
                 return scope
@@ -187,7 +221,7 @@ class LimitQueue:
 
     async def wait(self, entry: QueueEntry, refused: Refused | None) -> None:
         """Wait until the entry is first in its queue and its limit may admit it: see `QueueEntry.wait`."""
-        scope = self.is_behind(entry) if refused is None else refused.status.scope
+        scope = self.is_behind(entry, entry.scopes) if refused is None else refused.status.scope
         if scope is None:
             # The earlier entries have left since `check_turn`.
             return
@@ -195,9 +229,16 @@ class LimitQueue:
         queue = self._queues[scope]
         is_first = queue.entries[0] is entry
         seconds = refused.retry_after if is_first and refused is not None else float("inf")
-        left = entry.command.hold_until - self._clock.monotonic()
+        began = self._clock.monotonic()
+        left = entry.command.hold_until - began
+        if (too_late := queue.refused_for_longer(entry, left, self._clock.now())) is not None:
+            raise self.refusal(too_late, entry.demand, entry.team)
         if left > 0:
-            await sleep_until_event(self._clock, min(seconds, left), entry.turn)
+            try:
+                await sleep_until_event(self._clock, min(seconds, left), entry.turn)
+            finally:
+                if entry.waited_for is not None:
+                    entry.command.hold.add(self._clock.monotonic() - began, entry.waited_for)
         entry.turn.clear()
         if self._is_closing or entry.command.has_left():
             raise UpstreamUnavailable("The gateway is shutting down, or the caller has disconnected.", retry_after=1)
@@ -220,7 +261,7 @@ class LimitQueue:
             self._waiting[entry.team] += 1
         queue = self._queues[scope]
         if refused is not None:
-            queue.refused = refused
+            queue.refused, queue.refused_at = refused, self._clock.now()
         if queue.refused is not None:
             entry.waited_for = queue.refused.status
 

@@ -5,11 +5,14 @@ See docs/architecture.md, Invariants 8 and Create.
 A create is never sent again. Instead upstream's list is read, from the newest back to the time of the intent, for an
 equal run that no other run of the gateway owns. If it is found, it is recorded as if the create had been answered. If
 it is not found in `_SEARCH_SECONDS`, the intent is discarded and counted.
+
+Secret values cannot be compared. A run that is equal but for those is adopted only if it is the only one, and no other
+create in progress can be its own.
 """
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 import msgspec
 from msgspec import Raw
@@ -21,9 +24,11 @@ from gateway.domain.ports.observers import PredictionObserver
 from gateway.domain.ports.upstream import Upstream
 from gateway.domain.records import Run, RunState
 from gateway.errors import Conflict, GatewayError, UpstreamUnavailable
+from gateway.models.rules.secrets import Digest
 from gateway.predictions.in_flight import NotSent, PendingCreate, PendingCreates
 from gateway.predictions.ports.sharing import CreateStore
 from gateway.predictions.rules import adoption
+from gateway.predictions.rules.adoption import Fit
 from gateway.runtime.tasks import Tasks
 
 logger = logging.getLogger(__name__)
@@ -58,7 +63,10 @@ class Adopter:
         observer: PredictionObserver,
         adopt: Adopt,
         take_up: TakeUp,
+        digest: Digest | None = None,
+        on_released: Callable[[str], None] = lambda _: None,
     ) -> None:
+        """Take `on_released`, which is called with the id of a run that is given up."""
         self._store = store
         self._upstream = upstream
         self._pending_creates = pending_creates
@@ -66,7 +74,11 @@ class Adopter:
         self._observer = observer
         self._adopt = adopt
         self._take_up = take_up
+        self._digest = digest
+        self._on_released = on_released
         self._searches: dict[str, asyncio.Task[None]] = {}
+        self._ambiguous: set[str] = set()
+        """Runs in search that were equal to another one, but for secret values."""
         self._tasks = Tasks()
 
     async def resume(self) -> int:
@@ -89,8 +101,12 @@ class Adopter:
         pending.turn_uncertain()
         if run.id not in self._searches:
             task = self._searches[run.id] = self._tasks.spawn(self._search(run), f"adopt {run.id}")
-            task.add_done_callback(lambda _: self._searches.pop(run.id, None))
+            task.add_done_callback(lambda _: self._end(run.id))
         return pending
+
+    def _end(self, run_id: str) -> None:
+        self._searches.pop(run_id, None)
+        self._ambiguous.discard(run_id)
 
     async def close(self) -> None:
         """Stop searching; the next start continues."""
@@ -131,6 +147,7 @@ class Adopter:
             return True
         family = documents.family_of(run.kind)
         query = ""
+        likely: dict[str, Snapshot] = {}
         for _ in range(_MAX_PAGES):
             answer = await self._upstream.read(f"{family}.list", f"/{family}", query=query)
             if not answer.is_ok:
@@ -145,12 +162,25 @@ class Adopter:
                 if snapshot is None:
                     continue
                 oldest = snapshot.created_at
-                if adoption.fits(run, snapshot) and await self._take(run, snapshot):
+                fit = adoption.fits(run, snapshot, self._digest)
+                if fit is Fit.LIKELY:
+                    likely[snapshot.upstream_id] = snapshot
+                elif fit is Fit.EXACT and await self._take(run, snapshot):
                     return True
             if page.next is None or (oldest is not None and oldest < run.intended_at - adoption.CLOCK_SKEW_SECONDS):
-                return False
+                return await self._take_only(run, likely)
             query = page.next.partition("?")[2]
         return False
+
+    async def _take_only(self, run: Run, likely: Mapping[str, Snapshot]) -> bool:
+        """Adopt the one run that is equal but for secret values, if nothing else can explain it."""
+        if not self._pending_creates.is_only(run):
+            # For good: the run can still belong to the other create when that has been given up.
+            self._ambiguous.add(run.id)
+        if not likely or run.id in self._ambiguous:
+            return False
+        free = [each for each in likely.values() if not await self._store.owns_upstream_id(each.upstream_id)]
+        return len(free) == 1 and await self._take(run, free[0])
 
     async def _take(self, run: Run, snapshot: Snapshot) -> bool:
         # Checked again and in this order: an equal create may have begun before the list was read. While it is pending
@@ -175,6 +205,7 @@ class Adopter:
         )
         logger.error("an uncertain create was never found upstream", extra={"run": run.id, "team": run.team})
         self._observer.orphan_resolved("released")
+        self._on_released(run.id)
 
 
 def _snapshot(document: bytes) -> Snapshot | None:

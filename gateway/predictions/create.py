@@ -33,6 +33,8 @@ from gateway.money.pricing import Pricing
 from gateway.predictions import in_flight
 from gateway.predictions.joining import JoinService, RetryCreate
 from gateway.predictions.new_records import NewRecords, context_of, reservation_of
+from gateway.predictions.outgoing import OutgoingBodies
+from gateway.predictions.ports.outputs import OutputInputs
 from gateway.predictions.ports.sharing import (
     CreateStore,
     Hit,
@@ -61,18 +63,24 @@ class _Attempts:
     def __init__(self, context: CreateContext, queue: ExitStack) -> None:
         self.context = context
         self.place: QueueEntry | None = None
-        """Its place among the creates that wait for a limit, from its first try to start a run."""
+        """Its place among the creates that wait for a limit, from its first try to start a run, or its first wait."""
         self._queue = queue
         self._failed = 0
         self._has_detached = False
 
-    def take_place(self, limit_queue: LimitQueue, pricing: Pricing) -> QueueEntry:
-        """Return its place in the queue of limits. Price the run when it is taken. Raise `PriceUnknown`."""
+    def take_place(self, limit_queue: LimitQueue) -> QueueEntry:
+        """Return its place in the queue of limits."""
         if self.place is None:
-            price = reservation_of(self.context, pricing)
-            place = limit_queue.place(self.context.caller, self.context.command, price)
+            place = limit_queue.place(self.context.caller, self.context.command, None)
             self.place = self._queue.enter_context(place)
         return self.place
+
+    def take_priced_place(self, limit_queue: LimitQueue, pricing: Pricing) -> QueueEntry:
+        """Return its place in the queue of limits, with the price of its run. Raise `PriceUnknown`."""
+        place = self.take_place(limit_queue)
+        if not place.is_priced:
+            place.price(reservation_of(self.context, pricing))
+        return place
 
     def leave_queue(self) -> None:
         """Let the next create try: its limits do not depend on what this one does upstream."""
@@ -107,6 +115,8 @@ class CreateService:
         observer: PredictionObserver,
         *,
         records: NewRecords,
+        outputs: OutputInputs,
+        bodies: OutgoingBodies,
         pricing: Pricing,
         limit_queue: LimitQueue,
         money: LimitObserver,
@@ -119,6 +129,8 @@ class CreateService:
         self._clock = clock
         self._observer = observer
         self._records = records
+        self._outputs = outputs
+        self._bodies = bodies
         self._pricing = pricing
         self._limit_queue = limit_queue
         self._money = money
@@ -135,7 +147,7 @@ class CreateService:
         await self._policy.check_target(caller, command.target)
         if command.body.destination is not None:
             self._policy.check_model(caller, command.body.destination)
-        context = await context_of(caller, command, self._policy)
+        context = await context_of(caller, command, self._policy, self._outputs)
         with ExitStack() as queue:
             attempts = _Attempts(context, queue)
             while True:
@@ -160,11 +172,19 @@ class CreateService:
     async def _attempt(self, attempts: _Attempts, identity: Identity) -> Created | Answer | WaitForLimit | RetryCreate:
         request = self._records.share_request(attempts.context, identity)
         is_shareable = request.may_join is not None or request.idempotency is not None
+        if request.webhook_place is not None and request.idempotency is None and self._limit_queue.waiting:
+            # Else a hit could overtake a create that waits for a place. A repeated request needs no place.
+            behind = attempts.take_place(self._limit_queue).check_turn(for_webhook=True)
+            if behind is not None:
+                return behind
         match await self._store.share(request) if is_shareable else Nothing():
             case Nothing():
                 if attempts.context.command.directives.only_if_cached:
                     raise NotCached("Only a shared result was wanted, and there is none.")
                 return await self._start(attempts, identity, request)
+            case Refused(refusal):
+                attempts.take_place(self._limit_queue)
+                return WaitForLimit(refusal)
             case shared:
                 return await self._answer(attempts, identity, shared)
 
@@ -219,12 +239,12 @@ class CreateService:
         self, attempts: _Attempts, identity: Identity, request: ShareRequest
     ) -> Created | Answer | WaitForLimit | RetryCreate:
         """Start a run, unless a create that came earlier waits for one of the same limits."""
-        place = attempts.take_place(self._limit_queue, self._pricing)
+        place = attempts.take_priced_place(self._limit_queue, self._pricing)
         if (behind := place.check_turn()) is not None:
             return behind
-        run = self._records.intent(attempts.context, identity, request.now)
-        waited_seconds = 0.0 if place.waited_for is None else place.waited_seconds
-        admitted = admission_record.admitted(place.demand, waited_seconds, place.waited_for)
+        outgoing = await self._bodies.prepare(attempts.context, identity)
+        run, body = self._records.intent(attempts.context, identity, outgoing, request.now)
+        admitted = admission_record.admitted(place.demand, attempts.context.command.hold)
         pending_creates = self._run_creator.pending_creates
         # The pending create exists before the intent does: whoever joins the intent finds it.
         pending_creates.start(run)
@@ -237,7 +257,7 @@ class CreateService:
             attempts.leave_queue()
             created: Created | Answer | None = None
             try:
-                created = await self._run_creator.create_run(attempts.context, identity, outcome.view)
+                created = await self._run_creator.create_run(attempts.context, identity, outcome.view, body, outgoing)
                 return created
             finally:
                 if not isinstance(created, Created):

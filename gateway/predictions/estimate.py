@@ -12,6 +12,7 @@ from gateway.errors import Forbidden, PriceUnknown
 from gateway.money.limit_queue import LimitQueue
 from gateway.money.pricing import Pricing
 from gateway.predictions.new_records import context_of, may_hit, reservation_of
+from gateway.predictions.ports.outputs import OutputInputs
 from gateway.predictions.ports.sharing import OpenRuns, Sharing
 from gateway.sharing.identity import Identity, IdentityService
 
@@ -26,6 +27,7 @@ class EstimateService:
         identities: IdentityService,
         clock: Clock,
         *,
+        outputs: OutputInputs,
         pricing: Pricing,
         limit_queue: LimitQueue,
     ) -> None:
@@ -33,6 +35,7 @@ class EstimateService:
         self._policy = policy
         self._identities = identities
         self._clock = clock
+        self._outputs = outputs
         self._pricing = pricing
         self._limit_queue = limit_queue
 
@@ -42,7 +45,7 @@ class EstimateService:
             await self._policy.check_target(caller, command.target)
         except Forbidden as exc:
             return Estimate(result="refused", reason=exc.detail, refused_by="models")
-        context = await self._identities.named(await context_of(caller, command, self._policy))
+        context = await self._identities.named(await context_of(caller, command, self._policy, self._outputs))
         identity = await self._identities.of(context)
         run = await self._shared_run(context, identity)
         if run is not None:

@@ -6,6 +6,8 @@ of the three outcomes of `Resolved`. Before that it can become uncertain; from t
 """
 
 import asyncio
+import operator
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -88,7 +90,9 @@ class PendingCreate:
 class PendingCreates:
     """The creates in progress, by run."""
 
-    def __init__(self) -> None:
+    def __init__(self, may_be_equal: Callable[[bytes, bytes], bool] = operator.eq) -> None:
+        """Take `may_be_equal`, which compares two recorded requests of one path."""
+        self._may_be_equal = may_be_equal
         self._pending: dict[str, PendingCreate] = {}
 
     def __len__(self) -> int:
@@ -113,7 +117,16 @@ class PendingCreates:
     def is_sending(self, request: bytes, path: str) -> bool:
         """Whether an equal create awaits its answer: a run that is found upstream may be the run of that create."""
         return any(
-            pending.run.request == request and pending.run.path == path and not pending.is_uncertain
+            not pending.is_uncertain and pending.run.path == path and self._may_be_equal(pending.run.request, request)
+            for pending in self._pending.values()
+        )
+
+    def is_only(self, run: Run) -> bool:
+        """Whether no other create in progress can be equal to that of a run, as far as recorded requests say."""
+        return not any(
+            pending.run.id != run.id
+            and pending.run.path == run.path
+            and self._may_be_equal(pending.run.request, run.request)
             for pending in self._pending.values()
         )
 

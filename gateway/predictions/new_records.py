@@ -4,18 +4,23 @@ A hit or a join needs only the first.
 """
 
 from collections.abc import Callable
+from hashlib import sha256
 
 from msgspec.structs import replace
 
 from gateway.access.policy import Policy
-from gateway.domain import ids, tickets
+from gateway.domain import admission_record, ids, text_links, tickets
 from gateway.domain.create_request import CreateCommand, CreateContext
+from gateway.domain.keyed_digest import KeyedDigest
 from gateway.domain.ports.clock import Clock
 from gateway.domain.quota import ReservationRequest
 from gateway.domain.records import Prediction, Run, Source
 from gateway.domain.teams import Caller, owner_of_user
+from gateway.domain.webhook_places import WebhookPlace
 from gateway.money.limit_queue import run_limits_of
 from gateway.money.pricing import Pricing
+from gateway.predictions.outgoing import Outgoing
+from gateway.predictions.ports.outputs import OutputInputs
 from gateway.predictions.ports.sharing import FinishedRuns, Idempotency, OpenRuns, ShareRequest
 from gateway.predictions.settings import PredictionSettings
 from gateway.predictions.upstream_webhooks import EVENTS
@@ -44,6 +49,7 @@ class NewRecords:
         self._settings = settings
         self._ticket_secret = ticket_secret
         self._webhook_of = webhook_of
+        self._body_digest = KeyedDigest(ticket_secret, "idempotency")
         self._randomness = RandomPool()
 
     def share_request(self, context: CreateContext, identity: Identity) -> ShareRequest:
@@ -68,6 +74,7 @@ class NewRecords:
             webhook_events_filter=command.body.webhook_events_filter,
             deadline_at=now + command.cancel_after if command.cancel_after is not None else None,
             reason=str(identity.reason),
+            admitted=None if command.hold.limit is None else admission_record.held(command.hold),
         )
         return ShareRequest(
             prediction=prediction,
@@ -76,26 +83,35 @@ class NewRecords:
             may_join=OpenRuns(identity.fingerprint, identity.provisional) if is_shared else None,
             idempotency=None
             if command.idempotency_key is None
-            else _idempotency(context, command.idempotency_key, now),
+            else _idempotency(context, command.idempotency_key, now, self._body_digest),
+            webhook_place=None
+            if command.body.webhook is None
+            else WebhookPlace(self._settings.value.webhook_bounds, caller.is_public),
         )
 
-    def intent(self, context: CreateContext, identity: Identity, now: float) -> Run:
-        """Make the record of a run that is about to be created upstream."""
+    def intent(self, context: CreateContext, identity: Identity, outgoing: Outgoing, now: float) -> tuple[Run, bytes]:
+        """Make the record of a run that is about to be created upstream, and the body that is sent for it."""
         caller, command = context.caller, context.command
         run_id = ids.run_id(self._randomness.bytes(_RUN_ID_BYTES), now)
         webhook = self._webhook_of(run_id)
-        return Run(
+        if webhook is None and outgoing.sent is command.body:
+            sent = context.plain_body
+        else:
+            sent = outgoing.sent.for_upstream(webhook, EVENTS)
+        stored = sent if outgoing.stored is outgoing.sent else outgoing.stored.for_upstream(webhook, EVENTS)
+        run = Run(
             id=run_id,
             kind=command.kind,
             team=caller.team.name,
             key_id=caller.key_id,
             target=command.target.name,
             path=command.path,
-            request=context.plain_body if webhook is None else command.body.for_upstream(webhook, EVENTS),
+            request=stored,
             intended_at=now,
             fingerprint=identity.fingerprint,
             provisional=identity.provisional,
         )
+        return run, sent
 
 
 def reservation_of(context: CreateContext, pricing: Pricing) -> ReservationRequest:
@@ -121,14 +137,27 @@ def user_of(caller: Caller, command: CreateCommand) -> str | None:
     return caller.user if caller.is_public else caller.user or command.user
 
 
-async def context_of(caller: Caller, command: CreateCommand, policy: Policy) -> CreateContext:
-    """Turn links of the gateway's files into upstream's. Raise `Unprocessable` for a file that is not the caller's."""
+async def context_of(caller: Caller, command: CreateCommand, policy: Policy, outputs: OutputInputs) -> CreateContext:
+    """Turn links of the gateway's files into upstream's, and find links of stored outputs.
+
+    Those stay as they are until a run is started: a hit or a join needs their content only. Raise `Unprocessable` for
+    a file that is not the caller's.
+    """
+    if not text_links.may_be_in(command.body.input):
+        return CreateContext(caller, command, {}, may_link=False)
     body, files = await policy.translate_files(caller, command.body, command.own_origins)
-    return CreateContext(caller, command if body is command.body else replace(command, body=body), files)
+    linked = await outputs.linked(caller, body, command.own_origins)
+    if linked:
+        files = files | {text: output.content for text, output in linked.items()}
+    command = command if body is command.body else replace(command, body=body)
+    return CreateContext(caller, command, files, outputs=linked)
 
 
-def _idempotency(context: CreateContext, key: str, now: float) -> Idempotency:
+def _idempotency(context: CreateContext, key: str, now: float, digest: KeyedDigest) -> Idempotency:
     if context.caller.is_public:
         # Users of a page choose keys independently of each other. No key of a server contains a line break.
         key = f"{context.caller.owner}\n{key}"
-    return Idempotency(key, context.body_sha256, now + IDEMPOTENCY_SECONDS)
+    parts = context.identifying_parts
+    return Idempotency(
+        key, f"hmac:{digest(*parts)}", now + IDEMPOTENCY_SECONDS, lambda: sha256(b"\0".join(parts)).hexdigest()
+    )

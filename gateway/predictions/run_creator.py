@@ -9,17 +9,21 @@ that upstream may have accepted is searched for (`adoption.py`), never sent agai
 import asyncio
 import logging
 from contextlib import suppress
-from functools import partial
 from http import HTTPStatus
 from typing import assert_never
+
+from msgspec.structs import replace
 
 from gateway.domain import documents
 from gateway.domain.bypass import BypassReason
 from gateway.domain.create_request import CreateCommand, CreateContext, Created
+from gateway.domain.documents import Snapshot
+from gateway.domain.hold import Hold
+from gateway.domain.keyed_digest import KeyedDigest
 from gateway.domain.ports.clock import Clock
 from gateway.domain.ports.observers import PredictionObserver
 from gateway.domain.ports.upstream import Upstream
-from gateway.domain.records import PredictionView, Run
+from gateway.domain.records import Prediction, PredictionView, Run
 from gateway.domain.upstream_response import Answer
 from gateway.errors import (
     GatewayError,
@@ -29,15 +33,18 @@ from gateway.errors import (
     UpstreamUnavailable,
     UpstreamUncertain,
 )
+from gateway.models.rules import secrets
 from gateway.predictions import in_flight
 from gateway.predictions.adoption import Adopter
 from gateway.predictions.in_flight import PendingCreates
+from gateway.predictions.outgoing import Outgoing
 from gateway.predictions.ports.sharing import CreateStore
 from gateway.predictions.run_identity import RunIdentities
 from gateway.predictions.run_recorder import RunRecorder
+from gateway.predictions.secret_values import SecretValues
 from gateway.predictions.settings import PredictionSettings
 from gateway.runtime.live import LiveSettings
-from gateway.runtime.pauses import LARGE, off_the_loop
+from gateway.runtime.pauses import LARGE
 from gateway.runtime.tasks import Tasks
 from gateway.sharing.identity import Identity
 from gateway.sharing.rules import caching
@@ -64,7 +71,10 @@ class RunCreator:
         *,
         create_limiter: CreateLimiter | None = None,
         internal_upstream: Upstream | None = None,
+        secret_values: SecretValues | None = None,
+        digest: KeyedDigest | None = None,
     ) -> None:
+        """Take `digest`, by which the bodies of intents hide values of an unknown schema (`outgoing.py`)."""
         self._store = store
         self._upstream = upstream
         self.recorder = recorder
@@ -73,6 +83,7 @@ class RunCreator:
         self._clock = clock
         self._observer = observer
         self._settings = settings
+        self._secrets = SecretValues() if secret_values is None else secret_values
         self._create_limiter = create_limiter
         self.adopter = Adopter(
             store,
@@ -80,13 +91,17 @@ class RunCreator:
             pending_creates,
             clock,
             observer,
-            recorder.adopt,
+            self._adopt,
             recorder.take_up,
+            digest,
+            self._secrets.forget,
         )
         self._tasks = Tasks()
 
-    async def create_run(self, context: CreateContext, identity: Identity, started: PredictionView) -> Created | Answer:
-        """Create a started run upstream and give the outcome to those who joined it.
+    async def create_run(
+        self, context: CreateContext, identity: Identity, started: PredictionView, body: bytes, outgoing: Outgoing
+    ) -> Created | Answer:
+        """Create a started run upstream, with `body`, and give the outcome to those who joined it.
 
         Return upstream's answer if upstream refused it. Raise what kept it from being sent: `RateLimited`,
         `UpstreamUnavailable`, `UpstreamTokenRefused`. Raise `UpstreamUncertain` if it is unknown for too long whether
@@ -94,20 +109,26 @@ class RunCreator:
         """
         intent = started.run
         sent_at = self._clock.monotonic()
+        if outgoing.secrets or outgoing.suspects:
+            self._secrets.keep(intent.id, outgoing.secrets, outgoing.suspects)
         try:
-            answer, sent_at = await self._send(intent, context.command, identity)
+            answer, sent_at = await self._send(intent, context.command, identity, body)
             if not answer.is_ok:
+                # What a model says of a value that it does not like can quote the value.
+                said = secrets.strike(answer.body, (*outgoing.secrets, *outgoing.suspects.values()))
+                answer = replace(answer, body=said)
                 await self._discard(intent.id)
                 self.pending_creates.resolve(intent.id, in_flight.Refused(answer))
                 return answer
-            if len(answer.body) <= LARGE:
+            if len(answer.body) <= LARGE and not outgoing.secrets and not outgoing.suspects:
                 snapshot = documents.read_snapshot(answer.body)
             else:
-                snapshot = await off_the_loop(answer.body, partial(documents.read_snapshot, answer.body))
+                snapshot = await self._secrets.read_snapshot(intent, answer.body)
             if snapshot.is_repaired:
                 logger.warning("upstream's answer is not valid text", extra={"run": intent.id})
                 self._observer.document_repaired()
-            view = await self.recorder.record(intent, snapshot, started.prediction)
+            starter = _with_hold(started.prediction, context.command.hold)
+            recorded = await self.recorder.record(intent, snapshot, starter)
         except (RateLimited, UpstreamUnavailable, UpstreamTokenRefused) as exc:
             await self._discard(intent.id)
             self.pending_creates.resolve(intent.id, in_flight.NotSent(exc))
@@ -115,12 +136,14 @@ class RunCreator:
         except Exception as exc:
             # Upstream may have taken it, whatever went wrong here.
             is_expected = isinstance(exc, (GatewayError, ValueError))
-            extra = {"run": intent.id, "reason": str(exc)}
+            reason = str(self._secrets.strike(intent.id, str(exc).encode(errors="replace")), "utf-8")
+            extra = {"run": intent.id, "reason": reason}
             logger.warning("a create's outcome is unknown", extra=extra, exc_info=None if is_expected else exc)
             view = await self._found(intent, context)
             answer = Answer(HTTPStatus.CREATED, {}, b"")
         else:
-            await self.recorder.follow_up(view, snapshot, answer, context)
+            view = recorded.view
+            await self.recorder.follow_up(recorded, snapshot, answer, context)
         return self._created(view, identity, answer, self._clock.monotonic() - sent_at)
 
     def _created(self, view: PredictionView, identity: Identity, answer: Answer, upstream_seconds: float) -> Created:
@@ -136,7 +159,7 @@ class RunCreator:
             upstream_seconds=upstream_seconds,
         )
 
-    async def _send(self, intent: Run, command: CreateCommand, identity: Identity) -> tuple[Answer, float]:
+    async def _send(self, intent: Run, command: CreateCommand, identity: Identity, body: bytes) -> tuple[Answer, float]:
         """Send the create when the account has a permit; return the answer, and when it was sent.
 
         Only a 429 is repeated: upstream has created nothing then (docs/replicate-api.md, Errors).
@@ -148,7 +171,7 @@ class RunCreator:
         while True:
             await self._permit(intent, command, is_repeated=is_repeated)
             sent_at = self._clock.monotonic()
-            answer = await self._upstream.send(command.operation, "POST", command.path, intent.request, headers=headers)
+            answer = await self._upstream.send(command.operation, "POST", command.path, body, headers=headers)
             if answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
                 raise UpstreamUncertain(f"Replicate answered {answer.status}.")
             if answer.status != HTTPStatus.TOO_MANY_REQUESTS or self._create_limiter is None:
@@ -160,7 +183,7 @@ class RunCreator:
         if self._create_limiter is None:
             return
         has_waited = await self._create_limiter.create_permit(
-            command.operation, intent.team, command.hold_until, returned=is_repeated
+            command.operation, intent.team, command.hold_until, returned=is_repeated, hold=command.hold
         )
         if has_waited and command.has_left():
             pending = self.pending_creates.get(intent.id)
@@ -186,6 +209,10 @@ class RunCreator:
             case never:
                 assert_never(never)
 
+    async def _adopt(self, intent: Run, snapshot: Snapshot) -> None:
+        document = self._secrets.strike(intent.id, snapshot.document)
+        await self.recorder.adopt(intent, replace(snapshot, document=document))
+
     async def _settled(self, view: PredictionView, context: CreateContext) -> PredictionView:
         """Give an adopted run its final identity. Its record is on disk, so a failure does not fail the create."""
         run = view.run
@@ -199,6 +226,7 @@ class RunCreator:
 
     async def _discard(self, run_id: str) -> None:
         """Discard an intent that upstream does not have; while the store is away, later."""
+        self._secrets.forget(run_id)
         try:
             await self._store.discard_intent(run_id)
         except StoreUnavailable:
@@ -223,3 +251,10 @@ class RunCreator:
         await self.adopter.close()
         # At the same time: one after the other could take the grace twice.
         await asyncio.gather(self._tasks.close(grace_seconds), self.recorder.close(grace_seconds))
+
+
+def _with_hold(starter: Prediction, hold: Hold) -> Prediction:
+    """Add the wait for the account's rate, which came after the intent was recorded."""
+    if starter.admitted is None or hold.seconds == starter.admitted.waited_seconds:
+        return starter
+    return replace(starter, admitted=starter.admitted.with_hold(hold))

@@ -19,10 +19,12 @@ from gateway.domain.ports.observers import PredictionObserver
 from gateway.domain.records import Prediction, PredictionView, Run, RunState, Status
 from gateway.domain.upstream_response import Answer
 from gateway.errors import Conflict, StoreUnavailable
+from gateway.money.rules.usage import Doubt
 from gateway.predictions import in_flight
 from gateway.predictions.deadlines import Deadlines
 from gateway.predictions.events import Listener, PredictionEvents
 from gateway.predictions.in_flight import PendingCreates
+from gateway.predictions.ports.predictions import Recorded
 from gateway.predictions.ports.sharing import CreateStore
 from gateway.predictions.rules import run_times
 from gateway.predictions.run_identity import RunIdentities
@@ -64,8 +66,8 @@ class RunRecorder:
         self._settlement_of = settlement_of
         self._tasks = Tasks()
 
-    async def record(self, intent: Run, snapshot: Snapshot, placeholder: Prediction) -> PredictionView:
-        """Put a created run and its starter on disk, and return both as they are recorded.
+    async def record(self, intent: Run, snapshot: Snapshot, placeholder: Prediction) -> Recorded:
+        """Put a created run and its starter on disk, and return both as they are recorded, with the run's end if any.
 
         `placeholder` is the starter as the intent has it; its id becomes upstream's. The run exists whether or not the
         store answers, so the step is retried. Raise `StoreUnavailable` if the store stays unavailable, and
@@ -75,15 +77,19 @@ class RunRecorder:
         run = self._run_of(intent, snapshot, now)
         starter = self._starter_of(placeholder, snapshot, now)
         settlement = self._settlement_of(run, run.status, run.document, now) if run.status.is_terminal else None
+        if settlement is not None and snapshot.is_status_unknown:
+            settlement = settlement.with_doubt(Doubt.STATUS_UNKNOWN)
         attempt = 1
         while True:
             try:
-                view = await self._store.record_created(run, starter, settlement)
+                recorded = await self._store.record_created(run, starter, settlement)
             except StoreUnavailable:
                 if attempt == _ATTEMPTS:
                     raise
             else:
-                return PredictionView(view.prediction, documents.with_same(view.run, run.document))
+                view = recorded.view
+                view = PredictionView(view.prediction, documents.with_same(view.run, run.document))
+                return replace(recorded, view=view)
             await self._clock.sleep(_PAUSE * attempt)
             attempt += 1
 
@@ -100,6 +106,8 @@ class RunRecorder:
             ended_at=ended_at,
             leader_id=snapshot.upstream_id,
             uncertain_at=None,
+            # It was kept to recognise the run, which is recorded now.
+            request=b"",
         )
         if ended_at is not None and snapshot.status is Status.SUCCEEDED:
             run = replace(run, cache_until=self._keep_until(run, snapshot.document, ended_at))
@@ -120,19 +128,19 @@ class RunRecorder:
         )
 
     async def follow_up(
-        self, view: PredictionView, snapshot: Snapshot, answer: Answer | None, context: CreateContext | None
+        self, recorded: Recorded, snapshot: Snapshot, answer: Answer | None, context: CreateContext | None
     ) -> None:
         """Do what follows from a record: follow the run, announce its starter, give the outcome to those who wait.
 
         Call it once, after `record`. It raises nothing. `answer` is upstream's answer to the create, if there was one.
         `context` is the request of the starter; without it a provisional identity is left for those who joined.
         """
-        run = view.run
+        view, run = recorded.view, recorded.view.run
         self._events.call(Listener.TRACKER, run.id, self._tracker.follow, run)
         self.announce(view)
         if snapshot.status.is_terminal:
             with self._events.isolated(Listener.TRACKER, run.id):
-                await self._tracker.report_end(run)
+                await self._tracker.report_end(run, recorded.ended)
         if context is not None and run.provisional is not None and run.fingerprint is None:
             self._tasks.spawn(self._settle_identity(view, answer, context), "settle identity")
         else:
@@ -160,8 +168,8 @@ class RunRecorder:
         placeholder = next((prediction for prediction in known if prediction.id == intent.leader_id), None)
         if placeholder is None:
             raise Conflict("The intent has been settled already.")
-        view = await self.record(intent, snapshot, placeholder)
-        await self.follow_up(view, snapshot, None, None)
+        recorded = await self.record(intent, snapshot, placeholder)
+        await self.follow_up(recorded, snapshot, None, None)
         for prediction in known:
             # Those that had joined before a crash have deadlines of their own.
             if prediction.deadline_at is not None and prediction.id != placeholder.id:
@@ -172,7 +180,7 @@ class RunRecorder:
         view = await self._store.prediction(run.leader_id)
         if view is None:
             raise StoreUnavailable("The prediction was recorded and cannot be found.")
-        await self.follow_up(view, documents.stored_snapshot(view.run.document), None, None)
+        await self.follow_up(Recorded(view), documents.stored_snapshot(view.run.document), None, None)
 
     async def _learn(self, run: Run, snapshot: Snapshot) -> None:
         with self._events.isolated(Listener.VERSION_MAP, run.id):

@@ -2,6 +2,10 @@
 
 import msgspec
 
+from gateway.domain.webhook_places import WebhookBounds
+
+DEFAULT_UNREADABLE_SECONDS = 86_400.0
+
 
 class PredictionSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Sizes in bytes, times in seconds."""
@@ -16,3 +20,6 @@ class PredictionSettings(msgspec.Struct, frozen=True, kw_only=True):
     """A page of a list ends after so much."""
     upstream_webhook_base: str | None = None
     """The address under which upstream calls back; `None` if it does not."""
+    unreadable_seconds: float = DEFAULT_UNREADABLE_SECONDS
+    """How long a run is followed while upstream's answers about it cannot be read."""
+    webhook_bounds: WebhookBounds = WebhookBounds()

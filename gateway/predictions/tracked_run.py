@@ -11,13 +11,15 @@ from gateway.runtime.sleep import sleep_until_event
 class TrackedRun:
     """A run that is followed: its newest state, and the requests that wait for a change of it."""
 
-    __slots__ = ("_poll_due", "_waiters", "is_cancel_asked", "repaired", "run")
+    __slots__ = ("_poll_due", "_waiters", "is_cancel_asked", "is_unreadable", "repaired", "run")
 
     def __init__(self, run: Run) -> None:
         self.run = run
         self.is_cancel_asked = False
         self.repaired: bytes | None = None
         """Upstream's last answer, if it was not valid text and the run has it in a repaired form."""
+        self.is_unreadable = False
+        """Whether the last answer about it could not be read."""
         self._poll_due = asyncio.Event()
         self._waiters: set[asyncio.Future[None]] = set()
 
@@ -54,3 +56,14 @@ class TrackedRun:
         except TimeoutError:
             pass
         return self.run
+
+
+class Attempt:
+    """One try of a job for a run."""
+
+    __slots__ = ("has_crashed", "has_failed")
+
+    def __init__(self) -> None:
+        self.has_failed = False
+        self.has_crashed = False
+        """It failed by a defect."""

@@ -5,7 +5,7 @@ See docs/architecture.md, Following a run and End of a run.
 One task for each run polls upstream, at intervals that grow with the run's age. Every snapshot of a run, from a poll, a
 webhook or the answer to a cancel, passes `_merge`, where the store's compare-and-set lets a status only move forward.
 Nothing that fails in a poll or a cancel ends its task. A run survives a crash: `resume` follows every run that the
-store knows to be open.
+store knows to be open. A run whose answers cannot be read for `unreadable_seconds` fails.
 """
 
 import asyncio
@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from functools import partial
+from http import HTTPStatus
 from typing import Any, Literal, assert_never
 
 import msgspec
@@ -26,11 +27,14 @@ from gateway.domain.ports.upstream import Upstream
 from gateway.domain.records import Run, RunState, Status
 from gateway.domain.run_end import RunEnded
 from gateway.errors import GatewayError
+from gateway.money.rules.usage import Doubt
 from gateway.predictions.events import PredictionEvents
 from gateway.predictions.ports.predictions import AdvanceOutcome, Progressed, Unchanged
 from gateway.predictions.ports.sharing import CreateStore
-from gateway.predictions.rules import polling
-from gateway.predictions.tracked_run import TrackedRun
+from gateway.predictions.rules import answers, polling
+from gateway.predictions.secret_values import SecretValues
+from gateway.predictions.settings import DEFAULT_UNREADABLE_SECONDS
+from gateway.predictions.tracked_run import Attempt, TrackedRun
 from gateway.runtime.pauses import LARGE, off_the_loop
 from gateway.runtime.tasks import Tasks
 
@@ -47,17 +51,6 @@ _Job = Literal["poll", "cancel", "report"]
 """What a task of the tracker does for a run."""
 
 
-class _Attempt:
-    """One try of a job for a run."""
-
-    __slots__ = ("has_crashed", "has_failed")
-
-    def __init__(self) -> None:
-        self.has_failed = False
-        self.has_crashed = False
-        """It failed by a defect."""
-
-
 class Tracker:
     """Follows runs."""
 
@@ -72,7 +65,11 @@ class Tracker:
         requests_per_minute: Callable[[], float],
         keep_until: Callable[[Run, bytes, float], float | None],
         settlement_of: Callable[[Run, Status, bytes, float], Settlement],
+        unreadable_seconds: Callable[[], float] = lambda: DEFAULT_UNREADABLE_SECONDS,
+        secret_values: SecretValues | None = None,
     ) -> None:
+        self._secrets = SecretValues() if secret_values is None else secret_values
+        self._unreadable_seconds = unreadable_seconds
         self._keep_until = keep_until
         self._settlement_of = settlement_of
         self._store = store
@@ -143,7 +140,7 @@ class Tracker:
         moves the status forward is merged: what it says of a known status may be older than the last poll.
         """
         tracked = self._tracked.get(run_id)
-        if tracked is not None and _is_ahead(body, tracked.run):
+        if tracked is not None and answers.is_ahead(body, tracked.run):
             await self._merge_body(tracked, body)
 
     async def newest(self, run: Run) -> Run:
@@ -189,9 +186,9 @@ class Tracker:
         return task
 
     @contextmanager
-    def _surviving(self, job: _Job, run: Run) -> Iterator[_Attempt]:
+    def _surviving(self, job: _Job, run: Run) -> Iterator[Attempt]:
         """Log a failure instead of raising it, and count one that is a defect. The caller tries again."""
-        attempt = _Attempt()
+        attempt = Attempt()
         try:
             yield attempt
         except GatewayError as exc:
@@ -209,9 +206,7 @@ class Tracker:
             self._start_cancel(tracked)
         try:
             while not tracked.run.status.is_terminal:
-                await tracked.pause(
-                    self._clock, max(self._poll_interval(tracked.run), _backoff(crashes) if crashes else 0.0)
-                )
+                await tracked.pause(self._clock, max(self._poll_interval(tracked), _backoff(crashes)))
                 with self._surviving("poll", tracked.run) as attempt:
                     await self._poll(tracked)
                 crashes = crashes + 1 if attempt.has_crashed else 0
@@ -220,20 +215,24 @@ class Tracker:
                 cancel.cancel()
             tracked.wake()
 
-    def _poll_interval(self, run: Run) -> float:
+    def _poll_interval(self, tracked: TrackedRun) -> float:
+        run, now = tracked.run, self._clock.now()
         began = run.live_at if run.live_at is not None else run.intended_at
-        age = max(0.0, self._clock.now() - began)
-        return polling.next_poll_seconds(age, len(self._tracked), self._requests_per_minute())
+        seconds = polling.next_poll_seconds(max(0.0, now - began), len(self._tracked), self._requests_per_minute())
+        return max(seconds, answers.unreadable_pause(run.unreadable_since, now)) if tracked.is_unreadable else seconds
 
     async def _poll(self, tracked: TrackedRun) -> None:
         run = tracked.run
         family = documents.family_of(run.kind)
         self._observer.polled("upstream")
         answer = await self._upstream.read(f"{family}.get", f"/{family}/{run.upstream_id}")
-        if answer.status == 404:
+        if answer.status == HTTPStatus.NOT_FOUND:
             await self._merge_unknown(tracked)
-        elif answer.is_ok:
-            await self._merge_body(tracked, answer.body)
+        elif answer.is_ok and await self._merge_body(tracked, answer.body):
+            await self._note_readable(tracked)
+        elif answer.status != HTTPStatus.TOO_MANY_REQUESTS:
+            # A 5xx is upstream's trouble: it counts towards the end of the run, and delays no poll.
+            await self._note_unreadable(tracked, delays=answer.status < HTTPStatus.INTERNAL_SERVER_ERROR)
 
     def _start_cancel(self, tracked: TrackedRun) -> None:
         if not tracked.is_cancel_asked and not self._is_closing:
@@ -260,25 +259,47 @@ class Tracker:
         # 404: not there yet (docs/replicate-api.md, States), or gone; the polls find out which.
         return answer.is_ok or (answer.status < 500 and answer.status not in (404, 429))
 
-    # Snapshots
-
-    async def _merge_body(self, tracked: TrackedRun, body: bytes) -> None:
+    async def _merge_body(self, tracked: TrackedRun, body: bytes) -> bool:
+        """Merge a body of upstream. Return whether it could be read; log the first of several that cannot."""
         if body.strip() == tracked.run.document or body == tracked.repaired:
-            return
+            return True
         try:
-            snapshot = (
-                documents.read_snapshot(body)
-                if len(body) <= LARGE
-                else await off_the_loop(body, partial(documents.read_snapshot, body))
-            )
+            news = await self._secrets.read_snapshot(tracked.run, body)
         except ValueError as exc:
-            logger.warning("upstream's answer is no prediction", extra={"run": tracked.run.id, "reason": str(exc)})
-        else:
-            if snapshot.is_repaired:
-                logger.warning("upstream's answer is not valid text", extra={"run": tracked.run.id})
-                self._observer.document_repaired()
-            tracked.repaired = body if snapshot.is_repaired else None
-            await self._merge(tracked, snapshot.status, snapshot.document, snapshot.stream_url, snapshot.completed_at)
+            if not tracked.is_unreadable:
+                extra = {"run": tracked.run.id, "upstream_id": tracked.run.upstream_id, "reason": str(exc)}
+                logger.warning("upstream's answer is no prediction", extra=extra)
+            return False
+        if news.is_repaired:
+            logger.warning("upstream's answer is not valid text", extra={"run": tracked.run.id})
+            self._observer.document_repaired()
+        tracked.repaired = body if news.is_repaired else None
+        doubt = Doubt.STATUS_UNKNOWN if news.is_status_unknown else None
+        await self._merge(tracked, news.status, news.document, news.stream_url, news.completed_at, doubt)
+        return True
+
+    async def _note_readable(self, tracked: TrackedRun) -> None:
+        tracked.is_unreadable = False
+        if tracked.run.unreadable_since is not None and not tracked.run.status.is_terminal:
+            await self._store.mark_unreadable(tracked.run.id, None)
+            tracked.run = msgspec.structs.replace(tracked.run, unreadable_since=None)
+
+    async def _note_unreadable(self, tracked: TrackedRun, *, delays: bool) -> None:
+        """Note an answer that cannot be read. Record the run as failed when there was no other for too long.
+
+        Nothing is known of its cost then, so the estimate is charged, with a doubt.
+        """
+        tracked.is_unreadable = tracked.is_unreadable or delays
+        now, since = self._clock.now(), tracked.run.unreadable_since
+        if since is None:
+            await self._store.mark_unreadable(tracked.run.id, now)
+            tracked.run = msgspec.structs.replace(tracked.run, unreadable_since=now)
+        elif now - since > self._unreadable_seconds():
+            extra = {"run": tracked.run.id, "upstream_id": tracked.run.upstream_id, "seconds": round(now - since)}
+            logger.error("a run cannot be read, so it has failed", extra=extra)
+            text = "Replicate's answers about this prediction cannot be read."
+            document = documents.failed(tracked.run.document, text)
+            await self._merge(tracked, Status.FAILED, document, None, None, Doubt.RUN_UNREADABLE)
 
     async def _merge_unknown(self, tracked: TrackedRun) -> None:
         """Tolerate a 404 for a while after the create; then record the run as failed."""
@@ -289,18 +310,21 @@ class Tracker:
             await self._merge(tracked, Status.FAILED, document, None, None)
 
     async def _merge(
-        self, tracked: TrackedRun, status: Status, document: bytes, stream_url: str | None, completed_at: float | None
+        self,
+        tracked: TrackedRun,
+        status: Status,
+        document: bytes,
+        stream_url: str | None,
+        completed_at: float | None,
+        doubt: Doubt | None = None,
     ) -> None:
         """Record a snapshot of a run if it moves the run forward, then wake its waiters and call the listeners."""
         run = tracked.run
         if status == run.status and document == run.document:
             return
         at = completed_at if completed_at is not None else self._clock.now()
-        cache_until, settlement = (
-            self._at_end(run, status, document, at)
-            if len(document) <= LARGE
-            else await off_the_loop(document, partial(self._at_end, run, status, document, at))
-        )
+        at_end = partial(self._at_end, run, status, document, at, doubt)
+        cache_until, settlement = at_end() if len(document) <= LARGE else await off_the_loop(document, at_end)
         outcome: AdvanceOutcome | None = await self._store.advance(
             run.id,
             status=status,
@@ -334,24 +358,31 @@ class Tracker:
 
     # Ends
 
-    def _at_end(self, run: Run, status: Status, document: bytes, at: float) -> tuple[float | None, Settlement | None]:
+    def _at_end(
+        self, run: Run, status: Status, document: bytes, at: float, doubt: Doubt | None
+    ) -> tuple[float | None, Settlement | None]:
         """Return until when a run can be cached, and its charge; `None` if it has not ended so."""
         cache_until = self._keep_until(run, document, at) if status is Status.SUCCEEDED else None
         # In the store's step, so that no crash comes between an end and its price. By our clock, not upstream's.
-        settlement = self._settlement_of(run, status, document, self._clock.now()) if status.is_terminal else None
-        return cache_until, settlement
+        if not status.is_terminal:
+            return cache_until, None
+        return cache_until, answers.settled(self._settlement_of(run, status, document, self._clock.now()), doubt)
 
     def _report(self, ended: RunEnded) -> None:
         run = ended.run
         logger.info("run ended", extra={"run": run.id, "upstream_id": run.upstream_id, "status": run.status})
         self._events.on_run_ended(ended)
+        self._secrets.forget(run.id)
 
-    async def report_end(self, run: Run) -> None:
+    async def report_end(self, run: Run, ended: RunEnded | None) -> None:
         """Call the end-of-run listeners for a run whose end another step than `advance` has recorded.
 
-        If the store cannot be read now, this returns, and the listeners are called when it can be.
+        `ended` is what that step returned; if its answer was lost, the end is read. If the store cannot be read now,
+        this returns, and the listeners are called when it can be.
         """
-        if not await self._read_and_report(run) and not self._is_closing:
+        if ended is not None:
+            self._report(ended)
+        elif not await self._read_and_report(run) and not self._is_closing:
             self._start("report", run.id, partial(self._keep_reporting, run))
 
     async def _keep_reporting(self, run: Run) -> None:
@@ -372,12 +403,3 @@ class Tracker:
 def _backoff(failures: int) -> float:
     """Return the seconds to wait after that many failures in a row."""
     return min(_LONGEST_PAUSE, _FIRST_PAUSE * 2.0 ** min(failures - 1, 10)) if failures else 0.0
-
-
-def _is_ahead(body: bytes, run: Run) -> bool:
-    """Say whether a body is about a run, and further on than what is known of it."""
-    try:
-        snapshot = documents.read_snapshot(body)
-    except ValueError:
-        return False
-    return snapshot.upstream_id == run.upstream_id and snapshot.status.rank > run.status.rank

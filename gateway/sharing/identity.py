@@ -11,12 +11,15 @@ from gateway.domain.bypass import BypassReason
 from gateway.domain.create_request import CreateContext
 from gateway.domain.records import Kind, Run
 from gateway.domain.targets import Target, TargetKind, target_identity
+from gateway.models.rules import secrets
+from gateway.models.rules.schema import InputSchema
 from gateway.models.schemas import SchemaService
 from gateway.models.versions import VersionMap
 from gateway.runtime.live import LiveSettings
 from gateway.runtime.pauses import LARGE, pause_after
 from gateway.sharing.rules import caching, determinism, fingerprint
 from gateway.sharing.rules.determinism import NotDeterministic, Proof
+from gateway.sharing.rules.external_links import DEFAULT_TEXT_INPUTS
 from gateway.sharing.rules.fingerprint import Input
 from gateway.sharing.settings import SharingSettings
 
@@ -31,6 +34,8 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     reason: Proof | BypassReason
     ttl_seconds: float = 0.0
     """How long a result is kept for others."""
+    schema: InputSchema | None = None
+    """The schema of the target, if it was read for this."""
 
     @property
     def is_shared(self) -> bool:
@@ -41,10 +46,19 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
 class IdentityService:
     """Computes the identity of creates."""
 
-    def __init__(self, schemas: SchemaService, versions: VersionMap, settings: LiveSettings[SharingSettings]) -> None:
+    def __init__(
+        self,
+        schemas: SchemaService,
+        versions: VersionMap,
+        settings: LiveSettings[SharingSettings],
+        *,
+        secret: bytes = b"",
+    ) -> None:
+        """Take `secret` of the store, by which provisional identities are made."""
         self._schemas = schemas
         self._versions = versions
         self._settings = settings
+        self._secret = secret
 
     async def of(self, context: CreateContext) -> Identity:
         """Identify a create whose target has been named (`named`)."""
@@ -63,8 +77,9 @@ class IdentityService:
         if model is not None:
             described = self._schemas.known(target) or await self._schemas.describe(target)
         schema = described.schema if described else None
-        controls = determinism.read_controls(command.body.input)
-        rule = determinism.rule_for(policy.rules, model)
+        input_ = command.body.input
+        controls = determinism.read_controls(input_)
+        rule = determinism.rule_for(policy.rules, model) if policy.rules else None
         judgement = determinism.judge(
             controls,
             schema,
@@ -74,24 +89,38 @@ class IdentityService:
             kind=command.kind,
             asserted=command.directives.deterministic,
             may_assert=caller.team.may_assert_deterministic,
+            has_secret=schema is not None and bool(schema.secrets) and secrets.are_given(schema.secrets, input_),
         )
         # An equal request may have started while the model of this version was unknown, and have no other identity.
         is_provisional = target.kind is TargetKind.VERSION and determinism.sets_seed(controls, policy.random_seeds)
         if isinstance(judgement, NotDeterministic) and not is_provisional:
-            return Identity(reason=judgement.reason)
+            return Identity(reason=judgement.reason, schema=schema)
         scope, provisional = fingerprint.sharing_scope(sharing.share, caller.team.name), None
         try:
-            given = Input(command.body.input, context.files)
-            if len(command.body.input) > LARGE:
-                await pause_after(command.body.input)
+            given = Input(input_, context.files, may_link=context.may_link)
+            if len(input_) > LARGE:
+                await pause_after(input_)
+            may_link = context.may_link or (schema is not None and bool(schema.linked_defaults))
+            plain = rule.plain_inputs if may_link and rule is not None else DEFAULT_TEXT_INPUTS
+            if (
+                may_link
+                and determinism.depends_on_links(judgement, policy.rules)
+                and given.has_external_link(schema, plain, policy.immutable_links)
+            ):
+                judgement = determinism.with_external_link(
+                    asserted=command.directives.deterministic,
+                    may_assert=caller.team.may_assert_deterministic,
+                )
             if is_provisional:
-                provisional = fingerprint.provisional(target_identity(target), given.canonical(None), scope)
+                provisional = fingerprint.provisional(
+                    target_identity(target), given.canonical(None), scope, self._secret
+                )
             if isinstance(judgement, NotDeterministic):
                 is_waiting = judgement.reason is BypassReason.MODEL_UNKNOWN
-                return Identity(provisional=provisional if is_waiting else None, reason=judgement.reason)
+                return Identity(provisional=provisional if is_waiting else None, reason=judgement.reason, schema=schema)
             canonical = given.canonical(schema, rule.ignore_inputs if rule is not None else frozenset())
         except ValueError:
-            return Identity(reason=BypassReason.INPUT_UNREADABLE)
+            return Identity(reason=BypassReason.INPUT_UNREADABLE, schema=schema)
         if len(canonical) > LARGE:
             await pause_after(canonical)
         identity = described.identity if described else target_identity(target)
@@ -99,7 +128,8 @@ class IdentityService:
             fingerprint=fingerprint.fingerprint(identity, canonical, scope),
             provisional=provisional,
             reason=judgement.reason,
-            ttl_seconds=caching.ttl_of(rule.ttl_seconds if rule else None, sharing.ttl_seconds),
+            ttl_seconds=sharing.ttl_seconds if rule is None else caching.ttl_of(rule.ttl_seconds, sharing.ttl_seconds),
+            schema=schema,
         )
 
     async def named(self, context: CreateContext) -> CreateContext:

@@ -143,6 +143,7 @@ def built_in_models() -> list[Model]:
         _model("acme/fail", "Fails, in the way that the input says", "2024-01-14", small.failing()),
         _model("acme/slow", "Takes `duration` seconds and writes logs", "2024-01-15", small.slow()),
         _model("acme/analyze", "Counts words, and returns an object", "2024-01-16", small.analyze()),
+        _model("acme/signer", "Signs a text with a secret token", "2024-01-16", small.signer()),
         _model(
             "acme/official-storyteller",
             "The text model as an official one: its version is hidden",

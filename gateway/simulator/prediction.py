@@ -5,6 +5,7 @@ import copy
 from typing import Any
 
 from gateway.simulator.catalog import Model, Version
+from gateway.simulator.secrets import redacted
 from gateway.simulator.streams import EventLog
 
 TERMINAL = frozenset({"succeeded", "failed", "canceled", "aborted"})
@@ -84,6 +85,13 @@ class Prediction:
         self.hangs = False
         self.cancel_ignored = False
         self._waiters: list[asyncio.Future[None]] = []
+
+    @property
+    def input_shown(self) -> dict[str, Any]:
+        """The input as responses show it: without secret values."""
+        schemas = self.version.program.schema["components"]["schemas"]
+        of = "TrainingInput" if self.kind == "training" else "Input"
+        return redacted(self.input, schemas.get(of, {}).get("properties", {}))
 
     @property
     def terminal(self) -> bool:

@@ -57,11 +57,12 @@ def edge_prediction(
 ) -> dict[str, Any]:
     """Render the edge format. `created` omits `source`; `sync` is the response of a finished sync wait."""
     time = (lambda us: exact_time(us, digits)) if digits is not None else edge_time
+    given = prediction.input_shown
     body: dict[str, Any] = {
         "id": prediction.id,
         "model": prediction.model_shown,
         "version": prediction.version_shown,
-        "input": {name: prediction.input[name] for name in sorted(prediction.input)},
+        "input": {name: given[name] for name in sorted(given)},
         "logs": prediction.logs,
         "output": prediction.output,
     }
@@ -95,6 +96,7 @@ def database_prediction(
 ) -> dict[str, Any]:
     """Render the database format: all keys, null if unknown."""
     time = (lambda us: exact_time(us, digits)) if digits is not None else database_time
+    given = prediction.input_shown
     urls = links.of(prediction, as_training=as_training)
     ordered = {
         "get": urls["get"],
@@ -113,7 +115,7 @@ def database_prediction(
         "error": prediction.error,
         "id": prediction.id,
         # PostgreSQL's jsonb sorts keys by length, then by bytes.
-        "input": {name: prediction.input[name] for name in sorted(prediction.input, key=lambda key: (len(key), key))},
+        "input": {name: given[name] for name in sorted(given, key=lambda key: (len(key), key))},
         "logs": prediction.logs or None,
         "metrics": prediction.metrics,
         "output": prediction.output,

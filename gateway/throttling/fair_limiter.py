@@ -6,14 +6,15 @@ and resolves the futures concerned. While the queue is empty the task sleeps unt
 
 import asyncio
 import math
-from collections.abc import Mapping
 
 from gateway.domain.ports.clock import Clock
-from gateway.domain.rates import Rate
+from gateway.domain.teams import Teams
 from gateway.errors import UpstreamUnavailable
+from gateway.runtime.live import LiveSettings
 from gateway.runtime.sleep import sleep_until_event
 from gateway.throttling.rules.adaptive_rate import LearnedRate
 from gateway.throttling.rules.fair_queue import FairQueue, QueuePosition
+from gateway.throttling.settings import Lane, ThrottlingSettings, weights_of
 
 MAX_WAITING = 1000
 """Maximum number of waiters per team. Within the default `max_wait_seconds` of 20 s, Replicate's documented 600 creates
@@ -21,20 +22,29 @@ a minute serve 200; waiters further back would only time out."""
 
 
 class FairLimiter:
-    """Grant permits at a rate, shared among teams in proportion to their weights."""
+    """Grant permits at one of the account's rates, shared among teams in proportion to their weights.
 
-    def __init__(self, rate: LearnedRate, weights: Mapping[str, float], clock: Clock) -> None:
-        self.rate = rate
+    A reload of the config applies to those who wait already.
+    """
+
+    def __init__(
+        self, lane: Lane, settings: LiveSettings[ThrottlingSettings], teams: LiveSettings[Teams], clock: Clock
+    ) -> None:
+        self._lane = lane
+        self._settings = settings
+        self._teams = teams
         self._clock = clock
-        self._queue = FairQueue(weights, max_waiting=MAX_WAITING)
+        self.rate = LearnedRate(settings.value.rate_of(lane))
+        self._queue = FairQueue(weights_of(teams.value), max_waiting=MAX_WAITING)
         self._granted: dict[QueuePosition, asyncio.Future[bool]] = {}
         self._changed = asyncio.Event()
         self._closed = False
+        settings.subscribe(lambda _: self._apply())
+        teams.subscribe(lambda _: self._apply())
 
-    def configure(self, rate: Rate, weights: Mapping[str, float]) -> None:
-        """Go by another rate and other weights, also for those who wait already."""
-        self.rate.configure(rate)
-        self._queue.reweigh(weights)
+    def _apply(self) -> None:
+        self.rate.configure(self._settings.value.rate_of(self._lane))
+        self._queue.reweigh(weights_of(self._teams.value))
         self._changed.set()
 
     def __len__(self) -> int:
@@ -54,6 +64,10 @@ class FairLimiter:
         """Return an unused permit; the next waiter gets it."""
         self.rate.give_back()
         self._changed.set()
+
+    def least_wait(self, name: str) -> float:
+        """Return the seconds that a new waiter of a team waits at least: each of the team's others goes before it."""
+        return self.rate.wait(self._clock.monotonic()) + self._queue.waiting(name) * self.rate.rate.interval
 
     def is_full(self, name: str) -> bool:
         """Return whether a team has reached `MAX_WAITING` waiters."""

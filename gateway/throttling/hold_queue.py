@@ -1,8 +1,7 @@
 """Queue for creates that exceed a request rate of the caller. Each waits for up to its team's `max_wait_seconds`.
 
 Each team with queued creates has one task, which releases them in the order of `throttling/rules/hold_line.py`. A
-create that cannot be released in time is refused at its deadline, not at once: clients retry immediate refusals
-immediately.
+create that cannot be released in time is refused at once, with the time to retry.
 """
 
 import asyncio
@@ -57,8 +56,8 @@ class HoldQueue:
         """Wait until all `buckets` admit a create and charge it to them.
 
         Return `None` if admitted, else the exceeded rate. A create is refused at `until` (monotonic time), or at once
-        if the team's queue is full. Raise `UpstreamUnavailable` if the gateway shuts down meanwhile. Safe to cancel: a
-        charge that was already made is undone.
+        if the team's queue is full, or too long for it to be admitted by then. Raise `UpstreamUnavailable` if the
+        gateway shuts down meanwhile. Safe to cancel: a charge that was already made is undone.
         """
         began = self._clock.monotonic()
         if self._closed or until <= began:
@@ -67,6 +66,9 @@ class HoldQueue:
         if len(teams.line) >= MAX_HELD:
             self._observer.create_held("full", 0.0)
             return request_rates.admit(buckets, began, held=True)
+        if (too_long := teams.line.least_wait(buckets, began)) is not None and too_long.seconds > until - began:
+            self._observer.create_held("too_long", 0.0)
+            return too_long
         held = teams.line.join(buckets, until)
         answer: asyncio.Future[RateExceeded | None] = asyncio.get_running_loop().create_future()
         teams.answers[held] = answer

@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from gateway.domain.hold import Hold, rate_status
 from gateway.domain.limits import SubjectKind
 from gateway.domain.ports.clock import Clock
 from gateway.domain.ports.observers import LimitObserver
 from gateway.domain.ports.upstream import Upstream
-from gateway.domain.rates import Rate
 from gateway.domain.teams import Teams
 from gateway.domain.upstream_response import Answer
 from gateway.errors import RateLimited
@@ -33,26 +33,15 @@ from gateway.money.rules import refusals
 from gateway.runtime.live import LiveSettings
 from gateway.throttling.fair_limiter import MAX_WAITING, FairLimiter
 from gateway.throttling.ports import CreateLimiter
-from gateway.throttling.rules.adaptive_rate import LearnedRate
+from gateway.throttling.settings import CANCELS, OWN, Lane, ThrottlingSettings, weights_of
 
-CREATES = "creates"
-REQUESTS = "requests"
-# Team names contain no spaces, so these cannot collide with one.
-_OWN = "the gateway"
-_CANCELS = "the gateway's cancels"
+CREATES, REQUESTS = Lane.CREATES, Lane.REQUESTS
 _OWN_PATIENCE = 30.0
 
 _CREATE_OPERATIONS = frozenset({"predictions.create", "models.predictions.create", "deployments.predictions.create"})
 # Upstream counts a training as an ordinary request, not as a create (docs/replicate-api.md, Rate limits). Its permit is
 # taken like a create's: before anything is sent.
 _PERMIT_TAKEN_BEFORE = _CREATE_OPERATIONS | {"trainings.create"}
-
-
-class ThrottlingSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """What the account may do a minute."""
-
-    creates_per_minute: float
-    requests_per_minute: float
 
 
 class Asker(msgspec.Struct, frozen=True):
@@ -62,7 +51,7 @@ class Asker(msgspec.Struct, frozen=True):
     max_wait_seconds: float
 
 
-_GATEWAY = Asker(_OWN, _OWN_PATIENCE)
+_GATEWAY = Asker(OWN, _OWN_PATIENCE)
 asking: ContextVar[Asker] = ContextVar("asking", default=_GATEWAY)
 
 
@@ -110,23 +99,16 @@ class UpstreamLimiter:
     ) -> None:
         self._clock = clock
         self._observer = observer
-        self._teams = teams
-        self._settings = settings
-        everybody, rates = _weights(teams.value), settings.value
         self._askers = _askers(teams.value)
-        self._known = frozenset(everybody)
-        self.creates = FairLimiter(LearnedRate(Rate.of(rates.creates_per_minute)), everybody, clock)
-        self.requests = FairLimiter(LearnedRate(Rate.of(rates.requests_per_minute)), everybody, clock)
-        teams.subscribe(lambda _: self._apply())
-        settings.subscribe(lambda _: self._apply())
+        self._known = frozenset(weights_of(teams.value))
+        self.creates = FairLimiter(CREATES, settings, teams, clock)
+        self.requests = FairLimiter(REQUESTS, settings, teams, clock)
+        teams.subscribe(self._learn_teams)
 
-    def _apply(self) -> None:
-        everybody, rates = _weights(self._teams.value), self._settings.value
-        self._askers = _askers(self._teams.value)
+    def _learn_teams(self, teams: Teams) -> None:
+        self._askers = _askers(teams)
         # Waiting creates of a removed team keep their places.
-        self._known |= frozenset(everybody)
-        self.creates.configure(Rate.of(rates.creates_per_minute), everybody)
-        self.requests.configure(Rate.of(rates.requests_per_minute), everybody)
+        self._known |= frozenset(weights_of(teams))
 
     def asked_by(self, team: str) -> None:
         """Attribute the calls made in the current context to a team."""
@@ -142,7 +124,7 @@ class UpstreamLimiter:
     async def permit(self, operation: str) -> None:
         """Wait for a permit on behalf of the team in `asking`, or of the gateway. Raise `RateLimited` on timeout."""
         asker = asking.get()
-        name = _CANCELS if asker.name == _OWN and operation.endswith(".cancel") else asker.name
+        name = CANCELS if asker.name == OWN and operation.endswith(".cancel") else asker.name
         await self._queue(REQUESTS, name, self._clock.monotonic() + asker.max_wait_seconds, returned=False)
 
     def observe_response(self, operation: str, answer: Answer) -> None:
@@ -154,12 +136,20 @@ class UpstreamLimiter:
 
     # `CreateLimiter`, used by creates.
 
-    async def create_permit(self, operation: str, team: str, until: float, *, returned: bool = False) -> bool:
+    async def create_permit(
+        self, operation: str, team: str, until: float, *, returned: bool = False, hold: Hold | None = None
+    ) -> bool:
         """Wait for a permit to create; return whether the create had to wait. Raise `RateLimited` on timeout."""
         name, limiter = self._limiter(operation)
         if limiter.take():
             return False
-        await self._queue(name, team if team in self._known else _OWN, until, returned=returned)
+        began = self._clock.monotonic()
+        try:
+            await self._queue(name, team if team in self._known else OWN, until, returned=returned)
+        finally:
+            if hold is not None:
+                limit = rate_status(f"{name}_per_minute", SubjectKind.ACCOUNT, limiter.rate.rate.per_minute)
+                hold.add(self._clock.monotonic() - began, limit)
         return True
 
     def give_back(self, operation: str) -> None:
@@ -171,6 +161,10 @@ class UpstreamLimiter:
         if limiter.is_full(asker) and not returned:
             self._observer.permit_refused(name, "queue_full")
             raise self._refusal(name, limiter, f"{MAX_WAITING} requests of your team are already queued.")
+        # The gateway's own calls wait all the same: they are made again at once.
+        if asker not in (OWN, CANCELS) and limiter.least_wait(asker) > until - began:
+            self._observer.permit_refused(name, "too_long")
+            raise self._refusal(name, limiter, "Your request cannot be sent within your team's maximum waiting time.")
         if await limiter.permit(asker, until, returned=returned):
             self._observer.permit_waited(name, self._clock.monotonic() - began)
             return
@@ -266,12 +260,6 @@ def _by_the_gateway() -> Iterator[None]:
         yield
     finally:
         asking.reset(before)
-
-
-def _weights(teams: Teams) -> Mapping[str, float]:
-    weights = {team.name: team.weight for team in teams.values()}
-    own = sum(weights.values()) or 1.0
-    return {**weights, _OWN: own, _CANCELS: own}
 
 
 def _askers(teams: Teams) -> Mapping[str, Asker]:

@@ -13,6 +13,7 @@ import aiohttp
 import msgspec
 from yarl import URL
 
+from gateway.domain import urls
 from gateway.domain.ports.observers import UpstreamObserver
 from gateway.outputs.ports import Fetched, NotCopied
 from gateway.outputs.rules import outputs
@@ -76,7 +77,7 @@ class OutputFetcher:
         started, outcome = self._monotonic(), "failed"
         try:
             async with session.get(
-                URL(url, encoded=url.isascii()), headers=_HEADERS, allow_redirects=False, timeout=timeout
+                URL(urls.as_sent(url), encoded=True), headers=_HEADERS, allow_redirects=False, timeout=timeout
             ) as response:
                 outcome = str(response.status)
                 if response.status != 200:

@@ -11,6 +11,7 @@ import aiohttp
 import msgspec
 from yarl import URL
 
+from gateway.domain import urls
 from gateway.domain.ports.observers import UpstreamObserver
 from gateway.errors import UpstreamBroken, UpstreamTimeout, UpstreamUnavailable
 from gateway.upstream.hosts import is_trusted
@@ -46,6 +47,10 @@ class StreamReader:
         settings = self._settings
         if not is_trusted(url, settings.base_url, settings.trusted_hosts):
             raise UpstreamBroken("Replicate named a stream on a host that the gateway does not trust.")
+        try:
+            target = urls.as_sent(url)
+        except ValueError as exc:
+            raise UpstreamBroken(f"Replicate named a stream whose URL {exc}.") from exc
         headers = {"Accept": "text/event-stream", "Cache-Control": "no-store", "Accept-Encoding": "identity"}
         if last_event_id:
             headers["Last-Event-ID"] = last_event_id
@@ -59,7 +64,7 @@ class StreamReader:
         outcome = "failed"
         try:
             async with self._session.get(
-                URL(url, encoded=True), headers=headers, allow_redirects=False, timeout=timeout
+                URL(target, encoded=True), headers=headers, allow_redirects=False, timeout=timeout
             ) as response:
                 outcome = str(response.status)
                 if response.status != 200 or response.content_type != "text/event-stream":

@@ -17,6 +17,7 @@ from aiohttp.abc import AbstractResolver
 from yarl import URL
 
 from gateway import __version__
+from gateway.domain import urls
 from gateway.domain.ports.clock import Clock
 from gateway.runtime.live import LiveSettings
 from gateway.upstream.ssrf_guard import OwnThreads, guarded_connector, is_refusal
@@ -90,8 +91,8 @@ class WebhookSender:
     async def send(self, url: str, headers: Mapping[str, str], body: bytes) -> Receipt:
         """Send a delivery, one attempt, and return its outcome. Does not raise for failures."""
         try:
-            # Not normalized: receivers may match the query exactly (docs/replicate-api.md, Webhooks).
-            target = URL(url, encoded=True)
+            # Not normalised further: receivers may match the query exactly (docs/replicate-api.md, Webhooks).
+            target = URL(urls.as_sent(url), encoded=True)
         except ValueError:
             return Receipt(Result.REFUSED, "not a URL")
         if target.scheme != "https" and not (target.scheme == "http" and self._settings.value.allow_http):

@@ -5,7 +5,8 @@ See docs/architecture.md, Webhooks.
 `completed` deliveries are queued in the store by the step that records the end (`gateway.webhooks.ports`). They are
 sent and retried until they are delivered or become dead letters (`sender.py`). Earlier events are sent from memory
 (`progress.py`). Slots in total, for each receiver and for each team keep slow receivers from delaying others
-(`gateway.webhooks.rules.slots`).
+(`gateway.webhooks.rules.slots`). Creates take their places in the queue (`gateway.domain.webhook_places`), so no queued
+delivery is ever dropped for want of room; the oldest dead letters of a team are.
 """
 
 import asyncio
@@ -70,10 +71,13 @@ class WebhookDispatcher:
         is_followed: Callable[[str], bool],
         show: Callable[[PredictionView, str, Family], bytes],
         random_bytes: Callable[[int], bytes],
+        on_place_freed: Callable[[str], None] = lambda _: None,
     ) -> None:
+        """Take `on_place_freed`, called with a team whose delivery has been attempted: its place may be free."""
         self._store = store
         self._clock = clock
         self._observer = observer
+        self._on_place_freed = on_place_freed
         self._settings = settings
         self._is_followed = is_followed
         self._progress = ProgressQueue()
@@ -216,8 +220,8 @@ class WebhookDispatcher:
     def _put_progress(self, view: PredictionView) -> None:
         prediction = view.prediction
         assert prediction.webhook is not None
-        if self._progress.pending > self._settings.value.max_queued:
-            self._count_dropped("full", self._progress.drop_oldest(1))
+        if self._progress.pending_of(prediction.team) > self._settings.value.max_queued:
+            self._count_dropped("full", self._progress.drop_oldest(prediction.team, 1))
         if prediction.id not in self._claimed:
             self._claimed.add(prediction.id)
             receiver = deliveries.receiver_of(prediction.webhook)
@@ -244,6 +248,7 @@ class WebhookDispatcher:
             self._slots.done(job)
             if isinstance(job.work, Delivery):
                 self._claimed.discard(job.work.id)
+                self._on_place_freed(job.team)
             self._start_jobs()
             if self._may_be_more:
                 self._changed.set()
@@ -256,12 +261,9 @@ class WebhookDispatcher:
             counts = await self._store.delivery_counts()
             age = self._clock.now() - counts.oldest_queued_at if counts.oldest_queued_at is not None else 0.0
             self._observer.deliveries_waiting(counts.queued, counts.dead, max(0.0, age))
-            most = self._settings.value.max_queued
-            # Progress, which is best effort, is dropped to make room for completions.
-            if (excess := counts.queued + self._progress.pending - most) > 0:
-                self._count_dropped("full", self._progress.drop_oldest(excess))
-            if max(counts.queued, counts.dead) > most:
-                self._count_dropped("full", await self._store.trim_deliveries(most, most, self._clock.now()))
+            self._observer.webhook_places_taken(counts.taken)
+            if trimmed := await self._store.trim_dead_deliveries(self._settings.value.max_queued):
+                self._count_dropped("dead_letters_full", trimmed)
                 self._count_at = now
         if now >= self._tidy_at:
             before = self._clock.now() - self._settings.value.retain_dead_seconds

@@ -23,8 +23,11 @@ class Deliveries(Protocol):
     The delivery for the end of a prediction with a `webhook` is queued in the transaction that ends the prediction:
     `advance` and `record_created` that end its run, a `cancel`, a `begin` that hits, and `settle_identity` for joined
     predictions that could be detached until then. So no crash can lose the delivery of an end that a caller has seen.
-    Each end is queued once, under an id that is derived from the prediction's. Detaching a joined prediction (`part`)
-    deletes its delivery.
+    Each end is queued once, under an id that is derived from the prediction's. Detaching a joined prediction deletes
+    its delivery.
+
+    The place of that delivery is taken in the step that records the prediction (`ShareRequest.webhook_place`), as a
+    delivery in the state `reserved`, which only `delivery_counts` counts.
     """
 
     async def add_delivery(self, delivery: Delivery, body: bytes) -> None:
@@ -44,7 +47,9 @@ class Deliveries(Protocol):
         ...
 
     async def reclaim_deliveries(self) -> int:
-        """Release the claims of a process that has died. Kept. Return how many there were.
+        """Release the claims of a process that has died, and the places that nothing will use. Kept.
+
+        Return how many claims there were.
 
         Call at the start of the only serving process. Otherwise claims expire by themselves.
         """
@@ -88,14 +93,13 @@ class Deliveries(Protocol):
         ...
 
     async def delivery_counts(self) -> DeliveryCounts:
-        """Count queued deliveries and dead letters."""
+        """Count queued deliveries, dead letters, and the places that are taken."""
         ...
 
-    async def trim_deliveries(self, max_queued: int, max_dead: int, now: float, limit: int = 500) -> int:
-        """Make the oldest deliveries over `max_queued` dead letters, and delete the oldest dead letters over
-        `max_dead`.
+    async def trim_dead_deliveries(self, most: int, limit: int = 500) -> int:
+        """Delete the oldest dead letters of each team that has more than `most`.
 
-        Kept. At most `limit` of each; return how many in all.
+        Kept. At most `limit` of each team; return how many in all.
         """
         ...
 

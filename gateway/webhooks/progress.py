@@ -1,10 +1,11 @@
 """Progress webhooks of predictions whose runs are in progress: what was sent, and what to send next.
 
-Kept in memory, best effort: only the delivery of the end is guaranteed, by the store. An unsent progress event is
-replaced by a newer one.
+Kept in memory, best effort: only the delivery of the end is guaranteed, by the store. An unsent `output` or `logs`
+event is replaced by a newer one, and dropped if its team has too many.
 """
 
 import heapq
+import itertools
 import logging
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -46,8 +47,8 @@ class ProgressQueue:
     def __init__(self) -> None:
         self._followed: dict[str, _Followed] = {}
         self._of_run: dict[str, set[str]] = {}
-        # Predictions with unsent events, oldest first.
-        self._pending: dict[str, None] = {}
+        # Predictions with unsent events, oldest first, by team.
+        self._pending: dict[str, dict[str, None]] = {}
         # Heap of times at which throttled events become due.
         self._again: list[tuple[float, str]] = []
         # Predictions whose run has ended and whose end is not yet delivered, with the time of the end.
@@ -56,7 +57,11 @@ class ProgressQueue:
     @property
     def pending(self) -> int:
         """Number of predictions with unsent events."""
-        return len(self._pending)
+        return sum(map(len, self._pending.values()))
+
+    def pending_of(self, team: str) -> int:
+        """Return the number of a team's predictions with unsent events."""
+        return len(self._pending.get(team, ()))
 
     def begin(self, view: PredictionView, now: float) -> bool:
         """Follow a new prediction, whose run may have begun before. Return whether an event is due."""
@@ -114,7 +119,7 @@ class ProgressQueue:
         if due.again_at is not None:
             heapq.heappush(self._again, (due.again_at, prediction_id))
         if followed.has_unsent:
-            self._pending.setdefault(prediction_id)
+            self._pending.setdefault(followed.view.prediction.team, {}).setdefault(prediction_id)
         return bool(due.events)
 
     def take(self, prediction_id: str) -> tuple[Event, PredictionView] | None:
@@ -128,20 +133,21 @@ class ProgressQueue:
         else:
             followed.progress = None
         if not followed.has_unsent:
-            self._pending.pop(prediction_id, None)
+            self._not_pending(followed)
         return taken
 
     def has_more(self, prediction_id: str) -> bool:
         """Return whether a prediction has unsent events."""
-        return prediction_id in self._pending
+        followed = self._followed.get(prediction_id)
+        return followed is not None and followed.has_unsent
 
     def end(self, prediction_id: str) -> Ending | None:
         """Stop following a prediction. Return its state; `None` if it was not followed."""
         followed = self._followed.pop(prediction_id, None)
-        self._pending.pop(prediction_id, None)
         self._ended.pop(prediction_id, None)
         if followed is None:
             return None
+        self._not_pending(followed)
         self._leave_run(followed)
         unsent = [Event.START] if followed.start is not None else []
         if followed.progress is not None:
@@ -154,7 +160,7 @@ class ProgressQueue:
         if followed is None:
             return
         followed.start = followed.progress = None
-        self._pending.pop(prediction_id, None)
+        self._not_pending(followed)
         self._leave_run(followed)
         self._ended[prediction_id] = now
 
@@ -175,13 +181,25 @@ class ProgressQueue:
         if not siblings:
             self._of_run.pop(run_id, None)
 
-    def drop_oldest(self, count: int) -> int:
-        """Drop the unsent events of the `count` predictions that wait longest; return the number of predictions."""
-        oldest = list(self._pending)[:count]
+    def _not_pending(self, followed: _Followed) -> None:
+        prediction = followed.view.prediction
+        of_team = self._pending.get(prediction.team, {})
+        of_team.pop(prediction.id, None)
+        if not of_team:
+            self._pending.pop(prediction.team, None)
+
+    def drop_oldest(self, team: str, count: int) -> int:
+        """Drop the unsent `output` or `logs` event of the `count` predictions of a team that wait longest.
+
+        A `start` event stays. Return the number of events.
+        """
+        with_progress = (each for each in self._pending.get(team, ()) if self._followed[each].progress is not None)
+        oldest = list(itertools.islice(with_progress, count))
         for prediction_id in oldest:
-            del self._pending[prediction_id]
             followed = self._followed[prediction_id]
-            followed.start = followed.progress = None
+            followed.progress = None
+            if not followed.has_unsent:
+                self._not_pending(followed)
         return len(oldest)
 
 

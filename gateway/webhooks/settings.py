@@ -10,7 +10,7 @@ class WebhookSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     max_attempts: int
     max_queued: int
-    """Limit of queued deliveries, and the same limit of dead letters."""
+    """Limit of a team's places in the queue, of its dead letters, and of its predictions with unsent progress."""
     retain_dead_seconds: float
     public_url: str | None = None
     """The base of links in bodies, without `/v1`; `None` for the listener's own address."""

@@ -51,6 +51,8 @@ def _webhooks() -> list[p.Panel]:
         p.lines("Deliveries by event", "Attempts, by event.", p.PER_SECOND,
                 {"{{event}}": "sum by (event) (rate(@webhook_deliveries_total[$__rate_interval]))"}, stacked=True),
         p.lines("Queue length", "Queued webhooks.", p.COUNT, {"queued": "sum(@webhooks_queued)"}),
+        p.lines("Places by team", "Places in the queue: predictions in progress with a webhook, and queued webhooks.",
+                p.COUNT, {"{{team}}": "sum by (team) (@webhook_places_taken)"}),
         p.bars("Dropped", "Webhooks that will not be sent, in the time range.", p.COUNT,
                {"{{reason}}": "sum by (reason) (increase(@webhooks_dropped_total[$__range]))"}),
     ]  # fmt: skip

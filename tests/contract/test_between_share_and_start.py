@@ -77,7 +77,7 @@ async def test_key_used_by_an_equal_request_is_pending_then_replayed(store: Stor
     await lead(store, "1", idempotency=idempotency(), reservation=MONEY)
     held = await store.meters([TEAM], NOW)
     assert await second.start(store) == Pending()
-    view = await store.record_created(live(), prediction("up1"))
+    view = (await store.record_created(live(), prediction("up1"))).view
     assert await third.start(store) == Replayed(view)
     assert await store.meters([TEAM], NOW) == held
     for run_id in ("run2", "run3"):
@@ -141,19 +141,19 @@ async def test_concurrent_starts_create_one_run(store: Store) -> None:
 async def test_returned_view_equals_the_stored_record(store: Store) -> None:
     """Also for a plain create, a repeated record, and progress that arrived before the create's response."""
     await lead(store, "1", fingerprint="F")
-    view = await store.record_created(live(fingerprint="other", cache_until=NOW + 9), prediction("up1"))
+    view = (await store.record_created(live(fingerprint="other", cache_until=NOW + 9), prediction("up1"))).view
     assert view == await store.prediction("up1")
     assert (view.run.fingerprint, view.run.cache_until, view.run.leader_id) == ("F", None, "up1")
     await store.advance("run1", status=Status.PROCESSING, document=b"newer", stream_url=None, at=NOW + 2)
-    again = await store.record_created(live(), prediction("up1"))
+    again = (await store.record_created(live(), prediction("up1"))).view
     assert again == await store.prediction("up1")
     assert again.run.document == b"newer"
     await lead(store, "2")
     await finish(store, "2")
-    late = await store.record_created(live("run2"), prediction("up2", "run2"))
+    late = (await store.record_created(live("run2"), prediction("up2", "run2"))).view
     assert late == await store.prediction("up2")
     assert late.run.status is Status.SUCCEEDED
     await lead(store, "3")
     await store.discard_intent("run3")
-    orphan = await store.record_created(live("run3"), prediction("up3", "run3"))
+    orphan = (await store.record_created(live("run3"), prediction("up3", "run3"))).view
     assert orphan == await store.prediction("up3")

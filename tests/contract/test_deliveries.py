@@ -263,22 +263,25 @@ async def test_deliveries_are_counted(store: Store) -> None:
     for n in range(3):
         await store.add_delivery(message(str(n), created_at=NOW + n), b"{}")
     await store.mark_dead("msg_0", NOW, "timeout", b"{}")
-    assert await store.delivery_counts() == DeliveryCounts(2, 1, NOW + 1)
+    assert await store.delivery_counts() == DeliveryCounts(2, 1, NOW + 1, {"red": 2})
 
 
-async def test_excess_deliveries_become_dead_letters_and_excess_dead_letters_are_deleted(store: Store) -> None:
+async def test_excess_dead_letters_of_a_team_are_deleted_oldest_first(store: Store) -> None:
+    """Another team's dead letters stay, however old, and no queued delivery is touched."""
     for n in range(6):
         await store.add_delivery(message(str(n), created_at=NOW + n), b"{}")
-    assert await store.trim_deliveries(4, 10, NOW) == 2
-    dead = await store.deliveries(state=DeliveryState.DEAD)
-    assert [(each.id, each.error) for each in dead] == [
-        ("msg_0", "the queue was full"),
-        ("msg_1", "the queue was full"),
-    ]
-    assert await store.trim_deliveries(4, 1, NOW + 1) == 1
-    assert [each.id for each in await store.deliveries(state=DeliveryState.DEAD)] == ["msg_1"]
-    assert await store.trim_deliveries(4, 1, NOW + 1) == 0
-    assert await store.delete_dead_deliveries(NOW + 1, 10) == 1
+    await store.add_delivery(message("blue", team="blue"), b"{}")
+    await store.mark_dead("msg_blue", NOW - 9, "timeout", b"{}")
+    for n in (2, 0, 1):
+        await store.mark_dead(f"msg_{n}", NOW - n, "timeout", b"{}")
+    assert await store.trim_dead_deliveries(3) == 0
+    assert await store.trim_dead_deliveries(1, limit=1) == 1
+    assert [each.id for each in await store.deliveries(team="red", state=DeliveryState.DEAD)] == ["msg_0", "msg_1"]
+    assert await store.trim_dead_deliveries(1) == 1
+    assert [each.id for each in await store.deliveries(state=DeliveryState.DEAD)] == ["msg_0", "msg_blue"]
+    assert await store.trim_dead_deliveries(1) == 0
+    assert await queued_ids(store) == ["msg_3", "msg_4", "msg_5"]
+    assert await store.delete_dead_deliveries(NOW + 1, 10) == 2
     assert await store.deliveries(state=DeliveryState.DEAD) == []
 
 

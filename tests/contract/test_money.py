@@ -12,6 +12,7 @@ from gateway.domain.limits import SubjectKind
 from gateway.domain.quota import Counters, ReservationRequest, RunLimits
 from gateway.domain.rates import Rate
 from gateway.domain.records import Kind, Source, Status
+from gateway.domain.run_end import RunEnded
 from gateway.money.rules.audit import Tally
 from gateway.predictions.ports.sharing import Hit, Joined, Refused, Started
 from gateway.store.interface import Store
@@ -178,6 +179,24 @@ async def test_end_settles_the_reservation_once(store: Store, status: Status) ->
         microusd=70,
         scopes=(TEAM, KEY, USER),
     )
+
+
+async def test_run_whose_cost_is_unknown_is_charged_what_was_reserved(store: Store) -> None:
+    """The reservation becomes the charge, in the ledger and in the value that listeners get."""
+    await lead(store, reservation=demand())
+    await store.record_created(live(), prediction("up1", "run1"))
+    unknown = Settlement(at=NOW + 9, target="acme/toy", reason="failed; run-unreadable", at_estimate=True)
+    ended_ = await store.advance(
+        "run1", status=Status.FAILED, document=b"{}", stream_url=None, at=NOW + 9, settlement=unknown
+    )
+    assert isinstance(ended_, RunEnded)
+    assert (ended_.settlement.microusd, ended_.settlement.milliseconds) == (100, 1000)
+    assert ended_.settlement.reason == "failed; run-unreadable"
+    line = await store.spend_of("run1")
+    assert line is not None
+    assert (line.microusd, line.milliseconds) == (100, 1000)
+    assert await held(store) == (0, 0, 0)
+    assert (await spent(store))[0] == 100
 
 
 async def test_progress_settles_nothing(store: Store) -> None:

@@ -68,9 +68,11 @@ async def test_end_in_the_create_response_can_be_read(store: Store) -> None:
     """Upstream answered the create with the result; another caller had joined meanwhile."""
     await lead(store, "1", fingerprint="F")
     await join(store, "2")
-    await store.record_created(ended(fingerprint="F"), prediction("up1", "run1"), COST)
+    recorded = await store.record_created(ended(fingerprint="F"), prediction("up1", "run1"), COST)
     outcome = await store.ended_run("run1")
     assert outcome is not None
+    assert recorded.ended == outcome
+    assert (await store.record_created(ended(fingerprint="F"), prediction("up1", "run1"), COST)).ended is None
     assert (outcome.run.status, outcome.settlement) == (Status.SUCCEEDED, COST)
     assert set(outcome.shared_by) == {shared_by("red", Source.MISS, 1, 1), shared_by("red", Source.JOINED, 1, 1)}
 
@@ -78,7 +80,8 @@ async def test_end_in_the_create_response_can_be_read(store: Store) -> None:
 async def test_end_before_the_create_response_keeps_its_settlement(store: Store) -> None:
     await lead(store, "1")
     await end(store)
-    await store.record_created(live(), prediction("up1", "run1"), Settlement(at=NOW, microusd=99_999))
+    recorded = await store.record_created(live(), prediction("up1", "run1"), Settlement(at=NOW, microusd=99_999))
+    assert recorded.ended is None
     outcome = await store.ended_run("run1")
     assert outcome is not None
     assert outcome.settlement == COST

@@ -11,7 +11,7 @@ from gateway.errors import Conflict
 from gateway.predictions.ports.predictions import Progressed, Unchanged
 from gateway.predictions.ports.sharing import ShareRequest, Started
 from gateway.store.interface import Store
-from tests.support.records import NOW, ended, intent, lead, live, moved, prediction, start, view_of
+from tests.support.records import NOW, ended, go, intent, lead, live, moved, prediction, start, view_of
 from tests.support.stores import StoreMaker
 
 
@@ -126,7 +126,7 @@ async def test_concurrent_adoptions_of_one_run_have_one_winner(store: Store, ano
                 ),
                 return_exceptions=True,
             )
-            assert sorted(type(each).__name__ for each in outcomes) == ["Conflict", "PredictionView"]
+            assert sorted(type(each).__name__ for each in outcomes) == ["Conflict", "Recorded"]
     finally:
         await second.close()
 
@@ -338,3 +338,22 @@ async def test_large_documents_are_returned_complete(store: Store) -> None:
     assert view is not None
     assert view.run.request == big
     assert view.run.document == big[::-1]
+
+
+async def test_unreadable_answers_are_noted_until_a_readable_one(store: Store) -> None:
+    """The time survives a restart; a change of the run clears it, and so does the caller."""
+    await go(store)
+    for since in (NOW + 5, None, NOW + 7):
+        await store.mark_unreadable("run1", since)
+        (run,) = await store.open_runs()
+        assert run.unreadable_since == since
+    moved_on = await store.advance("run1", status=Status.PROCESSING, document=b"{}", stream_url=None, at=NOW + 8)
+    assert moved(moved_on).unreadable_since is None
+
+
+async def test_unreadable_intent_is_not_noted(store: Store) -> None:
+    """Only a run that upstream has created is polled."""
+    await lead(store)
+    await store.mark_unreadable("run1", NOW)
+    (run,) = await store.open_runs()
+    assert run.unreadable_since is None

@@ -34,6 +34,7 @@ from gateway.predictions.ports.sharing import (
     StartOutcome,
 )
 from gateway.store.interface import Store
+from gateway.webhooks.rules.deliveries import DeliveryState
 from tests.support.records import NOW, Wish, ended, intent, live, moved, prediction
 from tests.support.rounds import amounts
 from tests.support.stores import StoreMaker
@@ -178,7 +179,7 @@ class Sharing(RuleBasedStateMachine):
         if request.idempotency is not None and request.idempotency.key in self.keys:
             known, prediction_id = self.keys[request.idempotency.key]
             if request.now < known.expires_at:
-                if known.body_sha256 != request.idempotency.body_sha256:
+                if known.body_digest != request.idempotency.body_digest:
                     return Mismatched, set()
                 life = self.run_of(prediction_id)
                 assert life is not None
@@ -238,7 +239,7 @@ class Sharing(RuleBasedStateMachine):
             else ended(run_id, self.now, status=at_once, cache_until=cache_until, **identity)
         )
         created = prediction(starter, run_id, team=self.name, created_at=self.now, webhook=HOOK)
-        view = self.do(self.store.record_created(run, created))
+        view = self.do(self.store.record_created(run, created)).view
         assert view == self.do(self.store.prediction(starter))
         if life.upstream_id is not None:
             return
@@ -386,6 +387,8 @@ class Sharing(RuleBasedStateMachine):
         messages = await self.store.deliveries(team=self.name)
         told = {each.prediction_id for each in messages if each.run_id == run_id}
         assert told == {each for each in known if life.tells(each)}
+        places = await self.store.deliveries(team=self.name, state=DeliveryState.RESERVED)
+        assert {each.prediction_id for each in places if each.run_id == run_id} == set(known) - told
         for prediction_id in known:
             view = await self.store.prediction(prediction_id)
             assert (view is not None) == life.shows(prediction_id)
@@ -397,6 +400,8 @@ class Sharing(RuleBasedStateMachine):
         stats = self.do(self.store.cache_stats(self.now, self.name))
         living = [life for life in self.runs.values() if life.cache_until is not None and self.now < life.cache_until]
         assert stats.entries == len(living)
+        places = sum(len(life.predictions) for life in self.runs.values())
+        assert self.do(self.store.delivery_counts()).taken.get(self.name, 0) == places
 
 
 @pytest.mark.parametrize("examples", amounts(40, 1000))

@@ -91,7 +91,9 @@ async def test_upgrade_keeps_every_record(path: Path) -> None:
             ),
         }
         for n, run in runs.items():
-            expected = PredictionView(old(n, NOW + 3 if n == 1 else None), replace(run, leader_id=f"up{n}"))
+            # Bodies of recorded creates, which can hold secret inputs, are not kept.
+            run = replace(run, leader_id=f"up{n}", request=b"")  # noqa: PLW2901
+            expected = PredictionView(old(n, NOW + 3 if n == 1 else None), run)
             assert await store.prediction(f"up{n}") == expected
             assert await store.prediction_by_ticket(f"t{n}") == expected
             assert await store.owns_upstream_id(f"up{n}")

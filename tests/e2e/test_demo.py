@@ -258,7 +258,9 @@ def test_other_team_gets_a_404_for_the_prediction(demo: Started) -> None:
     """The button requests the prediction as the second team."""
     seen = drive("other", demo.page)
 
-    assert seen["result"]["said"] == "404 The requested resource could not be found."
+    said = seen["result"]["said"]
+    assert said.startswith("404 The requested resource could not be found.")
+    assert "As it should be: to team lab, a prediction of team studio does not exist." in said
     assert prediction(demo, seen["result"]["text"])["status"] == "succeeded"
 
 

@@ -14,7 +14,7 @@ from tests.support.upstream import version_of
 
 FIELDS = [
     "request_id", "team", "key", "key_name", "user", "route", "path", "target", "method", "status", "cache", "seconds",
-    "upstream_seconds", "bytes",
+    "upstream_seconds", "held_seconds", "held_by", "bytes",
 ]  # fmt: skip
 
 

@@ -278,7 +278,6 @@ async def test_what_is_no_header_or_too_much_is_not_echoed(gateway: Stack) -> No
 RECEIVERS = {"allow_http": True, "allow_private_addresses": True}
 
 
-@pytest.mark.xfail(strict=True, reason="the address of a webhook is not percent-encoded")
 @pytest.mark.parametrize(
     ("path", "target"),
     [

@@ -3,11 +3,13 @@
 import asyncio
 import json
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from gateway.access.policy import Policy
 from gateway.domain.create_body import CreateBody
 from gateway.domain.create_request import CreateCommand, CreateContext, Created
+from gateway.domain.keyed_digest import KeyedDigest
 from gateway.domain.records import Kind, PredictionView, Run, Status
 from gateway.domain.scopes import Scope
 from gateway.domain.targets import Target, parse_version
@@ -24,9 +26,12 @@ from gateway.predictions.events import Listener, PredictionEvents
 from gateway.predictions.in_flight import PendingCreates
 from gateway.predictions.joining import JoinService
 from gateway.predictions.new_records import NewRecords
+from gateway.predictions.outgoing import OutgoingBodies
+from gateway.predictions.rules import adoption
 from gateway.predictions.run_creator import RunCreator
 from gateway.predictions.run_identity import RunIdentities
 from gateway.predictions.run_recorder import RunRecorder
+from gateway.predictions.secret_values import SecretValues
 from gateway.predictions.settings import PredictionSettings
 from gateway.predictions.tracker import Tracker
 from gateway.runtime.live import LiveSettings
@@ -40,6 +45,7 @@ from tests.support.clock import ManualClock
 from tests.support.fakes import Call, FakeUpstream, answer, free
 from tests.support.live import money
 from tests.support.observer import RecordingObserver
+from tests.support.output_inputs import NoOutputs
 from tests.support.sharing_store import SharingStore
 
 MODEL = "acme/toy"
@@ -153,11 +159,13 @@ class CreateCore:
         upstream = self.replicate.upstream
         self.versions = VersionMap(self.store, upstream)
         sharing = LiveSettings(SharingSettings(policy=policy, share="team", ttl_seconds=3600.0))
-        self.identities = IdentityService(SchemaService(upstream, self.clock), self.versions, sharing)
+        schemas = SchemaService(upstream, self.clock)
+        self.identities = IdentityService(schemas, self.versions, sharing, secret=SECRET)
         self.settings = LiveSettings(
             PredictionSettings(adopt_wait_seconds=adopt_wait_seconds, ticket_ttl_seconds=60.0, memory_bytes=1_000_000)
         )
         self.events = PredictionEvents(self.clock, self.observer)
+        self.secret_values = SecretValues(schemas)
         self.tracker = Tracker(
             self.store,
             upstream,
@@ -167,12 +175,14 @@ class CreateCore:
             requests_per_minute=lambda: 3000.0,
             keep_until=self._keep_until,
             settlement_of=free,
+            secret_values=self.secret_values,
         )
         self.deadlines = deadlines(self.store, self.clock, self._expire)
         self.run_identities = RunIdentities(
             self.store, self.tracker, self.identities, self.versions, keep_until=self._keep_until
         )
-        self.pending = PendingCreates()
+        self.digest = KeyedDigest(SECRET, "inputs")
+        self.pending = PendingCreates(partial(adoption.may_be_equal, digest=self.digest))
         self.recorder = RunRecorder(
             self.store,
             self.tracker,
@@ -196,6 +206,8 @@ class CreateCore:
             self.observer,
             self.settings,
             create_limiter=create_limiter,
+            secret_values=self.secret_values,
+            digest=self.digest,
         )
         self.limit_queue = LimitQueue(self.store, self.clock, self.observer)  # type: ignore[arg-type]  # meters only
         self.creates = CreateService(
@@ -207,6 +219,8 @@ class CreateCore:
             self.clock,
             self.observer,
             records=NewRecords(self.clock, self.settings, ticket_secret=SECRET, webhook_of=webhook_of),
+            outputs=NoOutputs(),
+            bodies=OutgoingBodies(schemas, NoOutputs(), self.digest),
             pricing=Pricing(money(PriceList(unknown=unknown_prices)), self.observer),
             limit_queue=self.limit_queue,
             money=self.observer,

@@ -25,7 +25,7 @@ from gateway.domain.records import (
 from gateway.domain.run_end import RunEnded
 from gateway.domain.upstream_response import Answer
 from gateway.errors import Conflict, StoreUnavailable
-from gateway.predictions.ports.predictions import AdvanceOutcome, Progressed, Unchanged
+from gateway.predictions.ports.predictions import AdvanceOutcome, Progressed, Recorded, Unchanged
 from tests.support.observer import RecordingObserver
 from tests.support.records import run_ended
 
@@ -135,9 +135,7 @@ class FakeStore:
         """Answer, or not."""
         self._note("ping")
 
-    async def record_created(
-        self, run: Run, prediction: Prediction, settlement: Settlement | None = None
-    ) -> PredictionView:
+    async def record_created(self, run: Run, prediction: Prediction, settlement: Settlement | None = None) -> Recorded:
         """Turn an intent into a run, and its placeholder into the starter."""
         self._note("record_created")
         if (intent := self.runs.get(run.id)) is not None:
@@ -146,7 +144,7 @@ class FakeStore:
         self.kept[prediction.id] = prediction
         if run.state is RunState.ENDED:
             self.settled[run.id] = settlement
-        return PredictionView(prediction, run)
+        return Recorded(PredictionView(prediction, run), self._end(run.id) if run.state is RunState.ENDED else None)
 
     async def discard_intent(self, run_id: str) -> None:
         """Forget an intent."""
@@ -170,12 +168,18 @@ class FakeStore:
         if run is None or run.state is RunState.ENDED or status.rank < run.status.rank:
             return Unchanged()
         run = replace(run, status=status, document=document, stream_url=stream_url or run.stream_url)
+        run = replace(run, unreadable_since=None)
         if not status.is_terminal:
             self.runs[run_id] = run
             return Progressed(run)
         self.runs[run_id] = replace(run, state=RunState.ENDED, ended_at=at, cache_until=cache_until)
         self.settled[run_id] = settlement
         return self._end(run_id)
+
+    async def mark_unreadable(self, run_id: str, since: float | None) -> None:
+        """Note since when a run cannot be read."""
+        self._note("mark_unreadable")
+        self.runs[run_id] = replace(self.runs[run_id], unreadable_since=since)
 
     async def ended_run(self, run_id: str) -> RunEnded | None:
         """Find the end of a run."""

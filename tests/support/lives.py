@@ -6,10 +6,12 @@ let through, a read is done at once and its answer held. So the test decides wha
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from gateway.access.policy import Policy
+from gateway.domain.keyed_digest import KeyedDigest
 from gateway.domain.ports.clock import Clock
 from gateway.errors import StoreUnavailable
 from gateway.models.schemas import SchemaService
@@ -23,7 +25,9 @@ from gateway.predictions.events import Listener, PredictionEvents
 from gateway.predictions.in_flight import PendingCreates
 from gateway.predictions.joining import JoinService
 from gateway.predictions.new_records import NewRecords
+from gateway.predictions.outgoing import OutgoingBodies
 from gateway.predictions.queries import PredictionService
+from gateway.predictions.rules import adoption
 from gateway.predictions.run_creator import RunCreator
 from gateway.predictions.run_identity import RunIdentities
 from gateway.predictions.run_recorder import RunRecorder
@@ -37,6 +41,7 @@ from gateway.store.sqlite import SQLiteStore
 from tests.support.fake_upstream import FakeUpstream, Line
 from tests.support.live import money
 from tests.support.observer import RecordingObserver
+from tests.support.output_inputs import NoOutputs
 
 _READS = frozenset(
     {
@@ -147,7 +152,8 @@ class Life:
         events.add_ended_listener(Listener.PREDICTIONS, self.predictions.on_run_ended)
         self.deadlines = Deadlines(store, clock, self.predictions.expire)
         run_identities = RunIdentities(store, self.tracker, identities, versions, keep_until=lifetime.keep_until)
-        pending_creates = PendingCreates()
+        digest = KeyedDigest(secret, "inputs")
+        pending_creates = PendingCreates(partial(adoption.may_be_equal, digest=digest))
         recorder = RunRecorder(
             store,
             self.tracker,
@@ -162,7 +168,7 @@ class Life:
             settlement_of=self.pricing.settlement,
         )
         self.run_creator = RunCreator(
-            store, self.line, recorder, run_identities, pending_creates, clock, observer, settings
+            store, self.line, recorder, run_identities, pending_creates, clock, observer, settings, digest=digest
         )
         self.limit_queue = LimitQueue(store, clock, observer)
         self.creates = CreateService(
@@ -174,6 +180,8 @@ class Life:
             clock,
             observer,
             records=NewRecords(clock, settings, ticket_secret=secret),
+            outputs=NoOutputs(),
+            bodies=OutgoingBodies(self.schemas, NoOutputs(), digest),
             pricing=self.pricing,
             limit_queue=self.limit_queue,
             money=observer,

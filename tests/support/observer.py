@@ -1,5 +1,6 @@
 """An observer that records what services report."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from gateway.domain.bypass import BypassReason
@@ -142,6 +143,9 @@ class RecordingObserver:
 
     def deliveries_waiting(self, queued: int, dead: int, oldest_seconds: float) -> None:
         self._note("deliveries_waiting", queued, dead, oldest_seconds)
+
+    def webhook_places_taken(self, by_team: Mapping[str, int]) -> None:
+        self._note("webhook_places_taken", dict(by_team))
 
     def uploaded(self, result: str) -> None:
         self._note("uploaded", result)

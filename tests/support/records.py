@@ -13,6 +13,7 @@ from gateway.domain.ledger import Settlement
 from gateway.domain.quota import ReservationRequest
 from gateway.domain.records import File, Key, Kind, Prediction, PredictionView, Run, RunState, Source, Status
 from gateway.domain.run_end import RunEnded, SharedBy
+from gateway.domain.webhook_places import WebhookPlace
 from gateway.predictions.ports.predictions import AdvanceOutcome, Unchanged
 from gateway.predictions.ports.sharing import (
     FinishedRuns,
@@ -139,6 +140,7 @@ def wish(
     may_join: bool = True,
     ended_since: float = 0.0,
     idempotency: Idempotency | None = None,
+    webhook_place: WebhookPlace | None = None,
     reservation: ReservationRequest | None = None,
     admitted: Admitted | None = None,
     run: dict[str, Any] | None = None,
@@ -152,6 +154,7 @@ def wish(
         may_hit=FinishedRuns(fingerprint, ended_since) if may_hit and fingerprint is not None else None,
         may_join=OpenRuns(fingerprint, provisional) if may_join and is_shared else None,
         idempotency=idempotency,
+        webhook_place=webhook_place,
     )
     intended = replace(intent(f"run{name}", fingerprint=fingerprint, provisional=provisional), **run or {})
     return Wish(request, intended, reservation, admitted)

@@ -22,19 +22,22 @@ class SecretScanner:
 
     def __init__(self) -> None:
         self._secrets: dict[bytes, str] = {}
+        self._sent: set[bytes] = set()
         self.found: list[str] = []
 
     def clear(self) -> None:
-        self._secrets, self.found = {}, []
+        self._secrets, self._sent, self.found = {}, set(), []
 
-    def add(self, what: str, secret: str) -> None:
-        """Search for a secret from now on."""
+    def add(self, what: str, secret: str, *, is_sent: bool = False) -> None:
+        """Search for a secret from now on. `is_sent`: requests to upstream may contain it."""
         self._secrets[secret.encode()] = what
+        if is_sent:
+            self._sent.add(secret.encode())
 
-    def scan(self, where: str, data: bytes) -> None:
-        """Fail if `data` contains a secret."""
+    def scan(self, where: str, data: bytes, *, is_request: bool = False) -> None:
+        """Fail if `data`, or a request to upstream, contains a secret."""
         for secret, what in self._secrets.items():
-            if secret in data:
+            if secret in data and not (is_request and secret in self._sent):
                 at = data.index(secret)
                 text = data[max(0, at - _SHOWN) : at] + b"[HERE]" + data[at + len(secret) : at + len(secret) + _SHOWN]
                 # Kept as well, because logging swallows exceptions raised in a handler.
@@ -59,7 +62,9 @@ class SecretScanner:
             wanted = f"Bearer {upstream.token}" if seen.origin == "api" else None
             assert authorization == wanted, f"{seen.operation} on {seen.origin} came with another Authorization"
             lines = [seen.method, seen.path, seen.query, seen.body, *(f"{n}: {v}" for n, v in headers.items())]
-            self.scan(f"upstream's {seen.operation}", "\n".join(lines).encode("utf-8", "surrogateescape"))
+            self.scan(
+                f"upstream's {seen.operation}", "\n".join(lines).encode("utf-8", "surrogateescape"), is_request=True
+            )
 
 
 SCANNER = SecretScanner()

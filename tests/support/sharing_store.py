@@ -12,6 +12,7 @@ from gateway.domain.quota import Counters, ReservationRequest
 from gateway.domain.quota import Refused as LimitRefused
 from gateway.domain.records import CacheStats, Cancellation, Prediction, PredictionView, Run, RunState, Source, Status
 from gateway.errors import Conflict, GatewayError
+from gateway.predictions.ports.predictions import Recorded
 from gateway.predictions.ports.sharing import (
     CreateStore,
     FinishedRuns,
@@ -41,6 +42,8 @@ class SharingStore(FakeStore):
         self.keys_used: dict[tuple[str, str], tuple[Idempotency, str]] = {}
         self.refusals: list[LimitRefused] = []
         """What the next steps that would start a run are refused by, one each."""
+        self.no_place: list[LimitRefused] = []
+        """What the next steps that would add a prediction with a webhook are refused by, one each."""
         self.reserved: dict[str, ReservationRequest | None] = {}
         self.held: dict[str, asyncio.Event] = {}
         """Steps that wait, before they are done, until their event is set."""
@@ -75,7 +78,7 @@ class SharingStore(FakeStore):
     async def share(self, request: ShareRequest) -> ShareOutcome:
         """Add a prediction to a run that exists."""
         await self._step("share")
-        outcome = self._share(request)
+        outcome: ShareOutcome | None = self._share(request)
         self._done("share")
         return outcome or Nothing()
 
@@ -101,11 +104,13 @@ class SharingStore(FakeStore):
         self._done("start")
         return outcome
 
-    def _share(self, request: ShareRequest) -> Shared | None:
+    def _share(self, request: ShareRequest) -> Shared | Refused | None:
         if request.idempotency is not None:
             used = self.keys_used.get((request.prediction.team, request.idempotency.key))
             if used is not None and request.now < used[0].expires_at:
                 return self._first(request.idempotency, *used)
+        if request.webhook_place is not None and self.no_place:
+            return Refused(self.no_place.pop(0))
         if (run := self._finished(request.may_hit, request.now)) is not None:
             return Hit(self._added(request, run, Source.HIT), 7)
         if (run := self._open(request.may_join)) is not None:
@@ -113,7 +118,7 @@ class SharingStore(FakeStore):
         return None
 
     def _first(self, given: Idempotency, known: Idempotency, prediction_id: str) -> Replayed | Pending | Mismatched:
-        if known.body_sha256 != given.body_sha256:
+        if not given.is_of(known.body_digest):
             return Mismatched()
         first = self.kept[prediction_id]
         run = self.runs[first.run_id]
@@ -122,7 +127,9 @@ class SharingStore(FakeStore):
     def _added(
         self, request: ShareRequest, run: Run, source: Source, admitted: Admitted | None = None
     ) -> PredictionView:
-        prediction = replace(request.prediction, run_id=run.id, source=source, admitted=admitted)
+        prediction = replace(
+            request.prediction, run_id=run.id, source=source, admitted=admitted or request.prediction.admitted
+        )
         if prediction.id in self.kept:
             raise Conflict("A prediction of this id exists already.")
         self.add(run, prediction)
@@ -156,9 +163,7 @@ class SharingStore(FakeStore):
                 return run
         return None
 
-    async def record_created(
-        self, run: Run, prediction: Prediction, settlement: Settlement | None = None
-    ) -> PredictionView:
+    async def record_created(self, run: Run, prediction: Prediction, settlement: Settlement | None = None) -> Recorded:
         """Turn an intent into a run."""
         await self._step("record_created")
         owners = [each.id for each in self.runs.values() if each.upstream_id == run.upstream_id]
@@ -166,7 +171,7 @@ class SharingStore(FakeStore):
             raise Conflict("Another run has this id upstream.")
         known = self.runs.get(run.id)
         if known is not None and known.upstream_id is not None:
-            return PredictionView(self.kept[known.leader_id], known)
+            return Recorded(PredictionView(self.kept[known.leader_id], known))
         if known is not None:
             run = replace(run, fingerprint=known.fingerprint, provisional=known.provisional)
             self.kept.pop(known.leader_id, None)
@@ -178,7 +183,7 @@ class SharingStore(FakeStore):
         if run.state is RunState.ENDED:
             self.settled[run.id] = settlement
         self._done("record_created")
-        return PredictionView(prediction, run)
+        return Recorded(PredictionView(prediction, run), self._end(run.id) if run.state is RunState.ENDED else None)
 
     async def discard_intent(self, run_id: str) -> None:
         """Delete an intent with all that belongs to it."""

@@ -338,7 +338,10 @@ class Panel {
       const headers = { Authorization: `Bearer ${await tokenOf(team)}` };
       const response = await reach(`${settings.base_url}/predictions/${run.prediction.id}`, { headers });
       const answer = await response.json();
-      say.textContent = `${response.status} ${answer.detail ?? answer.status}`;
+      const meaning = response.status === 404
+        ? ` As it should be: to team ${team}, a prediction of team ${run.team} does not exist.`
+        : "";
+      say.textContent = `${response.status} ${answer.detail ?? answer.status}${meaning}`;
     } catch (error) {
       say.textContent = error.message;
     }

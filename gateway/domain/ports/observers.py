@@ -3,6 +3,7 @@
 Amounts are micro-dollars, sizes bytes.
 """
 
+from collections.abc import Mapping
 from typing import Final, Protocol
 
 from gateway.domain.bypass import BypassReason
@@ -76,7 +77,7 @@ class LimitObserver(Protocol):
         ...
 
     def quota_refused(self, team: str, reason: str) -> None:
-        """Count a create that a limit refused. `reason` is `rate`, `concurrency`, `seconds` or `dollars`."""
+        """Count a create that a limit refused. `reason` is a `gateway.domain.quota.LimitKind`."""
         ...
 
     def charge_doubted(self, reason: str) -> None:
@@ -104,7 +105,7 @@ class LimitObserver(Protocol):
         ...
 
     def permit_refused(self, lane: str, reason: str) -> None:
-        """Count a call that got no permit: `timeout`, or `queue_full`."""
+        """Count a call that got no permit: `timeout`, `queue_full`, or `too_long` if none can come in time."""
         ...
 
     def account_throttled(self, lane: str) -> None:
@@ -116,7 +117,7 @@ class LimitObserver(Protocol):
         ...
 
     def create_held(self, result: str, seconds: float) -> None:
-        """Count a create that was held: `admitted`, `refused`, or `full` when there was no room to hold it."""
+        """Count a create that was held: `admitted` or `refused`; or that was not: `full`, or the wait `too_long`."""
         ...
 
 
@@ -171,12 +172,17 @@ class DeliveryObserver(Protocol):
     def delivery_dropped(self, reason: str) -> None:
         """Count a webhook that will not be sent.
 
-        `full` (the queue's bound), `gave_up` (it is a dead letter now), `gone` (its records are).
+        `full` (progress over a team's bound), `gave_up` (it is a dead letter now), `dead_letters_full` (a dead letter
+        was deleted), `gone` (its records are).
         """
         ...
 
     def deliveries_waiting(self, queued: int, dead: int, oldest_seconds: float) -> None:
         """Set what the store keeps: webhooks that wait, the age of the oldest, and dead letters."""
+        ...
+
+    def webhook_places_taken(self, by_team: Mapping[str, int]) -> None:
+        """Set how many places in the webhook queue each team has taken."""
         ...
 
     def uploaded(self, result: str) -> None:

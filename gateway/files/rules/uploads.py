@@ -4,18 +4,17 @@ Equal bytes are not enough. A model sees the file's content type and can depend 
 be equal too. The rest of the name can differ: the JavaScript client names a blob after the time of day.
 """
 
-import posixpath
 from collections.abc import Mapping
 
 import msgspec
 from msgspec import Raw
 
-from gateway.domain import times
+from gateway.domain import file_content, times
+from gateway.domain.file_content import FileContent, extension_of
 from gateway.domain.records import File
 from gateway.domain.surrogates import split
 from gateway.domain.teams import Caller
 
-OCTETS = "application/octet-stream"
 LEAST_LIFE_SECONDS = 3600.0
 """Minimum remaining lifetime of a file that is reused: the runs that read it can be queued for a while."""
 FRAME_BYTES = 8192
@@ -53,14 +52,26 @@ def metadata_of(fields: Mapping[str, bytes]) -> bytes | None:
 
 def can_reuse(file: File, described: Described) -> bool:
     """Return whether an upload can reuse a file with equal bytes."""
-    if described.metadata is None:
+    named = _named(file) if described.metadata is not None else None
+    if named is None:
         return False
+    name, content_type = named
+    return content_type == described.content_type and extension_of(name) == extension_of(described.name)
+
+
+def content_of(file: File) -> FileContent:
+    """Return the content of a file, by the name and the type that upstream recorded."""
+    name, content_type = _named(file) or ("", "")
+    return file_content.of_file(file.sha256, content_type, name)
+
+
+def _named(file: File) -> tuple[str, str] | None:
+    """Return the name and the content type of a file; `None` if its document has none."""
     try:
         fields = split(file.document)
-        name, content_type = _decode_text(fields["name"]), _decode_text(fields["content_type"])
+        return _decode_text(fields["name"]), _decode_text(fields["content_type"])
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, KeyError):
-        return False
-    return content_type == described.content_type and _ending(name) == _ending(described.name)
+        return None
 
 
 def another(file: File, described: Described, file_id: str, caller: Caller, now: float) -> File:
@@ -78,7 +89,3 @@ def another(file: File, described: Described, file_id: str, caller: Caller, now:
 def sizes(length: int | None) -> tuple[int, int]:
     """Return the minimum and maximum size of the file in a form of `length` bytes; any size if `None`."""
     return (max(0, length - FRAME_BYTES), length) if length is not None else (0, 2**62)
-
-
-def _ending(name: str) -> str:
-    return posixpath.splitext(name)[1].lower()

@@ -1,5 +1,6 @@
 """Create predictions (by version, official model or deployment) and trainings."""
 
+import time
 from collections.abc import Callable
 from functools import partial
 from http import HTTPStatus
@@ -19,8 +20,10 @@ from gateway.http.keys import (
     BODY_BYTES,
     CALLER,
     CREATES,
+    HOLD,
     OVERHEAD,
     PREDICTIONS,
+    RUN_SECONDS,
     SETTINGS,
     TRACER,
     UPSTREAM_SECONDS,
@@ -105,6 +108,7 @@ async def _create(
         idempotency_key=idempotency_key,
         hold_until=request_limits.hold_until(request),
         has_left=partial(request_limits.is_disconnected, request),
+        hold=request[HOLD],
     )
     outcome = await _create_traced(request, command)
     # The wait for the run's end does not hold what the run was created from.
@@ -151,7 +155,9 @@ async def _respond(request: web.Request, created: Created, base: str, wait: floa
     status = HTTPStatus.CREATED
     if wait is not None:
         # `Prefer: wait` counts from the request's arrival, so it includes time in the queue and the upstream create.
+        began = time.perf_counter()
         view = await service.wait(view, max(0.0, wait - request_limits.seconds_since_arrival(request)))
+        request[RUN_SECONDS] = time.perf_counter() - began
         if not documents.shown_status(view).is_terminal:
             # The run is not finished: "created, not all outputs ready" (docs/replicate-api.md, Sync mode).
             status = HTTPStatus.ACCEPTED
@@ -162,8 +168,6 @@ async def _respond(request: web.Request, created: Created, base: str, wait: floa
         stream = service.stream_path(view)
         document = documents.render(view, base, stream, family="predictions", as_starting=True)
     headers: dict[str, str] = {}
-    if created.answer is not None:
-        headers |= {name: value for name, value in created.answer.headers.items() if name.startswith("ratelimit-")}
     headers["Location"] = f"{base}/{documents.family_of(view.prediction.kind)}/{view.prediction.id}"
     headers["Cache-Status"] = created.cache_status
     if created.is_replay:

@@ -69,7 +69,7 @@ def _question(request: web.Request, operation: str, template: str) -> Question:
 def _respond(request: web.Request, found: Found) -> web.Response:
     entry = found.entry
     base = base_url.base_of(request)
-    headers = dict(entry.answer.headers)
+    headers = entry.answer.shown_headers
     headers["Cache-Status"] = (
         f"replicate-gateway; hit; ttl={round(found.ttl)}" if found.is_hit else _miss_status(found, entry.answer)
     )
@@ -223,7 +223,7 @@ async def list_deployments(request: web.Request) -> web.Response:
                 kept.append(result)
     fields = page.fields | {"results": msgspec.Raw(msgspec.json.encode(kept))}
     body = rewrite.PageParts(fields, page.links).render(base_url.base_of(request))
-    return web.Response(body=body, headers=dict(answer.headers))
+    return web.Response(body=body, headers=answer.shown_headers)
 
 
 async def get_deployment(request: web.Request) -> web.Response:
@@ -273,4 +273,4 @@ async def account_list(request: web.Request, family: Family) -> web.Response:
             shown.append(msgspec.Raw(documents.render_foreign(bytes(result), base, family)))
             await pause_after(memoryview(result))
     fields = page.fields | {"results": msgspec.Raw(msgspec.json.encode(shown))}
-    return web.Response(body=rewrite.PageParts(fields, page.links).render(base), headers=dict(answer.headers))
+    return web.Response(body=rewrite.PageParts(fields, page.links).render(base), headers=answer.shown_headers)

@@ -12,8 +12,9 @@ from collections.abc import AsyncIterator
 from aiohttp import BodyPartReader, MultipartReader, web
 from aiohttp.http_exceptions import HttpProcessingError
 
+from gateway.domain.file_content import OCTETS
 from gateway.errors import BadRequest, BodyTooLarge, GatewayError, Unprocessable, UnsupportedMedia
-from gateway.files.rules.uploads import OCTETS, Described, metadata_of
+from gateway.files.rules.uploads import Described, metadata_of
 from gateway.files.uploads import Upload
 from gateway.http.keys import PRESENTED_KEY, SETTINGS
 from gateway.http.request_body import check_coding

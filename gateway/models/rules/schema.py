@@ -3,6 +3,9 @@
 Parts of a schema that are not understood are ignored: an input without a known type is left as the caller gave it.
 Depth, number of nodes and size are bounded, so that no schema takes unbounded time or memory, even with circular
 references.
+
+Marks of secrets are never lost (docs/replicate-api.md, Secret inputs). Where a part of the schema cannot be read, or
+several parts are combined into one and a mark has no place in it, the whole value counts as secret.
 """
 
 from collections.abc import Iterable, Sequence
@@ -11,6 +14,9 @@ from typing import Any
 
 import msgspec
 from msgspec import Raw
+from msgspec.structs import replace
+
+from gateway.domain import text_links
 
 SEED = "seed"
 TEMPERATURE = "temperature"
@@ -26,6 +32,13 @@ _NUMBERS = frozenset({"number", "integer"})
 _TYPES = _NUMBERS | {"string", "boolean", "array", "object", "null"}
 
 _encode = msgspec.json.Encoder().encode
+_decode_defaults = msgspec.json.Decoder(dict[str, Any]).decode
+
+_SECRET = "secret"  # noqa: S105 - a mark
+_PASSWORD = "password"  # noqa: S105 - a format of JSON Schema
+_WRITE_ONLY = "write-only"
+_NO_MARKS: frozenset[str] = frozenset()
+_AS_SECRET = frozenset({_SECRET})
 
 
 class Shape(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -39,6 +52,15 @@ class Shape(msgspec.Struct, frozen=True, omit_defaults=True):
     properties: dict[str, "Shape"] = {}
     others: "Shape | None" = None
     """Properties that are not named (`additionalProperties`)."""
+    marks: frozenset[str] = _NO_MARKS
+    """Marks by which a value can be secret."""
+    holds_secret: bool = False
+    """Whether the value, or a value in it, is secret."""
+
+    @property
+    def is_secret(self) -> bool:
+        """Whether the whole value is secret: `x-cog-secret`, or `format: password` with `writeOnly`."""
+        return _SECRET in self.marks or (_PASSWORD in self.marks and _WRITE_ONLY in self.marks)
 
     @property
     def is_number(self) -> bool:
@@ -63,6 +85,12 @@ class InputSchema(msgspec.Struct, frozen=True, omit_defaults=True):
     defaults: bytes = b"{}"
     """A JSON object with the default of every input that has one. Numbers are written exactly as in the schema."""
     output: Shape | None = None
+    linked_defaults: frozenset[str] = frozenset()
+    """Inputs whose default contains a link."""
+    secrets: dict[str, Shape] = {}
+    """The inputs that are secret, or that hold secret values."""
+    training_secrets: dict[str, Shape] = {}
+    """The same of the inputs of trainings."""
 
     @property
     def has_seed(self) -> bool:
@@ -100,11 +128,27 @@ def read_schema(document: bytes) -> InputSchema | None:
         return None
     schemas = _dict(_dict(openapi.get("components")).get("schemas"))
     wanted = schemas.get("Input")
+    inputs = _Reader(schemas).shape(wanted, _MAX_DEPTH).properties
+    defaults = _defaults(_Reader(schemas).properties(wanted, _MAX_DEPTH))
     return InputSchema(
-        inputs=dict(islice(_Reader(schemas).shape(wanted, _MAX_DEPTH).properties.items(), _MAX_INPUTS)),
-        defaults=_defaults(_Reader(schemas).properties(wanted, _MAX_DEPTH)),
+        inputs=dict(islice(inputs.items(), _MAX_INPUTS)),
+        defaults=defaults,
         output=_Reader(schemas).shape(schemas["Output"], _MAX_DEPTH) if "Output" in schemas else None,
+        linked_defaults=_linked(defaults),
+        secrets=_secrets(inputs),
+        training_secrets=_secrets(_Reader(schemas).shape(schemas.get("TrainingInput"), _MAX_DEPTH).properties),
     )
+
+
+def _secrets(inputs: dict[str, Shape]) -> dict[str, Shape]:
+    return {name: shape for name, shape in inputs.items() if shape.holds_secret}
+
+
+def _linked(defaults: bytes) -> frozenset[str]:
+    if not text_links.may_be_in(defaults):
+        return frozenset()
+    given = _decode_defaults(defaults)
+    return frozenset(name for name, value in given.items() if text_links.find([value]) is not None)
 
 
 def _dict(value: Any) -> dict[str, Any]:
@@ -124,8 +168,11 @@ class _Reader:
 
     def shape(self, schema: Any, depth: int) -> Shape:
         self._nodes_left -= 1
-        if not isinstance(schema, dict) or depth <= 0 or self._nodes_left < 0:
+        if not isinstance(schema, dict):
             return Shape()
+        if depth <= 0 or self._nodes_left < 0:
+            # What is not read can be marked.
+            return _UNREAD
         parts = [self._own(schema, depth - 1)]
         if "$ref" in schema:
             parts.append(self.shape(self._referred(schema), depth - 1))
@@ -137,7 +184,7 @@ class _Reader:
         ]
         combined = _all_of(parts)
         if schema.get("nullable") is True and combined.types:
-            return msgspec.structs.replace(combined, types=combined.types | {"null"})
+            return replace(combined, types=combined.types | {"null"})
         return combined
 
     def properties(self, schema: Any, depth: int) -> dict[str, Any]:
@@ -158,12 +205,13 @@ class _Reader:
 
     def _own(self, schema: dict[str, Any], depth: int) -> Shape:
         properties = islice(_dict(schema.get("properties")).items(), _MAX_NODES)
-        return Shape(
+        return _shape(
             types=_types(schema.get("type")),
             is_file=schema.get("format") in _FILE_FORMATS,
             items=self.shape(schema["items"], depth) if isinstance(schema.get("items"), dict) else None,
             properties={name: self.shape(part, depth) for name, part in properties},
             others=self._others(schema.get("additionalProperties"), depth),
+            marks=_marks(schema),
         )
 
     def _others(self, schema: Any, depth: int) -> Shape | None:
@@ -176,20 +224,60 @@ def _types(value: Any) -> frozenset[str]:
     return frozenset(known) if len(known) == len(names) else frozenset()
 
 
+_UNREAD = Shape(marks=_AS_SECRET, holds_secret=True)
+
+
+def _marks(schema: dict[str, Any]) -> frozenset[str]:
+    marks = set()
+    if schema.get("x-cog-secret") is True:
+        marks.add(_SECRET)
+    if schema.get("format") == "password":
+        marks.add(_PASSWORD)
+    if schema.get("writeOnly") is True:
+        marks.add(_WRITE_ONLY)
+    return frozenset(marks) if marks else _NO_MARKS
+
+
+def _shape(
+    *,
+    types: frozenset[str] = frozenset(),
+    is_file: bool = False,
+    items: Shape | None = None,
+    properties: dict[str, Shape] | None = None,
+    others: Shape | None = None,
+    marks: frozenset[str] = _NO_MARKS,
+) -> Shape:
+    parts = [*(properties or {}).values(), *(part for part in (items, others) if part is not None)]
+    shape = Shape(types, is_file, items, properties or {}, others, marks)
+    return replace(shape, holds_secret=True) if shape.is_secret or any(part.holds_secret for part in parts) else shape
+
+
+def _hold_secret(shapes: Iterable[Shape | None]) -> bool:
+    return any(shape is not None and shape.holds_secret for shape in shapes)
+
+
 def _all_of(shapes: Sequence[Shape]) -> Shape:
     """Combine shapes that all apply: `allOf`, a reference, and the keywords beside them."""
+    if len(shapes) == 1:
+        return shapes[0]
     types: frozenset[str] = frozenset()
     properties: dict[str, Shape] = {}
     for shape in shapes:
         types = _common(types, shape.types)
         for name, part in shape.properties.items():
             properties[name] = _all_of([properties[name], part]) if name in properties else part
-    return Shape(
+    items, others = _first(shape.items for shape in shapes), _first(shape.others for shape in shapes)
+    marks = _NO_MARKS.union(*(shape.marks for shape in shapes))
+    for used, parts in ((items, [each.items for each in shapes]), (others, [each.others for each in shapes])):
+        if _hold_secret(part for part in parts if part is not used):
+            marks |= _AS_SECRET
+    return _shape(
         types=types,
         is_file=any(shape.is_file for shape in shapes),
-        items=_first(shape.items for shape in shapes),
+        items=items,
         properties=properties,
-        others=_first(shape.others for shape in shapes),
+        others=others,
+        marks=marks,
     )
 
 
@@ -207,13 +295,18 @@ def _any_of(shapes: Sequence[Shape]) -> Shape:
 
     If only one alternative allows objects, its properties apply to every object. With several, they are dropped.
     """
+    marks = _NO_MARKS.union(*(shape.marks for shape in shapes))
     if not all(shape.types for shape in shapes):
-        return Shape()
+        return _shape(marks=marks | _AS_SECRET if _hold_secret(shapes) else marks)
     texts = [shape for shape in shapes if "string" in shape.types]
     arrays = [shape.items for shape in shapes if "array" in shape.types]
     objects = [shape for shape in shapes if "object" in shape.types]
     known = [items for items in arrays if items is not None]
-    return Shape(
+    is_lost = len(known) != len(arrays) and _hold_secret(known)
+    if len(objects) > 1 and _hold_secret(part for each in objects for part in (*each.properties.values(), each.others)):
+        is_lost = True
+    return _shape(
+        marks=marks | _AS_SECRET if is_lost else marks,
         types=frozenset().union(*(shape.types for shape in shapes)),
         is_file=bool(texts) and all(shape.is_file for shape in texts),
         items=_any_of(known) if known and len(known) == len(arrays) else None,

@@ -12,6 +12,7 @@ _WHOSE = {
     SubjectKind.USER: "your user",
     SubjectKind.ADDRESS: "your address",
     SubjectKind.ACCOUNT: "the account",
+    SubjectKind.GATEWAY: "the gateway",
 }
 
 
@@ -65,7 +66,7 @@ def amount(kind: LimitKind, quantity: float) -> float | str:
             return money.usd(int(quantity))
         case LimitKind.SECONDS:
             return quantity / money.MILLISECONDS_PER_SECOND
-        case LimitKind.RATE | LimitKind.CONCURRENCY:
+        case LimitKind.RATE | LimitKind.CONCURRENCY | LimitKind.WEBHOOKS:
             return int(quantity) if quantity == int(quantity) else quantity
 
 
@@ -83,6 +84,11 @@ def detail_of(refused: Refused, demand: ReservationRequest) -> str:
             return (
                 f"Request was throttled. The limit of {whose} is {status.limit:g} concurrent predictions; "
                 f"{status.used} are in progress."
+            )
+        case LimitKind.WEBHOOKS:
+            return (
+                f"Request was throttled. The webhook queue of {whose} has {status.limit:g} places ({status.name}), and "
+                "all are taken by predictions in progress and by webhooks that their receivers have not accepted yet."
             )
         case LimitKind.SECONDS:
             return _over_budget(status, demand.milliseconds, lambda amount: f"{amount / 1000:g} seconds")

@@ -52,6 +52,10 @@ class Doubt(StrEnum):
     """A token count is not a valid count. It counts as 0."""
     TOKENS_MISSING = "tokens-missing"
     """A successful run has no token count. It counts as 0."""
+    STATUS_UNKNOWN = "status-unknown"
+    """The run ended with a status that the gateway does not know. It counts as failed."""
+    RUN_UNREADABLE = "run-unreadable"
+    """Upstream's answers about the run could not be read for too long. The estimate is charged."""
     AMOUNT_CAPPED = "amount-capped"
     """The amount is larger than can be recorded. The maximum is charged."""
 

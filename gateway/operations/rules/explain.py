@@ -89,8 +89,10 @@ def explain(
 def _of_prediction(prediction: Prediction, run: Run) -> Iterator[TimelineEvent]:
     match prediction.source:
         case Source.HIT:
+            yield from _waited(prediction.admitted, prediction.created_at)
             yield TimelineEvent(prediction.created_at, "hit", "answered from a finished run")
         case Source.JOINED:
+            yield from _waited(prediction.admitted, prediction.created_at)
             yield TimelineEvent(prediction.created_at, "joined", "attached to a run in progress")
         case Source.MISS | Source.BYPASS:
             yield from _started(prediction.admitted, run.intended_at)
@@ -104,11 +106,15 @@ def _started(admitted: Admitted | None, intended_at: float) -> Iterator[Timeline
         yield TimelineEvent(intended_at, "asked")
         return
     yield TimelineEvent(intended_at - admitted.waited_seconds, "asked")
-    if admitted.waited_for is not None:
-        limit, seconds = admitted.waited_for, admitted.waited_seconds
-        yield TimelineEvent(intended_at, "waited", f"{seconds:.3f} seconds for {limit.name} of the {limit.of}")
+    yield from _waited(admitted, intended_at)
     held = f"${money.usd(admitted.microusd)} and {admitted.milliseconds / money.MILLISECONDS_PER_SECOND:g} seconds"
     yield TimelineEvent(intended_at, "reserved", held)
+
+
+def _waited(admitted: Admitted | None, at: float) -> Iterator[TimelineEvent]:
+    if admitted is not None and admitted.waited_for is not None:
+        limit = admitted.waited_for
+        yield TimelineEvent(at, "waited", f"{admitted.waited_seconds:.3f} seconds for {limit.name} of the {limit.of}")
 
 
 def _of_run(run: Run, settled: Entry | None) -> Iterator[TimelineEvent]:
@@ -119,6 +125,8 @@ def _of_run(run: Run, settled: Entry | None) -> Iterator[TimelineEvent]:
     started_at, completed_at = documents.times_of(run.document)
     if started_at is not None:
         yield TimelineEvent(started_at, "started", "by Replicate's clock")
+    if run.unreadable_since is not None:
+        yield TimelineEvent(run.unreadable_since, "unreadable", "Replicate's answers about the run cannot be read")
     if run.cancel_asked_at is not None:
         yield TimelineEvent(run.cancel_asked_at, "cancel asked", "all callers had cancelled, so Replicate was asked to")
     if run.ended_at is not None:

@@ -25,18 +25,24 @@ AdvanceOutcome = Progressed | RunEnded | Unchanged
 """What recording a snapshot of a run did."""
 
 
+class Recorded(msgspec.Struct, frozen=True):
+    """The starter of a created run, as it is recorded."""
+
+    view: PredictionView
+    ended: RunEnded | None = None
+    """The end of the run, if this step has recorded it."""
+
+
 class Predictions(Protocol):
     """Runs, and the predictions that share them."""
 
-    async def record_created(
-        self, run: Run, prediction: Prediction, settlement: Settlement | None = None
-    ) -> PredictionView:
+    async def record_created(self, run: Run, prediction: Prediction, settlement: Settlement | None = None) -> Recorded:
         """Turn the intent of the same id into `run` (state `live` or `ended`); `prediction` replaces its starter.
 
         Durable. One step: a prediction of the run is never visible without the run. The starter's id (upstream's, not
         the placeholder's), time, ticket and deadline are those of `prediction`; the run's `leader_id` and the
         idempotency key point to it. All ids of the run resolve from then on. A run that has ended is settled in the
-        same step (see `advance`).
+        same step (see `advance`), which returns its end.
 
         Return the starter and its run as they are recorded. If `advance` was faster than the create's answer, the run
         is further on than `run`. A repeat with the same values changes nothing and returns what is recorded. Raises
@@ -69,11 +75,19 @@ class Predictions(Protocol):
         and it has a fingerprint.
 
         A terminal status ends the run. That is durable, and the same step settles it: the reservation is released; the
-        ledger gets one line with the cost (`settlement`; zero if it is `None`), paid by the team that started the run,
-        and one line for each prediction that joined it, with the same amount as saved; all sums change with the lines;
-        the `completed` webhooks are queued. No run is settled twice.
+        ledger gets one line with the cost (`settlement`; zero if it is `None`, what was reserved if it is
+        `at_estimate`), paid by the team that started the run, and one line for each prediction that joined it, with the
+        same amount as saved; all sums change with the lines; the `completed` webhooks are queued. No run is settled
+        twice.
 
         Returns `Progressed` or `RunEnded` with what is recorded now, or `Unchanged`, also if all of it was known.
+        """
+        ...
+
+    async def mark_unreadable(self, run_id: str, since: float | None) -> None:
+        """Record since when upstream's answers about a live run cannot be read. Kept.
+
+        `None` clears it, as does an `advance` that moves the run forward.
         """
         ...
 

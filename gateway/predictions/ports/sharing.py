@@ -1,5 +1,6 @@
 """Starting runs, and sharing them between predictions."""
 
+from collections.abc import Callable
 from typing import Protocol
 
 import msgspec
@@ -8,15 +9,27 @@ from gateway.domain.admission_record import Admitted
 from gateway.domain.quota import Refused as LimitRefused
 from gateway.domain.quota import ReservationRequest
 from gateway.domain.records import CacheStats, Prediction, PredictionView, Run
+from gateway.domain.webhook_places import WebhookPlace
 from gateway.predictions.ports.predictions import Predictions
+
+_SHA256_LENGTH = 64
 
 
 class Idempotency(msgspec.Struct, frozen=True):
     """A caller's `Idempotency-Key`, unique within its team."""
 
     key: str
-    body_sha256: str
+    body_digest: str
+    """A keyed digest of the request."""
     expires_at: float
+    older_digest: Callable[[], str] | None = None
+    """Computes the digest as versions before 1.0 recorded it: a plain SHA-256. Their keys expire within a day."""
+
+    def is_of(self, recorded: str) -> bool:
+        """Return whether a recorded digest is that of this request."""
+        if recorded == self.body_digest:
+            return True
+        return self.older_digest is not None and len(recorded) == _SHA256_LENGTH and recorded == self.older_digest()
 
 
 class FinishedRuns(msgspec.Struct, frozen=True):
@@ -42,6 +55,8 @@ class ShareRequest(msgspec.Struct, frozen=True, kw_only=True):
     may_hit: FinishedRuns | None = None
     may_join: OpenRuns | None = None
     idempotency: Idempotency | None = None
+    webhook_place: WebhookPlace | None = None
+    """The place in the webhook queue that the prediction needs; `None` without a webhook."""
 
 
 class Hit(msgspec.Struct, frozen=True):
@@ -82,13 +97,13 @@ class Started(msgspec.Struct, frozen=True):
 
 
 class Refused(msgspec.Struct, frozen=True):
-    """A limit does not allow the run. Nothing was recorded or reserved."""
+    """A limit does not allow the run, or the webhook queue has no place. Nothing was recorded or reserved."""
 
     refusal: LimitRefused
 
 
 Shared = Hit | Joined | Replayed | Pending | Mismatched
-ShareOutcome = Shared | Nothing
+ShareOutcome = Shared | Nothing | Refused
 StartOutcome = Shared | Started | Refused
 
 
@@ -113,6 +128,9 @@ class Sharing(Protocol):
            decide, whatever the provisional identities say.
         4. `Nothing`.
 
+        A hit or a join with a webhook takes the place of its `completed` event (`webhook_place`) in the same step. If
+        no place is free, the outcome is `Refused` in place of `Hit` or `Joined`.
+
         A hit or a join remembers the idempotency key with its prediction. Raises `gateway.errors.Conflict` if the
         prediction's id exists.
         """
@@ -131,8 +149,9 @@ class Sharing(Protocol):
         A run may have started or ended since `share` found nothing, so the step first repeats the checks of `share`. If
         they find something, that is the outcome. Then it checks every limit of `reservation`: `Refused` if one does not
         allow the run. Else `Started`: the step records the intent (`leader_id` is the prediction's id), the prediction
-        with `source` as given and with `admitted`, the reservation in every counter, and the idempotency key. Without
-        `reservation` nothing is checked or reserved.
+        with `source` as given and with `admitted` (else that of the prediction), the reservation in every counter, the
+        place in the webhook queue, and the idempotency key. Without `reservation` no limit is checked and nothing is
+        reserved.
 
         If an open run that the request must not join has the intent's identity, that run keeps it, and the intent is
         recorded with neither fingerprint nor provisional identity. Raises `gateway.errors.Conflict` if the id of the

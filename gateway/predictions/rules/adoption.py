@@ -1,11 +1,15 @@
 """Which run of upstream's list was started by an uncertain create (docs/architecture.md, Create)."""
 
+from enum import IntEnum
+
 import msgspec
 from msgspec import Raw
 
 from gateway.domain.documents import Snapshot
 from gateway.domain.records import Run
 from gateway.domain.targets import TargetKind, parse_version
+from gateway.models.rules import secrets
+from gateway.models.rules.secrets import Digest
 from gateway.sharing.rules.fingerprint import Input
 
 CLOCK_SKEW_SECONDS = 5.0
@@ -24,19 +28,73 @@ class _Sent(msgspec.Struct):
     webhook: str | None = None
 
 
-def fits(run: Run, news: Snapshot) -> bool:
-    """Say whether a listed run is equal to what an intent asked for, and was created since."""
+class Fit(IntEnum):
+    """How sure it is that a listed run is the run of an intent."""
+
+    NO = 0
+    LIKELY = 1
+    """All that can be compared is equal; secret values cannot be."""
+    EXACT = 2
+
+
+def fits(run: Run, news: Snapshot, digest: Digest | None = None) -> Fit:
+    """Say whether a listed run is equal to what an intent asked for, and was created since.
+
+    `digest` is the one by which intents of an unknown schema hide their texts.
+    """
     if news.created_at is None or news.created_at < run.intended_at - CLOCK_SKEW_SECONDS:
-        return False
+        return Fit.NO
     try:
         sent = msgspec.json.decode(run.request, type=_Sent)
         found = msgspec.json.decode(news.document, type=_Found)
         if sent.webhook is not None and found.webhook is not None:
             # The gateway's own address, which is different for each run.
-            return sent.webhook == found.webhook
-        return _same_target(run, sent, news, found) and _canonical(sent.input) == _canonical(found.input)
+            return Fit.EXACT if sent.webhook == found.webhook else Fit.NO
+        return _compare(sent.input, found.input, digest) if _same_target(run, sent, news, found) else Fit.NO
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return Fit.NO
+
+
+def may_be_equal(one: bytes, other: bytes, digest: Digest | None = None) -> bool:
+    """Return whether two recorded requests of one path can be equal, as far as their redacted forms say."""
+    if one == other:
+        return True
+    if not (_hides(one) or _hides(other)):
+        return False
+    try:
+        first, second = msgspec.json.decode(one, type=_Sent), msgspec.json.decode(other, type=_Sent)
+        return first.version == second.version and _compare(first.input, second.input, digest) is not Fit.NO
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return False
+
+
+def _hides(request: bytes) -> bool:
+    return secrets.REDACTED.encode() in request or secrets.DIGEST_PREFIX.encode() in request
+
+
+def _compare(one: Raw, other: Raw, digest: Digest | None) -> Fit:
+    """Compare two inputs of which parts may be redacted, or replaced by digests."""
+    if not (_hides(bytes(one)) or _hides(bytes(other))):
+        return Fit.EXACT if _canonical(one) == _canonical(other) else Fit.NO
+    first, second = (msgspec.json.decode(each, type=dict[str, Raw]) for each in (one, other))
+    fit = Fit.EXACT
+    for name in first.keys() | second.keys():
+        pair = first.get(name), second.get(name)
+        if any(value is not None and secrets.is_redacted(value) for value in pair):
+            # Upstream may leave out what it does not show.
+            fit = Fit.LIKELY
+        elif pair[0] is None or pair[1] is None or not _same_value(pair[0], pair[1], digest):
+            return Fit.NO
+    return fit
+
+
+def _same_value(one: Raw, other: Raw, digest: Digest | None) -> bool:
+    if bytes(one) == bytes(other):
+        return True
+    if digest is not None and secrets.is_digest(one) != secrets.is_digest(other):
+        hidden, plain = (one, other) if secrets.is_digest(one) else (other, one)
+        return bool(msgspec.json.decode(hidden, type=str) == secrets.digest_of(plain, digest))
+    return _canonical(Raw(b'{"_":' + bytes(one) + b"}")) == _canonical(Raw(b'{"_":' + bytes(other) + b"}"))
 
 
 def _canonical(given: Raw) -> bytes:

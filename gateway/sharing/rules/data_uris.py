@@ -1,17 +1,21 @@
-"""data: URIs (RFC 2397), known by the bytes that they hold.
+"""data: URIs (RFC 2397), known by the bytes that they hold and by their media type.
 
-The media type and its parameters are ignored. Only what every parser reads the same way counts as a data: URI; anything
-odd (a header that is none, a stray character, broken padding, a fragment) is ordinary text, and text that merely begins
-with `data:` stays text. Nothing as large as the file is copied: base64 is decoded and hashed a piece at a time.
+The parameters of the media type are ignored, because models do not see them. Only what every parser reads the same way
+counts as a data: URI; anything odd (a header that is none, a stray character, broken padding, a fragment) is ordinary
+text, and text that merely begins with `data:` stays text. Nothing as large as the file is copied: base64 is decoded and
+hashed a piece at a time.
 """
 
 import re
 from binascii import a2b_base64, a2b_qp
 from hashlib import sha256
 
+from gateway.domain import file_content
+from gateway.domain.file_content import FileContent
+
 _TOKEN = r"[A-Za-z0-9!#$&^_.+%'*`{|}~-]+"  # noqa: S105 - RFC 7230's word, no secret
 _HEADER = re.compile(
-    rf'data:(?:{_TOKEN}/{_TOKEN})?(?:;{_TOKEN}=(?:[^;,"\s]*|"[^",]*"))*(?P<base64>;base64)?,',
+    rf'data:(?P<type>{_TOKEN}/{_TOKEN})?(?:;{_TOKEN}=(?:[^;,"\s]*|"[^",]*"))*(?P<base64>;base64)?,',
     re.ASCII | re.IGNORECASE,
 )
 _LONGEST_HEADER = 1024
@@ -21,18 +25,25 @@ _SPACES = " \t\r\n"
 _PIECE = 1 << 16  # a multiple of 4 characters; what is decoded of one stays in the processor's cache
 
 
-def sha256_of(text: str) -> str | None:
-    """Return the SHA-256 (hex) of the bytes that a data: URI holds; `None` for text that is none."""
+def content_of(text: str) -> FileContent | None:
+    """Return the content of a data: URI; `None` for text that is none."""
     if text[:5].lower() != "data:":
         return None
     header = _HEADER.match(text, 0, _LONGEST_HEADER)
     if header is None:
         return None
-    if not header["base64"]:
+    if header["base64"]:
+        digest = _base64_sha256(text, header.end()) or _odd_base64_sha256(text, header.end())
+    else:
         data = _unescaped(text, header.end())
-        return None if data is None else sha256(data).hexdigest()
-    digest = _base64_sha256(text, header.end())
-    return digest or _odd_base64_sha256(text, header.end())
+        digest = None if data is None else sha256(data).hexdigest()
+    return None if digest is None else file_content.of_data_uri(digest, header["type"] or "")
+
+
+def sha256_of(text: str) -> str | None:
+    """Return the SHA-256 (hex) of the bytes that a data: URI holds; `None` for text that is none."""
+    content = content_of(text)
+    return None if content is None else content.sha256
 
 
 def _base64_sha256(text: str, start: int) -> str | None:

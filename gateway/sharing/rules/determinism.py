@@ -13,7 +13,8 @@ from msgspec import Raw
 from gateway.domain.bypass import BypassReason
 from gateway.domain.records import Kind
 from gateway.domain.targets import is_named_by
-from gateway.models.rules.schema import InputSchema
+from gateway.models.rules.schema import SEED, InputSchema
+from gateway.sharing.rules.external_links import DEFAULT_TEXT_INPUTS, IMMUTABLE, LinkPattern
 
 
 class Mode(StrEnum):
@@ -31,6 +32,13 @@ class Rule(msgspec.Struct, frozen=True):
     mode: Mode
     ttl_seconds: float | None = None
     ignore_inputs: frozenset[str] = frozenset()
+    text_inputs: frozenset[str] = DEFAULT_TEXT_INPUTS
+    """Inputs that are plain text: links in them are not followed by the model."""
+
+    @property
+    def plain_inputs(self) -> frozenset[str]:
+        """The inputs in which links do not count."""
+        return self.text_inputs | self.ignore_inputs
 
 
 class Policy(msgspec.Struct, frozen=True):
@@ -39,6 +47,7 @@ class Policy(msgspec.Struct, frozen=True):
     enabled: bool = True
     rules: tuple[Rule, ...] = ()
     random_seeds: frozenset[int] = frozenset({-1})
+    immutable_links: tuple[LinkPattern, ...] = IMMUTABLE
 
 
 class Proof(StrEnum):
@@ -95,12 +104,13 @@ def judge(
     kind: Kind = Kind.PREDICTION,
     asserted: bool = False,
     may_assert: bool = False,
+    has_secret: bool = False,
 ) -> Judgement:
     """Decide whether a create's input determines its output. `controls` is what `read_controls` returned.
 
     `model` is `owner/name` of the target's model or deployment, `None` if the model of a bare version is unknown.
     `rule` is what `rule_for` returned for it. `schema` is `None` if it could not be read. `asserted`: the caller sent
-    `Gateway-Deterministic: true`. `may_assert`: its team may do so.
+    `Gateway-Deterministic: true`. `may_assert`: its team may do so. `has_secret`: the input sets a secret value.
     """
     if not policy.enabled:
         return NotDeterministic(BypassReason.DISABLED)
@@ -110,11 +120,35 @@ def judge(
         return NotDeterministic(BypassReason.MODEL_UNKNOWN)
     if rule is not None and rule.mode is Mode.NEVER:
         return NotDeterministic(BypassReason.RULE_NEVER)
+    if has_secret:
+        return NotDeterministic(BypassReason.SECRET_INPUT)
     verdict = _by_rule(controls, rule, policy) if rule is not None else _by_schema(controls, schema, policy, model)
     if isinstance(verdict, Proof):
         return Deterministic(verdict)
+    return _unless_asserted(verdict, asserted=asserted, may_assert=may_assert)
+
+
+def depends_on_links(judgement: Judgement, rules: Sequence[Rule]) -> bool:
+    """Return whether an external link in the input (`sharing/rules/external_links.py`) changes a judgement.
+
+    A seed and a temperature say nothing about what a link leads to. A rule `always` and an assertion do. While the
+    model is unknown, a rule for it can be found later, unless the rules cannot tell models apart.
+    """
+    match judgement:
+        case Deterministic(reason):
+            return reason not in (Proof.RULE_ALWAYS, Proof.ASSERTED)
+        case NotDeterministic(reason):
+            return reason is BypassReason.MODEL_UNKNOWN and not needs_model(rules)
+
+
+def with_external_link(*, asserted: bool = False, may_assert: bool = False) -> Judgement:
+    """Return the judgement in place of one that depends on links, for an input that has an external link."""
+    return _unless_asserted(BypassReason.EXTERNAL_LINK, asserted=asserted, may_assert=may_assert)
+
+
+def _unless_asserted(reason: BypassReason, *, asserted: bool, may_assert: bool) -> Judgement:
     if not asserted:
-        return NotDeterministic(verdict)
+        return NotDeterministic(reason)
     return Deterministic(Proof.ASSERTED) if may_assert else NotDeterministic(BypassReason.ASSERTION_REFUSED)
 
 
@@ -147,7 +181,7 @@ def _by_schema(
 ) -> Proof | BypassReason:
     if schema is None:
         return BypassReason.SCHEMA_UNKNOWN if model else BypassReason.MODEL_UNKNOWN
-    has_seed = schema.has_seed
+    has_seed = SEED in schema.inputs
     if not has_seed and not schema.has_temperature:
         return BypassReason.NO_SEED_INPUT
     trouble = _seed_trouble(controls, policy.random_seeds) if has_seed else BypassReason.TEMPERATURE

@@ -7,24 +7,29 @@ Two spellings of one request meet; any other difference parts them. What meets:
   model may print them. Other numbers meet by exact decimal value, so that no digit is ever lost. The sign of a zero
   (-0.0) is kept, but where the schema says integer: integers have none;
 - an input that is absent and one that is given its default; a given null is not absent;
-- a file by its content, however it was sent: a link in `files`, or a data: URI, wherever text may be a file's address.
-  Where the schema says that an input is plain text, a link or data: URI is text like any other.
+- a file by its content (bytes, media type and extension), however it was sent: a link in `files`, or a data: URI where
+  text may be a file's address. Where the schema says that an input is plain text, a data: URI is text like any other.
 
 The canonical form is JSON with sorted keys in which two sorts of token stand outside of quotes where JSON allows
-neither: `file:<sha256>` and normalised numbers. No caller's text or object can therefore be taken for one.
+neither: `file:[…]` and normalised numbers. No caller's text or object can therefore be taken for one.
 """
 
-from collections.abc import Mapping
+import hmac
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from typing import Any
 
 import msgspec
 from msgspec import Raw
 
+from gateway.domain import text_links
+from gateway.domain.file_content import FileContent
 from gateway.models.rules.schema import InputSchema, Shape
-from gateway.sharing.rules.data_uris import sha256_of
+from gateway.sharing.rules import external_links
+from gateway.sharing.rules.data_uris import content_of
+from gateway.sharing.rules.external_links import LinkPattern
 
-VERSION = 1
+VERSION = 2
 """Of the rules above: another number parts all that was stored under others."""
 MAX_DEPTH = 128
 MAX_VALUES = 20_000
@@ -48,10 +53,12 @@ _UNREADABLE = (RecursionError, msgspec.MsgspecError, UnicodeDecodeError)
 class Input:
     """A create's input, decoded once. Its canonical forms are written from it."""
 
-    __slots__ = ("_digests", "_fields", "_files")
+    __slots__ = ("_contents", "_fields", "_files", "_may_link")
 
-    def __init__(self, text: bytes, files: Mapping[str, str]) -> None:
-        """Decode an input. `files` gives the SHA-256 (hex) of what a link in it leads to.
+    def __init__(self, text: bytes, files: Mapping[str, FileContent], *, may_link: bool | None = None) -> None:
+        """Decode an input. `files` gives the content of what a link in it leads to.
+
+        `may_link` is what `text_links.may_be_in` says, if that is known.
 
         Raise `ValueError` for what is no JSON object, or is too deep, or holds too much, to be compared.
         """
@@ -65,7 +72,29 @@ class Input:
             raise ValueError("the input is not a JSON object")  # noqa: TRY004 - a value of JSON, not of Python
         self._fields: dict[str, Any] = fields
         self._files = files
-        self._digests: dict[str, str | None] = {}
+        self._contents: dict[str, FileContent | None] = {}
+        self._may_link = text_links.may_be_in(text) if may_link is None else may_link
+
+    def has_external_link(
+        self, schema: InputSchema | None, plain: frozenset[str], immutable: Sequence[LinkPattern]
+    ) -> bool:
+        """Return whether the output may depend on what an external link leads to (`external_links`).
+
+        Inputs in `plain` are not looked at. Defaults of the schema count for inputs that are not given.
+        """
+        values: list[Any] = []
+        if self._may_link:
+            values += (value for name, value in self._fields.items() if name not in plain)
+        if schema is not None and schema.linked_defaults:
+            unset = schema.linked_defaults - plain - self._fields.keys()
+            if unset:
+                defaults = _decode(schema.defaults)
+                values += (defaults[name] for name in unset)
+
+        def is_known(text: str) -> bool:
+            return self._content(text) is not None or external_links.is_immutable(text, immutable)
+
+        return bool(values) and text_links.find(values, is_known) is not None
 
     def canonical(self, schema: InputSchema | None, ignore: frozenset[str] = frozenset()) -> bytes:
         """Write the input in its one form. Raise `ValueError` if it is too deep, or holds what cannot be compared."""
@@ -98,7 +127,8 @@ class Input:
             raise ValueError(_TOO_DEEP)
         kind = type(value)
         if kind is str:
-            return value if shape.is_text else self._text(value)
+            content = self._content(value, is_text=shape.is_text)
+            return value if content is None else content.token
         if kind is Raw:  # a number with a fraction or an exponent
             return _number(str(value, "ascii"), shape)
         if kind is int:
@@ -111,14 +141,14 @@ class Input:
             return {name: self._normal(item, named.get(name, others), depth - 1) for name, item in value.items()}
         return value
 
-    def _text(self, text: str) -> str | Raw:
-        """Return a text that can be a file's address by the file's content."""
-        digest = self._files.get(text) if self._files and len(text) <= _LONGEST_LINK else None
-        if digest is None and text[:5].lower() == "data:":
-            if text not in self._digests:
-                self._digests[text] = sha256_of(text)
-            digest = self._digests[text]
-        return text if digest is None else Raw(f"file:{digest.lower()}")
+    def _content(self, text: str, *, is_text: bool = False) -> FileContent | None:
+        """Return the content of the file that a text stands for. `is_text`: a data: URI is text like any other."""
+        content = self._files.get(text) if self._files and len(text) <= _LONGEST_LINK else None
+        if content is None and not is_text and text[:5].lower() == "data:":
+            if text not in self._contents:
+                self._contents[text] = content_of(text)
+            content = self._contents[text]
+        return content
 
 
 def fingerprint(target: str, canonical: bytes, scope: str) -> str:
@@ -129,14 +159,15 @@ def fingerprint(target: str, canonical: bytes, scope: str) -> str:
     return _digest("fingerprint", target, scope, canonical)
 
 
-def provisional(target: str, canonical: bytes, scope: str) -> str:
+def provisional(target: str, canonical: bytes, scope: str, secret: bytes) -> str:
     """Return the key for the time in which a bare version's model, and so its schema, is unknown.
 
     See docs/architecture.md, Create.
 
-    `canonical` was written without a schema. Never equal to a `fingerprint`.
+    `canonical` was written without a schema, so it can hold values that are secret: the key is an HMAC with a secret of
+    the store, from which they cannot be guessed. Never equal to a `fingerprint`.
     """
-    return _digest("provisional", target, scope, canonical)
+    return hmac.digest(secret, _digest("provisional", target, scope, canonical).encode(), "sha256").hex()
 
 
 def sharing_scope(share: str, team: str) -> str:

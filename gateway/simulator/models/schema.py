@@ -33,6 +33,11 @@ def seed_field() -> dict[str, Any]:
     return field("integer", "Random seed. Leave blank to randomize the seed")
 
 
+def secret_field(description: str, **more: Any) -> dict[str, Any]:
+    """Describe a secret input, like Cog's `Secret`."""
+    return field("string", description, format="password", writeOnly=True, **{"x-cog-secret": True}, **more)
+
+
 def model_schema(
     fields: dict[str, dict[str, Any]], output: dict[str, Any], training: dict[str, dict[str, Any]] | None = None
 ) -> dict[str, Any]:

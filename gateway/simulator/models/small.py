@@ -1,6 +1,7 @@
 """Small models: a greeting, a failing one, a slow one, one that streams files, one that returns objects."""
 
 import asyncio
+import hashlib
 from typing import Any
 
 from gateway.simulator.models import schema
@@ -109,3 +110,28 @@ def analyze() -> Program:
 
     fields = {"text": schema.field("string", "Text to count", required=True)}
     return Program(run, schema.model_schema(fields, schema.OBJECT), boot_seconds=0.05)
+
+
+def signer() -> Program:
+    """Create a model with secret inputs, which fails with a message that quotes a bad one, as real models do."""
+
+    async def run(job: Job) -> None:
+        token = str(job.input.get("api_token", ""))
+        await job.wait(0.05)
+        if not token.startswith("sk-"):
+            job.log(f"token: {token}\n")
+            raise ModelError(f"Invalid API token: {token}")
+        keys = "".join(map(str, job.input.get("more_tokens") or []))
+        job.give(hashlib.sha256(f"{token}{keys}{job.input['text']}".encode()).hexdigest())
+
+    fields = {
+        "text": schema.field("string", "Text to sign", required=True),
+        "api_token": schema.secret_field("Token that signs", required=True),
+        "more_tokens": schema.field("array", "More tokens", items=schema.secret_field("One of them")),
+        "seed": schema.seed_field(),
+    }
+    training = {
+        "examples": schema.field("string", "Where to learn from", default="none"),
+        "hub_token": schema.secret_field("Token to push with"),
+    }
+    return Program(run, schema.model_schema(fields, schema.TEXT, training))

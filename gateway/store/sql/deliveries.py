@@ -1,7 +1,8 @@
 """The queue of webhook deliveries and the dead letters (the `Deliveries` role).
 
-`queue_ends` and `queue_end` run inside the transactions that end predictions, so a prediction cannot end without its
-delivery being queued. A delivery has no body until its first attempt fails: the body is made from the prediction.
+`reserve_place` runs inside the transactions that record predictions, `queue_ends` and `queue_end` inside those that end
+them. So an accepted prediction has the place of its delivery, and cannot end without its delivery being queued. A
+delivery has no body until its first attempt fails: the body is made from the prediction.
 """
 
 import heapq
@@ -11,8 +12,11 @@ from collections import Counter
 from collections.abc import Sequence
 
 import msgspec
+from msgspec.structs import replace
 
+from gateway.domain.quota import Refused
 from gateway.domain.records import Prediction, PredictionView, Source
+from gateway.domain.webhook_places import Taken, WebhookPlace, decide
 from gateway.store.sql.connections import Connections
 from gateway.store.sql.queries import SQL
 from gateway.store.sql.rows import DELIVERIES, view
@@ -25,8 +29,6 @@ from gateway.webhooks.rules.deliveries import (
     message_id,
     receiver_of,
 )
-
-_TRIMMED = "the queue was full"
 
 
 class SQLiteDeliveries(Connections):
@@ -53,8 +55,13 @@ class SQLiteDeliveries(Connections):
         await self._write(step)
 
     async def reclaim_deliveries(self) -> int:
-        """Release the claims of an earlier process."""
-        return await self._write(lambda db: db.execute(SQL["reclaim_deliveries"]).rowcount)
+        """Release the claims of an earlier process, and places that nothing will use."""
+
+        def step(db: sqlite3.Connection) -> int:
+            db.execute(SQL["free_unused_places"])
+            return db.execute(SQL["reclaim_deliveries"]).rowcount
+
+        return await self._write(step)
 
     async def delivery_body(self, delivery_id: str) -> bytes | None:
         """Return a delivery's stored body."""
@@ -123,12 +130,20 @@ class SQLiteDeliveries(Connections):
         return await self._write(lambda db: sum(db.execute(SQL[each], parameters).rowcount for each in statements))
 
     async def delivery_counts(self) -> DeliveryCounts:
-        """Count queued deliveries and dead letters."""
+        """Count queued deliveries, dead letters and the places that are taken."""
         return await self._read(_count)
 
-    async def trim_deliveries(self, max_queued: int, max_dead: int, now: float, limit: int = 500) -> int:
-        """Drop the oldest deliveries and dead letters over the limits."""
-        return await self._write(lambda db: _trim(db, max_queued, max_dead, now, limit), erases=True)
+    async def trim_dead_deliveries(self, most: int, limit: int = 500) -> int:
+        """Delete the oldest dead letters of each team that has too many."""
+        found = await self._read(lambda db: db.execute(SQL["teams_with_excess_dead"], {"most": most}).fetchall())
+        if not found:
+            return 0
+
+        def step(db: sqlite3.Connection) -> int:
+            excess = [{"team": team, "limit": min(limit, count)} for team, count in found]
+            return sum(db.execute(SQL["delete_oldest_dead"], each).rowcount for each in excess)
+
+        return await self._write(step, erases=True)
 
     async def delete_dead_deliveries(self, before: float, limit: int) -> int:
         """Delete old dead letters."""
@@ -143,6 +158,37 @@ class SQLiteDeliveries(Connections):
             return heapq.nsmallest(limit, found, key=operator.attrgetter("prediction.id"))
 
         return await self._read(step)
+
+
+def find_place(db: sqlite3.Connection, team: str, wanted: WebhookPlace | None) -> Refused | None:
+    """Return the bound that leaves no place for a prediction of a team; `None` if there is one, or it needs none."""
+    if wanted is None:
+        return None
+    return decide(team, wanted, Taken(*db.execute(SQL["places_taken"], {"team": team}).fetchone()))
+
+
+def reserve_place(db: sqlite3.Connection, prediction: Prediction, wanted: WebhookPlace | None = None) -> None:
+    """Take the place of a new prediction's delivery, if it has a webhook. Check with `find_place` first."""
+    if prediction.webhook is not None:
+        is_public = wanted is not None and wanted.is_public
+        delivery = _end(prediction.id, prediction.run_id, prediction.team, prediction.webhook, prediction.created_at)
+        _add(db, replace(delivery, state=DeliveryState.RESERVED, is_public=is_public), None)
+
+
+def move_place(db: sqlite3.Connection, from_id: str, to_id: str) -> None:
+    """Pass the place of a prediction on to the id that upstream gave it."""
+    parameters = {"from_id": message_id(from_id), "to_id": message_id(to_id), "prediction_id": to_id}
+    db.execute(SQL["move_place"], parameters)
+
+
+def free_place(db: sqlite3.Connection, prediction_id: str) -> None:
+    """Free the place of a prediction that has gone without an end."""
+    db.execute(SQL["free_place"], {"id": message_id(prediction_id)})
+
+
+def free_places(db: sqlite3.Connection, run_id: str) -> None:
+    """Free the places of a run that was never created."""
+    db.execute(SQL["free_places_of_run"], {"run_id": run_id})
 
 
 def queue_ends(db: sqlite3.Connection, run_id: str, at: float, *, source: Source | None = None) -> None:
@@ -210,14 +256,4 @@ def _hold(db: sqlite3.Connection, found: Sequence[str], now: float, until: float
 def _count(db: sqlite3.Connection) -> DeliveryCounts:
     queued, oldest_queued_at = db.execute(SQL["queued_deliveries"]).fetchone()
     (dead,) = db.execute(SQL["dead_deliveries"]).fetchone()
-    return DeliveryCounts(queued, dead, oldest_queued_at)
-
-
-def _trim(db: sqlite3.Connection, max_queued: int, max_dead: int, now: float, limit: int) -> int:
-    counts = _count(db)
-    given_up = deleted = 0
-    if (excess := min(limit, counts.queued - max_queued)) > 0:
-        given_up = db.execute(SQL["mark_oldest_dead"], {"now": now, "error": _TRIMMED, "limit": excess}).rowcount
-    if (excess := min(limit, counts.dead + given_up - max_dead)) > 0:
-        deleted = db.execute(SQL["delete_oldest_dead"], {"limit": excess}).rowcount
-    return given_up + deleted
+    return DeliveryCounts(queued, dead, oldest_queued_at, dict(db.execute(SQL["places_by_team"]).fetchall()))

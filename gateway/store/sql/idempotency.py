@@ -31,8 +31,8 @@ def first_request(
     row = db.execute(SQL["idempotency_key"], {"team": team, "key": idempotency.key, "now": now}).fetchone()
     if row is None:
         return None
-    body_sha256, prediction_id = row
-    if body_sha256 != idempotency.body_sha256:
+    body_digest, prediction_id = row
+    if not idempotency.is_of(body_digest):
         return Mismatched()
     first = find_view(db, "prediction", {"id": prediction_id})
     if first is None:
@@ -51,7 +51,7 @@ def remember(db: sqlite3.Connection, team: str, idempotency: Idempotency, predic
         {
             "team": team,
             "key": idempotency.key,
-            "body_sha256": idempotency.body_sha256,
+            "body_digest": idempotency.body_digest,
             "expires_at": idempotency.expires_at,
             "prediction_id": prediction_id,
         },

@@ -8,22 +8,20 @@ from msgspec.structs import replace
 from gateway.domain.ledger import Settlement
 from gateway.domain.records import Prediction, PredictionView, Run, RunState, Status
 from gateway.errors import Conflict
-from gateway.store.sql.cache import keep_entry
+from gateway.predictions.ports.predictions import Recorded
 from gateway.store.sql.connections import Connections
-from gateway.store.sql.deliveries import queue_end, queue_ends
-from gateway.store.sql.ledger_entries import settle
+from gateway.store.sql.deliveries import free_places, move_place, queue_end, queue_ends, reserve_place
 from gateway.store.sql.lookup import find_view
 from gateway.store.sql.queries import SQL
 from gateway.store.sql.reservations import release
 from gateway.store.sql.rows import PREDICTIONS, RUNS
+from gateway.store.sql.run_end import record_end
 
 
 class SQLiteIntents(Connections):
     """Runs that are about to be created upstream. `start` records them."""
 
-    async def record_created(
-        self, run: Run, prediction: Prediction, settlement: Settlement | None = None
-    ) -> PredictionView:
+    async def record_created(self, run: Run, prediction: Prediction, settlement: Settlement | None = None) -> Recorded:
         """Turn an intent into a run with its starter."""
         return await self._write(lambda db: _record_created(db, run, prediction, settlement), durable=True)
 
@@ -42,6 +40,7 @@ class SQLiteIntents(Connections):
             if db.execute(SQL["discard_intent"], {"id": run_id}).rowcount:
                 db.execute(SQL["forget_keys_of_run"], {"run_id": run_id})
                 db.execute(SQL["delete_predictions_of_run"], {"run_id": run_id})
+                free_places(db, run_id)
                 release(db, run_id)
 
         await self._write(step, erases=True)
@@ -67,7 +66,7 @@ class _Known(NamedTuple):
 
 def _record_created(
     db: sqlite3.Connection, run: Run, prediction: Prediction, settlement: Settlement | None
-) -> PredictionView:
+) -> Recorded:
     owner = db.execute(SQL["run_of_prediction"], {"id": prediction.id}).fetchone()
     if owner is not None and owner[0] != run.id:
         raise Conflict("A prediction of this id belongs to another run.")
@@ -76,7 +75,7 @@ def _record_created(
     if known is not None and known.upstream_id is not None:
         if known.upstream_id != run.upstream_id or owner is None:
             raise Conflict("The run has another id upstream.")
-        return _recorded(db, prediction.id)
+        return Recorded(_recorded(db, prediction.id))
     _refuse_foreign(db, run)
     run = replace(run, leader_id=prediction.id)
     if known is None:
@@ -85,20 +84,21 @@ def _record_created(
         run = _answering(replace(run, fingerprint=None, provisional=None) if is_taken else run)
         db.execute(SQL["add_run"], RUNS.row(run))
         db.execute(SQL["add_prediction"], PREDICTIONS.row(prediction))
+        reserve_place(db, prediction)
         view = PredictionView(prediction, run)
     else:
         saved = _save(db, run, known)
         _replace_placeholder(db, known.leader_id, prediction)
         view = PredictionView(prediction, saved) if saved is not None else _recorded(db, prediction.id)
+    ended = None
     if run.state is RunState.ENDED:
-        settle(db, run.id, settlement or Settlement(at=run.ended_at or run.intended_at))
-        keep_entry(db, run.id)
+        ended = record_end(db, view.run, settlement or Settlement(at=run.ended_at or run.intended_at))
     if known is not None and known.state == RunState.ENDED:
         # `advance` recorded the end first, and left out the starter, whose id was not known then.
         queue_end(db, prediction, run.ended_at or run.intended_at)
     elif run.ended_at is not None:
         queue_ends(db, run.id, run.ended_at)
-    return view
+    return Recorded(view, ended)
 
 
 def _recorded(db: sqlite3.Connection, prediction_id: str) -> PredictionView:
@@ -145,3 +145,6 @@ def _replace_placeholder(db: sqlite3.Connection, placeholder_id: str, starter: P
     if db.execute(SQL["save_starter"], (*PREDICTIONS.row(starter), placeholder_id, starter.run_id)).rowcount == 0:
         db.execute(SQL["add_prediction"], PREDICTIONS.row(starter))
     db.execute(SQL["move_key"], {"from_id": placeholder_id, "to_id": starter.id})
+    if starter.webhook is not None:
+        move_place(db, placeholder_id, starter.id)
+        reserve_place(db, starter)

@@ -3,6 +3,8 @@
 import sqlite3
 from collections import Counter
 
+from msgspec.structs import replace
+
 from gateway.domain import ledger, quota, windows
 from gateway.domain.ledger import MOST_USERS_A_DAY, OTHER, Entry, EntryKind, Settlement
 from gateway.domain.records import Prediction, Run
@@ -27,6 +29,8 @@ def settle(db: sqlite3.Connection, run_id: str, settlement: Settlement, joined: 
     payer = db.execute(SQL["payer"], {"run_id": run_id}).fetchone()
     if payer is None:
         return False
+    if settlement.at_estimate and held is not None:
+        settlement = replace(settlement, microusd=held.microusd, milliseconds=held.milliseconds)
     team, key_id, user, leader_id = payer
     user = user if held is None else held.user
     scopes = quota.scopes_of(team, key_id, user) if held is None else held.scopes

@@ -13,7 +13,7 @@ from gateway.domain.records import Cancellation, Kind, Page, PredictionView, Run
 from gateway.domain.run_end import RunEnded
 from gateway.predictions.ports.predictions import AdvanceOutcome, Progressed, Unchanged
 from gateway.store.sql.connections import Connections
-from gateway.store.sql.deliveries import queue_end, queue_ends
+from gateway.store.sql.deliveries import free_place, queue_end, queue_ends
 from gateway.store.sql.events import drop_events
 from gateway.store.sql.lookup import find_view, list_runs
 from gateway.store.sql.outputs import release_copies
@@ -63,6 +63,14 @@ class SQLitePredictions(Connections):
             return ended
 
         return await self._write(step, durable=status.is_terminal)
+
+    async def mark_unreadable(self, run_id: str, since: float | None) -> None:
+        """Record since when upstream's answers about a run cannot be read."""
+
+        def step(db: sqlite3.Connection) -> None:
+            db.execute(SQL["mark_unreadable"], {"id": run_id, "since": since})
+
+        await self._write(step)
 
     async def ended_run(self, run_id: str) -> RunEnded | None:
         """Find the end of a run that has ended."""
@@ -171,6 +179,7 @@ def _delete_records(db: sqlite3.Connection, created_before: float, limit: int) -
     for prediction_id, _ in doomed:
         db.execute(SQL["delete_prediction"], {"id": prediction_id})
         db.execute(SQL["forget_key"], {"prediction_id": prediction_id})
+        free_place(db, prediction_id)
     for run_id in {run_id for _, run_id in doomed}:
         if db.execute(SQL["delete_run_without_predictions"], {"id": run_id}).rowcount:
             db.execute(SQL["drop_entry"], {"run_id": run_id})

@@ -156,7 +156,7 @@ SELECT body_sha256, prediction_id FROM idempotency WHERE team = :team AND key = 
 
 -- name: remember_key
 INSERT INTO idempotency (team, key, body_sha256, expires_at, prediction_id)
-VALUES (:team, :key, :body_sha256, :expires_at, :prediction_id)
+VALUES (:team, :key, :body_digest, :expires_at, :prediction_id)
 ON CONFLICT (team, key) DO UPDATE
 SET body_sha256 = excluded.body_sha256, expires_at = excluded.expires_at, prediction_id = excluded.prediction_id;
 
@@ -175,7 +175,7 @@ DELETE FROM idempotency WHERE (team, key) IN (
 
 -- name: progress
 UPDATE runs
-SET status = :status, document = :document, stream_url = coalesce(:stream_url, stream_url)
+SET status = :status, document = :document, stream_url = coalesce(:stream_url, stream_url), unreadable_since = NULL
 WHERE id = :id
     AND state IN ('intended', 'live')
     AND CASE status WHEN 'starting' THEN 0 WHEN 'processing' THEN 1 ELSE 2 END <= :rank
@@ -185,6 +185,9 @@ WHERE id = :id
         OR (:stream_url IS NOT NULL AND stream_url IS NOT :stream_url)
     )
 RETURNING {run};
+
+-- name: mark_unreadable
+UPDATE runs SET unreadable_since = :since WHERE id = :id AND state = 'live';
 
 -- name: finish
 UPDATE runs
@@ -511,7 +514,33 @@ WHERE p.run_id = :run_id AND p.webhook IS NOT NULL AND p.canceled_at IS NULL AND
     AND (p.source <> 'joined' OR r.fingerprint IS NOT NULL);
 
 -- name: add_delivery
-INSERT INTO deliveries ({delivery}, body) VALUES ({delivery_values}, ?) ON CONFLICT (id) DO NOTHING;
+-- Takes the place that was reserved for it, if there is one.
+INSERT INTO deliveries ({delivery}, body) VALUES ({delivery_values}, ?)
+ON CONFLICT (id) DO UPDATE SET state = excluded.state, created_at = excluded.created_at WHERE state = 'reserved';
+
+-- name: move_place
+UPDATE deliveries SET id = :to_id, prediction_id = :prediction_id WHERE id = :from_id AND state = 'reserved';
+
+-- name: free_place
+DELETE FROM deliveries WHERE id = :id AND state = 'reserved';
+
+-- name: free_places_of_run
+DELETE FROM deliveries WHERE run_id = :run_id AND state = 'reserved';
+
+-- name: free_unused_places
+-- Predictions that joined a run without learning in time that they can stay, before a crash.
+DELETE FROM deliveries WHERE state = 'reserved' AND run_id > '' AND NOT EXISTS (
+    SELECT 1 FROM runs WHERE id = deliveries.run_id AND state IN ('intended', 'live')
+);
+
+-- name: places_taken
+SELECT coalesce(sum(CASE WHEN team = :team THEN taken ELSE 0 END), 0),
+    coalesce(sum(CASE WHEN team = :team AND is_public = 1 THEN taken ELSE 0 END), 0),
+    coalesce(sum(taken), 0)
+FROM delivery_counts WHERE team > '';
+
+-- name: places_by_team
+SELECT team, sum(taken) FROM delivery_counts WHERE team > '' GROUP BY team;
 
 -- name: deliveries_due
 SELECT id, receiver FROM deliveries
@@ -548,16 +577,17 @@ WHERE id = :id AND state = 'queued';
 
 -- name: deliveries
 SELECT {delivery} FROM deliveries
-WHERE id > :after AND (:team IS NULL OR team = :team) AND (:state IS NULL OR state = :state)
+WHERE id > :after AND (:team IS NULL OR team = :team)
+    AND CASE WHEN :state IS NULL THEN state <> 'reserved' ELSE state = :state END
 ORDER BY id LIMIT :limit;
 
 -- name: deliveries_of_prediction
-SELECT {delivery} FROM deliveries WHERE prediction_id = :prediction_id LIMIT :limit;
+SELECT {delivery} FROM deliveries WHERE prediction_id = :prediction_id AND state <> 'reserved' LIMIT :limit;
 
 -- name: redeliver_one
 UPDATE deliveries
 SET state = 'queued', next_at = 0, attempts = 0, dead_at = NULL
-WHERE id = :id AND (held_until IS NULL OR held_until <= :now);
+WHERE id = :id AND state <> 'reserved' AND (held_until IS NULL OR held_until <= :now);
 
 -- name: redeliver_dead
 UPDATE deliveries
@@ -575,15 +605,14 @@ SELECT count(*), min(created_at) FROM deliveries WHERE state = 'queued' AND crea
 -- name: dead_deliveries
 SELECT count(*) FROM deliveries WHERE state = 'dead' AND dead_at > -1e999;
 
--- name: mark_oldest_dead
-UPDATE deliveries SET state = 'dead', dead_at = :now, error = :error
-WHERE id IN (
-    SELECT id FROM deliveries WHERE state = 'queued' AND created_at > -1e999 ORDER BY created_at, id LIMIT :limit
-);
+-- name: teams_with_excess_dead
+SELECT team, sum(dead) - :most FROM delivery_counts WHERE team > '' GROUP BY team HAVING sum(dead) > :most;
 
 -- name: delete_oldest_dead
-DELETE FROM deliveries
-WHERE id IN (SELECT id FROM deliveries WHERE state = 'dead' AND dead_at > -1e999 ORDER BY dead_at, id LIMIT :limit);
+DELETE FROM deliveries WHERE id IN (
+    SELECT id FROM deliveries WHERE state = 'dead' AND team = :team AND dead_at > -1e999
+    ORDER BY dead_at, id LIMIT :limit
+);
 
 -- name: delete_dead_deliveries
 DELETE FROM deliveries

@@ -27,7 +27,7 @@ def record_end(db: sqlite3.Connection, run: Run, settlement: Settlement) -> RunE
     Call it in the step that ends the run. A run that was settled before keeps that settlement.
     """
     sharing = _sharing(db, run.id)
-    if not settle(db, run.id, settlement, sharing.joined):
+    if not settle(db, run.id, settlement, sharing.joined) or settlement.at_estimate:
         settlement = _settled(db, run.id) or settlement
     if run.cache_until is not None:
         keep_entry(db, run.id)

@@ -26,7 +26,7 @@ from gateway.predictions.ports.sharing import (
 )
 from gateway.store.sql.cache import keep_entry
 from gateway.store.sql.connections import Connections
-from gateway.store.sql.deliveries import forget_end, queue_end, queue_ends
+from gateway.store.sql.deliveries import find_place, forget_end, queue_end, queue_ends, reserve_place
 from gateway.store.sql.idempotency import first_request, remember
 from gateway.store.sql.ledger_entries import enter_hit, joined_prediction, take_back_join
 from gateway.store.sql.lookup import find_run
@@ -101,16 +101,21 @@ class SQLiteSharing(Connections):
         return await self._read(step)
 
 
-def _share(db: sqlite3.Connection, request: ShareRequest) -> Shared | None:
+def _share(db: sqlite3.Connection, request: ShareRequest) -> Shared | Refused | None:
     if request.idempotency is not None:
         first = first_request(db, request.prediction.team, request.idempotency, request.now)
         if first is not None:
             return first
     if (run := _run_to_hit(db, request.may_hit, request.now)) is not None:
-        return _hit(db, request, run)
+        return _without_place(db, request) or _hit(db, request, run)
     if (run := _run_to_join(db, request.may_join)) is not None:
-        return Joined(_add_prediction(db, request, run, Source.JOINED))
+        return _without_place(db, request) or Joined(_add_prediction(db, request, run, Source.JOINED))
     return None
+
+
+def _without_place(db: sqlite3.Connection, request: ShareRequest) -> Refused | None:
+    refused = find_place(db, request.prediction.team, request.webhook_place)
+    return None if refused is None else Refused(refused)
 
 
 def _hit(db: sqlite3.Connection, request: ShareRequest, run: Run) -> Hit:
@@ -132,6 +137,8 @@ def _start(
     if request.may_join != identity and _run_to_join(db, identity) is not None:
         # Two open runs of one identity would both be joined.
         run = replace(run, fingerprint=None, provisional=None)
+    if (no_place := _without_place(db, request)) is not None:
+        return no_place
     if reservation is not None:
         refused = reserve(db, _reservation(request, run, reservation), reservation)
         if refused is not None:
@@ -157,9 +164,12 @@ def _reservation(request: ShareRequest, run: Run, wanted: ReservationRequest) ->
 def _add_prediction(
     db: sqlite3.Connection, request: ShareRequest, run: Run, source: Source, admitted: Admitted | None = None
 ) -> PredictionView:
-    prediction = replace(request.prediction, run_id=run.id, source=source, admitted=admitted)
+    prediction = replace(
+        request.prediction, run_id=run.id, source=source, admitted=admitted or request.prediction.admitted
+    )
     if db.execute(SQL["add_prediction"], PREDICTIONS.row(prediction)).rowcount == 0:
         raise Conflict("A prediction of this id exists already.")
+    reserve_place(db, prediction, request.webhook_place)
     if request.idempotency is not None:
         remember(db, prediction.team, request.idempotency, prediction.id)
     return PredictionView(prediction, run)

@@ -5,7 +5,7 @@ The rate is lowered at once when upstream says so, and raised slowly:
 
 - After a 429 nothing is sent until `retry_after`; then one request goes as a probe and the others follow evenly.
 - A 429 that says "reduced to 6 requests per minute with a burst of 1" sets that rate. Any other 429 halves the rate,
-  once for each pause, down to `FLOOR_PER_MINUTE`.
+  once for each pause and at most once in `HALVING_SECONDS`, down to `FLOOR_PER_MINUTE`.
 - For each `PROBE_SECONDS` without a 429 the rate grows by a tenth of the configured rate, up to the configured rate:
   additive increase, multiplicative decrease (D.-M. Chiu, R. Jain, 1989). An increase too far costs one 429, which
   starts nothing upstream and which no caller sees.
@@ -15,6 +15,7 @@ The rate is lowered at once when upstream says so, and raised slowly:
 Pure: times are arguments, from any one monotonic clock.
 """
 
+import math
 import re
 from collections.abc import Mapping
 
@@ -27,6 +28,8 @@ from gateway.domain.upstream_response import Answer, retry_after_seconds
 FLOOR_PER_MINUTE = 6.0
 """The lowest limit that upstream gives an account (docs/replicate-api.md, Rate limits)."""
 PROBE_SECONDS = 60.0
+HALVING_SECONDS = 10.0
+"""A storm of 429s has one cause. If each halved the rate, a short one would leave hardly any of it for minutes."""
 _STEP = 0.1
 _DECREASE = 0.5
 _PAUSE_UNSAID = 5.0
@@ -82,6 +85,7 @@ class LearnedRate:
         self._full_at = rates.FULL
         self._paused_until = 0.0
         self._grown_at = 0.0
+        self._halved_at = -math.inf
 
     @property
     def is_reduced(self) -> bool:
@@ -135,8 +139,9 @@ class LearnedRate:
         self._pause(now + seconds, now)
         if throttle.reduced is not None:
             self._set(throttle.reduced.per_minute, throttle.reduced.burst)
-        elif is_first:
+        elif is_first and now >= self._halved_at + HALVING_SECONDS:
             # Later 429s within the pause are for requests sent before the first one: halving again would be too much.
+            self._halved_at = now
             self._set(max(self.rate.per_minute * _DECREASE, min(FLOOR_PER_MINUTE, self.rate.per_minute)), None)
         self._grown_at = self._paused_until
         # One request goes when the pause is over, the others follow at the rate.

@@ -9,6 +9,7 @@ users and addresses waiting, not with the number of creates. Pure: times are arg
 import itertools
 from collections import OrderedDict
 
+from gateway.domain import rates
 from gateway.throttling.rules.request_rates import Bucket, RateExceeded, admit
 
 Buckets = tuple[Bucket, ...]
@@ -35,6 +36,19 @@ class HoldLine:
 
     def __len__(self) -> int:
         return self._waiting
+
+    def least_wait(self, buckets: Buckets, now: float) -> RateExceeded | None:
+        """Return the rate that holds a new create longest, and for how long at least.
+
+        Each create with the same buckets goes before it, and takes one request of each. Those with others may come
+        later: a bucket of their own may hold them back. `None` without buckets.
+        """
+        ahead = len(self._groups.get(buckets, ()))
+        waits = [
+            RateExceeded(bucket, rates.wait(bucket.full_at, bucket.held_rate, now) + ahead * bucket.rate.interval)
+            for bucket in buckets
+        ]
+        return max(waits, key=lambda each: each.seconds, default=None)
 
     def join(self, buckets: Buckets, until: float) -> HeldCreate:
         """Add a create that waits until `until` at most."""

@@ -3,6 +3,7 @@
 A delivery keeps its id in every attempt, also after restarts, so that receivers can ignore repetitions.
 """
 
+from collections.abc import Mapping
 from enum import StrEnum
 from urllib.parse import urlsplit
 
@@ -19,6 +20,8 @@ _PORTS = {"https": 443, "http": 80}
 class DeliveryState(StrEnum):
     """State of a stored delivery. An accepted delivery is deleted."""
 
+    RESERVED = "reserved"
+    """The place of an event to come: its prediction has not ended."""
     QUEUED = "queued"
     DEAD = "dead"
     """A dead letter: given up, and stored so that operators can see it and send it again."""
@@ -57,6 +60,8 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     error: str | None = None
     """Why the last attempt failed."""
     dead_at: float | None = None
+    is_public: bool = False
+    """Whether a web page asked for it."""
 
 
 class DeliveryCounts(msgspec.Struct, frozen=True):
@@ -65,6 +70,8 @@ class DeliveryCounts(msgspec.Struct, frozen=True):
     queued: int
     dead: int
     oldest_queued_at: float | None
+    taken: Mapping[str, int] = {}
+    """Places that are taken, by team: of queued deliveries, and of those to come."""
 
 
 class Result(StrEnum):

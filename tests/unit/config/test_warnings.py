@@ -104,6 +104,7 @@ def test_plain_config_has_no_warnings():
             "your private network",
         ),
         ({"webhooks": {"allow_http": True}}, "webhooks.allow_http", "be sent unencrypted"),
+        ({"webhooks": {"max_queued_total": 9999}}, "webhooks.max_queued_total", "take the places of all others"),
         ({"teams": [{"name": "a", "burst": 3}]}, "teams[0].burst", "has no effect"),
         ({"teams": [{"name": "a", "origins": ["*"]}]}, "teams[0].origins", "any web page"),
         ({"teams": [{"name": "a", "public_sees": "team"}]}, "teams[0].public_sees", "of the whole team"),

@@ -133,13 +133,53 @@ def test_null_means_absent(name):
     [
         "", "me.example/hook", "/hook", "ftp://me.example", "https://", "https:///hook", "https://user@me.example/",
         "https://user:pw@me.example/", "https://me.example:99999/", "https://me.example:0/", "https://[::1",
-        "https://me.example/a b", "https://me.example/\n", "https://me.example/" + "x" * 2048, "javascript:alert(1)",
+        "https://me.example/\n", "https://me.example/" + "x" * 2048, "javascript:alert(1)",
         "https://\x00", "file:///etc/passwd", "//me.example/hook",
     ],
 )  # fmt: skip
 def test_webhook_must_be_a_full_url(webhook):
     """Nothing is stored that could not be called later."""
     assert refused(plain(webhook=webhook))[0].field == "webhook"
+
+
+@pytest.mark.parametrize(
+    ("webhook", "fault"),
+    [
+        ("https://me.example/" + "x" * 2048, "at most 2048 characters"),
+        ("https://me.example/" + "ü" * 2000, "at most 8000 characters long when it is percent-encoded"),
+        ("me.example/hook", "an absolute URL, such as https://example.com/hook"),
+        ("https://ann:secret@me.example/", "must not contain a user name or password"),
+        ("https://me.example/\nX: y", "line breaks or other control characters"),
+        ("https://me.example:99999/", "a port from 1 to 65535"),
+        ("https://me.example:x/", "a valid host and port"),
+        ("https:///hook", "must name a host"),
+        ("https://me example/", "a valid host"),
+        ("https://127.0.0.1/", "must not lead to a private address"),
+        # Digits of another script are the same address.
+        ("https://１２７.0.0.1/", "must not lead to a private address"),
+        ("https://" + "a" * 254 + "/", "a host of at most 253 characters"),
+    ],
+)
+def test_refused_webhook_is_told_what_is_wrong(webhook, fault):
+    """And not its secret."""
+    (field,) = refused(plain(webhook=webhook))
+    assert fault in field.description
+    assert "secret" not in field.description
+
+
+@pytest.mark.parametrize(
+    ("given", "sent"),
+    [
+        ("https://me.example/hook?order=1&x=%2F", "https://me.example/hook?order=1&x=%2F"),
+        ("https://me.example/hook/ü?q=ü", "https://me.example/hook/%C3%BC?q=%C3%BC"),
+        (" https://me.example/a b ", "https://me.example/a%20b"),
+        ("https://müller.example/", "https://xn--mller-kva.example/"),
+        ("HTTPS://me.example:0443", "https://me.example:443"),
+    ],
+)
+def test_webhook_is_normalised_when_it_is_taken(given, sent):
+    """It is stored, shown and sent in one form."""
+    assert parse_create(plain(webhook=given), "version").webhook == sent
 
 
 def test_webhook_must_be_https_unless_the_config_allows_http():

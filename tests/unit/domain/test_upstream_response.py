@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.domain.upstream_response import PASSED_HEADERS, Answer, as_json, passable, retry_after_seconds
+from gateway.domain.upstream_response import KEPT_HEADERS, Answer, as_json, passable, retry_after_seconds
 
 HTML = {"content-type": "text/html; charset=UTF-8", "retry-after": "7", "ratelimit-remaining": "5"}
 JSON = {"content-type": "application/json"}
@@ -31,11 +31,11 @@ def test_only_headers_about_the_response_are_passed_on():
 
 
 @given(
-    st.dictionaries(st.text(max_size=20) | st.sampled_from(sorted(PASSED_HEADERS)).map(str.title), st.text(max_size=5))
+    st.dictionaries(st.text(max_size=20) | st.sampled_from(sorted(KEPT_HEADERS)).map(str.title), st.text(max_size=5))
 )
 def test_no_other_header_passes(headers):
     """The list is closed."""
-    assert set(passable(headers)) <= PASSED_HEADERS
+    assert set(passable(headers)) <= KEPT_HEADERS
 
 
 @pytest.mark.parametrize("status", [400, 401, 404, 422, 429, 500, 502, 503, 200, 202])
@@ -117,3 +117,11 @@ def test_any_response_has_a_retry_after_or_none(header, body):
     """Whatever upstream's edge sends, the gateway goes on."""
     seconds = retry_after_seconds(Answer(429, {"retry-after": header}, body))
     assert seconds is None or seconds >= 0
+
+
+def test_callers_do_not_see_the_accounts_rate_limit():
+    """It is shared by all teams, and tells each what the others do."""
+    answer = Answer(
+        200, {"content-type": "a/b", "ratelimit-remaining": "5", "ratelimit-limit": "9", "retry-after": "1"}, b""
+    )
+    assert answer.shown_headers == {"content-type": "a/b", "retry-after": "1"}

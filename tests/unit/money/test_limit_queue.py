@@ -1,6 +1,7 @@
 """Creates that wait for a rate or for a place: first come, first served, and nobody for ever."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -69,6 +70,7 @@ class Callers:
         self.free: dict[str, int] = {}
         self.led: list[str] = []
         self.has_left: set[str] = set()
+        self.orders: dict[str, CreateCommand] = {}
         self.tries = 0
 
     def order(self, name: str, patience: float) -> CreateCommand:
@@ -83,26 +85,39 @@ class Callers:
             has_left=lambda: name in self.has_left,
         )
 
-    def ask(self, name: str, *scopes: str, patience: float = 20.0, wait: float = 1.0) -> asyncio.Task[None]:
+    def ask(
+        self,
+        name: str,
+        *scopes: str,
+        patience: float = 20.0,
+        wait: float = 1.0,
+        kind: LimitKind = LimitKind.CONCURRENCY,
+    ) -> asyncio.Task[None]:
         allowances = tuple(
             RunLimits(of=SubjectKind(scope.partition("/")[0]), scope=scope, concurrent=1) for scope in scopes
         )
-        return asyncio.create_task(self._ask(name, ReservationRequest(1, 1, allowances), patience, wait))
+        demand = ReservationRequest(1, 1, allowances)
+        return asyncio.create_task(self._ask(name, demand, patience, lambda scope: refused(scope, wait, kind)))
 
-    async def _ask(self, name: str, demand: ReservationRequest, patience: float, wait: float) -> None:
-        with self.limit_queue.place(caller(), self.order(name, patience), demand) as place:
+    async def _ask(
+        self, name: str, demand: ReservationRequest, patience: float, refuse: Callable[[str], Refused]
+    ) -> None:
+        command = self.orders[name] = self.order(name, patience)
+        with self.limit_queue.place(caller(), command, demand) as place:
             while True:
-                if (held := self._try(name, place, demand, wait)) is None:
+                if (held := self._try(name, place, demand, refuse)) is None:
                     return
                 await place.wait(held.refused)
 
-    def _try(self, name: str, place: QueueEntry, demand: ReservationRequest, wait: float) -> WaitForLimit | None:
+    def _try(
+        self, name: str, place: QueueEntry, demand: ReservationRequest, refuse: Callable[[str], Refused]
+    ) -> WaitForLimit | None:
         if (behind := place.check_turn()) is not None:
             return behind
         self.tries += 1
         for allowance in demand.allowances:
             if self.free.get(allowance.scope, 10**6) < 1:
-                return WaitForLimit(refused(allowance.scope, wait))
+                return WaitForLimit(refuse(allowance.scope))
         for allowance in demand.allowances:
             self.free[allowance.scope] = self.free.get(allowance.scope, 10**6) - 1
         self.led.append(name)
@@ -149,6 +164,30 @@ async def test_longest_waiting_create_is_next(callers: Callers, clock: ManualClo
             await late
     await asyncio.gather(*tasks)
     assert callers.limit_queue.waiting == 0
+
+
+async def test_create_that_a_rate_cannot_admit_in_time_is_refused_at_once(callers: Callers, clock: ManualClock):
+    """One a minute: the first waits 30 seconds, the next a minute longer, and who cannot wait so long knows at once."""
+    callers.free["team/a"] = 0
+    first = callers.ask("first", "team/a", patience=40, wait=30, kind=LimitKind.RATE)
+    await settle()
+    second = callers.ask("second", "team/a", patience=91, wait=30, kind=LimitKind.RATE)
+    third = callers.ask("third", "team/a", patience=140, wait=30, kind=LimitKind.RATE)
+    hasty = callers.ask("hasty", "team/a", patience=29, wait=30, kind=LimitKind.RATE)
+    await settle()
+    assert [task.done() for task in (first, second, third, hasty)] == [False, False, True, True]
+    for task, retry_after in ((third, 150), (hasty, 150)):
+        with pytest.raises(RateLimited) as error:
+            await task
+        assert error.value.retry_after == retry_after
+    assert callers.limit_queue.waiting == 2
+    assert callers.orders["hasty"].hold.seconds == 0
+    callers.free["team/a"] = 1
+    await clock.advance(30)
+    await first
+    assert callers.orders["first"].hold.seconds == pytest.approx(30)
+    second.cancel()
+    await asyncio.gather(second, return_exceptions=True)
 
 
 async def test_only_the_first_in_line_asks_the_store(callers: Callers, clock: ManualClock):

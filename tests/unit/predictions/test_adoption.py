@@ -11,6 +11,7 @@ from gateway.domain.documents import Snapshot
 from gateway.domain.records import Run, RunState
 from gateway.domain.upstream_response import Answer
 from gateway.errors import Conflict, StoreUnavailable, UpstreamTimeout
+from gateway.models.rules.secrets import REDACTED
 from gateway.predictions.adoption import Adopter
 from gateway.predictions.in_flight import NotSent, PendingCreates
 from tests.support.clock import START, ManualClock, settle
@@ -71,8 +72,8 @@ class Search:
     async def _take_up(self, run: Run) -> None:
         self.taken_up.append(run.id)
 
-    def intend(self, name: str = "run1") -> Run:
-        run = intent(name, request=REQUEST, intended_at=START)
+    def intend(self, name: str = "run1", request: bytes = REQUEST) -> Run:
+        run = intent(name, request=request, intended_at=START)
         self.store.add(run)
         return run
 
@@ -248,3 +249,33 @@ async def test_closing_stops_every_search(search: Search) -> None:
     reads = search.reads
     await search.clock.advance(60.0)
     assert search.reads == reads
+
+
+HIDDEN = json.dumps({"version": "acme/toy", "input": {"prompt": REDACTED}}).encode()
+
+
+async def test_only_run_that_is_equal_but_for_secrets_is_adopted(search: Search) -> None:
+    search.store.add(live("other", upstream_id="a"))
+    search.pages = [[listed("a", REDACTED), listed("b", REDACTED), listed("c", REDACTED, OLDEST)]]
+    search.adopter.search(search.intend(request=HIDDEN))
+    await settle()
+    assert search.adopted == [("run1", "b")]
+
+
+async def test_one_of_two_runs_that_are_equal_but_for_secrets_is_not_adopted(search: Search) -> None:
+    search.pages = [[listed("a", REDACTED)], [listed("b", REDACTED, OLDER)]]
+    search.adopter.search(search.intend(request=HIDDEN))
+    await settle()
+    assert search.adopted == []
+
+
+async def test_run_is_not_adopted_if_two_intents_are_equal_but_for_secrets(search: Search) -> None:
+    """Whoever got it could get the other's result. Both are given up, and the last one does not get it either."""
+    search.pages = [[listed("a", REDACTED)]]
+    for name in ("run1", "run2"):
+        search.adopter.search(search.intend(name, HIDDEN))
+    await settle()
+    for _ in range(30):
+        await search.clock.advance(30.0)
+    assert search.adopted == []
+    assert search.observer.of("orphan_resolved") == ["released", "released"]

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from gateway.domain import tickets
 from gateway.domain.cache_directives import Directives
+from gateway.domain.hold import Hold, rate_status
 from gateway.domain.limits import SubjectKind
 from gateway.domain.quota import LimitKind, LimitStatus
 from gateway.domain.quota import Refused as LimitRefused
@@ -215,7 +216,8 @@ async def test_key_digest_matches_records_of_older_versions(core: CreateCore) ->
     ((given, _),) = core.store.keys_used.values()
     body = command().body
     parts = (b"/predictions", body.for_upstream(), b"https://x.example/")
-    assert given.body_sha256 == hashlib.sha256(b"\0".join(parts)).hexdigest()
+    assert given.body_digest.startswith("hmac:")
+    assert given.is_of(hashlib.sha256(b"\0".join(parts)).hexdigest())
     assert json.loads(body.for_upstream()) == {"version": "acme/toy", "input": {"prompt": "one", "seed": 7}}
 
 
@@ -290,13 +292,57 @@ async def test_create_waiting_for_a_limit_can_join_a_run(core: CreateCore) -> No
 
 
 async def test_create_waits_no_longer_than_the_maximum(core: CreateCore) -> None:
-    core.store.refusals = [refusal(LimitKind.RATE, retry_after=60.0)] * 2
+    core.store.refusals = [refusal(LimitKind.CONCURRENCY)] * 9
     task = core.ask(hold_until=core.clock.monotonic() + 5.0)
     await settle()
     await core.clock.advance(5.0)
     with pytest.raises(RateLimited):
         await task
     assert core.store.runs == {}
+
+
+async def test_create_that_a_rate_cannot_admit_in_time_is_refused_at_once(core: CreateCore) -> None:
+    """With the time to retry, and without a pause in which nothing happens."""
+    core.store.refusals = [refusal(LimitKind.RATE, retry_after=60.0)] * 2
+    with pytest.raises(RateLimited) as refused:
+        await core.create(hold_until=core.clock.monotonic() + 59.0)
+    assert refused.value.retry_after == 60
+    assert (core.store.runs, core.limit_queue.waiting) == ({}, 0)
+
+
+async def test_hit_without_a_place_for_its_webhook_waits_for_one(core: CreateCore) -> None:
+    """Later hits wait behind it; those without a webhook, and repeated requests, do not."""
+    await add_finished(core)
+    core.store.no_place = [refusal(LimitKind.WEBHOOKS)] * 2
+    hook = "https://a.example/hook"
+    scope = "webhooks/" + caller().team.name
+    core.store.no_place = [replace(each, status=replace(each.status, scope=scope)) for each in core.store.no_place]
+    first = core.ask(webhook=hook)
+    await settle()
+    later = core.ask(webhook=hook)
+    await settle()
+    assert core.limit_queue.waiting == 2
+    assert core.steps.count("share") == 1
+    assert (await core.create()).view.prediction.source is Source.HIT
+    await core.clock.advance(3.0)
+    for task in (first, later):
+        made = await task
+        assert not isinstance(made, Answer)
+        assert made.view.prediction.source is Source.HIT
+    assert core.replicate.sent == 0
+    assert core.limit_queue.waiting == 0
+
+
+async def test_hit_that_was_held_says_so(core: CreateCore) -> None:
+    """Its explanation has the wait, although it has no reservation."""
+    await add_finished(core)
+    hold = Hold()
+    hold.add(2.0, rate_status("requests_per_minute", SubjectKind.TEAM, 60))
+    made = await core.create(hold=hold)
+    admitted = made.view.prediction.admitted
+    assert made.view.prediction.source is Source.HIT
+    assert admitted is not None
+    assert (admitted.waited_seconds, admitted.waited_for and admitted.waited_for.name) == (2.0, "requests_per_minute")
 
 
 async def test_disconnect_while_waiting_for_a_limit_leaves_nothing(core: CreateCore) -> None:

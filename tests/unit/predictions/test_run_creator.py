@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from gateway.domain.hold import Hold
 from gateway.domain.records import PredictionView, Run, RunState, Status
 from gateway.domain.upstream_response import Answer
 from gateway.errors import (
@@ -39,7 +40,9 @@ class Limiter:
         self.returned = 0
         self.error: GatewayError | None = None
 
-    async def create_permit(self, operation: str, team: str, until: float, *, returned: bool = False) -> bool:
+    async def create_permit(
+        self, operation: str, team: str, until: float, *, returned: bool = False, hold: Hold | None = None
+    ) -> bool:
         """Wait for a permit."""
         self.asked.append(returned)
         has_waited = not self.free.is_set()

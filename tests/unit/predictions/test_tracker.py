@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from typing import Any
 
 import msgspec
 import pytest
@@ -15,7 +16,7 @@ from gateway.predictions.ports.predictions import AdvanceOutcome
 from gateway.predictions.tracker import Tracker
 from tests.support.clock import START, ManualClock, settle
 from tests.support.fakes import AWAY, Call, FakeObserver, FakeStore, FakeUpstream, answer, free
-from tests.support.records import ended, intent, live
+from tests.support.records import ended, intent, live, run_ended
 
 
 def said(status: str, **fields: object) -> bytes:
@@ -62,6 +63,7 @@ def make_tracker(
     clock: ManualClock,
     observer: FakeObserver,
     events: PredictionEvents | None = None,
+    **settings: Any,
 ) -> Tracker:
     return Tracker(
         store,
@@ -72,7 +74,18 @@ def make_tracker(
         requests_per_minute=lambda: 3000.0,
         keep_until=never_kept,
         settlement_of=free,
+        **settings,
     )
+
+
+@pytest.fixture
+async def impatient(
+    store: FakeStore, upstream: FakeUpstream, clock: ManualClock, observer: FakeObserver
+) -> AsyncIterator[Tracker]:
+    """A tracker that gives up after ten minutes."""
+    made = make_tracker(store, upstream, clock, observer, unreadable_seconds=lambda: 600.0)
+    yield made
+    await made.close()
 
 
 @pytest.fixture
@@ -130,6 +143,126 @@ async def test_polling_interval_grows_regardless_of_waiters(tracker, replicate, 
     replicate.body = said("succeeded")
     await clock.advance(10)
     assert {(await task).status for task in waiting} == {Status.SUCCEEDED}
+
+
+HOUR = 3600.0
+UNREADABLE = [
+    b"",
+    b"<html>busy</html>",
+    said("reticulating"),
+    b'{"status": "succeeded"}',
+    b"[]",
+    b'{"id": 1, "status": 2}',
+]
+ENDED_AT = "2025-11-24T16:00:02Z"
+
+
+@pytest.mark.parametrize("kind", Kind)
+async def test_run_that_cannot_be_read_fails_after_a_day(kind, tracker, replicate, store, clock, caplog):
+    """It is charged at its estimate with a doubt, logged once, and polled ever more rarely until then."""
+    run = store.runs["run1"] = live(kind=kind, document=said("starting"), intended_at=START, live_at=START)
+    tracked = tracker.follow(run)
+    await clock.advance(1)
+    replicate.body = b"<html>busy</html>"
+    operation = "trainings.get" if kind is Kind.TRAINING else "predictions.get"
+    before = replicate.upstream.count(operation)
+    await clock.advance(300)
+    assert replicate.upstream.count(operation) - before < 55
+    assert [record.message for record in caplog.records].count("upstream's answer is no prediction") == 1
+    await clock.advance(HOUR)
+    before = replicate.upstream.count(operation)
+    for _ in range(23):
+        await clock.advance(HOUR - 20)
+    assert replicate.upstream.count(operation) - before < 24 * 61
+    assert tracked.run.status is Status.STARTING
+    await clock.advance(HOUR)
+    assert (tracked.run.status, tracked.run.state) == (Status.FAILED, RunState.ENDED)
+    assert b"cannot be read" in tracked.run.document
+    settled = store.settled[run.id]
+    assert (settled.at_estimate, settled.reason) == (True, "failed; run-unreadable")
+    assert [record.message for record in caplog.records].count("upstream's answer is no prediction") == 1
+
+
+@pytest.mark.parametrize("body", UNREADABLE)
+async def test_only_the_time_since_the_last_readable_answer_counts(body, impatient, replicate, store, clock):
+    """Whatever it is that cannot be read."""
+    store.runs["run1"] = run = live(document=said("starting"), intended_at=START, live_at=START)
+    tracked = impatient.follow(run)
+    await clock.advance(1)
+    replicate.body = body
+    await clock.advance(500)
+    assert store.runs[run.id].unreadable_since is not None
+    replicate.body = said("starting")
+    await clock.advance(60)
+    assert store.runs[run.id].unreadable_since is None
+    replicate.body = body
+    await clock.advance(500)
+    assert tracked.run.status is Status.STARTING
+    await clock.advance(200)
+    assert tracked.run.status is Status.FAILED
+
+
+async def test_time_without_a_readable_answer_survives_a_restart(replicate, run, store, upstream, clock, observer):
+    """A process that starts every day still ends such a run."""
+    store.runs[run.id] = live(document=said("starting"), live_at=START, unreadable_since=START - 86_390)
+    replicate.body = b""
+    tracker = make_tracker(store, upstream, clock, observer)
+    try:
+        assert await tracker.resume() == 1
+        await clock.advance(61)
+        assert store.runs[run.id].status is Status.FAILED
+    finally:
+        await tracker.close()
+
+
+@pytest.mark.parametrize("trouble", [UpstreamTimeout("late"), 429])
+async def test_no_answer_about_a_run_does_not_end_it(trouble, impatient, replicate, run, store, clock):
+    """Upstream is away, or throttles the gateway: that says nothing of the run."""
+    tracked = impatient.follow(run)
+    replicate.trouble = trouble
+    await clock.advance(1000)
+    assert tracked.run.status is Status.STARTING
+    assert store.runs[run.id].unreadable_since is None
+
+
+async def test_errors_instead_of_a_run_end_it_in_time(impatient, replicate, run, store, clock):
+    """A 500 for one run, for ever, does not keep its reservation for ever. It delays no poll meanwhile."""
+    store.runs[run.id] = run = live(document=said("starting"), intended_at=START, live_at=START)
+    tracked = impatient.follow(run)
+    replicate.trouble = 500
+    reads = replicate.reads
+    await clock.advance(10)
+    assert replicate.reads - reads > 20
+    await clock.advance(620)
+    assert tracked.run.status is Status.FAILED
+
+
+@pytest.mark.parametrize("completed_at", [ENDED_AT, 5, True, "soon"])
+@pytest.mark.parametrize("status", ["reticulated", None, 7])
+async def test_unknown_status_with_an_end_is_a_failure(status, completed_at, tracker, replicate, run, store, clock):
+    """The run ends at once, with what upstream says of its output and metrics, and with a doubt about its charge."""
+    tracked = tracker.follow(run)
+    await clock.advance(1)
+    replicate.body = json.dumps(
+        {"id": "uprun1", "status": status, "completed_at": completed_at, "metrics": {"predict_time": 2}, "logs": "x"}
+    ).encode()
+    await clock.advance(1)
+    assert (tracked.run.status, tracked.run.state) == (Status.FAILED, RunState.ENDED)
+    shown = json.loads(tracked.run.document)
+    assert (shown["status"], shown["metrics"], shown["logs"]) == ("failed", {"predict_time": 2}, "x")
+    assert "Replicate ended this prediction with" in shown["error"]
+    assert store.settled[run.id].reason == "failed; status-unknown"
+
+
+async def test_end_at_an_odd_time_is_an_end(tracker, replicate, run, clock):
+    """The status is known; the time of the end is that of the poll then."""
+    tracked = tracker.follow(run)
+    await clock.advance(1)
+    replicate.body = said("succeeded", output="x", completed_at=5)
+    await clock.advance(1)
+    assert tracked.run.status is Status.SUCCEEDED
+    assert tracked.run.document == replicate.body
+    assert tracked.run.ended_at == pytest.approx(START + 2, abs=1)
 
 
 async def test_end_of_a_long_run_is_seen_within_a_tenth_of_its_duration(tracker, replicate, run, clock):
@@ -569,16 +702,22 @@ class TestReportedEnds:
 
     async def test_listeners_get_the_end_at_once(self, tracker, over, store, observer):
         """A create that upstream answered with a finished run."""
-        await tracker.report_end(over)
+        await tracker.report_end(over, None)
         assert observer.finished == [("red", Status.SUCCEEDED)]
         assert store.calls == ["ended_run"]
+
+    async def test_known_end_is_not_read(self, tracker, over, store, observer):
+        """The step that recorded it has returned it."""
+        await tracker.report_end(over, run_ended(over))
+        assert observer.finished == [("red", Status.SUCCEEDED)]
+        assert store.calls == []
 
     @pytest.mark.parametrize("trouble", [AWAY, RuntimeError("a defect")])
     async def test_listeners_get_the_end_later_while_the_store_is_unavailable(
         self, tracker, over, store, observer, clock, trouble
     ):
         store.trouble = trouble
-        await tracker.report_end(over)
+        await tracker.report_end(over, None)
         await clock.advance(10)
         assert observer.finished == []
         store.trouble = None
@@ -588,14 +727,14 @@ class TestReportedEnds:
         assert observer.finished == [("red", Status.SUCCEEDED)]
 
     async def test_deleted_run_is_not_retried(self, tracker, store, observer, clock):
-        await tracker.report_end(ended("run8"))
+        await tracker.report_end(ended("run8"), None)
         await clock.advance(300)
         assert store.calls == ["ended_run"]
         assert observer.finished == []
 
     async def test_closing_stops_the_retries(self, tracker, over, store, clock):
         store.trouble = AWAY
-        await tracker.report_end(over)
+        await tracker.report_end(over, None)
         await tracker.close()
         calls = len(store.calls)
         await clock.advance(300)

@@ -11,6 +11,7 @@ from gateway.domain.bypass import BypassReason
 from gateway.domain.cache_directives import Directives
 from gateway.domain.create_body import CreateBody
 from gateway.domain.create_request import CreateContext
+from gateway.domain.file_content import FileContent
 from gateway.domain.records import Kind
 from gateway.domain.targets import Target, TargetKind
 from gateway.domain.teams import Team
@@ -51,7 +52,11 @@ class Sharing:
         self.settings.replace(SharingSettings(policy=policy, share=share, ttl_seconds=ttl_seconds))
 
     async def of(
-        self, target: str | Target = NAMED, given: Any = None, files: dict[str, str] | None = None, **fields: Any
+        self,
+        target: str | Target = NAMED,
+        given: Any = None,
+        files: dict[str, FileContent] | None = None,
+        **fields: Any,
     ) -> Identity:
         asker = fields.pop("caller", caller())
         made = command(target=target, **fields)
@@ -93,17 +98,20 @@ async def test_seed_in_the_schema_proves_determinism(sharing: Sharing) -> None:
 
 async def test_model_without_a_seed_is_not_shared(sharing: Sharing) -> None:
     sharing.schema = SEEDLESS
-    assert await sharing.of() == Identity(reason=BypassReason.NO_SEED_INPUT)
+    identity = await sharing.of()
+    assert (identity.reason, identity.is_shared, identity.ttl_seconds) == (BypassReason.NO_SEED_INPUT, False, 0.0)
 
 
 async def test_unavailable_schema_proves_nothing(sharing: Sharing) -> None:
     sharing.error = UpstreamUnavailable("down")
-    assert await sharing.of() == Identity(reason=BypassReason.SCHEMA_UNKNOWN)
+    identity = await sharing.of()
+    assert (identity.reason, identity.is_shared, identity.ttl_seconds) == (BypassReason.SCHEMA_UNKNOWN, False, 0.0)
 
 
 async def test_too_deep_input_is_not_shared(sharing: Sharing) -> None:
     deep = b'{"seed":7,"prompt":' + b"[" * 200 + b"]" * 200 + b"}"
-    assert await sharing.of(given=deep) == Identity(reason=BypassReason.INPUT_UNREADABLE)
+    identity = await sharing.of(given=deep)
+    assert (identity.reason, identity.is_shared, identity.ttl_seconds) == (BypassReason.INPUT_UNREADABLE, False, 0.0)
 
 
 async def test_schema_defaults_are_filled_in(sharing: Sharing) -> None:
@@ -119,9 +127,9 @@ async def test_schema_defaults_are_filled_in(sharing: Sharing) -> None:
 async def test_file_is_compared_by_its_content(sharing: Sharing) -> None:
     sharing.rule(Policy(rules=(Rule(MODEL, Mode.ALWAYS),)))
     link, other = "https://api.replicate.com/v1/files/a", "https://api.replicate.com/v1/files/b"
-    one = await sharing.of(given={"image": link}, files={link: "ab" * 32})
-    two = await sharing.of(given={"image": other}, files={other: "ab" * 32})
-    three = await sharing.of(given={"image": other}, files={other: "cd" * 32})
+    one = await sharing.of(given={"image": link}, files={link: FileContent("ab" * 32)})
+    two = await sharing.of(given={"image": other}, files={other: FileContent("ab" * 32)})
+    three = await sharing.of(given={"image": other}, files={other: FileContent("cd" * 32)})
     assert one.fingerprint == two.fingerprint != three.fingerprint
 
 
@@ -214,3 +222,48 @@ async def test_official_model_needs_no_version_map(sharing: Sharing, store: Fake
     store.trouble = AWAY
     identity = await sharing.of(Target(TargetKind.MODEL, MODEL))
     assert (identity.reason, identity.provisional) == (Proof.SEED, None)
+
+
+CAMERA = "https://example.com/cam/latest.jpg"
+
+
+@pytest.mark.parametrize(
+    ("rules", "asserted", "reason"),
+    [
+        ((), False, BypassReason.EXTERNAL_LINK),
+        ((Rule(MODEL, Mode.SEEDED),), False, BypassReason.EXTERNAL_LINK),
+        ((Rule(MODEL, Mode.SEEDED, text_inputs=frozenset({"prompt", "image"})),), False, Proof.RULE_SEEDED),
+        ((Rule(MODEL, Mode.SEEDED, ignore_inputs=frozenset({"image"})),), False, Proof.RULE_SEEDED),
+        ((Rule(MODEL, Mode.ALWAYS),), False, Proof.RULE_ALWAYS),
+        ((Rule(MODEL, Mode.NEVER),), True, BypassReason.RULE_NEVER),
+        ((), True, Proof.ASSERTED),
+    ],
+)
+async def test_external_link_is_a_reason_unless_a_rule_or_the_caller_vouches(
+    sharing: Sharing, rules: tuple[Rule, ...], asserted: bool, reason: Any
+) -> None:
+    sharing.rule(Policy(rules=rules))
+    trusted = caller()
+    trusted = replace(trusted, team=Team(name="red", scopes=trusted.scopes, may_assert_deterministic=True))
+    given = {"prompt": CAMERA, "seed": 5, "image": CAMERA}
+    identity = await sharing.of(given=given, caller=trusted, directives=Directives(deterministic=asserted))
+    assert identity.reason is reason
+    assert identity.is_shared is isinstance(reason, Proof)
+
+
+async def test_external_link_of_an_unknown_version_is_not_waited_for(sharing: Sharing) -> None:
+    """Equal requests need not wait for each other if no model's rule can allow the link."""
+    given = {"seed": 5, "image": CAMERA}
+    assert (await sharing.of(VERSION, given)).reason is BypassReason.EXTERNAL_LINK
+    sharing.rule(Policy(rules=(Rule(MODEL, Mode.ALWAYS),)))
+    waiting = await sharing.of(VERSION, given)
+    assert (waiting.reason, waiting.is_shared) == (BypassReason.MODEL_UNKNOWN, True)
+
+
+async def test_secret_input_is_a_reason_even_against_rules(sharing: Sharing) -> None:
+    sharing.schema = copy.deepcopy(SEEDED)
+    inputs = sharing.schema["components"]["schemas"]["Input"]["properties"]
+    inputs["token"] = {"type": "string", "x-cog-secret": True}
+    sharing.rule(Policy(rules=(Rule(MODEL, Mode.ALWAYS),)))
+    assert (await sharing.of(given={"seed": 1, "token": "sk-1"})).reason is BypassReason.SECRET_INPUT
+    assert (await sharing.of(given={"seed": 1, "token": None})).reason is Proof.RULE_ALWAYS

@@ -49,17 +49,59 @@ async def test_held_creates_go_one_by_one_in_order(clock: ManualClock, notes: Re
     assert (len(hold_queue), Counter(result for result, _ in notes.held)) == (0, {"admitted": 5})
 
 
-async def test_create_that_would_wait_too_long_is_still_held(clock: ManualClock, notes: RecordingObserver):
-    """An immediate refusal would be retried at once; no create is held for longer than its team allows."""
+async def test_create_that_would_wait_too_long_is_refused_at_once(clock: ManualClock, notes: RecordingObserver):
+    """It is not held in vain, and learns when a retry can succeed."""
     buckets, hold_queue = emptied(clock, 6), HoldQueue(clock, notes)
-    late = asyncio.create_task(hold_queue.enqueue("red", buckets, clock.monotonic() + 5))
-    await clock.advance(4.9)
-    assert not late.done()
-    await clock.advance(0.1)
-    over = await late
+    over = await hold_queue.enqueue("red", buckets, clock.monotonic() + 5)
     assert isinstance(over, RateExceeded)
     assert over.bucket is buckets[0]
-    assert notes.held == [("refused", pytest.approx(5.0))]
+    assert over.seconds == pytest.approx(10.0)
+    assert (notes.held, len(hold_queue)) == ([("too_long", 0.0)], 0)
+
+
+async def test_each_create_in_the_line_adds_to_the_wait(clock: ManualClock, notes: RecordingObserver):
+    """Six a minute: of four at once, two fit into 25 seconds. After one has left, another fits."""
+    buckets, hold_queue = emptied(clock, 6), HoldQueue(clock, notes)
+    until = clock.monotonic() + 25
+    waiting = [asyncio.create_task(hold_queue.enqueue("red", buckets, until)) for _ in range(2)]
+    await settle()
+    for _ in range(2):
+        over = await hold_queue.enqueue("red", buckets, until)
+        assert over is not None
+        assert over.seconds == pytest.approx(30.0)
+    waiting.pop().cancel()
+    await settle()
+    waiting.append(asyncio.create_task(hold_queue.enqueue("red", buckets, until)))
+    await clock.advance(20.1)
+    assert [await each for each in waiting] == [None, None]
+
+
+async def test_creates_of_another_user_do_not_count_as_ahead(clock: ManualClock, notes: RecordingObserver):
+    """Thirty creates of one user wait for that user's rate; another's create passes them by."""
+    allowance = Allowance(own=Limits(requests_per_minute=60), per_user=Limits(requests_per_minute=6, burst=30))
+    team = Team(name="red", scopes=frozenset(), allowance=allowance)
+    rates, who = RequestRates(), Caller(team=team, key_id="k", scopes=frozenset(), models=())
+    hold_queue, anns = HoldQueue(clock, notes), rates.buckets(who, "ann")
+    anns[1].full_at = clock.monotonic() + 400
+    waiting = [asyncio.create_task(hold_queue.enqueue("red", anns, clock.monotonic() + 1000)) for _ in range(30)]
+    await settle()
+    assert await hold_queue.enqueue("red", rates.buckets(who, "bob"), clock.monotonic() + 5) is None
+    for task in waiting:
+        task.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+
+
+async def test_create_that_others_overtake_is_refused_at_its_deadline(clock: ManualClock, notes: RecordingObserver):
+    """Requests that are not held take the rate in the meantime."""
+    buckets, hold_queue = emptied(clock, 6), HoldQueue(clock, notes)
+    late = asyncio.create_task(hold_queue.enqueue("red", buckets, clock.monotonic() + 15))
+    await settle()
+    buckets[0].full_at += 10
+    await clock.advance(14.9)
+    assert not late.done()
+    await clock.advance(0.2)
+    assert await late is not None
+    assert notes.held == [("refused", pytest.approx(15.0))]
 
 
 async def test_without_a_hold_time_nothing_is_held(clock: ManualClock, notes: RecordingObserver):
@@ -75,10 +117,10 @@ async def test_number_of_held_creates_per_team_is_limited(clock: ManualClock, no
     """The thousand-and-first of a team is refused at once and counted; another team's is not."""
     buckets, hold_queue = emptied(clock, 1), HoldQueue(clock, notes)
     crowd = [
-        asyncio.create_task(hold_queue.enqueue("red", buckets, clock.monotonic() + 20)) for _ in range(MAX_HELD)
+        asyncio.create_task(hold_queue.enqueue("red", buckets, clock.monotonic() + 1e6)) for _ in range(MAX_HELD)
     ]  # fmt: skip
     await settle()
-    assert isinstance(await hold_queue.enqueue("red", buckets, clock.monotonic() + 20), RateExceeded)
+    assert isinstance(await hold_queue.enqueue("red", buckets, clock.monotonic() + 1e6), RateExceeded)
     assert notes.held == [("full", 0.0)]
     other = asyncio.create_task(hold_queue.enqueue("blue", emptied(clock), clock.monotonic() + 20))
     await clock.advance(7)

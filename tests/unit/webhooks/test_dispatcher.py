@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 from aiohttp.abc import AbstractResolver
 from standardwebhooks.webhooks import Webhook
 
@@ -33,7 +34,7 @@ from tests.support.observer import RecordingObserver
 from tests.support.polling import attempts
 from tests.support.records import live, moved, prediction
 from tests.support.tools import make_certificate
-from tests.support.webhook_receiver import Message, Receiver, answering, endless, hang_up, never, start_receiver
+from tests.support.webhook_receiver import Answer, Message, Receiver, answering, endless, hang_up, never, start_receiver
 
 HOUR = 3600.0
 
@@ -48,6 +49,7 @@ class Stack:
         self.secrets = WebhookSecrets(store, clock)
         self.resolver: AbstractResolver | None = settings.pop("resolver", None)
         self.tls: ssl.SSLContext | None = settings.pop("tls", None)
+        self.on_place_freed: Callable[[str], None] = lambda _: None
         self.transport_settings = {"allow_private": True, "allow_http": True, "total_seconds": 5.0}
         for name in ("allow_private", "allow_http", "total_seconds"):
             if name in settings:
@@ -67,6 +69,7 @@ class Stack:
             show=lambda view, base, family: documents.render(view, base, "streams/t", family=family),
             is_followed=lambda _: True,
             random_bytes=secrets.token_bytes,
+            on_place_freed=self.on_place_freed,
         )  # fmt: skip
         await dispatcher.resume()
         dispatcher.start("http://gateway.test")
@@ -390,25 +393,58 @@ async def test_unstarted_deliveries_are_returned_at_shutdown(open_house: Callabl
         await stack.until_empty()
 
 
-async def test_full_queue_drops_progress_before_ends(open_house: Callable[..., Stack], receiver: Receiver):
-    """Optional messages make room for required ones; both are counted."""
-    stack = open_house(max_queued=5)
-    receiver.answer = never
+def after(event: asyncio.Event) -> Answer:
+    """Accept messages, and not before the event."""
+
+    async def answer(_: web.Request) -> web.StreamResponse:
+        await event.wait()
+        return web.Response(status=204)
+
+    return answer
+
+
+async def test_full_queue_drops_no_queued_delivery(open_house: Callable[..., Stack], receiver: Receiver):
+    """What was accepted is delivered, in whatever number. The places that each team has taken are reported."""
+    stack = open_house(max_queued=2)
+    opened = asyncio.Event()
+    receiver.answer = after(opened)
+    freed: list[str] = []
+    stack.on_place_freed = freed.append
     async with stack.working() as dispatcher:
-        view = await begun(stack.store, receiver.url)
-        for n in range(4):
+        for n in range(6):
             await dispatcher.announce("red", receiver.url, "test", n)
         await receiver.count(4)
-        dispatcher.on_prediction_created(view)
-        changed = await stack.store.advance(
-            "run1", status=Status.PROCESSING, document=b'{"id":"up1","status":"processing","output":["a"],"urls":{}}',
-            stream_url=None, at=stack.clock.now(),
-        )  # fmt: skip
-        dispatcher.on_run_progressed(moved(changed))
-        for n in range(2):
-            await dispatcher.announce("red", receiver.url, "test", n)
-        await stack.until(lambda: stack.counted.dropped == ["full", "full"], passing=10.0)
-        await stack.until_kept(DeliveryState.DEAD, 1)
+        await stack.until(lambda: {"red": 6} in stack.counted.of("webhook_places_taken"), passing=10.0)
+        opened.set()
+        await receiver.count(6)
+        await stack.until_empty()
+        await stack.until(lambda: len(freed) >= 6)
+    assert stack.counted.dropped == []
+    assert set(freed) == {"red"}
+
+
+async def test_full_progress_drops_output_of_its_own_team(open_house: Callable[..., Stack], receiver: Receiver):
+    """Only `output` and `logs` are dropped; `start` and the end are sent."""
+    stack = open_house(max_queued=1, slots=Slots(total=1, per_receiver=1, per_team=1))
+    opened = asyncio.Event()
+    receiver.answer = after(opened)
+    async with stack.working() as dispatcher:
+        await dispatcher.announce("red", receiver.url, "test", 0)
+        await receiver.count(1)
+        for n in (1, 2):
+            hooked = {"webhook": receiver.url, "webhook_events_filter": ("start", "output")}
+            await stack.store.record_created(live(f"run{n}"), prediction(f"up{n}", f"run{n}", **hooked))
+            dispatcher.on_prediction_created(await stack.store.prediction(f"up{n}"))
+            changed = await stack.store.advance(
+                f"run{n}", status=Status.PROCESSING, stream_url=None, at=stack.clock.now(),
+                document=b'{"id":"up1","status":"processing","started_at":"2026-01-01T00:00:00Z","output":["a"],"urls":{}}',
+            )  # fmt: skip
+            dispatcher.on_run_progressed(moved(changed))
+        assert stack.counted.dropped == ["full"]
+        opened.set()
+        await stack.until(lambda: len([m for m in receiver.messages if "output" in m.json]) == 3, passing=20.0)
+    sent = [message.json["output"] for message in receiver.messages if "output" in message.json]
+    assert sent == [None, None, ["a"]]
 
 
 async def begun(store: SQLiteStore, url: str, **fields: Any) -> Any:

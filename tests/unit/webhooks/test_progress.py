@@ -76,15 +76,29 @@ def test_pending_progress_is_known_at_the_end():
     assert lines.pending == 0
 
 
-def test_oldest_progress_is_dropped_at_the_limit():
-    """It is not sent; its end still is."""
+def test_oldest_progress_of_a_team_is_dropped_at_the_limit():
+    """It is not sent; `start` and the end still are. What other teams wait for stays."""
     lines = ProgressQueue()
     for n in range(3):
         lines.begin(running("a", f"{n}" * 26), 0.0)
-    assert lines.drop_oldest(2) == 2
-    assert lines.pending == 1
-    assert lines.take("0" * 26) is None
-    assert lines.take("2" * 26) is not None
+    blue = running("a", "b" * 26)
+    lines.begin(PredictionView(replace(blue.prediction, team="blue"), blue.run), 0.0)
+    team = running("a").prediction.team
+    assert lines.pending_of(team) == 3
+    assert lines.drop_oldest(team, 2) == 2
+    assert lines.pending == 4
+    for name, events in (
+        ("0" * 26, [Event.START]),
+        ("2" * 26, [Event.START, Event.OUTPUT]),
+        ("b" * 26, [Event.START, Event.OUTPUT]),
+    ):
+        sent = []
+        while (taken := lines.take(name)) is not None:
+            sent.append(taken[0])
+        assert sent == events
+    assert lines.drop_oldest(team, 9) == 0
+    lines.take("1" * 26)
+    assert lines.pending == 0
 
 
 def test_abandoned_progress_is_forgotten():

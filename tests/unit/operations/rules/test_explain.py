@@ -6,7 +6,8 @@ from typing import Any
 from msgspec.structs import replace
 
 from gateway.domain import times
-from gateway.domain.admission_record import Admitted, Limit, admitted
+from gateway.domain.admission_record import Admitted, Limit, admitted, held
+from gateway.domain.hold import Hold, rate_status
 from gateway.domain.ledger import Entry, EntryKind
 from gateway.domain.limits import SubjectKind
 from gateway.domain.quota import LimitKind, LimitStatus, ReservationRequest, RunLimits
@@ -202,9 +203,24 @@ def test_old_record_without_a_reason_says_so():
 
 def test_cancel_and_uncertain_create_have_their_lines():
     left = prediction(canceled_at=NOW + 2, final_status=Status.ABORTED)
-    odd = run(uncertain_at=NOW + 0.7, cancel_asked_at=NOW + 2, status=Status.CANCELED, document=b"no JSON")
+    odd = run(
+        uncertain_at=NOW + 0.7,
+        unreadable_since=NOW + 2,
+        cancel_asked_at=NOW + 2,
+        status=Status.CANCELED,
+        document=b"no JSON",
+    )
     words = [what for _, what in story(told(left, odd))]
-    assert words[3:] == ["created", "uncertain", "recorded", "aborted", "cancel asked", "ended", "settled"]
+    assert words[3:] == [
+        "created",
+        "uncertain",
+        "recorded",
+        "aborted",
+        "unreadable",
+        "cancel asked",
+        "ended",
+        "settled",
+    ]
 
 
 def test_admission_is_shown_without_what_did_not_apply():
@@ -214,9 +230,14 @@ def test_admission_is_shown_without_what_did_not_apply():
         RunLimits(of=SubjectKind.KEY, scope="key/k1", predictions=rate),
     )
     demand = ReservationRequest(300_000, 3000, allowances)
-    assert admitted(demand, 9.0) == Admitted(300_000, 3000, (DAY, PER_MINUTE), 0.0, None)
+    hold = Hold()
+    assert admitted(demand, hold) == Admitted(300_000, 3000, (DAY, PER_MINUTE), 0.0, None)
+    assert held(hold) is None
     standing = LimitStatus(
         name="predictions_per_minute", of=SubjectKind.KEY, scope="key/k1", kind=LimitKind.RATE, limit=30, used=5,
         held=0, remaining=0, resets_at=None,
     )  # fmt: skip
-    assert admitted(demand, 1.5, standing) == Admitted(300_000, 3000, (DAY, PER_MINUTE), 1.5, PER_MINUTE)
+    hold.add(1.0, standing)
+    hold.add(0.5, rate_status("requests_per_minute", SubjectKind.TEAM, 60))
+    assert admitted(demand, hold) == Admitted(300_000, 3000, (DAY, PER_MINUTE), 1.5, PER_MINUTE)
+    assert held(hold) == Admitted(0, 0, (), 1.5, PER_MINUTE)

@@ -6,6 +6,7 @@ import random
 import re
 import tracemalloc
 import unicodedata
+from functools import partial
 from hashlib import sha256
 from typing import NamedTuple
 from urllib.parse import quote
@@ -14,6 +15,7 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
+from gateway.domain import file_content
 from gateway.domain.targets import Target, TargetKind, parse_version, target_identity
 from gateway.models.rules.schema import InputSchema, Shape
 from gateway.sharing.rules.fingerprint import MAX_DEPTH, MAX_VALUES, Input, fingerprint, provisional, sharing_scope
@@ -47,6 +49,7 @@ class Real(NamedTuple):
 
 class File(NamedTuple):
     data: bytes
+    media: str = "image/png"
 
 
 def real(digits: int, power: int) -> Real:
@@ -75,7 +78,7 @@ TEXTS = st.text(max_size=8) | st.sampled_from(
         "\ud83d\ude00".encode("utf-16", "surrogatepass").decode("utf-16"),
     ]
 )
-FILES = st.builds(File, st.binary(max_size=12))
+FILES = st.builds(File, st.binary(max_size=12), st.sampled_from(["image/png", "text/plain"]))
 NAMES = st.sampled_from(["a", "b", "w", "seed", "file", "é", "\x00", "a b"]) | st.text(max_size=3)
 ANY = st.recursive(
     st.none() | st.booleans() | st.builds(Int, INTS) | REALS | TEXTS | FILES,
@@ -102,7 +105,7 @@ class Speller:
     def __init__(self, rnd: random.Random, *, typed: bool = True) -> None:
         self.rnd = rnd
         self.typed = typed
-        self.files: dict[str, str] = {}
+        self.files: dict[str, file_content.FileContent] = {}
 
     def input(self, value) -> bytes:
         left_out = [
@@ -125,8 +128,8 @@ class Speller:
                 return str(number)
             case Real():
                 return self.number(value, integral=self.typed and isinstance(shape, Shape) and shape.is_number)
-            case File(data):
-                return self.text(self.file(data))
+            case File(data, media):
+                return self.text(self.file(data, media))
             case str():
                 return self.text(value)
             case list():
@@ -181,8 +184,9 @@ class Speller:
         digits = digits.rjust(-power + 1, "0")
         return f"{sign}{digits[:power]}.{digits[power:]}"
 
-    def file(self, data: bytes) -> str:
-        media = self.rnd.choice(["", "image/png", "text/plain;charset=utf-8"])
+    def file(self, data: bytes, media_type: str) -> str:
+        spellings = {"text/plain": ["", "text/plain;charset=utf-8"], "image/png": ["image/png", "IMAGE/PNG;x=y"]}
+        media = self.rnd.choice(spellings[media_type])
         match self.rnd.randint(0, 3):
             case 0:
                 return f"data:{media};base64,{base64.b64encode(data).decode()}"
@@ -191,7 +195,10 @@ class Speller:
             case 2:
                 return f"data:{media},{quote(data, safe='')}"
         url = f"https://gateway/v1/files/{self.rnd.getrandbits(64):x}"
-        self.files[url] = sha256(data).hexdigest()
+        name = {"text/plain": "a.txt", "image/png": "B.PNG"}[media_type]
+        self.files[url] = file_content.of_file(sha256(data).hexdigest(), media, name)
+        if not media:
+            self.files[url] = file_content.of_file(sha256(data).hexdigest(), "text/plain", name)
         return url
 
     def key(self, value) -> bytes:
@@ -286,8 +293,10 @@ def mutated(value, rnd: random.Random, *, number: bool = False):
                     [value],
                 ]
             )
-        case File(data):
-            return rnd.choice([File(data + b"\x00"), File(data[1:]), File(data[::-1]), sha256(data).hexdigest()])
+        case File(data, media):
+            other = "text/plain" if media == "image/png" else "image/png"
+            made = [File(data + b"\x00", media), File(data[1:], media), File(data[::-1], media), File(data, other)]
+            return rnd.choice([*made, sha256(data).hexdigest()])
         case list():
             return rnd.choice([value[1:], value[::-1], [*value, None], [value], [*value, *value], {"0": value}])
         case dict():
@@ -404,9 +413,9 @@ def test_similar_inputs_are_unequal(one, other):
 def test_uploaded_and_inline_file_are_equal():
     """The JavaScript client uploads a Blob once, sends it inline the next time, and hits the same entry."""
     url = "https://gateway.example.com/v1/files/abc"
-    files = {url: sha256(b"hello").hexdigest()}
+    files = {url: file_content.of_file(sha256(b"hello").hexdigest(), "text/plain; charset=utf-8", "hello.TXT")}
     uploaded = key(json.dumps({"image": url, "any": [{"deep": url}]}), files=files)
-    inline = key('{"image":"data:text/plain,hello","any":[{"deep":"data:image/png;base64,aGVsbG8="}]}')
+    inline = key('{"image":"data:text/plain,hello","any":[{"deep":"data:text/plain;base64,aGVsbG8="}]}')
     assert uploaded == inline
     assert key(json.dumps({"image": url})) != key(json.dumps({"image": url}), files=files)
     assert key(json.dumps({"image": url + "x"}), files=files) == key(json.dumps({"image": url + "x"}))
@@ -418,9 +427,28 @@ def test_name_of_an_input_is_never_a_file():
 
 
 def test_data_uri_in_a_text_input_stays_text():
-    """A language model sees the media type of a data: URI; two such prompts are two requests."""
-    assert key('{"prompt":"data:text/html,a"}') != key('{"prompt":"data:text/plain,a"}')
-    assert key('{"image":"data:text/html,a"}') == key('{"image":"data:text/plain,a"}')
+    """A language model sees the spelling of a data: URI; two such prompts are two requests."""
+    assert key('{"prompt":"data:text/plain;x=y,a"}') != key('{"prompt":"data:text/plain,a"}')
+    assert key('{"image":"data:text/plain;x=y,a"}') == key('{"image":"data:text/plain,a"}')
+
+
+@pytest.mark.parametrize(
+    ("media_type", "name"),
+    [("audio/wav", "a.png"), ("image/png", "a.jpg"), ("image/png", "png"), ("", "a.png"), ("image/jpeg", "a.jpeg")],
+)
+def test_equal_bytes_of_another_type_or_extension_are_another_file(media_type, name):
+    """Models go by the media type and the extension: "Unsupported file type"."""
+    files = {url: file_content.of_file(sha256(b"hello").hexdigest(), media_type, name) for url in ["https://f/1"]}
+    assert key('{"image":"https://f/1"}', files=files) != key('{"image":"data:image/png;base64,aGVsbG8="}')
+    assert key('{"image":"data:image/png,hello"}') != key('{"image":"data:audio/wav,hello"}')
+
+
+def test_link_of_the_gateways_own_counts_by_content_in_a_text_input():
+    """Models of older versions of Cog call the address of a file a string."""
+    content = file_content.of_file("ab" * 32, "image/png", "a.png")
+    files = {"https://gateway/outputs/1": content, "https://gateway/outputs/2": content}
+    one, other = (key(json.dumps({"prompt": url}), files=files) for url in files)
+    assert one == other
 
 
 DIGEST = sha256(b"secret").hexdigest()
@@ -460,7 +488,7 @@ def test_no_text_or_object_can_imitate_a_file(value):
 def test_only_files_and_numbers_are_unquoted(value, rnd):
     """This prevents forgeries: the canonical form has JSON's tokens, numbers and file tokens."""
     outside = re.sub(rb'"(?:[^"\\]|\\.)*"', b"T", Speller(rnd).key({"any": value}))
-    assert re.fullmatch(rb"(?:[{}\[\]:,T]|null|true|false|-?\d+(?:e-?\d+)?|file:[0-9a-f]{64})*", outside)
+    assert re.fullmatch(rb"(?:[{}\[\]:,T]|null|true|false|-?\d+(?:e-?\d+)?|file:\[T,T,T\])*", outside)
 
 
 def test_inputs_ignored_by_a_rule_are_left_out():
@@ -525,7 +553,7 @@ def test_fingerprints_differ_by_target_scope_and_finality():
     """Another model, another team, or a provisional identity: never the same entry."""
     keys = [
         make(target, text, scope)
-        for make in (fingerprint, provisional)
+        for make in (fingerprint, partial(provisional, secret=b"s"))
         for target in ("version:a", "model:a/b", "deployment:a/b", "version:a\n5:all")
         for scope in ("all", "team:all", "team:acme", "team:acm")
         for text in (b"{}", b'{"a":1}', b"e{}")
@@ -538,10 +566,11 @@ def test_fingerprints_are_stable_across_releases():
     """The next release finds entries of this one, or the version number of the format changes."""
     text = key('{"steps":1.0,"image":"data:,a","any":[1.5,-2,"é"]}')
     assert text == (
-        b'{"any":[15e-1,-2,"\xc3\xa9"],"image":file:ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb,'
+        b'{"any":[15e-1,-2,"\xc3\xa9"],"image":'
+        b'file:["ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb","text/plain",".txt"],'
         b'"points":[1,25e-1],"prompt":"a cat","scale":75e-1,"steps":1}'
     )
-    head = b"replicate-gateway fingerprint 1\n9:model:a/b\n6:team:x\n"
+    head = b"replicate-gateway fingerprint 2\n9:model:a/b\n6:team:x\n"
     assert fingerprint("model:a/b", text, "team:x") == sha256(head + text).hexdigest()
 
 

@@ -1,6 +1,7 @@
 """The account's rate follows what upstream says: down at once, up with care."""
 
 import json
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -8,7 +9,14 @@ from hypothesis import strategies as st
 
 from gateway.domain.rates import Rate
 from gateway.domain.upstream_response import Answer
-from gateway.throttling.rules.adaptive_rate import FLOOR_PER_MINUTE, PROBE_SECONDS, LearnedRate, Throttle, read_throttle
+from gateway.throttling.rules.adaptive_rate import (
+    FLOOR_PER_MINUTE,
+    HALVING_SECONDS,
+    PROBE_SECONDS,
+    LearnedRate,
+    Throttle,
+    read_throttle,
+)
 
 PLAIN = "Request was throttled. Your rate limit resets in ~30s."
 LOW_CREDIT = (
@@ -106,6 +114,32 @@ def test_simultaneous_refusals_count_once():
     assert rate.throttled == 20
     rate.observe_response(throttled(), 1031.0)
     assert rate.rate.per_minute == 150
+
+
+@pytest.mark.parametrize("seconds", [1.01, 2.0, 5.0])
+@pytest.mark.parametrize("storm", [5.0, 12.0, 30.0])
+def test_storm_of_refusals_halves_the_rate_once_in_ten_seconds(seconds: float, storm: float):
+    """Upstream refuses everything for a while. Afterwards most of the rate is left, and creates go out at once."""
+    rate, at, halved = learned(), 1000.0, []
+    while at < 1000.0 + storm:
+        before = rate.rate.per_minute
+        rate.observe_response(throttled(retry_after=1), at)
+        if rate.rate.per_minute < before:
+            halved.append(at)
+        at += seconds
+    assert all(later - earlier >= HALVING_SECONDS for earlier, later in pairwise(halved))
+    assert len(halved) <= storm // HALVING_SECONDS + 1
+    assert rate.rate.per_minute == 600 / 2 ** len(halved)
+    # Ten creates right after a short storm are sent within the default `max_wait_seconds`.
+    assert storm > 20 or sent(rate, at, 20) >= 10
+
+
+def test_reduced_rate_of_upstream_applies_in_a_storm_too():
+    """A number is not halved, it is taken."""
+    rate = learned()
+    rate.observe_response(throttled(retry_after=1), 1000.0)
+    rate.observe_response(throttled(LOW_CREDIT, retry_after=5), 1002.0)
+    assert rate.rate == Rate(6, 1)
 
 
 def test_rate_recovers_in_steps():

@@ -1,0 +1,55 @@
+"""Links in the texts of an input: texts that contain `http://` or `https://`, at any depth."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+# Browsers and Python's urllib read a backslash as a slash, and take one slash for two.
+_MARKS = ("http:/", "https:/", "http:\\", "https:\\")
+_FEW = 100
+_PIECE = 1 << 16
+_DROPPED = ("\t", "\n", "\r")
+"""What URL parsers drop from anywhere in a link (WHATWG URL, and Python's urllib)."""
+
+
+def may_be_in(given: bytes) -> bool:
+    """Return whether an input (JSON) can contain a link, in any spelling. False for most, after two fast scans."""
+    # A scheme that is not written plainly has escapes in it.
+    if b"\\" in given:
+        return True
+    # In pieces, so that nothing as large as a file is copied.
+    for at in range(0, len(given), _PIECE):  # noqa: SIM110 - a generator costs more than a small input's scan
+        if b"http" in given[at : at + _PIECE + 3].lower():
+            return True
+    return False
+
+
+def is_in(text: str) -> bool:
+    """Return whether a text contains `http://` or `https://`, in any spelling that is fetched as such."""
+    if text.count(":") > _FEW or any(dropped in text for dropped in _DROPPED):
+        folded = text.lower()
+        for dropped in _DROPPED:
+            folded = folded.replace(dropped, "")
+        return any(mark in folded for mark in _MARKS)
+    # A file in a data: URI has one colon: nothing as large is folded.
+    at = text.find(":")
+    while at >= 0:
+        if text[max(0, at - len("https")) : at + 2].lower().endswith(_MARKS):
+            return True
+        at = text.find(":", at + 1)
+    return False
+
+
+def find(values: Iterable[Any], is_known: Callable[[str], bool] = lambda _: False) -> str | None:
+    """Return a text that contains a link and is not known, among decoded values and keys at any depth, or `None`."""
+    left = list(values)
+    while left:
+        value = left.pop()
+        if isinstance(value, str):
+            if is_in(value) and not is_known(value):
+                return value
+        elif isinstance(value, list):
+            left += value
+        elif isinstance(value, dict):
+            left += value
+            left += value.values()
+    return None

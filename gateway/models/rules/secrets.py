@@ -1,0 +1,221 @@
+"""Secret inputs: which values of an input are secret, and the input without them (docs/architecture.md, Sharing).
+
+Where the schema is known, each secret value is replaced by the text that Replicate shows in its place. Where it is not
+known, any text can be secret: every text at the top level, and every list or object that contains texts, is replaced by
+a keyed digest. Equal values have equal digests, so requests can still be compared; the values cannot be guessed from
+them without the store's secret.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from typing import Any
+
+import msgspec
+from msgspec import Raw
+
+from gateway.models.rules.schema import Shape
+
+REDACTED = "This value was redacted after being sent to the model."
+"""What Replicate shows in place of a secret value (docs/replicate-api.md, Secret inputs)."""
+DIGEST_PREFIX = "hmac-sha256:"
+
+Digest = Callable[[bytes], str]
+"""Returns the keyed digest (hex) of a value."""
+
+SHORTEST_STRUCK = 6
+"""A shorter value is not searched for in other texts: it could be part of any word."""
+MOST_STRUCK = 16
+"""Values of one input that are searched for: each is one pass over every document of the run."""
+_LONGEST_QUOTING = 64 * 1024
+_SUSPECT = range(12, 4097)
+"""Lengths of texts that are taken for a secret. Shorter ones could be words of a message."""
+
+_decode_fields = msgspec.json.Decoder(dict[str, Raw]).decode
+_decode = msgspec.json.Decoder(float_hook=Raw).decode
+_encode = msgspec.json.Encoder().encode
+_encode_sorted = msgspec.json.Encoder(order="deterministic").encode
+_UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+_WHOLE = Shape(marks=frozenset({"secret"}), holds_secret=True)
+
+
+class Redacted(msgspec.Struct, frozen=True):
+    """An input without its secret values."""
+
+    input: bytes
+    values: tuple[str, ...] = ()
+    """The secret values that are texts; empty where the schema is not known."""
+    suspects: Mapping[str, str] = {}
+    """The texts at the top level that can be secret, by name, where the schema is not known."""
+
+
+def are_given(secrets: Mapping[str, Shape], given: bytes) -> bool:
+    """Return whether an input (JSON) sets a secret value. In doubt, yes."""
+    try:
+        fields = _decode_fields(given)
+        return any(_has(_decode(fields[name]), shape) for name, shape in secrets.items() if name in fields)
+    except _UNREADABLE:
+        return True
+
+
+def redact(given: bytes, secrets: Mapping[str, Shape]) -> Redacted:
+    """Return an input whose schema is known without its secret values. All other bytes stay unchanged."""
+    if not secrets:
+        return Redacted(given)
+    try:
+        fields = _decode_fields(given)
+    except _UNREADABLE:
+        return Redacted(_encode({}))
+    values: list[str] = []
+    is_changed = False
+    for name, shape in secrets.items():
+        if name not in fields:
+            continue
+        try:
+            value = _decode(fields[name])
+        except _UNREADABLE:
+            value, shape = "", _WHOLE  # noqa: PLW2901 - what cannot be read is replaced as a whole
+        if _has(value, shape):
+            is_changed = True
+            values += _texts(value, shape)
+            fields[name] = Raw(_encode(_without(value, shape)))
+    return Redacted(_encode(fields), tuple(dict.fromkeys(values))[:MOST_STRUCK]) if is_changed else Redacted(given)
+
+
+def digest_texts(given: bytes, digest: Digest) -> Redacted:
+    """Return an input whose schema is not known with digests in place of what can be secret."""
+    try:
+        fields = _decode_fields(given)
+    except _UNREADABLE:
+        return Redacted(_encode({}))
+    suspects: dict[str, str] = {}
+    is_changed = False
+    for name, value in fields.items():
+        if (text := digest_of(value, digest)) is None:
+            continue
+        if len(value) in _SUSPECT and len(suspects) < MOST_STRUCK:
+            with suppress(*_UNREADABLE):
+                suspects[name] = msgspec.json.decode(value, type=str)
+        fields[name], is_changed = Raw(_encode(text)), True
+    return Redacted(_encode(fields), suspects=suspects) if is_changed else Redacted(given)
+
+
+def digest_of(value: Raw, digest: Digest) -> str | None:
+    """Return what stands for a value of an input whose schema is not known; `None` for one that holds no text."""
+    written = bytes(value)
+    if written[:1] not in (b'"', b"[", b"{") or b'"' not in written:
+        return None
+    if written[:1] == b'"' and b"\\" not in written:
+        # Large files stand in data: URIs, which have no escapes: nothing as large is decoded.
+        return DIGEST_PREFIX + digest(written[1:-1])
+    try:
+        decoded = msgspec.json.decode(written)
+        form = decoded.encode() if isinstance(decoded, str) else _encode_sorted(decoded)
+    except (*_UNREADABLE, UnicodeEncodeError):
+        form = written
+    return DIGEST_PREFIX + digest(form)
+
+
+def is_digest(value: Raw) -> bool:
+    """Return whether a value of a stored input is a digest."""
+    return bytes(value).startswith(b'"' + DIGEST_PREFIX.encode())
+
+
+def is_redacted(value: Raw) -> bool:
+    """Return whether a value of an input contains the text that stands for a secret value."""
+    return REDACTED.encode() in bytes(value)
+
+
+def strike(text: bytes, values: tuple[str, ...]) -> bytes:
+    """Replace secret values in a JSON text, as plain text and in the spellings of JSON strings."""
+    for value in values:
+        if len(value) >= SHORTEST_STRUCK:
+            for spelling in _spellings(value):
+                text = text.replace(spelling, REDACTED.encode())
+    return text
+
+
+class _Quoting(msgspec.Struct):
+    error: Raw = Raw(b"")
+    logs: Raw = Raw(b"")
+
+
+_decode_quoting = msgspec.json.Decoder(_Quoting).decode
+
+
+def are_quoted(document: bytes, values: tuple[str, ...]) -> bool:
+    """Return whether the error or the end of the logs of a run's document contain one of the values."""
+    try:
+        parts = _decode_quoting(document)
+    except _UNREADABLE:
+        return True
+    spellings = [spelling for value in values for spelling in _spellings(value)]
+    texts = bytes(parts.error)[:_LONGEST_QUOTING], bytes(parts.logs)[-_LONGEST_QUOTING:]
+    return any(spelling in text for text in texts for spelling in spellings)
+
+
+def _spellings(value: str) -> set[bytes]:
+    """Return the ways in which encoders of JSON write a text: few, and one for most values."""
+    spellings = {str(_encode(value)[1:-1], "utf-8")}
+    spellings |= {each.replace("/", "\\/") for each in spellings}
+    # As Go does, and upstream's edge.
+    spellings |= {each.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e") for each in spellings}
+    spellings |= {"".join(map(_by_number, each)) for each in spellings if not each.isascii()}
+    return {each.encode(errors="replace") for each in (value, *spellings)}
+
+
+def _by_number(character: str) -> str:
+    if character.isascii():
+        return character
+    units = character.encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{units[at]:02x}{units[at + 1]:02x}" for at in range(0, len(units), 2))
+
+
+def _has(value: Any, shape: Shape) -> bool:
+    if value is None or not shape.holds_secret:
+        return False
+    return shape.is_secret or any(_has(each, part) for each, part in _parts(value, shape))
+
+
+def _parts(value: Any, shape: Shape) -> Iterator[tuple[Any, Shape]]:
+    if isinstance(value, list) and shape.items is not None:
+        yield from ((each, shape.items) for each in value)
+    elif isinstance(value, dict):
+        for name, each in value.items():
+            part = shape.properties.get(name, shape.others)
+            if part is not None:
+                yield each, part
+
+
+def _without(value: Any, shape: Shape) -> Any:
+    if value is None or not shape.holds_secret:
+        return value
+    if shape.is_secret:
+        # A list keeps its length: each of its values is secret.
+        return [_without(each, shape) for each in value] if isinstance(value, list) else REDACTED
+    if isinstance(value, list) and shape.items is not None:
+        return [_without(each, shape.items) for each in value]
+    if isinstance(value, dict):
+        others = shape.others
+        return {
+            name: each if (part := shape.properties.get(name, others)) is None else _without(each, part)
+            for name, each in value.items()
+        }
+    return value
+
+
+def _texts(value: Any, shape: Shape) -> Iterator[str]:
+    if value is None or not shape.holds_secret:
+        return
+    if not shape.is_secret:
+        for each, part in _parts(value, shape):
+            yield from _texts(each, part)
+        return
+    left = [value]
+    while left:
+        each = left.pop()
+        if isinstance(each, str):
+            yield each
+        elif isinstance(each, list):
+            left += each
+        elif isinstance(each, dict):
+            left += each.values()

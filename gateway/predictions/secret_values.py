@@ -1,0 +1,80 @@
+"""Secret values of the runs in progress, in memory only.
+
+Replicate redacts secret inputs in its answers (docs/replicate-api.md, Secret inputs), but a model can quote a value in
+its error or its logs. What is recorded, logged and shown has the redaction text there instead. After a restart the
+values are gone, and nothing is struck out any more: no record of them exists.
+
+While the schema is not known, any text can be secret. If such a run quotes a text of its input, its schema is read
+first: upstream's answer names the model.
+"""
+
+from collections.abc import Mapping
+from functools import partial
+
+import msgspec
+
+from gateway.domain import documents
+from gateway.domain.documents import Snapshot
+from gateway.domain.records import Kind, Run, Status
+from gateway.domain.targets import Target, TargetKind, is_model_name
+from gateway.models.rules import secrets
+from gateway.models.schemas import SchemaService
+from gateway.runtime.pauses import off_the_loop
+
+
+class SecretValues:
+    """The secret values of runs, from the create to the end. Most runs have none."""
+
+    def __init__(self, schemas: SchemaService | None = None) -> None:
+        self._schemas = schemas
+        self.by_run: dict[str, tuple[str, ...]] = {}
+        """By the id of the run. Runs without secret values are absent."""
+        self.suspects: dict[str, Mapping[str, str]] = {}
+        """Texts that can be secret, by the id of a run whose schema is not known, and their names."""
+
+    def keep(self, run_id: str, values: tuple[str, ...], suspects: Mapping[str, str]) -> None:
+        """Remember the values of a run."""
+        if values:
+            self.by_run[run_id] = values
+        if suspects:
+            self.suspects[run_id] = suspects
+
+    def strike(self, run_id: str, text: bytes) -> bytes:
+        """Return a JSON text about a run without the run's secret values."""
+        values = self.by_run.get(run_id)
+        return text if values is None else secrets.strike(text, values)
+
+    async def read_snapshot(self, run: Run, body: bytes) -> Snapshot:
+        """Read upstream's body of a run without the run's secret values. Raise `ValueError` if it is no prediction."""
+        if run.id in self.by_run:
+            body = self.strike(run.id, body)
+        snapshot = await off_the_loop(body, partial(documents.read_snapshot, body))
+        return await self._strike_suspects(run, snapshot) if run.id in self.suspects else snapshot
+
+    async def _strike_suspects(self, run: Run, snapshot: Snapshot) -> Snapshot:
+        """Return the snapshot of a run, whose schema was not known at its create, without its secret values.
+
+        The schema is read if the run quotes a text of its input.
+        """
+        suspects = self.suspects.get(run.id)
+        if suspects is None or not secrets.are_quoted(snapshot.document, tuple(suspects.values())):
+            return snapshot
+        schema = None
+        if self._schemas is not None and snapshot.version and snapshot.model and is_model_name(snapshot.model):
+            target = Target(TargetKind.VERSION, snapshot.model, snapshot.version)
+            schema = (await self._schemas.describe(target)).schema
+        if schema is not None:
+            marked = schema.training_secrets if run.kind is Kind.TRAINING else schema.secrets
+            values = secrets.redact(msgspec.json.encode(suspects), marked).values
+            self.suspects.pop(run.id, None)
+            if values:
+                self.by_run[run.id] = values
+        else:
+            # A failure is what quotes a bad secret. Logs often repeat a prompt.
+            values = tuple(suspects.values()) if snapshot.status is Status.FAILED else ()
+        return msgspec.structs.replace(snapshot, document=secrets.strike(snapshot.document, values))
+
+    def forget(self, run_id: str) -> None:
+        """Forget the values of a run that has ended or was not created."""
+        self.by_run.pop(run_id, None)
+        self.suspects.pop(run_id, None)

@@ -1,0 +1,137 @@
+"""Secret values of inputs: which they are, and what stands in their place."""
+
+import json
+
+import pytest
+
+from gateway.domain.keyed_digest import KeyedDigest
+from gateway.models.rules import secrets
+from gateway.models.rules.schema import Shape, read_schema
+from gateway.models.rules.secrets import REDACTED
+
+MARK = {"type": "string", "format": "password", "writeOnly": True, "x-cog-secret": True}
+DIGEST = KeyedDigest(b"s" * 32, "inputs")
+
+
+def read(inputs, schemas=None, of="Input") -> dict[str, Shape]:
+    parts = {of: {"type": "object", "properties": inputs}, **(schemas or {})}
+    found = read_schema(json.dumps({"openapi_schema": {"components": {"schemas": parts}}}).encode())
+    assert found is not None
+    return found.secrets if of == "Input" else found.training_secrets
+
+
+def redacted(given, inputs, schemas=None, of="Input"):
+    return json.loads(secrets.redact(json.dumps(given).encode(), read(inputs, schemas, of)).input)
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        MARK,
+        {"type": "string", "x-cog-secret": True},
+        {"type": "string", "format": "password", "writeOnly": True},
+        {"allOf": [{"$ref": "#/components/schemas/S"}]},
+        {"$ref": "#/components/schemas/S", "description": "beside"},
+        {"allOf": [{"type": "string", "format": "password"}], "writeOnly": True},
+        {"anyOf": [MARK, {"type": "null"}]},
+        {"anyOf": [{"type": "string"}, {"$ref": "#/components/schemas/S"}]},
+        {"anyOf": [{"x-cog-secret": True}, {"type": "null"}]},
+        {"oneOf": [{"anyOf": [MARK]}, {"type": "integer"}]},
+    ],
+)
+@pytest.mark.parametrize("of", ["Input", "TrainingInput"])
+def test_mark_is_found_through_references_and_combinations(schema, of):
+    given = {"x": "value", "y": "shown", "n": 1.0}
+    assert redacted(given, {"x": schema, "y": {"type": "string"}}, {"S": MARK}, of) == given | {"x": REDACTED}
+    assert redacted({"x": None}, {"x": schema}, {"S": MARK}, of) == {"x": None}
+
+
+@pytest.mark.parametrize(
+    ("schema", "value", "shown"),
+    [
+        ({"type": "array", "items": MARK}, ["a", "b", None], [REDACTED, REDACTED, None]),
+        ({"type": "array", "items": {"anyOf": [MARK, {"type": "null"}]}}, ["a"], [REDACTED]),
+        ({"x-cog-secret": True, "type": "array"}, ["a", ["b"]], [REDACTED, [REDACTED]]),
+        ({"type": "object", "properties": {"k": MARK}}, {"k": "a", "o": "b"}, {"k": REDACTED, "o": "b"}),
+        ({"type": "object", "additionalProperties": MARK}, {"k": "a"}, {"k": REDACTED}),
+        ({"anyOf": [{"type": "object", "properties": {"k": MARK}}, {"type": "object"}]}, {"k": "a"}, REDACTED),
+        ({"anyOf": [{"properties": {"k": MARK}}, {"type": "string"}]}, {"k": "a"}, REDACTED),
+        ({"allOf": [{"items": {"type": "string"}}, {"items": MARK}]}, ["a"], [REDACTED]),
+        ({"x-cog-secret": True}, 1234, REDACTED),
+        ({"x-cog-secret": True}, {"a": 1}, REDACTED),
+    ],
+)
+def test_secret_in_a_list_or_object_is_found(schema, value, shown):
+    assert redacted({"x": value}, {"x": schema}) == {"x": shown}
+
+
+@pytest.mark.parametrize(
+    "schema", [{"type": "string"}, {"type": "string", "format": "password"}, {"writeOnly": True}, {"x-cog-secret": 1}]
+)
+def test_other_inputs_are_not_secret(schema):
+    given = b'{ "x" : "value", "n":1.50 }'
+    assert secrets.redact(given, read({"x": schema})).input is given
+
+
+def test_what_is_too_deep_to_read_counts_as_secret():
+    deep = MARK
+    for _ in range(20):
+        deep = {"type": "object", "properties": {"k": deep}}
+    value = "token"
+    for _ in range(20):
+        value = {"k": value}
+    assert "token" not in json.dumps(redacted({"x": value}, {"x": deep}))
+
+
+def test_all_spellings_of_the_values_are_struck():
+    given = json.dumps({"x": 'sk-"é</>&'}).encode()
+    found = secrets.redact(given, read({"x": MARK}))
+    assert found.values == ('sk-"é</>&',)
+    for text in (
+        json.dumps({"error": 'bad sk-"é</>& !'}).encode(),
+        json.dumps({"error": 'bad sk-"é</>& !'}, ensure_ascii=False).encode(),
+        b'{"error": "bad sk-\\"\xc3\xa9\\u003c/\\u003e\\u0026 !"}',
+        b'{"error": "bad sk-\\"\xc3\xa9<\\/>& !"}',
+    ):
+        assert json.loads(secrets.strike(text, found.values)) == {"error": f"bad {REDACTED} !"}
+
+
+def test_short_value_is_not_searched_for_in_other_texts():
+    assert secrets.strike(b'{"error":"a cat"}', ("cat",)) == b'{"error":"a cat"}'
+
+
+def test_texts_of_an_unknown_schema_become_digests():
+    """Equal values have equal digests; numbers and flags stay; the values cannot be guessed without the key."""
+    given = {"a": "hunter2", "b": "hunter2", "c": "h\nunter2", "l": ["x"], "o": {"k": "v"}, "n": [1, 2.5], "f": True}
+    stored = json.loads(secrets.digest_texts(json.dumps(given).encode(), DIGEST).input)
+    assert stored["a"] == stored["b"] != stored["c"]
+    assert all(stored[name].startswith("hmac-sha256:") for name in "abclo")
+    assert (stored["n"], stored["f"]) == ([1, 2.5], True)
+    other = secrets.digest_texts(json.dumps(given).encode(), KeyedDigest(b"t" * 32, "inputs"))
+    assert json.loads(other.input)["a"] != stored["a"]
+    escaped = secrets.digest_texts(b'{"a":"\\u0068unter2"}', DIGEST)
+    assert json.loads(escaped.input)["a"] == stored["a"]
+
+
+def test_given_secret_is_noticed():
+    shapes = read({"x": MARK, "l": {"type": "array", "items": MARK}})
+    assert secrets.are_given(shapes, b'{"x":"a"}')
+    assert secrets.are_given(shapes, b'{"l":["a"]}')
+    for given in (b"{}", b'{"x":null}', b'{"l":[]}', b'{"l":[null],"y":"a"}'):
+        assert not secrets.are_given(shapes, given)
+
+
+def test_number_of_values_that_are_searched_for_is_bounded():
+    """Each is a pass over every document of the run."""
+    given = json.dumps({"l": [f"secret-{n}" for n in range(1000)]}).encode()
+    found = secrets.redact(given, read({"l": {"type": "array", "items": MARK}}))
+    assert len(found.values) == secrets.MOST_STRUCK
+    assert b"secret-" not in found.input
+    texts = json.dumps({f"t{n}": f"a long text {n}" for n in range(1000)}).encode()
+    assert len(secrets.digest_texts(texts, DIGEST).suspects) == secrets.MOST_STRUCK
+
+
+def test_quotes_are_found_in_error_and_logs_only():
+    values = ("a long value",)
+    for name, is_one in (("error", True), ("logs", True), ("output", False), ("input", False)):
+        assert secrets.are_quoted(json.dumps({name: "this is a long value!"}).encode(), values) is is_one
