@@ -39,7 +39,7 @@ async def test_invalid_utf_8_is_replaced_and_the_run_ends(open_gateway: OpenGate
         assert "replicate_gateway_documents_repaired_total 1" in await metrics_of(stack)
 
 
-@pytest.mark.parametrize(("max_page_bytes", "sizes"), [(1, [1, 1, 1]), (1_000_000, [1, 1, 1]), (50_000_000, [3])])
+@pytest.mark.parametrize(("max_page_bytes", "sizes"), [(1, [1, 1, 1]), (600_000, [1, 1, 1]), (50_000_000, [3])])
 async def test_a_page_ends_at_its_size(open_gateway: OpenGateway, max_page_bytes: int, sizes: list[int]):
     """Large predictions come in more pages, each once and in order; a large page is complete."""
     async with open_gateway(limits={"max_page_bytes": max_page_bytes}) as stack:
