@@ -231,14 +231,14 @@ def _file_id(path: str) -> str | None:
     if len(path) > _LONGEST_PATH:
         return ""
     if "%" in path:
-        path = _unescaped(path)
+        path = unescaped(path)
     if "\\" in path:
         path = path.replace("\\", "/")
     found = _FILE_PATH.fullmatch(posixpath.normpath(path.replace("\0", "")))
     return found[1] if found else None
 
 
-def _unescaped(text: str) -> str:
+def unescaped(text: str) -> str:
     """Undo percent-encoding. Quoted-printable is the same escape with another sign, and is decoded in C."""
     escaped = text.encode("utf-8", "surrogatepass").replace(b"=", b"=3D").replace(b"%", b"=")
     return a2b_qp(escaped).decode("utf-8", "replace")
@@ -253,7 +253,7 @@ def _origin(scheme: str, authority: str) -> str | None:
     if "%" in address:
         if len(address) > 3 * _LONGEST_HOST:
             return None
-        address = _unescaped(address)
+        address = unescaped(address)
     if not address.isascii():
         address = _normalised(address)
     if not 0 < len(address) <= _LONGEST_HOST or not address.isprintable() or " " in address:
