@@ -5,6 +5,7 @@ import msgspec
 from gateway.domain.webhook_places import WebhookBounds
 
 DEFAULT_UNREADABLE_SECONDS = 86_400.0
+DEFAULT_FOLLOWED_BYTES = 64 * 1024 * 1024
 
 
 class PredictionSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -15,7 +16,9 @@ class PredictionSettings(msgspec.Struct, frozen=True, kw_only=True):
     ticket_ttl_seconds: float
     """How long the link of a stream opens it."""
     memory_bytes: int
-    """Rendered predictions that stay in memory."""
+    """Predictions that stay in memory: half of it for their documents, half for bodies as they are shown."""
+    followed_bytes: int = DEFAULT_FOLLOWED_BYTES
+    """Documents of runs in progress that stay in memory."""
     max_page_bytes: int = 8 * 1024 * 1024
     """A page of a list ends after so much."""
     upstream_webhook_base: str | None = None
