@@ -35,7 +35,8 @@ from gateway.predictions.ports.sharing import CreateStore
 from gateway.predictions.rules import answers, polling
 from gateway.predictions.secret_values import SecretValues
 from gateway.predictions.settings import DEFAULT_FOLLOWED_BYTES, DEFAULT_UNREADABLE_SECONDS
-from gateway.predictions.tracked_run import TrackedRun
+from gateway.predictions.tracked_run import Attempt, TrackedRun
+from gateway.runtime.pauses import LARGE, off_the_loop
 from gateway.runtime.tasks import Tasks
 
 logger = logging.getLogger(__name__)
@@ -53,17 +54,6 @@ _LARGE_POLLS = 2
 
 _Job = Literal["poll", "cancel", "report"]
 """What a task of the tracker does for a run."""
-
-
-class _Attempt:
-    """One try of a job for a run."""
-
-    __slots__ = ("has_crashed", "has_failed")
-
-    def __init__(self) -> None:
-        self.has_failed = False
-        self.has_crashed = False
-        """It failed by a defect."""
 
 
 class Tracker:
@@ -218,9 +208,9 @@ class Tracker:
         return task
 
     @contextmanager
-    def _surviving(self, job: _Job, run: Run) -> Iterator[_Attempt]:
+    def _surviving(self, job: _Job, run: Run) -> Iterator[Attempt]:
         """Log a failure instead of raising it, and count one that is a defect. The caller tries again."""
-        attempt = _Attempt()
+        attempt = Attempt()
         try:
             yield attempt
         except GatewayError as exc:
@@ -297,6 +287,8 @@ class Tracker:
 
     async def _merge_body(self, tracked: TrackedRun, body: bytes) -> bool:
         """Merge a body of upstream. Return whether it could be read; log the first of several that cannot."""
+        if body == tracked.repaired or tracked.has_document(body.strip()):
+            return True
         try:
             news = await self._secrets.read_snapshot(tracked.run, body)
         except ValueError as exc:
@@ -304,6 +296,10 @@ class Tracker:
                 extra = {"run": tracked.run.id, "upstream_id": tracked.run.upstream_id, "reason": str(exc)}
                 logger.warning("upstream's answer is no prediction", extra=extra)
             return False
+        if news.is_repaired:
+            logger.warning("upstream's answer is not valid text", extra={"run": tracked.run.id})
+            self._observer.document_repaired()
+        tracked.repaired = body if news.is_repaired else None
         doubt = Doubt.STATUS_UNKNOWN if news.is_status_unknown else None
         await self._merge(tracked, news.status, news.document, news.stream_url, news.completed_at, doubt)
         return True
@@ -354,17 +350,16 @@ class Tracker:
         if status == run.status and tracked.has_document(document):
             return
         at = completed_at if completed_at is not None else self._clock.now()
+        at_end = partial(self._at_end, run, status, document, at, doubt)
+        cache_until, settlement = at_end() if len(document) <= LARGE else await off_the_loop(document, at_end)
         outcome: AdvanceOutcome | None = await self._store.advance(
             run.id,
             status=status,
             document=document,
             stream_url=stream_url,
             at=at,
-            cache_until=self._keep_until(run, document, at) if status is Status.SUCCEEDED else None,
-            # In the store's step, so that no crash comes between an end and its price. By our clock, not upstream's.
-            settlement=answers.settled(self._settlement_of(run, status, document, self._clock.now()), doubt)
-            if status.is_terminal
-            else None,
+            cache_until=cache_until,
+            settlement=settlement,
         )
         if isinstance(outcome, Unchanged) and status.is_terminal:
             # The end is recorded already: the answer of an earlier step was lost.
@@ -374,10 +369,11 @@ class Tracker:
             return
         match outcome:
             case Progressed(progressed):
-                tracked.run = progressed
+                tracked.run = progressed = documents.with_same(progressed, document)
                 tracked.wake()
                 self._events.on_run_progressed(progressed)
             case RunEnded():
+                outcome = msgspec.structs.replace(outcome, run=documents.with_same(outcome.run, document))
                 tracked.run = outcome.run
                 tracked.wake()
                 tracked.poll_now()
@@ -388,6 +384,16 @@ class Tracker:
                 assert_never(never)
 
     # Ends
+
+    def _at_end(
+        self, run: Run, status: Status, document: bytes, at: float, doubt: Doubt | None
+    ) -> tuple[float | None, Settlement | None]:
+        """Return until when a run can be cached, and its charge; `None` if it has not ended so."""
+        cache_until = self._keep_until(run, document, at) if status is Status.SUCCEEDED else None
+        # In the store's step, so that no crash comes between an end and its price. By our clock, not upstream's.
+        if not status.is_terminal:
+            return cache_until, None
+        return cache_until, answers.settled(self._settlement_of(run, status, document, self._clock.now()), doubt)
 
     def _report(self, ended: RunEnded) -> None:
         run = ended.run

@@ -5,6 +5,7 @@ that the gateway builds. Reads are retried where that is safe, creates never (do
 """
 
 import asyncio
+import io
 import random
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -15,7 +16,7 @@ import msgspec
 from yarl import URL
 
 from gateway import __version__
-from gateway.domain import retry
+from gateway.domain import json_scan, retry
 from gateway.domain.ports.clock import Clock
 from gateway.domain.ports.observers import UpstreamObserver
 from gateway.domain.ports.tracing import NoTracer, Tracer
@@ -33,6 +34,10 @@ from gateway.throttling.upstream_limiter import UpstreamLimiter
 from gateway.upstream.breaker import Breaker, BreakerState
 from gateway.upstream.pools import ConnectionPool, Pool
 
+_SEARCHED_AT_ONCE = 1024 * 1024
+_LONGEST_ESCAPE = 6
+_WHOLE_BODY = 256 * 1024
+"""A larger body is written in pieces, between which others are served."""
 _LONGEST_UPLOAD_SECONDS = 24 * 3600.0
 _LARGE_ANSWER = 1024 * 1024
 _LARGE_ANSWERS = 4
@@ -265,16 +270,25 @@ class ReplicateClient:
             operation, method, path, query, body, headers, pool=pool or self.pool, total=total, failures=failures
         )
         async with request as response:
-            answer = as_json(Answer(response.status, passable(response.headers), await self._body_of(response)))
+            body, has_token = await self._body_of(response)
+            answer = as_json(Answer(response.status, passable(response.headers), body))
         if self._call_limiter is not None:
             self._call_limiter.observe_response(operation, answer)
-        if _contains(answer, self._tokens):
+        if has_token or _contains(answer, self._tokens):
             # A debugging proxy, for example, may echo the request. Callers must not see the token.
             raise UpstreamBroken("Replicate's response contained the gateway's own credentials and was withheld.")
         return answer
 
-    async def _body_of(self, response: aiohttp.ClientResponse) -> bytes:
-        chunks, size, is_large = [], 0, False
+    async def _body_of(self, response: aiohttp.ClientResponse) -> tuple[bytes, bool]:
+        """Read a body. Return it, and whether it contains a token, in plain or in JSON escapes.
+
+        A large body is searched as it comes, so that there is no long search at the end.
+        """
+        tokens = [token.encode() for token in self._tokens]
+        overlap = _LONGEST_ESCAPE * max(map(len, tokens))
+        done: list[bytes] = []
+        chunks: list[bytes] = []
+        size, searched, has_token, is_large = 0, 0, False, False
         try:
             async for chunk in response.content.iter_any():
                 size += len(chunk)
@@ -285,7 +299,13 @@ class ReplicateClient:
                     # The others wait, unread, in the sockets' buffers.
                     await self._large_answers.acquire()
                     is_large = True
-            return b"".join(chunks)
+                if size - searched > _SEARCHED_AT_ONCE:
+                    part = b"".join(chunks)
+                    has_token = has_token or json_scan.holds(part, tokens)
+                    done.append(part[:-overlap])
+                    chunks, searched = [part[-overlap:]], size
+            part = b"".join(chunks)
+            return b"".join([*done, part]), has_token or json_scan.holds(part, tokens)
         finally:
             if is_large:
                 self._large_answers.release()
@@ -330,7 +350,7 @@ class ReplicateClient:
                 async with session.request(
                     method,
                     url,
-                    data=body,
+                    data=io.BytesIO(body) if isinstance(body, bytes) and len(body) > _WHOLE_BODY else body,
                     headers={**headers, **call.headers, **self._authorization},
                     allow_redirects=False,
                     timeout=timeout,
@@ -376,10 +396,8 @@ class ReplicateClient:
 
 
 def _contains(answer: Answer, tokens: tuple[str, ...]) -> bool:
-    """Return whether one of the tokens is in the body or a header of an answer."""
+    """Return whether one of the tokens is in a header of an answer."""
     for token in tokens:
-        if token.encode() in answer.body:
-            return True
         for value in answer.headers.values():
             if token in value:
                 return True
