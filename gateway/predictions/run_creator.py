@@ -211,7 +211,7 @@ class RunCreator:
                 assert_never(never)
 
     async def _adopt(self, intent: Run, snapshot: Snapshot) -> None:
-        document = self._secrets.strike(intent.id, snapshot.document)
+        document = self._secrets.strike_document(intent.id, snapshot.document)
         await self.recorder.adopt(intent, replace(snapshot, document=document))
 
     async def _settled(self, view: PredictionView, context: CreateContext) -> PredictionView:

@@ -125,6 +125,15 @@ async def test_model_that_quotes_a_secret_in_its_error_is_redacted(
         assert shown["logs"] == f"token: {REDACTED}\n"
 
 
+@pytest.mark.parametrize("value", ["predict_time", "succeeded"])
+async def test_secret_cannot_hide_what_its_run_cost(open_gateway: OpenGateway, upstream: Simulator, value: str):
+    """Values are struck where a model can quote them, not in the fields that say how the run went."""
+    async with open_gateway() as stack:
+        reply = await sign(stack, named(upstream), more_tokens=[value])
+        assert reply.json["status"] == "succeeded"
+        assert reply.json["metrics"]["predict_time"] > 0
+
+
 @pytest.mark.parametrize("kind", ["named", "bare"])
 async def test_refusal_that_quotes_a_secret_is_redacted(open_gateway: OpenGateway, upstream: Simulator, kind: str):
     """Upstream refuses the create and repeats the value: neither logs nor recent errors have it."""

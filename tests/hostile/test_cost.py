@@ -27,10 +27,12 @@ from gateway.domain import (
     trace_context,
 )
 from gateway.domain.create_body import parse_create, parse_object
+from gateway.domain.keyed_digest import KeyedDigest
 from gateway.domain.records import PredictionView, Source, Status
 from gateway.domain.upstream_response import Answer, as_json, retry_after_seconds
 from gateway.files.rules import uploads
-from gateway.http import content_coding, prefer
+from gateway.http import content_coding, form_parts, prefer
+from gateway.models.rules import secrets
 from gateway.models.rules.schema import read_schema
 from gateway.money.rules import estimates, numbers, usage
 from gateway.outputs.rules import outputs, ranges
@@ -80,6 +82,7 @@ def _cache_headers(text: str) -> None:
             continue
 
 
+_DIGEST = KeyedDigest(b"s" * 32, "inputs")
 _TOKENS = TokenService(b"s" * 32, SystemClock())
 
 HEADERS: Mapping[str, Work] = {
@@ -128,6 +131,10 @@ TEXT: Mapping[str, Work] = {
     "a number": lambda text: numbers.read(_raw(text)),
     "a webhook": lambda text: parse_create(_create(b'"x"', string(text)), "version"),
     "a token request": _mint,
+    "a secret value": lambda text: secrets.strike_document(_document(string(text), "logs"), (text,)),
+    "a secret value in a message": lambda text: secrets.strike(_raw(text), (text,)),
+    "a text that can be secret": lambda text: secrets.are_quoted(_document(string(text), "logs"), (text,)),
+    "a part's disposition": lambda text: form_parts.read_disposition(f'form-data; name="{text}"; {text}'[:8190]),
 }
 """What comes in a body, a path, or an answer of upstream."""
 
@@ -240,6 +247,10 @@ BODIES: Mapping[str, Work] = {
     "metrics": lambda value: usage.usage_of(_document(b'{"predict_time":%b}' % value, "metrics"), Status.SUCCEEDED),
     "run times": lambda value: run_times.read(_document(value)),
     "an adopted run": _fits,
+    "an input of unknown schema": lambda value: secrets.digest_texts(_input(value), _DIGEST),
+    "a document with secrets": lambda value: secrets.strike_document(
+        _document(value), ("secret-value", "x/&\u00e9xxxx")
+    ),
     "webhook events": _progress,
     "a replay": _replayed,
     "a replay with other links": _with_links,

@@ -6,13 +6,15 @@ a keyed digest. Equal values have equal digests, so requests can still be compar
 them without the store's secret.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
+from json.encoder import encode_basestring_ascii
 from typing import Any
 
 import msgspec
 from msgspec import Raw
 
+from gateway.domain import surrogates
 from gateway.models.rules.schema import Shape
 
 REDACTED = "This value was redacted after being sent to the model."
@@ -26,6 +28,10 @@ SHORTEST_STRUCK = 6
 """A shorter value is not searched for in other texts: it could be part of any word."""
 MOST_STRUCK = 16
 """Values of one input that are searched for: each is one pass over every document of the run."""
+LONGEST_STRUCK = 16 * 1024
+"""A longer value is not searched for: no password or key is as long."""
+_MOST_STRUCK_CHARACTERS = 64 * 1024
+"""Characters of one input's values that are searched for. They are in memory until the run ends."""
 _LONGEST_QUOTING = 64 * 1024
 _SUSPECT = range(12, 4097)
 """Lengths of texts that are taken for a secret. Shorter ones could be words of a message."""
@@ -78,7 +84,17 @@ def redact(given: bytes, secrets: Mapping[str, Shape]) -> Redacted:
             is_changed = True
             values += _texts(value, shape)
             fields[name] = Raw(_encode(_without(value, shape)))
-    return Redacted(_encode(fields), tuple(dict.fromkeys(values))[:MOST_STRUCK]) if is_changed else Redacted(given)
+    return Redacted(_encode(fields), _searched_for(values)) if is_changed else Redacted(given)
+
+
+def _searched_for(values: Iterable[str]) -> tuple[str, ...]:
+    chosen: list[str] = []
+    left = _MOST_STRUCK_CHARACTERS
+    for value in dict.fromkeys(values):
+        if len(value) <= min(LONGEST_STRUCK, left) and len(chosen) < MOST_STRUCK:
+            chosen.append(value)
+            left -= len(value)
+    return tuple(chosen)
 
 
 def digest_texts(given: bytes, digest: Digest) -> Redacted:
@@ -126,12 +142,48 @@ def is_redacted(value: Raw) -> bool:
 
 
 def strike(text: bytes, values: tuple[str, ...]) -> bytes:
-    """Replace secret values in a JSON text, as plain text and in the spellings of JSON strings."""
+    """Replace secret values in a text, as they are and in the spellings of JSON strings."""
     for value in values:
         if len(value) >= SHORTEST_STRUCK:
-            for spelling in _spellings(value):
+            for spelling in {*_spellings(value), value.encode(errors="replace")}:
                 text = text.replace(spelling, REDACTED.encode())
     return text
+
+
+_KEPT = frozenset({
+    "id", "model", "version", "deployment", "status", "created_at", "started_at", "completed_at", "urls", "metrics",
+    "source", "data_removed", "webhook", "webhook_events_filter",
+})  # fmt: skip
+"""Fields of a prediction that no model writes. A value such as `predict_time` must not remove what a run cost."""
+
+
+def strike_document(document: bytes, values: tuple[str, ...]) -> bytes:
+    """Replace secret values in the document of a prediction, where a model can quote them.
+
+    The result is valid JSON if the document is: a field that would not be is replaced as a whole.
+    """
+    try:
+        fields = surrogates.split(document)
+    except _UNREADABLE:
+        return document
+    spellings = [each for value in values if len(value) >= SHORTEST_STRUCK for each in _spellings(value)]
+    is_changed = False
+    for name in fields.keys() - _KEPT:
+        given = struck = bytes(fields[name])
+        for spelling in spellings:
+            struck = struck.replace(spelling, REDACTED.encode())
+        if struck is not given and struck != given:
+            fields[name], is_changed = Raw(struck if _is_valid(struck) else _encode(REDACTED)), True
+    return _encode(fields) if is_changed else document
+
+
+def _is_valid(value: bytes) -> bool:
+    """Return whether a value is JSON. It is not if a number, or a part of an escape, was replaced."""
+    try:
+        surrogates.split(b'{"_":' + value + b"}")
+    except _UNREADABLE:
+        return False
+    return True
 
 
 class _Quoting(msgspec.Struct):
@@ -155,19 +207,11 @@ def are_quoted(document: bytes, values: tuple[str, ...]) -> bool:
 
 def _spellings(value: str) -> set[bytes]:
     """Return the ways in which encoders of JSON write a text: few, and one for most values."""
-    spellings = {str(_encode(value)[1:-1], "utf-8")}
+    spellings = {str(_encode(value)[1:-1], "utf-8"), encode_basestring_ascii(value)[1:-1]}
     spellings |= {each.replace("/", "\\/") for each in spellings}
     # As Go does, and upstream's edge.
     spellings |= {each.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e") for each in spellings}
-    spellings |= {"".join(map(_by_number, each)) for each in spellings if not each.isascii()}
-    return {each.encode(errors="replace") for each in (value, *spellings)}
-
-
-def _by_number(character: str) -> str:
-    if character.isascii():
-        return character
-    units = character.encode("utf-16-be", "surrogatepass")
-    return "".join(f"\\u{units[at]:02x}{units[at + 1]:02x}" for at in range(0, len(units), 2))
+    return {each.encode(errors="replace") for each in spellings}
 
 
 def _has(value: Any, shape: Shape) -> bool:

@@ -135,3 +135,33 @@ def test_quotes_are_found_in_error_and_logs_only():
     values = ("a long value",)
     for name, is_one in (("error", True), ("logs", True), ("output", False), ("input", False)):
         assert secrets.are_quoted(json.dumps({name: "this is a long value!"}).encode(), values) is is_one
+
+
+@pytest.mark.parametrize("value", ["predict_time", "succeeded", '"status":', "completed_at", "2026-01-01"])
+def test_only_what_a_model_writes_is_struck(value):
+    """A value cannot remove the state of a run, or what it cost."""
+    document = (
+        b'{"id":"p","status":"succeeded","completed_at":"2026-01-01T00:00:00Z","metrics":{"predict_time":1.5},'
+        b'"error":"succeeded: predict_time, completed_at 2026-01-01","output":{"status":1}}'
+    )
+    struck, whole = json.loads(secrets.strike_document(document, (value,))), json.loads(document)
+    for name in ("id", "status", "completed_at", "metrics", "output"):
+        assert struck[name] == whole[name]
+    assert value not in struck["error"]
+
+
+@pytest.mark.parametrize("value", ["123456", "u0041bcde", '","b":"', "false,"])
+def test_struck_document_is_valid(value):
+    document = b'{"output":[0.123456,"\\u0041bcde","a","b",{"c":"","b":""},false,1],"logs":"123456 \\\\u0041bcde"}'
+    struck = secrets.strike_document(document, (value,))
+    assert value not in json.loads(struck)["logs"]
+
+
+def test_long_values_are_not_searched_for():
+    """They would be in memory until the run ends, and be searched for in each of its documents."""
+    long, short = "x" * (secrets.LONGEST_STRUCK + 1), "y" * secrets.LONGEST_STRUCK
+    texts = {"l": [long, *(f"{n}{short[9:]}" for n in range(10)), "password"]}
+    found = secrets.redact(json.dumps(texts).encode(), read({"l": {"type": "array", "items": MARK}}))
+    assert long not in found.values
+    assert sum(map(len, found.values)) <= 4 * secrets.LONGEST_STRUCK
+    assert json.loads(found.input) == {"l": [REDACTED] * 12}
