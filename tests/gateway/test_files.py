@@ -166,6 +166,17 @@ async def test_early_refusal_reaches_a_sender_that_still_sends(open_gateway: Ope
         assert_problem(await send_raw(stack, pieces), 413)
 
 
+@pytest.mark.parametrize(("parts", "status"), [(1, 201), (5, 413)])
+async def test_parts_beside_the_file_are_bounded_in_sum(gateway: Stack, parts: int, status: int):
+    """They stay in memory until the upload is complete, and parts of one name count together."""
+    head = b'--frontier\r\nContent-Disposition: form-data; name="metadata"\r\n\r\n'
+    part = head + (b'{"a":"' + b"x" * 250_000 + b'"}') + b"\r\n"
+    reply = await post_file(gateway, form(content(), *[part] * parts))
+    assert reply.status == status, reply.text
+    if status == 413:
+        assert "beside the file" in reply.json["detail"]
+
+
 async def test_files_are_listed_newest_first_over_pages(gateway: Stack):
     """More files than fit on a page are all listed, each once."""
     made = [

@@ -24,7 +24,8 @@ from gateway.http.request_body import check_coding
 
 _CHUNK = 64 * 1024
 _MAX_PARTS = 16
-_MAX_FIELD = 1024 * 1024
+_MAX_FIELDS = 1024 * 1024
+"""Bytes of all parts of a form but the file: they are kept in memory until the upload is complete."""
 _MAX_FILENAME = 255  # bytes of UTF-8 (docs/replicate-api.md, Routes)
 _FIELDS = ("content", "metadata", "filename", "type")
 # aiohttp's reader raises AssertionError and ValueError for malformed framing, ConnectionError for a lost client.
@@ -43,7 +44,7 @@ def open_upload(request: web.Request) -> Upload:
     if request.content_type != "multipart/form-data":
         raise UnsupportedMedia("The body must be multipart/form-data with a part named 'content'.")
     settings = request.app[SETTINGS].value
-    max_length = settings.max_upload_bytes + _MAX_FIELD * _MAX_PARTS
+    max_length = settings.max_upload_bytes + 2 * _MAX_FIELDS
     if (request.content_length or 0) > max_length:
         raise _too_large()
     reencoder = _Reencoder(request, settings.max_upload_bytes)
@@ -81,7 +82,8 @@ class _Reencoder:
         self._name = ""
         self._content_type = OCTETS
         # Values of the other fields; parts with the same name are concatenated.
-        self._fields: dict[str, bytes] = {}
+        self._fields: dict[str, bytearray] = {}
+        self._fields_size = 0
         self._key = request.get(PRESENTED_KEY, b"")
 
     def digest_and_size(self) -> tuple[str, int]:
@@ -90,7 +92,7 @@ class _Reencoder:
 
     def description(self) -> Described:
         """Return the file's name, content type and metadata. Final once `chunks` is exhausted."""
-        return Described(self._name, self._content_type, metadata_of(self._fields) if self._name else None)
+        return Described(self._name, self._content_type, metadata_of({name: bytes(value) for name, value in self._fields.items()}) if self._name else None)
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """Yield the body for upstream. Raise `BadRequest`, `BodyTooLarge` or `Unprocessable` for an invalid upload."""
@@ -153,7 +155,6 @@ class _Reencoder:
 
     async def _body(self, part: BodyPartReader, name: str) -> AsyncIterator[bytes]:
         is_content = name == "content"
-        limit, size = (self._max_bytes if is_content else _MAX_FIELD), 0
         tail = b""
         while True:
             async with waiting(self._pace):
@@ -161,18 +162,23 @@ class _Reencoder:
             if not chunk:
                 break
             self._pace.received(len(chunk))
-            size += len(chunk)
-            if size > limit:
+            if is_content:
+                self._size += len(chunk)
+            else:
+                self._fields_size += len(chunk)
+            if self._size > self._max_bytes:
                 raise _too_large()
+            if self._fields_size > _MAX_FIELDS:
+                raise BodyTooLarge(f"The parts of the form beside the file are larger than {_MAX_FIELDS} bytes in all.")
             if self._key:
                 # The key may be split across two chunks.
                 self._refuse_key(tail + chunk)
                 tail = (tail + chunk)[-len(self._key) + 1 :]
             if is_content:
                 self._hash.update(chunk)
-                self._size += len(chunk)
             elif _is_known(name):
-                self._fields[name] = self._fields.get(name, b"") + chunk
+                # In place: a form can come in a million pieces.
+                self._fields.setdefault(name, bytearray()).extend(chunk)
             yield chunk
 
     def _refuse_key(self, data: bytes) -> None:
