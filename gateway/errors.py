@@ -22,6 +22,7 @@
     ├── UpstreamError          Replicate gave no response that can be passed on
     │   ├── UpstreamUnavailable   Replicate is unreachable, or the circuit breaker is open: nothing was sent (503)
     │   ├── UpstreamBroken        an invalid response (502)
+    │   │   └── UpstreamUnreadable   a response that is too large, or has the gateway's own token in it (502)
     │   ├── UpstreamUncertain     the request was sent and its outcome is unknown (504)
     │   ├── UpstreamTimeout       a read timed out (504)
     │   └── UpstreamTokenRefused  Replicate refused the account's token (502)
@@ -210,6 +211,13 @@ class UpstreamBroken(UpstreamError):
     """Replicate, or a proxy in front of it, sent an invalid response."""
 
     title = "Bad gateway"
+
+
+class UpstreamUnreadable(UpstreamBroken):
+    """Replicate's response is complete, and is not used for what it is: too large, or with the gateway's own token.
+
+    The next one is likely to be the same.
+    """
 
 
 class UpstreamUncertain(UpstreamError):

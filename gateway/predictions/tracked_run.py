@@ -18,12 +18,12 @@ class TrackedRun:
         "_document_mark",
         "_memory",
         "_poll_due",
+        "_repaired_mark",
         "_run",
         "_waiters",
         "is_cancel_asked",
         "is_unreadable",
         "is_whole",
-        "repaired",
     )
 
     def __init__(self, run: Run, memory: DocumentMemory | None = None) -> None:
@@ -33,8 +33,7 @@ class TrackedRun:
         self._document_mark = 0, 0
         self.run = run
         self.is_cancel_asked = False
-        self.repaired: bytes | None = None
-        """Upstream's last answer, if it was not valid text and the run has it in a repaired form."""
+        self._repaired_mark: tuple[int, int] | None = None
         self.is_unreadable = False
         """Whether the last answer about it could not be read."""
         self._poll_due = asyncio.Event()
@@ -64,6 +63,14 @@ class TrackedRun:
     def has_document(self, document: bytes) -> bool:
         """Return whether the newest document is equal to this one."""
         return self._document_mark == _mark(document)
+
+    def note_answer(self, answer: bytes, *, is_repaired: bool) -> None:
+        """Remember upstream's newest answer, if it was not valid text and the run has it in a repaired form."""
+        self._repaired_mark = _mark(answer) if is_repaired else None
+
+    def has_repaired(self, answer: bytes) -> bool:
+        """Return whether an answer is equal to the one that the run has in a repaired form."""
+        return self._repaired_mark is not None and self._repaired_mark == _mark(answer)
 
     def drop_document(self) -> None:
         """Hold the document no longer."""

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from functools import partial
 from http import HTTPStatus
 from typing import Any, Literal, assert_never
+from weakref import WeakValueDictionary
 
 import msgspec
 
@@ -26,7 +27,7 @@ from gateway.domain.ports.observers import PredictionObserver
 from gateway.domain.ports.upstream import Upstream
 from gateway.domain.records import Run, RunState, Status
 from gateway.domain.run_end import RunEnded
-from gateway.errors import GatewayError
+from gateway.errors import GatewayError, UpstreamUnreadable
 from gateway.money.rules.usage import Doubt
 from gateway.predictions.document_memory import DocumentMemory
 from gateway.predictions.events import PredictionEvents
@@ -50,7 +51,7 @@ _PAGE = 20
 """Runs that are read from the store at a time at the start: each has a document."""
 _LARGE_DOCUMENT = 256 * 1024
 _LARGE_POLLS = 2
-"""Polls in progress of runs with large documents."""
+"""Polls in progress of runs with large documents; one of each team."""
 
 _Job = Literal["poll", "cancel", "report"]
 """What a task of the tracker does for a run."""
@@ -76,6 +77,7 @@ class Tracker:
     ) -> None:
         self._documents = DocumentMemory(max_document_bytes)
         self._large_polls = asyncio.Semaphore(_LARGE_POLLS)
+        self._large_of_team: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._secrets = SecretValues() if secret_values is None else secret_values
         self._unreadable_seconds = unreadable_seconds
         self._keep_until = keep_until
@@ -231,7 +233,9 @@ class Tracker:
                 await tracked.pause(self._clock, max(self._poll_interval(tracked), _backoff(crashes)))
                 with self._surviving("poll", tracked.run) as attempt:
                     if tracked.document_size > _LARGE_DOCUMENT:
-                        async with self._large_polls:
+                        # The team's own lock comes first: its runs wait for each other, and other teams' do not.
+                        lock = self._large_of_team.setdefault(tracked.run.team, asyncio.Lock())
+                        async with lock, self._large_polls:
                             await self._poll(tracked)
                     else:
                         await self._poll(tracked)
@@ -251,7 +255,11 @@ class Tracker:
         run = tracked.run
         family = documents.family_of(run.kind)
         self._observer.polled("upstream")
-        answer = await self._upstream.read(f"{family}.get", f"/{family}/{run.upstream_id}")
+        try:
+            answer = await self._upstream.read(f"{family}.get", f"/{family}/{run.upstream_id}")
+        except UpstreamUnreadable:
+            await self._note_unreadable(tracked, delays=True)
+            raise
         if answer.status == HTTPStatus.NOT_FOUND:
             await self._merge_unknown(tracked)
         elif answer.is_ok and await self._merge_body(tracked, answer.body):
@@ -287,7 +295,7 @@ class Tracker:
 
     async def _merge_body(self, tracked: TrackedRun, body: bytes) -> bool:
         """Merge a body of upstream. Return whether it could be read; log the first of several that cannot."""
-        if body == tracked.repaired or tracked.has_document(body.strip()):
+        if tracked.has_repaired(body) or tracked.has_document(body.strip()):
             return True
         try:
             news = await self._secrets.read_snapshot(tracked.run, body)
@@ -299,7 +307,7 @@ class Tracker:
         if news.is_repaired:
             logger.warning("upstream's answer is not valid text", extra={"run": tracked.run.id})
             self._observer.document_repaired()
-        tracked.repaired = body if news.is_repaired else None
+        tracked.note_answer(body, is_repaired=news.is_repaired)
         doubt = Doubt.STATUS_UNKNOWN if news.is_status_unknown else None
         await self._merge(tracked, news.status, news.document, news.stream_url, news.completed_at, doubt)
         return True

@@ -28,6 +28,7 @@ from gateway.errors import (
     UpstreamTokenRefused,
     UpstreamUnavailable,
     UpstreamUncertain,
+    UpstreamUnreadable,
 )
 from gateway.runtime.live import LiveSettings
 from gateway.throttling.upstream_limiter import UpstreamLimiter
@@ -173,6 +174,8 @@ class ReplicateClient:
             timeout = UpstreamTimeout("Replicate did not respond in time.")
             timeout.__cause__ = exc
             return None, timeout
+        except UpstreamUnreadable:
+            raise
         except UpstreamBroken as exc:
             return None, exc
 
@@ -276,7 +279,7 @@ class ReplicateClient:
             self._call_limiter.observe_response(operation, answer)
         if has_token or _contains(answer, self._tokens):
             # A debugging proxy, for example, may echo the request. Callers must not see the token.
-            raise UpstreamBroken("Replicate's response contained the gateway's own credentials and was withheld.")
+            raise UpstreamUnreadable("Replicate's response contained the gateway's own credentials and was withheld.")
         return answer
 
     async def _body_of(self, response: aiohttp.ClientResponse) -> tuple[bytes, bool]:
@@ -293,7 +296,7 @@ class ReplicateClient:
             async for chunk in response.content.iter_any():
                 size += len(chunk)
                 if size > self._settings.max_answer_bytes:
-                    raise UpstreamBroken("Replicate's response is larger than the gateway accepts.")
+                    raise UpstreamUnreadable("Replicate's response is larger than the gateway accepts.")
                 chunks.append(chunk)
                 if size > _LARGE_ANSWER and not is_large:
                     # The others wait, unread, in the sockets' buffers.

@@ -92,7 +92,11 @@ class _Reencoder:
 
     def description(self) -> Described:
         """Return the file's name, content type and metadata. Final once `chunks` is exhausted."""
-        return Described(self._name, self._content_type, metadata_of({name: bytes(value) for name, value in self._fields.items()}) if self._name else None)
+        return Described(
+            self._name,
+            self._content_type,
+            metadata_of({name: bytes(value) for name, value in self._fields.items()}) if self._name else None,
+        )
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """Yield the body for upstream. Raise `BadRequest`, `BodyTooLarge` or `Unprocessable` for an invalid upload."""

@@ -10,9 +10,11 @@ import pytest
 
 from gateway.domain.records import Kind, Run, RunState, Status
 from gateway.domain.run_end import RunEnded
-from gateway.errors import StoreUnavailable, UpstreamTimeout
+from gateway.domain.upstream_response import Answer
+from gateway.errors import StoreUnavailable, UpstreamTimeout, UpstreamUnreadable
 from gateway.predictions.events import Listener, PredictionEvents
 from gateway.predictions.ports.predictions import AdvanceOutcome
+from gateway.predictions.tracked_run import TrackedRun
 from gateway.predictions.tracker import Tracker
 from tests.support.clock import START, ManualClock, settle
 from tests.support.fakes import AWAY, Call, FakeObserver, FakeStore, FakeUpstream, answer, free
@@ -235,6 +237,50 @@ async def test_errors_instead_of_a_run_end_it_in_time(impatient, replicate, run,
     assert replicate.reads - reads > 20
     await clock.advance(620)
     assert tracked.run.status is Status.FAILED
+
+
+async def test_answers_that_are_not_used_end_a_run_in_time(impatient, replicate, run, store, clock):
+    """A model that writes more logs than the gateway reads does not keep its reservation for ever."""
+    store.runs[run.id] = run = live(document=said("starting"), intended_at=START, live_at=START)
+    tracked = impatient.follow(run)
+    replicate.trouble = UpstreamUnreadable("Too large.")
+    await clock.advance(700)
+    assert tracked.run.status is Status.FAILED
+    assert store.settled[run.id].reason == "failed; run-unreadable"
+
+
+async def test_large_documents_of_one_team_do_not_delay_those_of_another(store, upstream, clock, observer):
+    """Two are polled at a time, one of each team: the first team's answers never come."""
+    stuck = asyncio.Event()
+
+    async def script(call: Call) -> Answer:
+        if "slow" in call.path:
+            await stuck.wait()
+        return answer(200, said("succeeded"))
+
+    upstream.script = script
+    tracker = make_tracker(store, upstream, clock, observer)
+    large = json.dumps(json.loads(said("starting")) | {"logs": "x" * 300_000}).encode()
+    for number in range(4):
+        each = store.runs[f"s{number}"] = live(f"s{number}", upstream_id=f"slow{number}", document=large, live_at=START)
+        tracker.follow(each)
+    other = store.runs["o"] = live("o", upstream_id="other", team="beta", document=large, live_at=START)
+    followed = tracker.follow(other)
+    try:
+        await clock.advance(5)
+        assert followed.run.status is Status.SUCCEEDED
+    finally:
+        stuck.set()
+        await tracker.close()
+
+
+def test_repaired_answer_is_recognised_by_its_digest():
+    """The answer itself is not kept: it can be large, and there is one for each run."""
+    tracked = TrackedRun(live(document=said("starting")))
+    tracked.note_answer(b"broken", is_repaired=True)
+    assert (tracked.has_repaired(b"broken"), tracked.has_repaired(b"other")) == (True, False)
+    tracked.note_answer(b"whole", is_repaired=False)
+    assert not tracked.has_repaired(b"broken")
 
 
 @pytest.mark.parametrize("completed_at", [ENDED_AT, 5, True, "soon"])
