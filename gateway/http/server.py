@@ -23,8 +23,8 @@ _MAX_PART_FIELD_BYTES = 8190
 # How long the unread rest of a request body is drained after the response, so that the client receives the response.
 _LINGERING_SECONDS = 2.0
 _HALF_CLOSED_SECONDS = 0.1
-_MAX_HEAD_BYTES = 1024 * 1024
-"""Most memory for the head of a request that is not complete, far above `max_header_bytes`."""
+_MAX_HEAD_BYTES = 256 * 1024
+"""Bytes of the head of a request that is not complete, far above `max_header_bytes`. Nobody knows yet who sends it."""
 _HEAD_REFUSED = b"HTTP/1.1 431 Request Header Fields Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 _LARGE_BODY = 64 * 1024
 
