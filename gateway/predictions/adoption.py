@@ -4,7 +4,8 @@ See docs/architecture.md, Invariants 8 and Create.
 
 A create is never sent again. Instead upstream's list is read, from the newest back to the time of the intent, for an
 equal run that no other run of the gateway owns. If it is found, it is recorded as if the create had been answered. If
-it is not found in `_SEARCH_SECONDS`, the intent is discarded and counted.
+it is not found in `_SEARCH_SECONDS`, the intent is discarded and counted. A page that is too large to be read, because
+of the inputs of others, is read in parts: by time of creation.
 
 Secret values cannot be compared. A run that is equal but for those is adopted only if it is the only one, and no other
 create in progress can be its own.
@@ -20,13 +21,13 @@ import msgspec
 from msgspec import Raw
 from msgspec.structs import replace
 
-from gateway.domain import documents
+from gateway.domain import documents, times
 from gateway.domain.documents import Snapshot
 from gateway.domain.ports.clock import Clock
 from gateway.domain.ports.observers import PredictionObserver
 from gateway.domain.ports.upstream import Upstream
 from gateway.domain.records import Run, RunState
-from gateway.errors import Conflict, GatewayError, UpstreamUnavailable
+from gateway.errors import Conflict, GatewayError, UpstreamUnavailable, UpstreamUnreadable
 from gateway.models.rules.secrets import Digest
 from gateway.predictions.in_flight import NotSent, PendingCreate, PendingCreates
 from gateway.predictions.ports.sharing import CreateStore
@@ -46,6 +47,8 @@ _MAX_PAGES = 20
 _MAX_PAGES_TO_RELEASE = 1000
 """Pages of a sweep after which intents may be released: it has to reach back to them. An account that creates 600 runs
 a minute has about 60 pages in ten minutes."""
+_SHORTEST_WINDOW = 1.0
+"""Seconds of a list that are not divided further if they cannot be read."""
 _STORE_PAGE = 20
 _LARGE_REQUEST = 64 * 1024
 
@@ -71,6 +74,8 @@ class _Sweep:
         self.pages = 0
         self.reached = math.inf
         """Time of creation of the oldest run that was read; 0 at the end of the list."""
+        self.unread_until = -math.inf
+        """No run that was created before is known not to be listed: a part of the list cannot be read."""
         self.disputed: set[str] = set()
         """Intents with a listed run that can also belong to an equal create, whose answer is on its way."""
         self.likely: dict[str, dict[str, Snapshot]] = {}
@@ -178,8 +183,14 @@ class Adopter:
                     wanted.setdefault(documents.family_of(run.kind), []).append(run)
         for family, runs in wanted.items():
             sweep = _Sweep(family, min(run.intended_at for run in runs) - adoption.CLOCK_SKEW_SECONDS)
+            most = _MAX_PAGES_TO_RELEASE if _are_due(runs, began) else _MAX_PAGES
             try:
-                await self._read_list(sweep, _MAX_PAGES_TO_RELEASE if _are_due(runs, began) else _MAX_PAGES)
+                try:
+                    await self._read_list(sweep, most)
+                except UpstreamUnreadable:
+                    if family != "predictions":
+                        raise
+                    await self._read_in_windows(sweep, most)
             except GatewayError as exc:
                 logger.warning("orphans could not be looked for", extra={"runs": len(runs), "reason": exc.detail})
             except Exception:
@@ -206,31 +217,63 @@ class Adopter:
             return False
         return True
 
-    async def _read_list(self, sweep: "_Sweep", max_pages: int) -> None:
-        """Read a list from the newest run back to the oldest intent, and adopt what fits."""
-        query = ""
+    async def _read_in_windows(self, sweep: "_Sweep", max_pages: int) -> None:
+        """Read the rest of a list in parts, the newest first. A part that cannot be read is halved.
+
+        Replicate's list of predictions takes times of creation; its list of trainings does not.
+        """
+        windows: list[tuple[float, float | None]] = [
+            (sweep.back_to - _SHORTEST_WINDOW, None if sweep.reached == math.inf else sweep.reached + _SHORTEST_WINDOW)
+        ]
+        while windows and sweep.pages < max_pages:
+            after, before = windows.pop()
+            try:
+                if not await self._read_list(sweep, max_pages, (after, before)):
+                    return
+                sweep.reached = after
+                continue
+            except UpstreamUnreadable:
+                sweep.pages += 1
+            until = self._clock.now() + adoption.CLOCK_SKEW_SECONDS if before is None else before
+            if until - after > _SHORTEST_WINDOW:
+                middle = (after + until) / 2
+                windows += [(after, middle), (middle, before)]
+            else:
+                sweep.unread_until = max(sweep.unread_until, until)
+                sweep.reached = after
+                logger.error("a part of upstream's list is too large to be read", extra={"until": until})
+
+    async def _read_list(
+        self, sweep: "_Sweep", max_pages: int, window: tuple[float, float | None] | None = None
+    ) -> bool:
+        """Read a list from the newest run back to the oldest intent, and adopt what fits. Return whether all was read.
+
+        `window` bounds the times of creation; without an end, it reaches to the newest run.
+        """
+        query = "" if window is None else _query_of(*window)
         while sweep.pages < max_pages:
             answer = await self._upstream.read(f"{sweep.family}.list", f"/{sweep.family}", query=query)
             sweep.pages += 1
             if not answer.is_ok:
-                return
+                return False
             try:
                 page = msgspec.json.decode(answer.body, type=_Page)
             except (msgspec.MsgspecError, RecursionError):
-                return
+                return False
             for result in page.results:
                 snapshot = _snapshot(bytes(result))
                 if snapshot is not None:
                     sweep.reached = sweep.reached if snapshot.created_at is None else snapshot.created_at
                     await self._match(sweep, snapshot)
-            if page.next is None:
+            if page.next is None and window is None:
                 sweep.reached = 0.0
-            if sweep.reached < sweep.back_to:
-                return
-            query = page.next.partition("?")[2] if page.next else ""
-        if max_pages == _MAX_PAGES_TO_RELEASE:
+            if page.next is None or sweep.reached < sweep.back_to:
+                return True
+            query = page.next.partition("?")[2]
+        if max_pages == _MAX_PAGES_TO_RELEASE and window is None:
             logger.error("upstream's list is too long to search it to its end", extra={"pages": sweep.pages})
             sweep.reached = 0.0
+        return False
 
     async def _match(self, sweep: "_Sweep", snapshot: Snapshot) -> None:
         """Adopt a listed run for the first intent that it fits."""
@@ -259,7 +302,8 @@ class Adopter:
 
     async def _conclude(self, run: Run, sweep: "_Sweep", began: float) -> None:
         """After a sweep that reached back to an intent: adopt a likely run, or give up if it is time."""
-        if run.id not in self._sought or sweep.reached >= run.intended_at - adoption.CLOCK_SKEW_SECONDS:
+        since = run.intended_at - adoption.CLOCK_SKEW_SECONDS
+        if run.id not in self._sought or sweep.reached >= since or sweep.unread_until > since:
             return
         likely = sweep.likely.get(run.id, {})
         if await self._take_only(run, likely) or began <= run.intended_at + _SEARCH_SECONDS:
@@ -327,6 +371,11 @@ class Adopter:
         logger.error("an uncertain create was never found upstream", extra={"run": run.id, "team": run.team})
         self._observer.orphan_resolved("released")
         self._on_released(run.id)
+
+
+def _query_of(after: float, before: float | None) -> str:
+    query = f"created_after={times.render(after)}"
+    return query if before is None else f"{query}&created_before={times.render(before)}"
 
 
 def _snapshot(document: bytes) -> Snapshot | None:

@@ -269,7 +269,7 @@ async def test_bound_of_the_head_is_a_setting(open_gateway: OpenGateway) -> None
 
 
 async def test_head_without_an_end_is_refused(gateway: Stack) -> None:
-    """Each field is within the parser's bound; their sum is not. It takes no more than 256 KiB for an unknown sender."""
+    """Each field is within the parser's bound; their sum is more than 256 KiB."""
     async with connection(gateway) as (reader, writer):
         with suppress(ConnectionError):
             writer.write(b"GET /v1/account HTTP/1.1\r\nHost: a\r\n")

@@ -4,13 +4,16 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from typing import Any
+from urllib.parse import parse_qsl
 
+import msgspec
 import pytest
 
+from gateway.domain import times
 from gateway.domain.documents import Snapshot
 from gateway.domain.records import Run, RunState
 from gateway.domain.upstream_response import Answer
-from gateway.errors import Conflict, StoreUnavailable, UpstreamTimeout
+from gateway.errors import Conflict, StoreUnavailable, UpstreamTimeout, UpstreamUnreadable
 from gateway.models.rules.secrets import REDACTED
 from gateway.predictions.adoption import Adopter
 from gateway.predictions.in_flight import NotSent, PendingCreates
@@ -400,3 +403,53 @@ async def test_large_requests_are_not_kept_in_memory_and_are_found(search: Searc
     assert [each.run.request for each in pending] == [b"", b""]
     await settle()
     assert sorted(search.adopted) == [("runa", "ua"), ("runb", "ub")]
+
+
+_FILTERS = ("created_after", "created_before")
+
+
+class LargeList:
+    """A list whose answers are too large to be read if they have more than one of the large runs."""
+
+    def __init__(self, *runs: tuple[float, dict[str, Any], bool]) -> None:
+        """Take runs with their times of creation, and whether they are large."""
+        self.runs = runs
+
+    def __call__(self, call: Call) -> Answer:
+        asked = dict(parse_qsl(call.query))
+        after, before = (times.parse(asked[name]) if name in asked else None for name in _FILTERS)
+        found = [
+            each
+            for each in sorted(self.runs, key=lambda run: -run[0])
+            if (after is None or each[0] >= after) and (before is None or each[0] < before)
+        ]
+        if sum(is_large for _, _, is_large in found) > 1:
+            raise UpstreamUnreadable("Too large.")
+        return answer(200, json.dumps({"results": [run for _, run, _ in found], "next": None}).encode())
+
+
+def at(seconds: float, name: str, prompt: str, *, is_large: bool = False) -> tuple[float, dict[str, Any], bool]:
+    return START + seconds, listed(name, prompt, times.render(START + seconds)), is_large
+
+
+async def test_list_that_is_too_large_is_read_in_parts(search: Search) -> None:
+    """Large inputs of others neither hide a run nor keep the reservation of one that was not created."""
+    others = [at(2.0 * number, f"l{number}", "large", is_large=True) for number in range(40)]
+    search.upstream.script = LargeList(*others, at(31.0, "mine", "one"))
+    search.adopter.search(search.intend())
+    search.adopter.search(search.intend("run2", REQUEST.replace(b"one", b"two")))
+    await search.clock.advance(100.0)
+    await search.clock.advance(600.0)
+    assert search.adopted == [("run1", "mine")]
+    assert "run2" not in search.store.runs
+
+
+async def test_intent_is_kept_while_a_part_of_the_list_cannot_be_read(search: Search) -> None:
+    """Its run may be there. Intents that are newer than that part are not concerned."""
+    search.upstream.script = LargeList(*[at(5.0, f"l{number}", "large", is_large=True) for number in range(2)])
+    search.adopter.search(search.intend())
+    later = msgspec.structs.replace(search.intend("run2"), intended_at=START + 20)
+    search.store.runs["run2"] = later
+    search.adopter.search(later)
+    await search.clock.advance(700.0)
+    assert list(search.store.runs) == ["run1"]
