@@ -15,7 +15,7 @@ from gateway.operations.health import Health
 from gateway.operations.janitor import Janitor
 from gateway.operations.recent_errors import RecentErrors
 from gateway.operations.run_timing import RunTimings
-from gateway.runtime.tasks import run_while_open
+from gateway.runtime.loops import BackgroundLoop
 
 
 class OperationsParts(msgspec.Struct, frozen=True):
@@ -59,7 +59,7 @@ def _start_health(base: Base, upstream: UpstreamParts) -> Health:
     health = Health(base.store, upstream.internal, base.clock, lambda: upstream.client.token_refused_at is not None)
     base.metrics.read_on_scrape("ready", lambda: float(health.is_ready))
     base.metrics.read_on_scrape("degraded", health.degraded)
-    run_while_open(base.stack, health.watch(), "health")
+    base.keep_running(health.watch, BackgroundLoop.HEALTH)
     return health
 
 
@@ -72,4 +72,4 @@ def _start_janitor(base: Base, predictions: PredictionParts, streams: StreamPart
         on_cleared=partial(forget_ended, predictions, streams),
         observer=base.metrics,
     )
-    run_while_open(base.stack, janitor.run(), "janitor")
+    base.keep_running(janitor.run, BackgroundLoop.JANITOR)

@@ -13,7 +13,6 @@ The context variable `asking` says on whose behalf a call is made. The authentic
 request (`asked_by`), `InternalUpstream` for the gateway's own calls.
 """
 
-import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -31,6 +30,7 @@ from gateway.domain.upstream_response import Answer
 from gateway.errors import RateLimited
 from gateway.money.rules import refusals
 from gateway.runtime.live import LiveSettings
+from gateway.runtime.tasks import run_until_first
 from gateway.throttling.fair_limiter import MAX_WAITING, FairLimiter
 from gateway.throttling.ports import CreateLimiter
 from gateway.throttling.settings import CANCELS, OWN, Lane, ThrottlingSettings, weights_of
@@ -206,7 +206,7 @@ class UpstreamLimiter:
 
     async def run(self) -> None:
         """Grant permits until cancelled."""
-        await asyncio.gather(self.creates.run(), self.requests.run())
+        await run_until_first(self.creates.run(), self.requests.run())
 
     def close(self) -> None:
         """Fail all waiters with `UpstreamUnavailable`."""

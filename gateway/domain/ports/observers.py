@@ -13,6 +13,14 @@ STORE_FAILURES: Final = ("full", "io", "access", "damaged", "lost")
 """Why a store fails for longer than a moment: disk full, disk errors, no permission, damaged data, file gone."""
 
 
+class LoopObserver(Protocol):
+    """Counts crashes of background loops."""
+
+    def loop_crashed(self, loop: str) -> None:
+        """Count a crash of a loop, by a `gateway.runtime.loops.BackgroundLoop`. The loop starts again."""
+        ...
+
+
 class PredictionObserver(Protocol):
     """Counts predictions, the runs they share, and the results kept for later requests."""
 
@@ -158,7 +166,7 @@ class UpstreamObserver(Protocol):
         ...
 
 
-class DeliveryObserver(Protocol):
+class DeliveryObserver(LoopObserver, Protocol):
     """Counts webhooks, uploads and stored outputs."""
 
     def delivery_attempted(self, event: str, result: str) -> None:
@@ -210,7 +218,7 @@ class DeliveryObserver(Protocol):
         ...
 
 
-class OperationsObserver(Protocol):
+class OperationsObserver(LoopObserver, Protocol):
     """Counts what operators watch: the store, and reloads of the config."""
 
     def store_answered(self, lane: str, result: str, seconds: float) -> None:
