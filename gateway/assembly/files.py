@@ -18,7 +18,7 @@ class FileParts(msgspec.Struct, frozen=True):
 def build_files(base: Base, upstream: UpstreamParts) -> FileParts:
     """Build the services of files."""
     files = FileService(base.store, upstream.client, base.clock)
-    base.stack.push_async_callback(files.close)
+    base.stack.push_async_callback(lambda: files.close(base.shutdown_deadline.left()))
     uploads = UploadService(base.store, upstream.client, base.clock, base.metrics, base.live.uploads)
     base.stack.push_async_callback(uploads.close)
     base.metrics.read_on_scrape("upload_spool_bytes", lambda: uploads.spooled_bytes)

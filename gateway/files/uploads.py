@@ -133,9 +133,9 @@ class UploadService:
             exists = False
             try:
                 # Record first, then check upstream: if the other record is deleted meanwhile, the upstream file stays,
-                # because this record uses it.
-                await self._tasks.run_to_completion(self._store.add_file(new), "add file")
-                exists = await self._exists_upstream(file.upstream_id)
+                # because this record uses it. If the other record has been deleted already, nothing is added.
+                is_added = await self._tasks.run_to_completion(self._store.share_file(new), "add file")
+                exists = is_added and await self._exists_upstream(file.upstream_id)
             finally:
                 # The caller does not get the id after an error or a cancellation, so it could not delete the record.
                 if not exists:

@@ -496,11 +496,11 @@ SELECT 1 FROM files WHERE team = :team AND size BETWEEN :smallest AND :largest A
 SELECT {file} FROM files WHERE team = :team AND sha256 = :sha256 AND expires_at > :kept_at
 ORDER BY expires_at DESC LIMIT :limit;
 
--- name: count_of_upstream_file
-SELECT count(*) FROM files WHERE upstream_id = :upstream_id;
+-- name: use_of_upstream_file
+SELECT 1 FROM files WHERE upstream_id = :upstream_id LIMIT 1;
 
 -- name: delete_file
-DELETE FROM files WHERE id = :id;
+DELETE FROM files WHERE id = :id RETURNING upstream_id;
 
 -- name: delete_expired_files
 DELETE FROM files WHERE id IN (SELECT id FROM files WHERE expires_at < :before ORDER BY expires_at LIMIT :limit);

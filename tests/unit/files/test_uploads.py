@@ -4,9 +4,10 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator
 
+from gateway.domain.file_content import OCTETS
 from gateway.domain.scopes import Scope
 from gateway.domain.teams import Caller, Team
-from gateway.files.rules.uploads import OCTETS, Described
+from gateway.files.rules.uploads import Described
 from gateway.files.uploads import Upload, UploadService, UploadSettings
 from gateway.runtime.live import LiveSettings
 from tests.support.clock import START, ManualClock, settle
@@ -25,10 +26,11 @@ class SlowStore(FakeStore):
         super().__init__()
         self.may_answer = asyncio.Event()
 
-    async def add_file(self, file) -> None:
+    async def share_file(self, file) -> bool:
         """Add a file, and answer later."""
-        await super().add_file(file)
+        is_added = await super().share_file(file)
         await self.may_answer.wait()
+        return is_added
 
 
 def upload() -> Upload:
