@@ -4,6 +4,8 @@
     ├── BadRequest             the request is malformed (400)
     │   ├── Unprocessable      the request is well formed, but its content is invalid (422)
     │   ├── BodyTooLarge       the body exceeds the size limit (413)
+    │   ├── HeadTooLarge       the header fields exceed their size limit (431)
+    │   ├── BodyTooSlow        the body stopped arriving, or arrives below the least rate (400)
     │   └── UnsupportedMedia   unsupported content type or encoding (415)
     ├── Unauthenticated        no valid key (401)
     ├── Forbidden              the key is valid, but may not do this (403)
@@ -11,6 +13,7 @@
     ├── NotFound               unknown, or owned by another team: the caller cannot tell which (404)
     │   └── OutputLost         a stored copy is missing or incomplete (404)
     ├── Conflict               the request conflicts with one in progress (409)
+    ├── CallerLeft             the caller disconnected while its create was held (499)
     ├── LimitReached           a limit was exceeded (429)
     │   ├── RateLimited        too many requests, or too many at a time (429)
     │   └── BudgetExceeded     the budget of a day or month is used up or reserved (402)
@@ -81,6 +84,22 @@ class Unprocessable(BadRequest):
 
 def _where(field: InvalidField) -> str:
     return f"{field.field}: " if field.field else ""
+
+
+class HeadTooLarge(BadRequest):
+    """The header fields exceed their size limit."""
+
+    title = "Request header fields too large"
+
+
+class BodyTooSlow(BadRequest):
+    """The body stopped arriving, or arrives below the least rate."""
+
+
+class CallerLeft(GatewayError):
+    """The caller disconnected while its create was held, so nothing was created. Nobody receives this response."""
+
+    title = "Client closed request"
 
 
 class BodyTooLarge(BadRequest):

@@ -26,7 +26,12 @@ from gateway.runtime.live import LiveSettings
 KEY_TTL_SECONDS = 0.5
 # Authenticated callers are cached for this long on top of that. Both together stay below a second.
 CALLER_TTL_SECONDS = 0.25
+_LONGEST_CACHED = 2048
+"""Callers choose the `Origin` of a server's key: a longer one is authenticated each time."""
 _SCHEMES = ("bearer", "token")
+_UNKNOWN = "You did not pass a valid authentication token"
+_REPLICATE_PREFIX = "r8_"
+_IS_REPLICATES = f"{_UNKNOWN}: this is a token of Replicate (r8_…). Use a key of this gateway (rgw_…)."
 
 
 class AccessSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -101,7 +106,9 @@ class Authenticator:
             raise Unauthenticated("You did not pass an authentication token")
         known = self._callers.get((authorization, origin))
         if known is None or self._clock.now() >= known.until:
-            known = self._callers[authorization, origin] = await self._authenticate(authorization, origin)
+            known = await self._authenticate(authorization, origin)
+            if len(authorization) + len(origin or "") <= _LONGEST_CACHED:
+                self._callers[authorization, origin] = known
         return known.caller
 
     def owner(self, team: str, key_id: str) -> Caller | None:
@@ -120,7 +127,7 @@ class Authenticator:
         scheme, _, presented = authorization.partition(" ")
         presented = presented.strip()
         if scheme.lower() not in _SCHEMES or not presented:
-            raise Unauthenticated("You did not pass a valid authentication token")
+            raise Unauthenticated(_UNKNOWN)
         if presented.startswith(TOKEN_PREFIX):
             token = self._tokens.read(presented)
             key = await self._valid(token.key_id, token.team)
@@ -138,9 +145,19 @@ class Authenticator:
             key = await self._stored(key_id)
             if key is not None and not api_keys.matches(presented, key.sha256):
                 key = None
-        if key is None or not api_keys.is_valid(key, self._clock.now()):
-            raise Unauthenticated("You did not pass a valid authentication token")
+        if key is None:
+            raise Unauthenticated(_IS_REPLICATES if presented.startswith(_REPLICATE_PREFIX) else _UNKNOWN)
+        # From here on the caller holds the right secret, so it may learn what is wrong with the key.
+        self._check_validity(key, "This key")
         return key
+
+    def _check_validity(self, key: Key, whose: str) -> None:
+        """Raise `Unauthenticated` if a key is revoked or expired, for a caller who has proved to hold it."""
+        now = self._clock.now()
+        if key.revoked_at is not None and now >= key.revoked_at:
+            raise Unauthenticated(f"{whose} was revoked. Use another key of your team.")
+        if key.expires_at is not None and now >= key.expires_at:
+            raise Unauthenticated(f"{whose} has expired. Use another key of your team.")
 
     async def _stored(self, key_id: str) -> Key | None:
         # Read the cache once: with `in` and `[]` the entry could expire in between.
@@ -151,16 +168,20 @@ class Authenticator:
         return key
 
     async def _valid(self, key_id: str, team: str) -> Key:
-        """Return a valid key by its id. Used for tokens and sessions, which are valid only while their key is."""
+        """Return a valid key by its id. Used for tokens and sessions, which are valid only while their key is.
+
+        These are signed, so their holder may learn what is wrong with the key.
+        """
         key = self._settings.value.keys.get(key_id) or await self._stored(key_id)
-        if key is None or key.team != team or not api_keys.is_valid(key, self._clock.now()):
-            raise Unauthenticated("You did not pass a valid authentication token")
+        if key is None or key.team != team:
+            raise Unauthenticated(_UNKNOWN)
+        self._check_validity(key, "The key that this was made with")
         return key
 
     def _caller(self, key: Key) -> Caller:
         team = self._teams.value.get(key.team)
         if team is None:
-            raise Unauthenticated("You did not pass a valid authentication token")
+            raise Unauthenticated("The team of this key is no longer in the gateway's config.")
         scopes = narrow(team.scopes, key.scopes)
         return Caller(
             team=team,

@@ -175,13 +175,19 @@ def _check(caller: Caller, request: TokenRequest) -> None:
     if not shortest <= request.ttl_seconds <= longest:
         wrong.append(("ttl_seconds", f"ttl_seconds must be from {shortest} to {longest}"))
     beyond = [scope for scope in request.scopes or () if scope not in caller.scopes - NEVER_PUBLIC]
-    wrong += [("scopes", f"this key cannot grant the scope {scope!r} to a browser token") for scope in beyond]
+    wrong += [("scopes", _beyond(scope)) for scope in beyond]
     wrong += [("models", reason) for reason in map(partial(_wrong_model, caller), request.models or ()) if reason]
     wrong += [("origins", reason) for reason in _wrong_origins(caller, request.origins)]
     if request.user is not None and not (request.user.isprintable() and 0 < len(request.user) <= _LONGEST_USER):
         wrong.append(("user", f"user must be 1 to {_LONGEST_USER} printable characters"))
     if wrong:
         raise Unprocessable([InvalidField("invalid_value", field, reason) for field, reason in wrong])
+
+
+def _beyond(scope: str) -> str:
+    if scope not in frozenset(Scope):
+        return f"there is no scope {scope[:60]!r}; scopes are {', '.join(sorted(set(Scope) - NEVER_PUBLIC))}"
+    return f"this key cannot grant the scope {scope!r} to a browser token"
 
 
 def _wrong_model(caller: Caller, pattern: str) -> str | None:

@@ -68,6 +68,9 @@ class Policy:
             if file is not None and caller.may_see(file.team, file.owner):
                 url = replacements[link.url] = f"{self._upstream_base}/files/{file.upstream_id}"
                 contents[url] = content_of(file)
+            elif caller.may(Scope.ACCOUNT) and rewrite.is_among(link, own_origins):
+                # Upstream's lists, which these callers see, link to files that the gateway has no record of.
+                replacements[link.url] = f"{self._upstream_base}/files/{link.file_id}"
             elif rewrite.is_among(link, guarded):
                 raise Unprocessable.field(_path(body.input, link), "this file does not exist", "not_found")
         return msgspec.structs.replace(body, input=rewrite.translate(body.input, replacements)), contents

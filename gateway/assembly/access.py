@@ -36,6 +36,7 @@ def build_models(base: Base, upstream: UpstreamParts) -> ModelParts:
     base.stack.push_async_callback(schemas.close)
     metadata = MetadataService(upstream.client, base.clock, base.live.metadata, on_lookup=base.metrics.metadata_lookup)
     base.stack.push_async_callback(metadata.close)
+    base.metrics.read_on_scrape("schema_cache_bytes", lambda: schemas.kept_bytes)
     base.metrics.read_on_scrape("metadata_cache_bytes", lambda: metadata.size)
     return ModelParts(VersionMap(base.store, upstream.client), schemas, metadata)
 

@@ -12,6 +12,7 @@ from gateway.access.authentication import AccessSettings
 from gateway.assembly import settings
 from gateway.config import Config
 from gateway.domain.teams import Teams
+from gateway.files.rules.transfers import TransferSettings
 from gateway.files.uploads import UploadSettings
 from gateway.http.settings import HttpSettings
 from gateway.metrics import MetricsSettings
@@ -43,6 +44,7 @@ class Live(msgspec.Struct, frozen=True, kw_only=True):
     predictions: LiveSettings[PredictionSettings]
     metadata: LiveSettings[MetadataSettings]
     uploads: LiveSettings[UploadSettings]
+    transfers: LiveSettings[TransferSettings]
     streams: LiveSettings[StreamSettings]
     webhooks: LiveSettings[WebhookSettings]
     webhook_transport: LiveSettings[TransportSettings]
@@ -72,9 +74,11 @@ def live_settings(config: Config) -> Live:
             MetadataSettings(ttl_seconds=float(cache.metadata_ttl_seconds), max_bytes=cache.metadata_max_bytes)
         ),
         uploads=LiveSettings(UploadSettings(max_spool_bytes=config.server.max_spool_bytes)),
+        transfers=LiveSettings(settings.transfer_settings(config)),
         streams=LiveSettings(
             StreamSettings(
                 max_log_bytes=streams.max_log_bytes,
+                live_log_bytes=streams.live_log_bytes,
                 kept_log_bytes=streams.kept_log_bytes,
                 heartbeat_seconds=float(streams.heartbeat_seconds),
                 max_total=streams.max_total,

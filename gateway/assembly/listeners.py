@@ -121,6 +121,7 @@ def _share(app: web.Application, parts: Parts) -> None:
     app[keys.WEBHOOK_SECRETS] = parts.webhooks.secrets
     app[keys.FILES] = parts.files.files
     app[keys.UPLOADS] = parts.files.uploads
+    app[keys.DOWNLOADS] = parts.files.downloads
     if parts.outputs is not None:
         app[keys.OUTPUTS] = parts.outputs.service
     app[keys.RECENT_ERRORS] = operations.recent_errors

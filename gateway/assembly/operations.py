@@ -56,7 +56,13 @@ def build_operations(
 
 
 def _start_health(base: Base, upstream: UpstreamParts) -> Health:
-    health = Health(base.store, upstream.internal, base.clock, lambda: upstream.client.token_refused_at is not None)
+    health = Health(
+        base.store,
+        upstream.internal,
+        base.clock,
+        lambda: upstream.client.is_failing,
+        lambda: upstream.client.pool.waiting > 0,
+    )
     base.metrics.read_on_scrape("ready", lambda: float(health.is_ready))
     base.metrics.read_on_scrape("degraded", health.degraded)
     base.keep_running(health.watch, BackgroundLoop.HEALTH)

@@ -77,6 +77,8 @@ async def build_predictions(
     )
     base.stack.push_async_callback(service.close)
     metrics.read_on_scrape("shown_bytes", lambda: service.shown_bytes)
+    metrics.read_on_scrape("uncertain_creates", lambda: run_creator.adopter.searching)
+    metrics.read_on_scrape("recent_bytes", lambda: service.recent_bytes)
     deadlines = Deadlines(base.store, base.clock, service.expire)
     upstream_webhooks = UpstreamWebhooks(
         upstream.internal,
@@ -169,9 +171,11 @@ def _tracker(
         requests_per_minute=lambda: throttling.value.requests_per_minute,
         keep_until=lifetime.keep_until,
         settlement_of=money.pricing.settlement,
+        max_document_bytes=lambda: base.live.predictions.value.followed_bytes,
         secret_values=secret_values,
         unreadable_seconds=lambda: predictions.value.unreadable_seconds,
     )
+    base.metrics.read_on_scrape("followed_bytes", lambda: tracker.document_bytes)
     base.stack.push_async_callback(tracker.close)
     base.metrics.read_on_scrape("runs_followed", lambda: tracker.active)
     base.metrics.read_on_scrape("runs_active", tracker.active_by_team)

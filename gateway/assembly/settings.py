@@ -14,6 +14,7 @@ from gateway.domain.limits import NO_LIMITS, UNLIMITED, Allowance, Limits
 from gateway.domain.scopes import Scope
 from gateway.domain.teams import Team, Teams
 from gateway.domain.webhook_places import WebhookBounds
+from gateway.files.rules.transfers import TransferSettings
 from gateway.http.settings import HttpSettings
 from gateway.metrics import MetricsSettings
 from gateway.money.rules import pricing
@@ -88,6 +89,9 @@ def http_settings(config: Config, teams: Teams) -> HttpSettings:
         trusted_proxies=tuple(ip_network(str(network)) for network in config.server.trusted_proxies),
         max_body_bytes=config.server.max_body_bytes,
         max_upload_bytes=config.server.max_upload_bytes,
+        max_header_bytes=config.server.max_header_bytes,
+        body_idle_seconds=config.server.body_idle_seconds,
+        body_min_bytes_per_second=config.server.body_min_bytes_per_second,
         allow_http_webhooks=config.webhooks.allow_http,
         allow_private_webhooks=config.webhooks.allow_private_addresses,
         origins=frozenset(origin for team in teams.values() for origin in team.origins),
@@ -174,6 +178,7 @@ def prediction_settings(config: Config) -> PredictionSettings:
         adopt_wait_seconds=float(config.upstream.adopt_wait_seconds),
         ticket_ttl_seconds=float(config.streams.ticket_ttl_seconds),
         memory_bytes=config.cache.memory_bytes,
+        followed_bytes=config.cache.followed_bytes,
         upstream_webhook_base=public_url if can_call_back else None,
         unreadable_seconds=float(config.upstream.unreadable_seconds),
         webhook_bounds=WebhookBounds(
@@ -181,6 +186,19 @@ def prediction_settings(config: Config) -> PredictionSettings:
             public=config.webhooks.max_queued_public,
             total=config.webhooks.max_queued_total,
         ),
+    )
+
+
+def transfer_settings(config: Config) -> TransferSettings:
+    """Return the bounds of uploads and downloads."""
+    given = config.transfers
+    return TransferSettings(
+        max_uploads=given.max_uploads,
+        max_downloads=given.max_downloads,
+        max_per_team=given.max_per_team,
+        max_per_public_key=given.max_per_public_key,
+        idle_seconds=float(given.idle_seconds),
+        min_bytes_per_second=given.min_bytes_per_second,
     )
 
 

@@ -31,6 +31,7 @@ def build_streams(base: Base, upstream: UpstreamParts, predictions: PredictionPa
     probes = Probes(live.streams)
     metrics.sse_streams.labels("upstream").set_function(lambda: hub.live)
     metrics.sse_streams.labels("check").set_function(lambda: probes.open)
+    metrics.read_on_scrape("live_log_bytes", lambda: hub.live_bytes)
     metrics.read_on_scrape("kept_log_bytes", lambda: hub.kept_bytes)
     metrics.read_on_scrape("unkept_logs", lambda: hub.log_writer.dirty)
     return StreamParts(hub, open_streams, probes)

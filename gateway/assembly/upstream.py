@@ -5,6 +5,7 @@ import msgspec
 from gateway.assembly.base import Base
 from gateway.runtime.loops import BackgroundLoop
 from gateway.throttling.upstream_limiter import InternalUpstream, UpstreamLimiter
+from gateway.upstream.pools import ConnectionPool, Pool
 from gateway.upstream.replicate import ReplicateClient, UpstreamSettings, new_session
 from gateway.upstream.streams import StreamReader, StreamReaderSettings
 
@@ -26,11 +27,21 @@ async def build_upstream(base: Base) -> UpstreamParts:
     """Build the client and the readers of streams."""
     metrics, config = base.metrics, base.config.upstream
     limiter = _limiter(base)
+    transfers = base.config.transfers
     settings = UpstreamSettings(base_url=str(config.base_url))
     session = await base.stack.enter_async_context(new_session(settings.max_connections))
     client = ReplicateClient(
-        session, base.live.credentials, settings, base.clock, metrics, call_limiter=limiter, tracer=base.tracer
+        session,
+        base.live.credentials,
+        settings,
+        base.clock,
+        metrics,
+        call_limiter=limiter,
+        tracer=base.tracer,
+        uploads=await _pool(base, Pool.UPLOADS, transfers.max_uploads),
+        downloads=await _pool(base, Pool.DOWNLOADS, transfers.max_downloads),
     )
+    metrics.read_on_scrape("upstream_connections", lambda: {pool.name: pool.in_use for pool in client.pools})
     metrics.read_on_scrape("upstream_breaker_state", lambda: client.breaker.state(base.clock.monotonic()))
     reader = StreamReader(
         await base.stack.enter_async_context(new_session(_STREAM_CONNECTIONS)),
@@ -38,6 +49,11 @@ async def build_upstream(base: Base) -> UpstreamParts:
         metrics,
     )
     return UpstreamParts(limiter, client, InternalUpstream(client), reader)
+
+
+async def _pool(base: Base, name: Pool, size: int) -> ConnectionPool:
+    session = await base.stack.enter_async_context(new_session(size))
+    return ConnectionPool(name, session, size, base.metrics)
 
 
 def _limiter(base: Base) -> UpstreamLimiter:

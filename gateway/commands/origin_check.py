@@ -24,7 +24,8 @@ def origin_of(url: str) -> str:
             "with `python3 -m http.server`"
         )
     try:
-        return normal_origin(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}")
+        # No page has a pattern as its origin.
+        return normal_origin(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}".replace("*", "/"))
     except ValueError:
         raise click.UsageError("--origin expects the address of a page, such as https://app.example.com") from None
 
@@ -50,11 +51,17 @@ def explain(config: "Config", places: "Places", origin: str) -> tuple[list[str],
 
 
 def _allowed(team: "Team", origin: str) -> Iterator[str]:
+    from gateway.domain.scopes import patterns_of
+    from gateway.domain.teams import origin_allowed
+
     how = "listed" if origin in team.browser_origins else "allowed by *, so without credentials"
+    for pattern in patterns_of(origin):
+        if pattern in team.browser_origins and origin not in team.browser_origins:
+            how = f"matched by {pattern}"
     yield f"team {team.name}: {origin} is {how}"
     for key in team.keys:
         if key.origins is not None:
-            works = "works" if origin in key.origins or "*" in key.origins else "does not work"
+            works = "works" if origin_allowed(key.origins, origin) else "does not work"
             yield f"  key {key.name} {works} from this page"
 
 
@@ -62,7 +69,14 @@ def _near(listed: str, origin: str) -> str | None:
     """Return in what a listed origin differs, if it could have been meant as this one."""
     if listed == "*":
         return None
-    one, other = urlsplit(listed), urlsplit(origin)
+    is_pattern = "://*." in listed
+    one, other = urlsplit(listed.replace("://*.", "://", 1)), urlsplit(origin)
+    if is_pattern:
+        if one.netloc == other.netloc and one.scheme == other.scheme:
+            return "the host name: a pattern does not match its domain itself"
+        if not (other.hostname or "").endswith(f".{one.hostname}"):
+            return None
+        other = other._replace(netloc=other.netloc.replace(other.hostname or "", one.hostname or "", 1))
     hosts = {one.netloc.rpartition(":")[0] or one.netloc, other.netloc.rpartition(":")[0] or other.netloc}
     same_host = one.hostname == other.hostname
     if same_host:

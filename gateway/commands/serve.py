@@ -37,7 +37,9 @@ def serve(config_path: Path | None) -> None:
     with plain_errors():
         from gateway import app, logs
         from gateway.config import load
+        from gateway.runtime.allocator import return_freed_memory
 
+        return_freed_memory()
         config, places, notes = _load(path)
         logs.configure(config.logs.format, config.logs.level, config.secret_values(), queued=True)
         _warn(config, places, notes)

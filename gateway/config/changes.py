@@ -23,13 +23,25 @@ RESTART: Final[Mapping[str, frozenset[str]]] = {
     "upstream": frozenset({"base_url", "allow_http", "trusted_hosts"}),
     "store": frozenset({"url"}),
     "outputs": frozenset({"url", "persist", "max_bytes", "ttl_seconds"}),
+    "transfers": frozenset({"max_uploads", "max_downloads"}),
     "logs": frozenset({"format"}),
     "tracing": frozenset({"enabled", "propagate"}),
 }
 """Settings that a reload does not apply, by section. They need a restart."""
 
 LIVE: Final[Mapping[str, frozenset[str]]] = {
-    "server": frozenset({"public_url", "trusted_proxies", "max_body_bytes", "max_upload_bytes", "max_spool_bytes"}),
+    "server": frozenset(
+        {
+            "public_url",
+            "trusted_proxies",
+            "max_body_bytes",
+            "max_upload_bytes",
+            "max_header_bytes",
+            "body_idle_seconds",
+            "body_min_bytes_per_second",
+            "max_spool_bytes",
+        }
+    ),
     "ops": frozenset({"token_env", "token_file"}),
     "upstream": frozenset(
         {
@@ -51,14 +63,24 @@ LIVE: Final[Mapping[str, frozenset[str]]] = {
             "ttl_seconds",
             "max_bytes",
             "memory_bytes",
+            "followed_bytes",
             "metadata_max_bytes",
             "random_seeds",
             "metadata_ttl_seconds",
             "rules",
         }
     ),
+    "transfers": frozenset({"max_per_team", "max_per_public_key", "idle_seconds", "min_bytes_per_second"}),
     "streams": frozenset(
-        {"heartbeat_seconds", "ticket_ttl_seconds", "max_log_bytes", "kept_log_bytes", "max_per_team", "max_total"}
+        {
+            "heartbeat_seconds",
+            "ticket_ttl_seconds",
+            "max_log_bytes",
+            "live_log_bytes",
+            "kept_log_bytes",
+            "max_per_team",
+            "max_total",
+        }
     ),
     "webhooks": frozenset(
         {

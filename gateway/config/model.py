@@ -14,6 +14,7 @@ from gateway.config.sections import (
     Store,
     Streams,
     Tracing,
+    Transfers,
     Upstream,
     Webhooks,
 )
@@ -29,6 +30,7 @@ class Config(Section):
     store: Store = Field(default_factory=Store, description="The database.")
     cache: Cache = Field(default_factory=Cache, description="Sharing of runs between identical requests.")
     outputs: Outputs = Field(default_factory=Outputs, description="Copies of output files.")
+    transfers: Transfers = Field(default_factory=Transfers, description="Uploads and downloads of files.")
     streams: Streams = Field(default_factory=Streams, description="Server-sent events.")
     webhooks: Webhooks = Field(default_factory=Webhooks, description="Delivery of webhooks.")
     prices: Prices = Field(default_factory=Prices, description="Prices of runs.")

@@ -16,6 +16,7 @@ from gateway.config.values import (
     EnvName,
     FileName,
     Flag,
+    HeaderBytes,
     Host,
     InputName,
     LevelWord,
@@ -62,6 +63,13 @@ class Server(Section):
         examples=[16 * _MIB],
     )
     max_upload_bytes: Bytes = Field(100 * _MIB, description="Largest upload.", examples=[100 * _MIB])
+    max_header_bytes: HeaderBytes = Field(
+        32 * 1024, description="Largest sum of a request's header fields; above it: 431.", examples=[32 * 1024]
+    )
+    body_idle_seconds: Seconds = Field(30, description="Longest silence of a request body or upload.", examples=[30])
+    body_min_bytes_per_second: Count = Field(
+        1000, description="Least rate of a request body or upload, after one such silence.", examples=[1000]
+    )
     max_spool_bytes: CountOrZero = Field(
         1024 * _MIB,
         description="Disk space used to deduplicate uploads; 0: every upload is sent upstream.",
@@ -208,7 +216,12 @@ class Cache(Section):
         examples=[86400],
     )
     max_bytes: Bytes = Field(256 * _MIB, description="Limit of stored results.", examples=[256 * _MIB])
-    memory_bytes: Bytes = Field(64 * _MIB, description="Limit of rendered predictions in memory.", examples=[64 * _MIB])
+    memory_bytes: Bytes = Field(
+        64 * _MIB, description="Limit of predictions kept in memory to answer polls.", examples=[64 * _MIB]
+    )
+    followed_bytes: Bytes = Field(
+        64 * _MIB, description="Limit of documents of runs in progress in memory.", examples=[64 * _MIB]
+    )
     metadata_max_bytes: Bytes = Field(64 * _MIB, description="Limit of cached metadata.", examples=[64 * _MIB])
     random_seeds: tuple[Whole, ...] = Field(
         (-1,), description="Seeds that ask the model for a random one.", examples=[[-1]]
@@ -241,12 +254,34 @@ class Outputs(Section):
     ttl_seconds: Seconds = Field(2_592_000, description="Longest life of a copy.", examples=[2592000])
 
 
+class Transfers(Section):
+    """Uploads from callers and downloads of files. Each holds a connection to Replicate while it is in progress."""
+
+    max_uploads: Count = Field(100, description="Uploads in progress, of all teams.", examples=[100])
+    max_downloads: Count = Field(100, description="Downloads in progress, of all teams.", examples=[100])
+    max_per_team: Count = Field(
+        32, description="Uploads in progress of one team, and as many downloads.", examples=[32]
+    )
+    max_per_public_key: Count = Field(
+        8, description="The same for one publishable key, or for one user's browser tokens.", examples=[8]
+    )
+    idle_seconds: Seconds = Field(
+        30, description="Longest time in which a caller sends or accepts nothing.", examples=[30]
+    )
+    min_bytes_per_second: CountOrZero = Field(
+        1024, description="Least average rate of a caller, measured after idle_seconds.", examples=[1024]
+    )
+
+
 class Streams(Section):
     """Server-sent events."""
 
     heartbeat_seconds: Seconds = Field(15, description="Interval of heartbeats on an idle stream.", examples=[15])
     ticket_ttl_seconds: Seconds = Field(86_400, description="How long a stream URL works.", examples=[86400])
     max_log_bytes: Bytes = Field(4 * _MIB, description="Limit of one run's event log.", examples=[4 * _MIB])
+    live_log_bytes: Bytes = Field(
+        64 * _MIB, description="Limit of the event logs of streams in progress.", examples=[64 * _MIB]
+    )
     kept_log_bytes: Bytes = Field(
         64 * _MIB, description="Limit of the event logs of finished runs in memory.", examples=[64 * _MIB]
     )

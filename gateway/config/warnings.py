@@ -1,12 +1,13 @@
 """Warnings about settings that are valid but probably a mistake."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from gateway.config.model import Config
 from gateway.config.problems import Problem
+from gateway.config.public_suffixes import is_public_suffix
 from gateway.config.teams import LIMIT_NAMES, Limits, Team, TeamKey
 from gateway.config.values import is_loopback
 from gateway.domain.scopes import Scope
@@ -26,6 +27,7 @@ def warnings(config: Config, now: float) -> list[Problem]:
         *_of_upstream(config),
         *_of_secrets(config),
         *_of_storage(config),
+        *_of_transfers(config),
         *_of_prices(config),
         *_of_webhooks(config),
         *_of_teams(config, now),
@@ -122,6 +124,23 @@ def _of_storage(config: Config) -> Iterator[Problem]:
         yield Problem("cache.share", '"all" lets a team infer from its cache hits what other teams have run')
 
 
+def _of_transfers(config: Config) -> Iterator[Problem]:
+    given = config.transfers
+    total = min(given.max_uploads, given.max_downloads)
+    if given.max_per_team >= total > 1:
+        yield Problem(
+            "transfers.max_per_team",
+            f"is {given.max_per_team}, and all teams together have {total}: one team can keep the others from "
+            "uploading or downloading files",
+        )
+    if given.max_per_public_key >= given.max_per_team > 1:
+        yield Problem(
+            "transfers.max_per_public_key",
+            f"is {given.max_per_public_key}, and a team has {given.max_per_team}: one visitor of a page can keep "
+            "the team's servers from uploading or downloading files",
+        )
+
+
 def _of_prices(config: Config) -> Iterator[Problem]:
     for index, price in enumerate(config.prices.models):
         if price.usd_per_output_token is not None and price.usd_per_input_token is None:
@@ -173,6 +192,7 @@ def _of_team(team: Team, path: str, now: float) -> Iterator[Problem]:
     yield from _of_each(team, path, "the team's", team)
     if "*" in team.origins:
         yield Problem(f"{path}.origins", "* allows any web page to call with a key of this team")
+    yield from _of_patterns(team.origins, path)
     if team.public_sees == "team":
         yield Problem(
             f"{path}.public_sees", '"team" lets every visitor read and cancel predictions and files of the whole team'
@@ -197,6 +217,7 @@ def _of_team(team: Team, path: str, now: float) -> Iterator[Problem]:
         yield from _above(key, where, team, "the team's")
         if key.origins is None:
             continue
+        yield from _of_patterns(key.origins, where)
         if key.per_address is None and team.per_address is None:
             yield Problem(
                 f"{where}.per_address",
@@ -205,6 +226,13 @@ def _of_team(team: Team, path: str, now: float) -> Iterator[Problem]:
         powerful = [scope for scope in key.scopes or team.scopes if scope in _POWERFUL]
         if powerful:
             yield Problem(f"{where}.scopes", f"{', '.join(powerful)}: too powerful for a key in a public page")
+
+
+def _of_patterns(origins: Iterable[str], path: str) -> Iterator[Problem]:
+    for origin in origins:
+        host = origin.partition("://")[2]
+        if host.startswith("*.") and is_public_suffix(host.removeprefix("*.").partition(":")[0]):
+            yield Problem(f"{path}.origins", f"{origin} matches the sites of strangers: name your own domain after *.")
 
 
 def _of_each(holder: Team | TeamKey, path: str, whose: str, around: Limits) -> Iterator[Problem]:

@@ -14,7 +14,7 @@ from msgspec import Raw
 
 from gateway.domain import surrogates, urls
 from gateway.domain.addresses import is_allowed_host
-from gateway.domain.targets import Target, is_model_name, parse_version
+from gateway.domain.targets import Target, parse_version
 from gateway.errors import BadRequest, InvalidField, Unprocessable
 
 WEBHOOK_EVENTS = ("start", "output", "logs", "completed")
@@ -24,7 +24,7 @@ _decode = msgspec.json.Decoder(dict[str, Raw]).decode
 _encode = msgspec.json.Encoder().encode
 _TYPES = {b'"': "string", b"{": "object", b"[": "array", b"t": "boolean", b"f": "boolean", b"n": "null"}
 
-_COMMON = ("input", "webhook", "webhook_events_filter")
+_COMMON = ("input", "webhook", "webhook_completed", "webhook_events_filter")
 _FIELDS: dict[str, tuple[str, ...]] = {
     "version": ("version", *_COMMON, "stream"),
     "target": (*_COMMON, "stream"),
@@ -94,10 +94,12 @@ def parse_create(
     A webhook's host is judged as far as it can be without looking it up; what it leads to is judged at delivery.
     """
     fields = parse_object(body)
+    is_legacy = "webhook_completed" in fields and _use_legacy_webhook(fields)
     check = _Check(fields)
     known = _FIELDS[form]
     for name in fields:
-        if name not in known and len(check.refused) < _MAX_UNKNOWN_NAMED:
+        # Replicate's schema of trainings admits other fields; they mean nothing, so they are left out.
+        if name not in known and form != "training" and len(check.refused) < _MAX_UNKNOWN_NAMED:
             text = f"Additional property {_printable(name)} is not allowed"
             check.refuse("additional_property_not_allowed", "", text)
     has_webhook = "webhook" in fields
@@ -110,11 +112,34 @@ def parse_create(
         stream=check.boolean("stream") if "stream" in fields and "stream" in known else None,
     )
     target = check.target(created.version) if created.version is not None else None
-    if created.destination is not None and not is_model_name(created.destination):
-        check.refuse("invalid_value", "destination", "destination must be owner/name")
     if check.refused:
-        raise Unprocessable(check.refused)
+        raise Unprocessable([_by_legacy_name(each) for each in check.refused] if is_legacy else check.refused)
     return created if target is None else msgspec.structs.replace(created, target=target)
+
+
+def _use_legacy_webhook(fields: dict[str, Raw]) -> bool:
+    """Give `webhook_completed` its meaning: `webhook` with the event `completed` only. Return whether it was used.
+
+    `webhook` takes precedence. The official Python client still offers the old name, and Ruby's sends null for it
+    (docs/replicate-api.md, Clients).
+    """
+    legacy = fields.pop("webhook_completed")
+    if _is_null(legacy) or ("webhook" in fields and not _is_null(fields["webhook"])):
+        return False
+    fields["webhook"], fields["webhook_events_filter"] = legacy, Raw(b'["completed"]')
+    return True
+
+
+def _by_legacy_name(refused: InvalidField) -> InvalidField:
+    if refused.field != "webhook":
+        return refused
+    return refused._replace(
+        field="webhook_completed", description=refused.description.replace("webhook ", "webhook_completed ", 1)
+    )
+
+
+def _is_null(value: Raw) -> bool:
+    return bytes(value).strip() == b"null"
 
 
 class _Check(msgspec.Struct):

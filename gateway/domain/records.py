@@ -155,6 +155,10 @@ class PredictionView(msgspec.Struct, frozen=True):
     prediction: Prediction
     run: Run
 
+    def without_document(self) -> "PredictionView":
+        """Return the view without the run's document, for what is kept while a response is in progress."""
+        return PredictionView(self.prediction, msgspec.structs.replace(self.run, document=b"", request=b""))
+
 
 class Cancellation(msgspec.Struct, frozen=True):
     """What a caller's cancel did, as one atomic step decided it."""

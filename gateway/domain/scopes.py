@@ -5,7 +5,7 @@ targets.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from typing import Final
 from urllib.parse import urlsplit
@@ -39,7 +39,12 @@ _PATTERN: Final = re.compile(r"\*|[A-Za-z0-9_*?-][A-Za-z0-9._*?-]{0,127}/[A-Za-z
 _HOST: Final = re.compile(r"[a-z0-9_]([a-z0-9._-]*[a-z0-9_])?|\[[0-9a-f:.]+\]")
 _ORIGIN: Final = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#@\s]+")
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
-_ORIGIN_FORM: Final = "expected an origin (scheme://host or scheme://host:port, without a path) or *"
+_ADDRESS: Final = re.compile(r"\[.*|[0-9.]+")
+_ORIGIN_FORM: Final = (
+    "expected an origin (scheme://host or scheme://host:port, without a path), a pattern such as "
+    "https://*.example.com, or *"
+)
+_NAMED_HOST: Final = re.compile(r"(?:\*\.)?[a-z0-9_][a-z0-9._-]{0,252}(?::[0-9]{1,5})?")
 
 
 def narrow(team_scopes: Iterable[str], key_scopes: Iterable[str] | None) -> frozenset[Scope]:
@@ -81,7 +86,8 @@ def patterns_outside(team_models: Iterable[str] | None, wanted: Iterable[str]) -
 def normal_origin(text: str) -> str:
     """Normalise an origin to the form that browsers send (RFC 6454): lower case, no default port. `*` stays.
 
-    Raise `ValueError` with a message if it is no origin; for example, if it has a path, a query or a wildcard.
+    A pattern is an origin whose host begins with `*.`, such as `https://*.example.com`. Raise `ValueError` with a
+    message if it is neither; for example, if it has a path, a query or another wildcard.
     """
     if text == "*":
         return text
@@ -90,19 +96,33 @@ def normal_origin(text: str) -> str:
         raise ValueError(_ORIGIN_FORM)
     scheme, _, host = lowered.partition("://")
     name = re.sub(r":[0-9]+\Z", "", host)
-    if not _HOST.fullmatch(name):
+    domain = name.removeprefix("*.")
+    if not _HOST.fullmatch(domain) or (domain != name and _ADDRESS.fullmatch(domain)):
         raise ValueError(_ORIGIN_FORM)
     try:
-        port = urlsplit(lowered).port
+        port = urlsplit(lowered.replace("://*.", "://", 1)).port
     except ValueError:
         raise ValueError("expected an origin with a valid host and port") from None
     shown = "" if port is None or port == _DEFAULT_PORTS.get(scheme) else f":{port}"
     return f"{scheme}://{name}{shown}"
 
 
+def patterns_of(origin: str) -> Iterator[str]:
+    """Yield the patterns that match a normal origin, narrowest first. A narrower pattern is matched like an origin.
+
+    The last one is `scheme://*.` and the last label. A host without a dot has none.
+    """
+    scheme, _, host = origin.partition("://")
+    if not _NAMED_HOST.fullmatch(host):
+        return
+    while "." in host:
+        host = host.partition(".")[2]
+        yield f"{scheme}://*.{host}"
+
+
 def origins_outside(team_origins: Iterable[str], wanted: Iterable[str]) -> list[str]:
-    """Return the wanted origins that the team does not list; none if the team lists no origins."""
+    """Return the wanted origins and patterns that the team's do not cover; none if the team lists no origins."""
     listed = set(team_origins)
     if not listed or "*" in listed:
         return []
-    return [origin for origin in wanted if origin not in listed]
+    return [origin for origin in wanted if origin not in listed and listed.isdisjoint(patterns_of(origin))]

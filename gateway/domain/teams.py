@@ -4,12 +4,12 @@ A caller's rights are those of its team, restricted by its key, and by its brows
 allow-lists of all three are kept separately and each must allow a target, so a key or token can never extend rights.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import msgspec
 
 from gateway.domain.limits import NO_LIMITS, UNLIMITED, Allowance, Limits, Subject, SubjectKind
-from gateway.domain.scopes import Scope
+from gateway.domain.scopes import Scope, patterns_of
 from gateway.domain.targets import allows, allows_everything, exact_models
 
 NO_LIST = "All visitors share a key with origins, so it has no lists. Use a browser token for each visitor."
@@ -153,6 +153,15 @@ def origin_bound(origins: Sequence[str] | None, origin: str | None) -> bool:
     return not origins or (origin is not None and origin_allowed(origins, origin))
 
 
-def origin_allowed(origins: Sequence[str], origin: str) -> bool:
+def origin_allowed(origins: Collection[str], origin: str) -> bool:
     """Return whether a list contains an origin. `*` matches every origin."""
-    return "*" in origins or origin.lower() in origins
+    return "*" in origins or origin_listed(origins, origin)
+
+
+def origin_listed(origins: Collection[str], origin: str) -> bool:
+    """Return whether a list names an origin, or has a pattern such as `https://*.example.com` for it.
+
+    A pattern matches any number of labels before its domain, with exactly its scheme and port, and not the domain.
+    """
+    lowered = origin.lower()
+    return lowered in origins or any(pattern in origins for pattern in patterns_of(lowered))

@@ -24,6 +24,7 @@ from gateway.domain.upstream_response import Answer
 from gateway.errors import UpstreamBroken
 from gateway.files.rules.uploads import FRAME_BYTES, LEAST_LIFE_SECONDS, Described, another, can_reuse, sizes
 from gateway.files.spool import Spools
+from gateway.files.transfers import Transfers, begun
 from gateway.runtime.live import LiveSettings
 from gateway.runtime.random_bytes import RandomPool
 from gateway.runtime.tasks import Tasks
@@ -74,11 +75,13 @@ class UploadService:
         clock: Clock,
         observer: DeliveryObserver,
         settings: LiveSettings[UploadSettings],
+        transfers: Transfers,
     ) -> None:
         self._store = store
         self._upstream = upstream
         self._clock = clock
         self._observer = observer
+        self._transfers = transfers
         self._spools = Spools(lambda: settings.value.max_spool_bytes)
         self._in_progress = _UploadsInProgress()
         self._randomness = RandomPool()
@@ -93,8 +96,14 @@ class UploadService:
         """Upload a file, or reuse one with the same bytes, and record it for the caller's team.
 
         Return the file and upstream's answer; the file is `None` if upstream refused it. Raise the errors of the form's
-        parser and the upstream errors.
+        parser and the upstream errors, `RateLimited` if too many uploads are in progress, `BadRequest` if the caller
+        is too slow.
         """
+        async with self._transfers.admit(caller):
+            paced = msgspec.structs.replace(upload, chunks=self._transfers.paced(upload.chunks))
+            return await self._upload(caller, paced)
+
+    async def _upload(self, caller: Caller, upload: Upload) -> tuple[File | None, Answer]:
         room = min(upload.length or upload.max_length, upload.max_length)
         with self._in_progress.enter(caller.team.name, upload.length) as earlier:
             may_be_known = bool(earlier) or await self._has_like(caller.team.name, upload.length)
@@ -149,7 +158,7 @@ class UploadService:
         return (await self._upstream.read("files.get", f"/files/{upstream_id}")).is_ok
 
     async def _send(self, caller: Caller, upload: Upload, chunks: AsyncIterator[bytes]) -> tuple[File | None, Answer]:
-        answer = await self._upstream.upload("files.create", "/files", chunks, upload.content_type)
+        answer = await self._upstream.upload("files.create", "/files", await begun(chunks), upload.content_type)
         if not answer.is_ok:
             self._observer.uploaded("refused")
             return None, answer

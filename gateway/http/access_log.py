@@ -50,9 +50,18 @@ def result_of(cache_status: str) -> str | None:
 
 
 def log_request(
-    request: web.Request, response: web.StreamResponse | None, route: Route | None, status: int, seconds: float
+    request: web.Request,
+    response: web.StreamResponse | None,
+    route: Route | None,
+    status: int,
+    seconds: float,
+    refused_origin: str | None = None,
 ) -> None:
-    """Log a completed request. `response` is `None` if the client disconnected before there was one."""
+    """Log a completed request. `response` is `None` if the client disconnected before there was one.
+
+    `refused_origin` is the origin of the page that sent it, as `cors.shown` writes it, if CORS does not let the page
+    read the response.
+    """
     if not logger.isEnabledFor(logging.INFO):
         return
     caller, about, hold = request.get(CALLER), request.get(VIEW), request.get(HOLD)
@@ -77,6 +86,8 @@ def log_request(
     }
     if (trace_id := _trace_id(request)) is not None:
         fields["trace_id"] = trace_id
+    if refused_origin is not None:
+        fields["origin"], fields["refused"] = refused_origin, "origin not listed"
     if about is not None:
         fields["prediction"], fields["run"] = about.prediction.id, about.run.id
     if response is not None and SENT_EVENTS in response:

@@ -44,6 +44,14 @@ def page_of(request: web.Request) -> str | None:
     return origin
 
 
+def is_own_origin(request: web.Request, origin: str) -> bool:
+    """Return whether an origin is the gateway's own, by which this caller reaches it."""
+    try:
+        return origin.lower() in own_origins(request)
+    except BadRequest:
+        return False
+
+
 def is_secure(request: web.Request) -> bool:
     """Return whether the caller uses https. Raise `BadRequest` if `Host` is malformed."""
     return _origin(request).startswith("https:")

@@ -3,18 +3,21 @@
 See docs/architecture.md, Access, and docs/replicate-api.md, Browsers.
 
 A preflight carries no key, so it is checked against the origins of all teams. The request that follows is checked
-against the origins of its own team. A listed origin is echoed, with credentials allowed; an origin that only matches
-`*` gets `*`, without credentials. `Vary` is on every response, refusals too, so that caches keep origins apart.
+against the origins of its own team. An origin that is listed, or that a listed pattern matches, is echoed, with
+credentials allowed; an origin that only matches `*` gets `*`, without credentials. `Vary` is on every response,
+refusals too, so that caches keep origins apart.
 """
 
+import re
 from collections.abc import Collection
 from typing import Final
 
 from aiohttp import web
 from multidict import CIMultiDict
 
-from gateway.domain.teams import origin_allowed
-from gateway.http.keys import CALLER, SETTINGS
+from gateway.domain.teams import origin_allowed, origin_listed
+from gateway.http import base_url
+from gateway.http.keys import CALLER, METRICS, PRESENTED_KEY, RECENT_ERRORS, SETTINGS, STREAM_ORIGINS
 
 METHODS: Final = "GET, HEAD, POST, PATCH, DELETE, QUERY, OPTIONS"
 # Seconds. Chromium caches a preflight for two hours at most, and for five seconds without this header.
@@ -22,10 +25,19 @@ MAX_AGE: Final = "7200"
 _REQUEST_HEADERS: Final = (
     "Authorization, Content-Type, Accept, Prefer, Cancel-After, User-Agent, Cache-Control, Last-Event-ID, "
     "Range, If-Range, If-None-Match, If-Modified-Since, "
-    "Idempotency-Key, Gateway-Cache, Gateway-Deterministic, Gateway-User, X-Request-Id, "
+    "Idempotency-Key, Gateway-Cache, Gateway-Deterministic, X-Request-Id, "
     "X-Stainless-Arch, X-Stainless-Lang, X-Stainless-OS, X-Stainless-Package-Version, X-Stainless-Retry-Count, "
     "X-Stainless-Runtime, X-Stainless-Runtime-Version, X-Stainless-Timeout, X-Stainless-Helper-Method"
 )
+"""Headers that every page may send."""
+_KNOWN: Final = frozenset(name.strip().lower() for name in _REQUEST_HEADERS.split(","))
+_TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+"""The name of a header (RFC 9110, 5.6.2)."""
+_SHOWN: Final = re.compile(r"null|[A-Za-z][A-Za-z0-9+.-]{0,30}://[A-Za-z0-9._\[\]:-]{1,160}")
+_MAX_NAMES: Final = 64
+_MAX_NAMES_LENGTH: Final = 4096
+_NEVER: Final = ("gateway-user", "gateway-tags")
+"""Headers by which servers say for whom they call. A page may send neither these nor the headers of proxies."""
 _EXPOSED: Final = (
     "Location, Preference-Applied, Retry-After, ratelimit-remaining, ratelimit-reset, RateLimit, RateLimit-Policy, "
     "Content-Disposition, Content-Range, Accept-Ranges, ETag, Age, Cache-Status, Server-Timing, X-Request-Id, "
@@ -40,7 +52,7 @@ def preflight(request: web.Request) -> web.Response:
     response = web.Response(status=204)
     if "Access-Control-Request-Method" in request.headers:
         response.headers["Access-Control-Allow-Methods"] = METHODS
-        response.headers["Access-Control-Allow-Headers"] = _REQUEST_HEADERS
+        response.headers["Access-Control-Allow-Headers"] = _REQUEST_HEADERS + _asked_for(request)
         response.headers["Access-Control-Max-Age"] = MAX_AGE
         response.headers["Vary"] = _VARY_PREFLIGHT
     else:
@@ -48,11 +60,63 @@ def preflight(request: web.Request) -> web.Response:
     return response
 
 
-def add_headers(request: web.Request, headers: CIMultiDict[str], origins: Collection[str] | None = None) -> None:
-    """Add the headers that let a page of a listed origin read the response. Call for every response, errors too.
+def _asked_for(request: web.Request) -> str:
+    """Return further headers that an allowed page asks for, such as those of tracing tools, each after a comma.
 
-    `origins` replaces the caller's origins, for requests without a key such as streams.
+    Return nothing for a list that is too long or has something that is no header's name: no browser sends that.
     """
+    asked = request.headers.get("Access-Control-Request-Headers", "")
+    if not asked or len(asked) > _MAX_NAMES_LENGTH or asked.count(",") >= _MAX_NAMES or refused_origin(request):
+        return ""
+    names = [name.strip(" \t") for name in asked.split(",")]
+    if not all(map(_TOKEN.fullmatch, names)):
+        return ""
+    return "".join(f", {name}" for name in names if _may_send(name.lower()))
+
+
+def _may_send(name: str) -> bool:
+    return name not in _KNOWN and name not in _NEVER and not name.startswith("x-forwarded-") and name != "*"
+
+
+def refused_origin(request: web.Request) -> str | None:
+    """Return the origin of a page that may not read the response to its request; `None` if it may, or there is none."""
+    origin = request.headers.get("Origin")
+    if origin is None or origin_allowed(_allowed_origins(request), origin) or base_url.is_own_origin(request, origin):
+        return None
+    return origin
+
+
+def note_refusal(request: web.Request) -> str | None:
+    """Count a request whose response its page cannot read, and remember the origin for operators.
+
+    Return the origin as it may be shown: anybody can send any text.
+    """
+    origin = refused_origin(request)
+    if origin is None:
+        return None
+    key = request.get(PRESENTED_KEY, b"")
+    is_shown = _SHOWN.fullmatch(origin) and not (key and key in origin.encode())
+    shown = origin if is_shown else "malformed"
+    is_preflight = request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers
+    caller = request.get(CALLER)
+    request.app[METRICS].page_refused("preflight" if is_preflight else "request")
+    request.app[RECENT_ERRORS].refused_origins.note(shown, caller.team.name if caller else None)
+    return shown
+
+
+def _allowed_origins(request: web.Request) -> Collection[str]:
+    """Return the origins that may read the response: the ticket's, else the caller's, else of any team."""
+    origins: Collection[str] | None = request.get(STREAM_ORIGINS)
+    if origins is not None:
+        return origins
+    caller = request.get(CALLER)
+    if caller is None:
+        return request.app[SETTINGS].value.origins
+    return (*caller.team.origins, *(caller.origins or ()))
+
+
+def add_headers(request: web.Request, headers: CIMultiDict[str]) -> None:
+    """Add the headers that let a page of a listed origin read the response. Call for every response, errors too."""
     if "Vary" not in headers:
         headers["Vary"] = _VARY
     elif _VARY not in headers["Vary"]:
@@ -60,18 +124,14 @@ def add_headers(request: web.Request, headers: CIMultiDict[str], origins: Collec
     origin = request.headers.get("Origin")
     if origin is None:
         return
-    caller = request.get(CALLER)
-    if origins is None:
-        settings = request.app[SETTINGS].value
-        origins = settings.origins if caller is None else (*caller.team.origins, *(caller.origins or ()))
-    listed = tuple(origins)
-    if not origin_allowed(listed, origin):
-        return
-    if origin.lower() in listed:
+    allowed = _allowed_origins(request)
+    if origin_listed(allowed, origin):
         headers["Access-Control-Allow-Origin"] = origin
         headers["Access-Control-Allow-Credentials"] = "true"
-    else:
+    elif "*" in allowed:
         headers["Access-Control-Allow-Origin"] = "*"
+    else:
+        return
     headers["Access-Control-Expose-Headers"] = _EXPOSED
     # Timing-Allow-Origin exposes Server-Timing to the page's Performance API.
     headers["Timing-Allow-Origin"] = headers["Access-Control-Allow-Origin"]

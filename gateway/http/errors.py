@@ -24,6 +24,9 @@ _STATUS: dict[type[errors.GatewayError], int] = {
     errors.NotFound: 404,
     errors.Conflict: 409,
     errors.BodyTooLarge: 413,
+    errors.HeadTooLarge: 431,
+    # nginx's code. Nobody receives it; logs and metrics show it.
+    errors.CallerLeft: 499,
     errors.UnsupportedMedia: 415,
     errors.Unprocessable: 422,
     errors.BudgetExceeded: 402,
@@ -40,6 +43,7 @@ _DEFAULT_RETRY_AFTER = {503: 1}
 _NOT_HTTP = "The request could not be understood as HTTP."
 _MALFORMED = {
     415: "The body's content coding is not supported; use gzip, deflate or none.",
+    431: "A header field of the request is too long.",
     500: "The gateway failed to process this request.",
 }
 
@@ -49,7 +53,7 @@ def status_of(error: errors.GatewayError) -> int:
     return next(_STATUS[kind] for kind in type(error).__mro__ if kind in _STATUS)
 
 
-def respond(error: errors.GatewayError) -> web.Response:
+def respond(error: errors.GatewayError, request_id: str | None = None) -> web.Response:
     """Return the problem document of an error, with the headers that its status requires."""
     status = status_of(error)
     retry_after = error.retry_after if error.retry_after is not None else _DEFAULT_RETRY_AFTER.get(status)
@@ -57,7 +61,15 @@ def respond(error: errors.GatewayError) -> web.Response:
     limit = error.limit if isinstance(error, errors.LimitReached) else None
     response = _problem(
         status,
-        problem(status, error.title, error.detail, invalid_fields=fields, retry_after=retry_after, limit=limit),
+        problem(
+            status,
+            error.title,
+            error.detail,
+            invalid_fields=fields,
+            retry_after=retry_after,
+            limit=limit,
+            request_id=request_id,
+        ),
     )
     if retry_after is not None:
         response.headers["Retry-After"] = str(retry_after)
@@ -76,32 +88,38 @@ def respond(error: errors.GatewayError) -> web.Response:
     return response
 
 
-def respond_http(error: web.HTTPException) -> web.Response:
+def respond_http(error: web.HTTPException, request_id: str | None = None) -> web.Response:
     """Return the problem document of an error that aiohttp raised."""
     match error:
         case web.HTTPNotFound():
             return respond(errors.NotFound())
         case web.HTTPMethodNotAllowed():
-            body = problem(405, "Method not allowed", f'Method "{error.method}" not allowed.')
+            detail = f'Method "{error.method}" not allowed.'
+            body = problem(405, "Method not allowed", detail, request_id=request_id)
             response = _problem(405, body)
             response.headers["Allow"] = ", ".join(sorted({*error.allowed_methods, "OPTIONS"}))
             return response
         case web.HTTPRequestEntityTooLarge():
-            return respond(errors.BodyTooLarge("The request's body is larger than the gateway accepts."))
+            return respond(errors.BodyTooLarge("The request's body is larger than the gateway accepts."), request_id)
         case _:
-            return _problem(error.status, problem(error.status, error.reason, error.reason + "."))
+            return _problem(
+                error.status, problem(error.status, error.reason, f"{error.reason}.", request_id=request_id)
+            )
 
 
-def crash() -> web.Response:
+def crash(request_id: str | None = None) -> web.Response:
     """Return the response to an unexpected exception. The details go to the log only."""
-    return _problem(500, problem(500, "Internal server error", "The gateway failed to process this request."))
+    detail = "The gateway failed to process this request."
+    return _problem(500, problem(500, "Internal server error", detail, request_id=request_id))
 
 
 def malformed(status: int) -> web.Response:
     """Return the response to bytes that are not an HTTP request. The connection closes after it."""
-    response = _problem(status, problem(status, HTTPStatus(status).phrase, _MALFORMED.get(status, _NOT_HTTP)))
+    request_id = secrets.token_hex(12)
+    detail = _MALFORMED.get(status, _NOT_HTTP)
+    response = _problem(status, problem(status, HTTPStatus(status).phrase, detail, request_id=request_id))
     # No middleware runs for this response, so the common headers are added here.
-    response.headers["X-Request-Id"] = secrets.token_hex(12)
+    response.headers["X-Request-Id"] = request_id
     response.headers["X-Content-Type-Options"] = "nosniff"
     response.headers["Cache-Control"] = "no-store"
     response.headers["Server"] = SERVER

@@ -12,6 +12,7 @@ from gateway.domain.ports.tracing import Tracer
 from gateway.domain.records import PredictionView
 from gateway.domain.teams import Caller
 from gateway.files.files import FileService
+from gateway.files.transfers import Transfers
 from gateway.files.uploads import UploadService
 from gateway.http.route import Route
 from gateway.http.settings import HttpSettings
@@ -48,6 +49,7 @@ PREDICTIONS = web.AppKey("predictions", PredictionService)
 EXPLAIN = web.AppKey("explain", ExplainService)
 FILES = web.AppKey("files", FileService)
 UPLOADS = web.AppKey("uploads", UploadService)
+DOWNLOADS = web.AppKey("downloads", Transfers)
 METADATA = web.AppKey("metadata", MetadataService)
 POLICY = web.AppKey("policy", Policy)
 SESSIONS = web.AppKey("sessions", Sessions)

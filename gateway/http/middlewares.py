@@ -12,6 +12,8 @@ import logging
 import random
 import re
 import time
+from itertools import chain
+from typing import NoReturn
 
 import msgspec
 from aiohttp import web
@@ -19,7 +21,7 @@ from aiohttp.typedefs import Handler
 
 from gateway.domain.limits import OWN_OF_PAGES
 from gateway.domain.teams import Caller
-from gateway.errors import BudgetExceeded, Forbidden, GatewayError, NotFound
+from gateway.errors import BudgetExceeded, CallerLeft, Forbidden, GatewayError, HeadTooLarge, NotFound
 from gateway.http import access_log, base_url, cors, errors, request_limits
 from gateway.http.handlers.outputs import ANY_ORIGIN
 from gateway.http.keys import (
@@ -33,6 +35,7 @@ from gateway.http.keys import (
     REQUEST_ID,
     ROUTE,
     RUN_SECONDS,
+    SETTINGS,
     STARTED,
     STREAM_ORIGINS,
     UPSTREAM_LIMITER,
@@ -82,29 +85,38 @@ async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
             if (hold := request.get(HOLD)) is not None:
                 elsewhere += hold.seconds + request.get(RUN_SECONDS, 0.0)
             metrics.overhead(path, max(0.0, seconds - elsewhere))
-        access_log.log_request(request, response, route, status, seconds)
+        refused = cors.note_refusal(request) if "Origin" in request.headers else None
+        access_log.log_request(request, response, route, status, seconds, refused)
 
 
 @web.middleware
 async def problems(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Turn exceptions into problem documents, as Replicate writes them, and record errors for the usage page."""
     try:
+        # Names and values, summed up in C: this runs for every request.
+        if sum(map(len, chain.from_iterable(request.raw_headers))) > request.app[SETTINGS].value.max_header_bytes:
+            _refuse_head(request)
         response = await handler(request)
     except GatewayError as exc:
         request.app[METRICS].refused(type(exc).__name__)
-        if not isinstance(exc, NotFound):
-            # Scanners try paths, and clients request expired predictions: neither needs an operator's attention.
+        if not isinstance(exc, (NotFound, CallerLeft)):
+            # Scanners try paths, clients request expired predictions and callers leave: none needs an operator.
             _record_error(request, errors.status_of(exc), exc.detail)
-        return errors.respond(_as_shown(exc, request.get(CALLER)))
+        return errors.respond(_as_shown(exc, request.get(CALLER)), request[REQUEST_ID])
     except web.HTTPException as exc:
-        return errors.respond_http(exc)
+        return errors.respond_http(exc, request[REQUEST_ID])
     except Exception:
         logger.exception("request handler failed", extra={"request_id": request[REQUEST_ID]})
         _record_error(request, 500, "The gateway failed to process the request; its log has the details.")
-        return errors.crash()
+        return errors.crash(request[REQUEST_ID])
     if response.status >= _FIRST_ERROR and CALLER in request:
         _record_error(request, response.status, f"Replicate's own response: {_detail_of(response)}")
     return response
+
+
+def _refuse_head(request: web.Request) -> NoReturn:
+    limit = request.app[SETTINGS].value.max_header_bytes
+    raise HeadTooLarge(f"The header fields of the request are larger than {limit} bytes in all.")
 
 
 def _as_shown(error: GatewayError, caller: Caller | None) -> GatewayError:
@@ -176,7 +188,7 @@ async def add_common_headers(request: web.Request, response: web.StreamResponse)
     headers = response.headers
     # A request that is refused before `observe` runs has no id yet.
     headers["X-Request-Id"] = request.get(REQUEST_ID) or _new_id()
-    cors.add_headers(request, headers, request.get(STREAM_ORIGINS))
+    cors.add_headers(request, headers)
     request_limits.add_headers(request, headers)
     headers.setdefault("Cache-Control", "no-store")
     headers["X-Content-Type-Options"] = "nosniff"

@@ -7,6 +7,7 @@ from urllib.parse import unquote_to_bytes
 from aiohttp import web
 
 from gateway.errors import BadRequest, BodyTooLarge, Unprocessable, UnsupportedMedia
+from gateway.http.body_pace import pace_of
 from gateway.http.keys import PRESENTED_KEY, REQUEST_ID, SETTINGS
 
 _JSON = "application/json"
@@ -17,10 +18,17 @@ _KEY_FOUND = (
 )
 
 
-async def read_json(request: web.Request) -> bytes:
-    """Read a JSON body, unparsed. Raise `UnsupportedMedia` for another content type, and the errors of `read`."""
+def require_json(request: web.Request) -> None:
+    """Raise `UnsupportedMedia` for a content type other than JSON, on the gateway's own routes."""
     if request.content_type != _JSON and "Content-Type" in request.headers:
         raise UnsupportedMedia(f"The body must be {_JSON}.")
+
+
+async def read_json(request: web.Request) -> bytes:
+    """Read a JSON body, unparsed, under any content type: `curl -d`, as in Replicate's examples, calls it a form.
+
+    Raise the errors of `read`.
+    """
     return await read(request)
 
 
@@ -35,23 +43,31 @@ async def read(request: web.Request) -> bytes:
     if (request.content_length or 0) > settings.max_body_bytes:
         raise _too_large(settings.max_body_bytes)
     try:
-        async with asyncio.timeout(settings.body_seconds):
-            body = await _read_limited(request, settings.max_body_bytes)
+        async with asyncio.timeout(settings.body_idle_seconds) as deadline:
+            body = await _read_limited(request, settings.max_body_bytes, deadline)
     except TimeoutError as exc:
-        raise BadRequest("The request's body was not complete in time.") from exc
+        raise pace_of(request).refusal() from exc
     except (web.RequestPayloadError, ValueError, ConnectionError) as exc:
         raise BadRequest("The request's body could not be read.") from exc
     refuse_own_key(request, body)
     return body
 
 
-async def _read_limited(request: web.Request, limit: int) -> bytes:
+async def _read_limited(request: web.Request, limit: int, deadline: asyncio.Timeout) -> bytes:
+    """Read a body. The deadline moves as long as bytes keep coming."""
     # `request.read` has a limit that is fixed when the application is made; this one changes with a reload.
-    body = bytearray()
-    while chunk := await request.content.readany():
+    content, body, pace = request.content, bytearray(), None
+    started = now = asyncio.get_running_loop().time()
+    while chunk := await content.readany():
         body += chunk
         if len(body) > limit:
             raise _too_large(limit)
+        if not content.is_eof():
+            pace = pace or pace_of(request)
+            started, now = now, asyncio.get_running_loop().time()
+            pace.waited(now - started)
+            pace.received(len(chunk))
+            deadline.reschedule(now + pace.patience)
     return bytes(body)
 
 

@@ -17,10 +17,11 @@ from gateway.domain.limits import OWN_OF_PAGES
 from gateway.domain.ports.clock import Clock
 from gateway.domain.records import Prediction
 from gateway.domain.teams import Caller
-from gateway.errors import RateLimited, Unprocessable, UpstreamUnavailable
+from gateway.errors import CallerLeft, RateLimited, Unprocessable
 from gateway.http.base_url import is_trusted
 from gateway.http.keys import AUTHENTICATOR, CALLER, CLOCK, HOLD, METRICS, SETTINGS
 from gateway.http.prefer import parse_cancel_after
+from gateway.http.server import Connection
 from gateway.money.rules import refusals
 from gateway.throttling.hold_queue import HoldQueue
 from gateway.throttling.rules import rate_headers, request_rates
@@ -75,7 +76,7 @@ async def admit(request: web.Request, caller: Caller, *, is_create: bool) -> Non
     """Count a request against its rates.
 
     A create over a rate waits in the hold queue for up to the team's `max_wait_seconds`. Raise `RateLimited` if the
-    request does not fit, `UpstreamUnavailable` if the client disconnected while the create was queued.
+    request does not fit, `CallerLeft` if the client disconnected while the create was queued.
     """
     table = request.app[RATES]
     known = table.known(caller)
@@ -104,11 +105,12 @@ async def admit(request: web.Request, caller: Caller, *, is_create: bool) -> Non
         return
     if is_create:
         exceeded = await _hold(request, caller, buckets, exceeded)
+        if request[_HOLD_UNTIL] > now and has_left(request):
+            if exceeded is None:
+                request_rates.give_back(buckets)
+            raise CallerLeft("The client disconnected while its create was held for a rate.")
     if exceeded is not None:
         raise _refusal(request, exceeded, clock)
-    if is_disconnected(request):
-        request_rates.give_back(buckets)
-        raise UpstreamUnavailable("The client disconnected while its create was queued.")
 
 
 def admit_stream(request: web.Request, prediction: Prediction) -> None:
@@ -163,9 +165,12 @@ async def _hold(
         request[HOLD].add(clock.monotonic() - began, limit)
 
 
-def is_disconnected(request: web.Request) -> bool:
-    """Return whether the client has closed the connection."""
-    return request.transport is None or request.transport.is_closing()
+def has_left(request: web.Request) -> bool:
+    """Return whether the client of a held create has left: it has closed its connection, or its half of it."""
+    transport, connection = request.transport, request.protocol
+    if transport is None or transport.is_closing():
+        return True
+    return isinstance(connection, Connection) and connection.has_input_ended
 
 
 def hold_until(request: web.Request) -> float:

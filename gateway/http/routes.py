@@ -99,7 +99,6 @@ OWN: tuple[Route, ...] = (
     Route("GET", f"/gateway/explain/{{id:{ID}}}", "gateway.explain", Scope.PREDICT, gateway_api.explain_prediction),
     Route("POST", upstream_webhooks.PATH, "upstream.webhooks", Scope.PREDICT, gateway_api.take_upstream_webhook),
     Route("GET", _OUTPUT, "outputs.read", Scope.PREDICT, outputs.read_output),
-    Route("HEAD", _OUTPUT, "outputs.read", Scope.PREDICT, outputs.read_output),
     Route("GET", "/healthz", "healthz", Scope.READ, gateway_api.healthz),
     Route("GET", "/readyz", "readyz", Scope.READ, gateway_api.readyz),
 )
@@ -107,10 +106,16 @@ OWN: tuple[Route, ...] = (
 
 
 def add_routes(app: web.Application, extra: tuple[Route, ...] = ()) -> None:
-    """Register every route. `extra` has the demo's routes."""
+    """Register every route. `extra` has the demo's routes.
+
+    A route with GET answers HEAD too, with the same status and headers (RFC 9110, 9.3.2). The server leaves out the
+    body; handlers that stream check the method themselves.
+    """
     routes: dict[web.AbstractRoute, Route] = {}
     for path, route in _paths(extra):
         routes[app.router.add_route(route.method, path, route.handler)] = route
+        if route.method == "GET":
+            routes[app.router.add_route("HEAD", path, route.handler)] = route
     app[ROUTES] = routes
 
 

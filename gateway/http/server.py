@@ -6,18 +6,27 @@ aiohttp responds to malformed requests in plain text. Here they get a problem do
 
 import asyncio
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from aiohttp import web
-from aiohttp.http_exceptions import ContentEncodingError
+from aiohttp.http_exceptions import ContentEncodingError, LineTooLong
 from aiohttp.web_protocol import RequestHandler
 
 from gateway.http import errors
 
 KEEP_ALIVE_SECONDS = 75.0
+MAX_FIELD_BYTES = 64 * 1024
+"""Longest header field that the parser takes. `max_header_bytes` bounds the sum of all, with an answer that pages can
+read; what exceeds this is refused by the parser, before the request is known."""
+_MAX_PART_FIELD_BYTES = 8190
 # How long the unread rest of a request body is drained after the response, so that the client receives the response.
 _LINGERING_SECONDS = 2.0
+_HALF_CLOSED_SECONDS = 0.1
+_MAX_HEAD_BYTES = 1024 * 1024
+"""Most memory for the head of a request that is not complete, far above `max_header_bytes`."""
+_HEAD_REFUSED = b"HTTP/1.1 431 Request Header Fields Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+_LARGE_BODY = 64 * 1024
 
 
 class Connection(RequestHandler):
@@ -25,12 +34,72 @@ class Connection(RequestHandler):
 
     on_lost: Callable[[], None] | None = None
     """Called when the connection is lost. Without it, a handler that only writes learns so at its next write."""
+    has_input_ended = False
+    """Whether the client has closed its half of the connection. It may still read, as after `nc -N`."""
+    ends_with_input = False
+    """Whether the end of the client's input ends the connection. Set for event streams: their readers close."""
+
+    _head_bytes = 0
+    """Bytes received of a head that is not complete."""
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what was received. Refuse a head that grows without an end: the parser bounds its fields only."""
+        super().data_received(data)
+        if self._waiter is None or self._waiter.done():
+            self._head_bytes = 0
+            return
+        # It waits for a request still.
+        self._head_bytes += len(data)
+        if self._head_bytes > _MAX_HEAD_BYTES and self.transport is not None:
+            self.transport.write(_HEAD_REFUSED)
+            self.transport.close()
+
+    def eof_received(self) -> bool | None:  # type: ignore[override]  # aiohttp's returns None always
+        """Keep a half-closed connection open while a request on it has no response yet (RFC 9112, 9.6).
+
+        TLS has no half-closed connections in asyncio, and a client that closes its half between requests is gone.
+        """
+        self.has_input_ended = True
+        if self.ends_with_input or self.ssl_context is not None or self._is_idle():
+            return None
+        # Not at once: the request can be between the parser and its handler.
+        self._loop.call_later(_HALF_CLOSED_SECONDS, self._close_if_useless)
+        return True
+
+    def _is_idle(self) -> bool:
+        return self._waiter is not None and not self._waiter.done()
+
+    def _close_if_useless(self) -> None:
+        """Close the half-closed connection if it waits for a request, or for the rest of a body, that cannot come."""
+        request = self._current_request
+        if self.transport is not None and (self._is_idle() or (request is not None and not request.content.is_eof())):
+            self.transport.close()
+
+    async def _handle_request(
+        self,
+        request: web.BaseRequest,
+        start_time: float | None,
+        request_handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]],
+    ) -> tuple[web.StreamResponse, bool]:
+        """Close a half-closed connection after its last response."""
+        response, is_lost = await super()._handle_request(request, start_time, request_handler)
+        if self.has_input_ended and not self._messages:
+            response.force_close()
+        return response, is_lost
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Run `on_lost` after aiohttp's own handling."""
         super().connection_lost(exc)
         if self.on_lost is not None:
             self.on_lost()
+
+    def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> Coroutine[Any, Any, tuple[web.StreamResponse, bool]]:
+        """Write a response. aiohttp keeps it until the next request of the connection; a large body is not kept."""
+        writing = super().finish_response(request, resp, start_time)
+        is_large = isinstance(resp, web.Response) and isinstance(resp.body, bytes) and len(resp.body) > _LARGE_BODY
+        return _without_body(writing) if is_large else writing
 
     def handle_error(
         self,
@@ -47,6 +116,9 @@ class Connection(RequestHandler):
         if isinstance(exc, ContentEncodingError):
             # A content coding that aiohttp recognises but cannot decode. Raised when the header is read.
             status = 415
+        elif isinstance(exc, LineTooLong) and exc.args[1] == MAX_FIELD_BYTES:
+            # The line of a request has a limit of its own, which is 8190 bytes.
+            status = 431
         if status >= 500:
             self.log_exception("Error handling request from %s", request.remote, exc_info=exc)
         if request.writer.output_size > 0:
@@ -57,6 +129,27 @@ class Connection(RequestHandler):
         """Log an exception, unless the client caused it by a malformed or incomplete body."""
         if not isinstance(sys.exc_info()[1], (web.RequestPayloadError, ConnectionError)):
             super().log_exception(*args, **kw)
+
+
+def end_with_input(request: web.BaseRequest) -> None:
+    """Let the end of the client's input end the connection, for a response that is an event stream.
+
+    Raise `ConnectionResetError` if the input has ended already: its reader has left.
+    """
+    connection = request.protocol
+    assert isinstance(connection, Connection)
+    if connection.has_input_ended:
+        raise ConnectionResetError
+    connection.ends_with_input = True
+
+
+async def _without_body(
+    writing: Coroutine[Any, Any, tuple[web.StreamResponse, bool]],
+) -> tuple[web.StreamResponse, bool]:
+    written, is_lost = await writing
+    if isinstance(written, web.Response):
+        written.body = None
+    return written, is_lost
 
 
 class _Server(web.Server):
@@ -79,13 +172,17 @@ class _Server(web.Server):
 
     def __call__(self) -> Connection:
         """Return the protocol of a new connection."""
-        return Connection(
+        connection = Connection(
             self,
             loop=self._event_loop,
             access_log=None,  # type: ignore[arg-type]  # the middlewares write the access log
             keepalive_timeout=KEEP_ALIVE_SECONDS,
             lingering_time=_LINGERING_SECONDS,
+            max_field_size=MAX_FIELD_BYTES,
         )
+        # From here on it bounds the headers of the parts of a form.
+        connection.max_field_size = _MAX_PART_FIELD_BYTES
+        return connection
 
 
 class Runner(web.AppRunner):

@@ -14,9 +14,12 @@ class HttpSettings(msgspec.Struct, frozen=True, kw_only=True):
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...]
     max_body_bytes: int
     max_upload_bytes: int
-    body_seconds: float = 60.0
-    """Longest time that a body other than an upload may take to arrive."""
-    upload_seconds: float = 600.0
+    max_header_bytes: int = 32 * 1024
+    """Largest sum of the header fields of a request."""
+    body_idle_seconds: float = 30.0
+    """Longest silence of a request body, uploads included."""
+    body_min_bytes_per_second: int = 1000
+    """Least rate of a body, after a first silence."""
     allow_http_webhooks: bool = False
     allow_private_webhooks: bool = False
     origins: frozenset[str] = frozenset()

@@ -13,6 +13,7 @@ from typing import Final, Protocol, TextIO
 
 MAX_LINES: Final = 20_000
 """Limit of queued lines: about two seconds at full load, a few MiB."""
+_MAX_CHARACTERS: Final = 16 * 1024 * 1024
 _GATHER_SECONDS: Final = 0.05
 _FLUSH_SECONDS: Final = 2.0
 _POLL_SECONDS: Final = 0.01
@@ -64,6 +65,8 @@ class QueuedSink:
         self._format_dropped = format_dropped
         self._max_lines = max_lines
         self._lines: deque[str] = deque()
+        # Characters added and taken in total. Each is changed by one thread only.
+        self._added = self._taken = 0
         self._is_writing = False
         self._has_lines = threading.Event()
         self._flush_now = threading.Event()
@@ -75,9 +78,10 @@ class QueuedSink:
 
     def write(self, line: str) -> None:
         """Queue a line, or count it as dropped."""
-        if len(self._lines) >= self._max_lines:
+        if len(self._lines) >= self._max_lines or self._added - self._taken > _MAX_CHARACTERS:
             self.dropped += 1
             return
+        self._added += len(line)
         self._lines.append(line)
         if not self._has_lines.is_set():
             self._has_lines.set()
@@ -108,7 +112,9 @@ class QueuedSink:
     def _write_all(self) -> None:
         lines = []
         while self._lines:
-            lines.append(self._lines.popleft())
+            line = self._lines.popleft()
+            self._taken += len(line)
+            lines.append(line)
         if self.dropped > self._reported:
             missing, self._reported = self.dropped - self._reported, self.dropped
             lines.append(self._format_dropped(missing))

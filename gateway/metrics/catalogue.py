@@ -16,6 +16,7 @@ from gateway.domain.ports import observers
 from gateway.domain.quota import LimitKind
 from gateway.domain.records import Source, Status
 from gateway.domain.windows import Window
+from gateway.files.rules.transfers import Bound, Direction
 from gateway.metrics.labels import Label, closed
 from gateway.money.rules.usage import Doubt
 from gateway.outputs.ports import COPY_FAILURES, REMOVAL_REASONS
@@ -118,13 +119,15 @@ OUTCOME = Label("code", _USUAL_OUTCOMES, max_learned=30,
                 help_text="HTTP status, or `unreachable`, `timeout`, `broken`, `abandoned`, `failed`")
 METHOD = closed("method", "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "QUERY", "OPTIONS")
 WINDOW = closed("window", *Window)
+POOL = closed("pool", *observers.POOLS)
+DIRECTION = closed("direction", *Direction)
 LANE = closed("lane", "creates", "requests")
 
 _section("Process")
 BUILD = _add(Family("build", Kind.INFO, "Version of the gateway and of Python."))
 READY = _gauge("ready", "1 if this process can serve, 0 if /readyz answers 503.")
 DEGRADED = _gauge("degraded", "1 if something fails that other processes share, or that affects some requests only.",
-                  closed("cause", "upstream", "store"))
+                  closed("cause", "upstream", "store", "connections"))
 CONFIG_LOADED_AT = _gauge("config_loaded_timestamp_seconds", "When the current config was loaded.")
 CONFIG_RELOADS = _counter("config_reloads", "Reloads of the config.", closed("result", "taken", "refused"))
 LOOP_LAG = _histogram("event_loop_lag_seconds", "Delay of the event loop in waking a task, sampled.", _QUICK)
@@ -144,6 +147,8 @@ OVERHEAD = _histogram("overhead_seconds", "Response time without the time spent 
                       closed("path", "hit", "poll", "relay", "stream_open"))
 REFUSALS = _counter("refusals", "Requests refused by the gateway, by error.",
                     Label("reason", tuple(_errors()), help_text="names of the errors"))
+CORS_REFUSALS = _counter("cors_refusals", "Requests of web pages that may not read the response, because their origin "
+                         "is not listed. The access log has the origin.", closed("kind", "preflight", "request"))
 
 _section("Predictions")
 CREATED = _counter("predictions_created", "Predictions created, by source.", TEAM, TARGET,
@@ -168,7 +173,10 @@ WAITERS = _gauge("waiters", "Waiting requests: for the end of a run (`sync`), fo
                  closed("kind", "sync", "create", "limit", "rate", "account", "call"))
 ORPHANS = _counter("orphans", "Creates with an unknown outcome, by result of the search.",
                    closed("result", "adopted", "released"))
-SHOWN_BYTES = _gauge("shown_bytes", "Size of rendered predictions in memory.")
+UNCERTAIN = _gauge("uncertain_creates", "Creates whose run is searched for upstream. One search serves all.")
+SHOWN_BYTES = _gauge("shown_bytes", "Size of rendered predictions in memory, with their documents.")
+RECENT_BYTES = _gauge("recent_bytes", "Size of the documents of recent predictions in memory.")
+FOLLOWED_BYTES = _gauge("followed_bytes", "Size of the documents of runs in progress in memory.")
 
 _section("Cache")
 LOOKUPS = _counter("cache_lookups", "Cache lookups, by tier and result.",
@@ -177,6 +185,7 @@ BYPASSES = _counter("cache_bypasses", "Predictions that cannot be shared, by rea
 CACHE_ENTRIES = _gauge("cache_entries", "Cached results, updated every minute.")
 CACHE_BYTES = _gauge("cache_bytes", "Size of cached results, updated every minute.")
 EVICTIONS = _counter("cache_evictions", "Cached results evicted to free space.")
+SCHEMA_BYTES = _gauge("schema_cache_bytes", "Size of the answers from which the cached input schemas were read.")
 METADATA_BYTES = _gauge("metadata_cache_bytes", "Size of cached metadata.")
 
 _section("Money and limits")
@@ -212,6 +221,9 @@ UPSTREAM_DURATION = _histogram("upstream_request_duration_seconds",
 UPSTREAM_RETRIES = _counter("upstream_retries", "Reads that were retried.")
 TOKEN_REFUSED = _counter("upstream_token_refused", "Responses that refused the account's token.")
 LAST_SUCCESS = _gauge("upstream_last_success_timestamp_seconds", "Time of the last successful response.")
+CONNECTIONS = _gauge("upstream_connections", "Connections to upstream in use, by kind of call.", POOL)
+CONNECTION_REFUSALS = _counter("upstream_connection_refusals", "Calls that found no free connection in time. They are "
+                               "refused with 429 and are no failure of upstream.", POOL)
 BREAKER = _gauge("upstream_breaker_state", "Circuit breaker: 0 closed, 1 half open, 2 open.")
 THROTTLES = _counter("account_throttles", "Responses with 429.", LANE)
 ACCOUNT_WAIT = _histogram("account_wait_seconds", "Time that calls were queued for the account's rate.", _WAITS, LANE)
@@ -231,6 +243,7 @@ STREAMS_ENDED = _counter("streams_ended", "Closed streams by reason. stalled: re
                          closed("how", "done", "canceled", "lost", "left", "stalled", "closing"))
 STREAM_BREAKS = _counter("stream_breaks", "Interrupted upstream streams, by reaction.",
                          closed("how", "resumed", "finished"))
+LIVE_LOG_BYTES = _gauge("live_log_bytes", "Size of event logs of streams in progress.")
 KEPT_LOG_BYTES = _gauge("kept_log_bytes", "Size of event logs of finished runs in memory.")
 UNKEPT_LOGS = _gauge("unkept_logs", "Event logs with events that are not yet stored.")
 DASHBOARD_STREAMS = _gauge("dashboard_streams", "Open usage pages with live updates.")
@@ -262,6 +275,13 @@ OUTPUTS_DELETED = _counter("outputs_deleted", "Objects deleted from the output s
 OUTPUTS_SERVED_BYTES = _counter("outputs_served_bytes", "Bytes of copies sent to callers.")
 UPLOADS = _counter("uploads", "Uploads. sent: sent upstream; known: deduplicated; refused: refused upstream.",
                    closed("result", "sent", "known", "refused"))
+TRANSFERS = _gauge("transfers", "Uploads and downloads in progress.", DIRECTION)
+TRANSFERS_WAITING = _gauge("transfers_waiting", "Uploads and downloads that wait for others to end.", DIRECTION)
+TRANSFER_REFUSALS = _counter("transfer_refusals", "Uploads and downloads refused with 429, by the bound that was "
+                             "reached: of all teams, of one team, or of one public key or user.", DIRECTION,
+                             closed("bound", *Bound))
+SLOW_TRANSFERS = _counter("slow_transfers", "Uploads and downloads that were ended because the caller was too slow.",
+                          DIRECTION)
 UPLOAD_SPOOL_BYTES = _gauge("upload_spool_bytes", "Disk space used by uploads in progress.")
 
 _section("Store")

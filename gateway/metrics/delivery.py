@@ -73,6 +73,14 @@ class FileMetrics(Registry):
         """Count an upload: `sent`, `known` (deduplicated) or `refused`."""
         self.counters[catalogue.UPLOADS][(result,)].inc()
 
+    def transfer_refused(self, direction: str, bound: str) -> None:
+        """Count an upload or download that was refused."""
+        self.counters[catalogue.TRANSFER_REFUSALS][direction, bound].inc()
+
+    def transfer_too_slow(self, direction: str) -> None:
+        """Count an upload or download that was ended because its caller was too slow."""
+        self.counters[catalogue.SLOW_TRANSFERS][(direction,)].inc()
+
     def output_stored(self, size: int) -> None:
         """Count a copied file of `size` bytes."""
         self.counters[catalogue.OUTPUTS_STORED][()].inc()

@@ -50,6 +50,10 @@ class RequestMetrics(Registry):
         """Count a request refused by the gateway; `reason` is the name of the error."""
         self.counters[catalogue.REFUSALS][(reason,)].inc()
 
+    def page_refused(self, kind: str) -> None:
+        """Count a `preflight` or a `request` of a web page whose origin is not allowed."""
+        self.counters[catalogue.CORS_REFUSALS][(kind,)].inc()
+
 
 class PredictionMetrics(Registry):
     """Observer of predictions and caches."""
@@ -119,6 +123,10 @@ class UpstreamMetrics(Registry):
             self.counters[catalogue.TOKEN_REFUSED][()].inc()
         elif outcome.startswith("2"):
             self.set(catalogue.LAST_SUCCESS, to=time.time())
+
+    def connection_refused(self, pool: str) -> None:
+        """Count a call that found no free connection in time."""
+        self.counters[catalogue.CONNECTION_REFUSALS][(pool,)].inc()
 
     def upstream_retried(self) -> None:
         """Count a retried read."""

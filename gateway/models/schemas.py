@@ -7,6 +7,7 @@ short time too; requests then have no schema and count as not deterministic, wit
 
 import logging
 from collections.abc import MutableMapping
+from contextlib import suppress
 from functools import partial
 
 import msgspec
@@ -15,6 +16,7 @@ from cachetools import LRUCache, TTLCache
 from gateway.domain.ports.clock import Clock
 from gateway.domain.ports.upstream import Upstream
 from gateway.domain.targets import Target, TargetKind, target_identity
+from gateway.domain.upstream_response import Answer
 from gateway.errors import GatewayError
 from gateway.models.rules import schema as schemas
 from gateway.models.rules.schema import InputSchema
@@ -25,7 +27,9 @@ logger = logging.getLogger(__name__)
 _CURRENT_SECONDS = 300.0
 _DEPLOYMENT_SECONDS = 30.0
 _UNKNOWN_SECONDS = 15.0
-_MAX_KEPT = 5_000
+_MAX_BYTES = 8 * 1024 * 1024
+"""Limit of each cache, by the size of the answers that the schemas were read from."""
+_OVERHEAD = 1024
 
 
 class Described(msgspec.Struct, frozen=True):
@@ -33,6 +37,12 @@ class Described(msgspec.Struct, frozen=True):
 
     identity: str
     schema: InputSchema | None
+    size: int = 0
+    """Bytes of the answer that the schema was read from."""
+
+
+def _size(described: Described) -> int:
+    return described.size + _OVERHEAD
 
 
 class _Release(msgspec.Struct):
@@ -44,15 +54,19 @@ class _Deployment(msgspec.Struct):
     current_release: _Release
 
 
+def _expiring(seconds: float, clock: Clock) -> TTLCache[str, Described]:
+    return TTLCache(_MAX_BYTES, seconds, timer=clock.monotonic, getsizeof=_size)
+
+
 class SchemaService:
     """Returns the identity and schema of targets."""
 
     def __init__(self, upstream: Upstream, clock: Clock) -> None:
         self._upstream = upstream
-        self._kept: LRUCache[str, Described] = LRUCache(_MAX_KEPT)
-        self._current: TTLCache[str, Described] = TTLCache(_MAX_KEPT, _CURRENT_SECONDS, timer=clock.monotonic)
-        self._deployed: TTLCache[str, Described] = TTLCache(_MAX_KEPT, _DEPLOYMENT_SECONDS, timer=clock.monotonic)
-        self._unknown: TTLCache[str, Described] = TTLCache(_MAX_KEPT, _UNKNOWN_SECONDS, timer=clock.monotonic)
+        self._kept: LRUCache[str, Described] = LRUCache(_MAX_BYTES, getsizeof=_size)
+        self._current = _expiring(_CURRENT_SECONDS, clock)
+        self._deployed = _expiring(_DEPLOYMENT_SECONDS, clock)
+        self._unknown = _expiring(_UNKNOWN_SECONDS, clock)
         self._tasks = Tasks()
 
     def known(self, target: Target) -> Described | None:
@@ -77,10 +91,10 @@ class SchemaService:
         try:
             match target.kind:
                 case TargetKind.VERSION:
-                    described = Described(identity, await self._of_version(target.model or "", target.version or ""))
+                    described = await self._of_version(identity, target.model or "", target.version or "")
                     kept: MutableMapping[str, Described] = self._kept
                 case TargetKind.MODEL:
-                    described = Described(identity, await self._of_model(target.model or ""))
+                    described = await self._of_model(identity, target.model or "")
                     kept = self._current
                 case TargetKind.DEPLOYMENT:
                     described = await self._of_deployment(target.model or "", identity)
@@ -90,16 +104,18 @@ class SchemaService:
             described = Described(identity, None)
         if described.schema is None:
             kept = self._unknown
-        kept[identity] = described
+        with suppress(ValueError):
+            # One that is larger than the cache is read each time.
+            kept[identity] = described
         return described
 
-    async def _of_version(self, model: str, version: str) -> InputSchema | None:
-        answer = await self._upstream.read("models.versions.get", f"/models/{model}/versions/{version}")
-        return schemas.read_schema(answer.body) if answer.is_ok else None
+    async def _of_version(self, identity: str, model: str, version: str) -> Described:
+        return _described(
+            identity, await self._upstream.read("models.versions.get", f"/models/{model}/versions/{version}")
+        )
 
-    async def _of_model(self, model: str) -> InputSchema | None:
-        answer = await self._upstream.read("models.get", f"/models/{model}")
-        return schemas.read_schema(answer.body) if answer.is_ok else None
+    async def _of_model(self, identity: str, model: str) -> Described:
+        return _described(identity, await self._upstream.read("models.get", f"/models/{model}"))
 
     async def _of_deployment(self, name: str, identity: str) -> Described:
         """Include the current version in the identity: results of an earlier version must not be reused."""
@@ -108,8 +124,18 @@ class SchemaService:
             return Described(identity, None)
         release = msgspec.json.decode(answer.body, type=_Deployment).current_release
         version = await self.describe(Target(TargetKind.VERSION, release.model, release.version))
-        return Described(f"{identity}@{release.version}", version.schema)
+        return Described(f"{identity}@{release.version}", version.schema, version.size)
+
+    @property
+    def kept_bytes(self) -> int:
+        """Size of the cached schemas."""
+        caches = (self._kept, self._current, self._deployed, self._unknown)
+        return int(sum(cache.currsize for cache in caches))
 
     async def close(self) -> None:
         """Cancel the reads in progress."""
         await self._tasks.close(0.0)
+
+
+def _described(identity: str, answer: Answer) -> Described:
+    return Described(identity, schemas.read_schema(answer.body) if answer.is_ok else None, len(answer.body))

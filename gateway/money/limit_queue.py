@@ -24,7 +24,7 @@ from gateway.domain.ports.observers import LimitObserver
 from gateway.domain.quota import Granted, LimitKind, LimitStatus, Refused, ReservationRequest, RunLimits
 from gateway.domain.run_end import RunEnded
 from gateway.domain.teams import Caller
-from gateway.errors import BudgetExceeded, GatewayError, RateLimited, UpstreamUnavailable
+from gateway.errors import BudgetExceeded, CallerLeft, GatewayError, RateLimited, UpstreamUnavailable
 from gateway.money.ports import Ledger
 from gateway.money.rules import refusals
 from gateway.runtime.sleep import sleep_until_event
@@ -119,7 +119,7 @@ class QueueEntry:
         """Wait until a new attempt can succeed.
 
         Raise `RateLimited` at the create's `hold_until`, at once if a rate cannot admit it before, or if the team's
-        queue is full; `UpstreamUnavailable` if the gateway shuts down or the caller has disconnected.
+        queue is full; `UpstreamUnavailable` if the gateway shuts down, `CallerLeft` if the caller has disconnected.
         """
         await self._limit_queue.wait(self, refused)
 
@@ -240,8 +240,10 @@ class LimitQueue:
                 if entry.waited_for is not None:
                     entry.command.hold.add(self._clock.monotonic() - began, entry.waited_for)
         entry.turn.clear()
-        if self._is_closing or entry.command.has_left():
-            raise UpstreamUnavailable("The gateway is shutting down, or the caller has disconnected.", retry_after=1)
+        if self._is_closing:
+            raise UpstreamUnavailable("The gateway is shutting down.", retry_after=1)
+        if entry.command.has_left():
+            raise CallerLeft("The client disconnected while its create was held for a limit.")
         if self._clock.monotonic() >= entry.command.hold_until:
             known = refused or queue.refused
             assert known is not None

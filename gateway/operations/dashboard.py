@@ -97,6 +97,7 @@ class DashboardService:
             runs=_active(runs),
             recent_errors=self._recent_errors.newest(whose, _MOST_ERRORS),
             refusals=self._refusals(whose),
+            refused_origins=self._recent_errors.refused_origins.newest(MOST_ROWS) if whose is None else (),
         )
 
     async def _budgets(self, whose: str | None, by_day: Iterable[Usage], now: float) -> tuple[Budget, ...]:

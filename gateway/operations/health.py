@@ -45,11 +45,20 @@ class Report(msgspec.Struct, frozen=True):
 class Health:
     """Runs readiness checks."""
 
-    def __init__(self, store: Ping, upstream: Upstream, clock: Clock, token_is_refused: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        store: Ping,
+        upstream: Upstream,
+        clock: Clock,
+        is_failing: Callable[[], bool],
+        calls_wait: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Take `is_failing`, whether calls upstream are known to fail, and `calls_wait`: for a connection."""
         self._store = store
         self._upstream = upstream
         self._clock = clock
-        self._token_is_refused = token_is_refused
+        self._is_failing = is_failing
+        self._calls_wait = calls_wait
         self._lock = asyncio.Lock()
         self._upstream_result = ""
         self._ask_again_at = 0.0
@@ -60,6 +69,8 @@ class Health:
         """Check what readiness needs."""
         store, upstream = await self._check_store(), await self._check_upstream()
         checks = {"store": store, "upstream": upstream}
+        if self._calls_wait():
+            checks["connections"] = "All connections to Replicate are in use."
         if self.draining:
             checks["gateway"] = "shutting down"
         elif store == _OK and (failure := self._store.recent_failure) is not None:
@@ -73,8 +84,12 @@ class Health:
 
     def degraded(self) -> Mapping[str, float]:
         """Return 1 for each cause of degradation, as known without asking anybody."""
-        upstream = self._token_is_refused() or self._upstream_result not in ("", _OK)
-        return {"upstream": float(upstream), "store": float(self._store.recent_failure is not None)}
+        upstream = self._is_failing() or self._upstream_result not in ("", _OK)
+        return {
+            "upstream": float(upstream),
+            "store": float(self._store.recent_failure is not None),
+            "connections": float(self._calls_wait()),
+        }
 
     async def watch(self) -> None:
         """Check the store until cancelled, so that metrics and log show a failure even if nothing probes."""
@@ -99,7 +114,7 @@ class Health:
     async def _check_upstream(self) -> str:
         async with self._lock:
             now = self._clock.monotonic()
-            stale = self._upstream_result == _OK and self._token_is_refused()
+            stale = self._upstream_result == _OK and self._is_failing()
             if not self._upstream_result or now >= self._ask_again_at or stale:
                 self._upstream_result = await self._ask()
                 ttl = _UPSTREAM_TTL_SECONDS if self._upstream_result == _OK else _AFTER_FAILURE_SECONDS

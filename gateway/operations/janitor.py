@@ -22,6 +22,8 @@ from gateway.runtime.live import LiveSettings
 logger = logging.getLogger(__name__)
 
 _STEP = 50
+_CLEARED_STEP = 10
+"""Runs that are read at a time to remove their data: each has a document."""
 _PAUSE_BETWEEN_STEPS = 0.05
 _DAY = 86_400.0
 
@@ -76,7 +78,7 @@ class Janitor:
     async def _clear_data(self, now: float) -> None:
         before = now - self._settings.value.retain_data_seconds
         # A caller that hit the result at the last moment needs time to read it.
-        while runs := await self._predictions.runs_to_clear(before, now - FETCH_SECONDS, _STEP):
+        while runs := await self._predictions.runs_to_clear(before, now - FETCH_SECONDS, _CLEARED_STEP):
             for run in runs:
                 await self._predictions.clear_data(run.id, _cleared(run))
             self._on_cleared()

@@ -12,6 +12,7 @@ from gateway.domain.ports.clock import Clock
 from gateway.domain.records import Status
 from gateway.domain.run_end import RunEnded
 from gateway.domain.teams import Teams
+from gateway.operations.refused_origins import RefusedOrigins
 from gateway.operations.rules.dashboard_view import RecentError
 from gateway.operations.settings import RetentionSettings
 from gateway.runtime.live import LiveSettings
@@ -32,6 +33,7 @@ class RecentErrors:
 
     def __init__(self, teams: LiveSettings[Teams], clock: Clock, settings: LiveSettings[RetentionSettings]) -> None:
         self._clock = clock
+        self.refused_origins = RefusedOrigins(clock)
         self._settings = settings
         self._rings: dict[str | None, deque[RecentError]] = {}
         self._apply(teams.value)

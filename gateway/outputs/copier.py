@@ -34,7 +34,8 @@ WORKERS = 4
 """Runs whose files are copied at a time. Each takes some megabytes of memory and a share of the bandwidth."""
 MAX_PENDING = 10_000
 """Runs that wait to be copied. If there are more, the rest is found in the store once half of these are done."""
-_PAGE = 50
+_PAGE = 10
+"""Runs that are read from the store at a time: each has a document."""
 _IDLE_SECONDS = 3600.0
 
 

@@ -12,10 +12,13 @@ create in progress can be its own.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+import math
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 
 import msgspec
 from msgspec import Raw
+from msgspec.structs import replace
 
 from gateway.domain import documents
 from gateway.domain.documents import Snapshot
@@ -28,7 +31,8 @@ from gateway.models.rules.secrets import Digest
 from gateway.predictions.in_flight import NotSent, PendingCreate, PendingCreates
 from gateway.predictions.ports.sharing import CreateStore
 from gateway.predictions.rules import adoption
-from gateway.predictions.rules.adoption import Fit
+from gateway.predictions.rules.adoption import Fit, Sought
+from gateway.runtime.sleep import sleep_until_event
 from gateway.runtime.tasks import Tasks
 
 logger = logging.getLogger(__name__)
@@ -36,8 +40,14 @@ logger = logging.getLogger(__name__)
 _SEARCH_SECONDS = 600.0
 _FIRST_PAUSE = 0.5
 _LONGEST_PAUSE = 30.0
+_PAUSE_PER_PAGE = 0.5
+"""Seconds between sweeps for each page that was read: at most 120 reads a minute, whatever happens."""
 _MAX_PAGES = 20
-_STORE_PAGE = 500
+_MAX_PAGES_TO_RELEASE = 1000
+"""Pages of a sweep after which intents may be released: it has to reach back to them. An account that creates 600 runs
+a minute has about 60 pages in ten minutes."""
+_STORE_PAGE = 20
+_LARGE_REQUEST = 64 * 1024
 
 Adopt = Callable[[Run, Snapshot], Awaitable[None]]
 """Records a found run as created. Raises `Conflict` if another run owns it already."""
@@ -51,8 +61,32 @@ class _Page(msgspec.Struct):
     next: str | None = None
 
 
+class _Sweep:
+    """One reading of a list, from the newest run back."""
+
+    def __init__(self, family: documents.Family, back_to: float) -> None:
+        self.family = family
+        self.back_to = back_to
+        """Until which time of creation to read."""
+        self.pages = 0
+        self.reached = math.inf
+        """Time of creation of the oldest run that was read; 0 at the end of the list."""
+        self.likely: dict[str, dict[str, Snapshot]] = {}
+        """By intent: listed runs that are equal but for secret values, by upstream's id. Two are as good as more."""
+
+    def note_likely(self, run: Run, snapshot: Snapshot) -> None:
+        """Remember a run that may be that of an intent."""
+        found = self.likely.setdefault(run.id, {})
+        if len(found) <= 1:
+            found[snapshot.upstream_id] = snapshot
+
+
+def _are_due(runs: list[Run], now: float) -> bool:
+    return any(now > run.intended_at + _SEARCH_SECONDS for run in runs)
+
+
 class Adopter:
-    """Searches for the runs of uncertain creates."""
+    """Searches for the runs of uncertain creates: one search for all of them."""
 
     def __init__(
         self,
@@ -76,7 +110,9 @@ class Adopter:
         self._take_up = take_up
         self._digest = digest
         self._on_released = on_released
-        self._searches: dict[str, asyncio.Task[None]] = {}
+        self._sought = Sought()
+        self._has_new = asyncio.Event()
+        self._sweeper: asyncio.Task[None] | None = None
         self._ambiguous: set[str] = set()
         """Runs in search that were equal to another one, but for secret values."""
         self._tasks = Tasks()
@@ -99,81 +135,160 @@ class Adopter:
         """
         pending = self._pending_creates.start(run)
         pending.turn_uncertain()
-        if run.id not in self._searches:
-            task = self._searches[run.id] = self._tasks.spawn(self._search(run), f"adopt {run.id}")
-            task.add_done_callback(lambda _: self._end(run.id))
+        if run.id not in self._sought:
+            # The store has the request. In memory, large ones of many creates would have no bound.
+            request = run.request
+            if len(request) > _LARGE_REQUEST:
+                run = pending.run = replace(run, request=b"")
+            self._sought.add(run, request)
+            self._has_new.set()
+            if self._sweeper is None or self._sweeper.done():
+                self._sweeper = self._tasks.spawn(self._sweep_until_done(), "adoption")
         return pending
 
-    def _end(self, run_id: str) -> None:
-        self._searches.pop(run_id, None)
-        self._ambiguous.discard(run_id)
+    @property
+    def searching(self) -> int:
+        """Number of creates whose runs are searched for."""
+        return len(self._sought)
 
     async def close(self) -> None:
         """Stop searching; the next start continues."""
         await self._tasks.close(0.0)
 
-    async def _search(self, run: Run) -> None:
+    async def _sweep_until_done(self) -> None:
         pause = _FIRST_PAUSE
-        while True:
+        while self._sought:
+            self._has_new.clear()
+            pages = await self._sweep()
+            least = min(_LONGEST_PAUSE, max(_FIRST_PAUSE, pages * _PAUSE_PER_PAGE))
+            await self._clock.sleep(least)
+            if pause > least and not self._has_new.is_set():
+                await sleep_until_event(self._clock, pause - least, self._has_new)
+            pause = _FIRST_PAUSE if self._has_new.is_set() else min(pause * 2, _LONGEST_PAUSE)
+
+    async def _sweep(self) -> int:
+        """Read upstream's lists once for all intents. Return how many pages were read."""
+        began, pages = self._clock.now(), 0
+        wanted: dict[documents.Family, list[Run]] = {}
+        for run in self._sought.runs():
+            with self._surviving(run):
+                if await self._is_wanted(run, began):
+                    wanted.setdefault(documents.family_of(run.kind), []).append(run)
+        for family, runs in wanted.items():
+            sweep = _Sweep(family, min(run.intended_at for run in runs) - adoption.CLOCK_SKEW_SECONDS)
             try:
-                if await self._find(run):
-                    return None
-                if self._clock.now() > run.intended_at + _SEARCH_SECONDS:
-                    return await self._give_up(run)
+                await self._read_list(sweep, _MAX_PAGES_TO_RELEASE if _are_due(runs, began) else _MAX_PAGES)
             except GatewayError as exc:
-                logger.warning("an orphan could not be looked for", extra={"run": run.id, "reason": exc.detail})
+                logger.warning("orphans could not be looked for", extra={"runs": len(runs), "reason": exc.detail})
             except Exception:
-                # The intent holds money until this search ends it.
-                logger.exception("the search for an orphan failed", extra={"run": run.id})
-            await self._clock.sleep(pause)
-            pause = min(pause * 2, _LONGEST_PAUSE)
+                # The intents hold money until the search ends them.
+                logger.exception("the search for orphans failed", extra={"runs": len(runs)})
+            pages += sweep.pages
+            for run in runs:
+                with self._surviving(run):
+                    await self._conclude(run, sweep, began)
+        return pages
 
-    async def _find(self, run: Run) -> bool:
-        """Read upstream's list back to the time of the intent; adopt the first run that fits and is not owned.
-
-        Return whether the search is over.
-        """
-        if self._pending_creates.is_sending(run.request, run.path):
-            # A run that is found now could belong to that create, whose answer is on its way.
-            return False
+    async def _is_wanted(self, run: Run, now: float) -> bool:
+        """Return whether upstream's list can tell about an intent. End its search if it is settled already."""
         known = await self._store.run(run.id)
         if known is None:
             # Nothing was sent for it after all: that is the one reason to discard an intent while it is searched for.
+            self._end(run)
             self._pending_creates.resolve(run.id, NotSent(UpstreamUnavailable("The prediction was not sent.")))
-            return True
+            return False
         if known.state is not RunState.INTENDED:
             # The record was written, and the store's answer came too late.
             await self._take_up(known)
-            return True
-        family = documents.family_of(run.kind)
+            self._end(run)
+            return False
+        if self._pending_creates.is_sending(known.request, run.path):
+            # A run that is found now could belong to that create, whose answer is on its way. If there is always such a
+            # create, the intent is released without a search at last.
+            if now > run.intended_at + 2 * _SEARCH_SECONDS:
+                await self._give_up(run)
+            return False
+        return True
+
+    async def _read_list(self, sweep: "_Sweep", max_pages: int) -> None:
+        """Read a list from the newest run back to the oldest intent, and adopt what fits."""
         query = ""
-        likely: dict[str, Snapshot] = {}
-        for _ in range(_MAX_PAGES):
-            answer = await self._upstream.read(f"{family}.list", f"/{family}", query=query)
+        while sweep.pages < max_pages:
+            answer = await self._upstream.read(f"{sweep.family}.list", f"/{sweep.family}", query=query)
+            sweep.pages += 1
             if not answer.is_ok:
-                return False
+                return
             try:
                 page = msgspec.json.decode(answer.body, type=_Page)
             except (msgspec.MsgspecError, RecursionError):
-                return False
-            oldest: float | None = None
+                return
             for result in page.results:
                 snapshot = _snapshot(bytes(result))
-                if snapshot is None:
+                if snapshot is not None:
+                    sweep.reached = sweep.reached if snapshot.created_at is None else snapshot.created_at
+                    await self._match(sweep, snapshot)
+            if page.next is None:
+                sweep.reached = 0.0
+            if sweep.reached < sweep.back_to:
+                return
+            query = page.next.partition("?")[2] if page.next else ""
+        if max_pages == _MAX_PAGES_TO_RELEASE:
+            logger.error("upstream's list is too long to search it to its end", extra={"pages": sweep.pages})
+            sweep.reached = 0.0
+
+    async def _match(self, sweep: "_Sweep", snapshot: Snapshot) -> None:
+        """Adopt a listed run for the first intent that it fits."""
+        candidates = self._sought.candidates(snapshot)
+        if not candidates or await self._store.owns_upstream_id(snapshot.upstream_id):
+            return
+        for run in candidates:
+            with self._surviving(run):
+                if (whole := await self._whole(run)) is None:
                     continue
-                oldest = snapshot.created_at
-                fit = adoption.fits(run, snapshot, self._digest)
+                fit = adoption.fits(whole, snapshot, self._digest)
                 if fit is Fit.LIKELY:
-                    likely[snapshot.upstream_id] = snapshot
-                elif fit is Fit.EXACT and await self._take(run, snapshot):
-                    return True
-            if page.next is None or (oldest is not None and oldest < run.intended_at - adoption.CLOCK_SKEW_SECONDS):
-                return await self._take_only(run, likely)
-            query = page.next.partition("?")[2]
-        return False
+                    sweep.note_likely(run, snapshot)
+                elif fit is Fit.EXACT and await self._take(whole, snapshot):
+                    return
+
+    async def _whole(self, run: Run) -> Run | None:
+        """Return an intent with its request; `None` if it is an intent no more."""
+        if run.request:
+            return run
+        known = await self._store.run(run.id)
+        return known if known is not None and known.state is RunState.INTENDED else None
+
+    async def _conclude(self, run: Run, sweep: "_Sweep", began: float) -> None:
+        """After a sweep that reached back to an intent: adopt a likely run, or give up if it is time."""
+        if run.id not in self._sought or sweep.reached >= run.intended_at - adoption.CLOCK_SKEW_SECONDS:
+            return
+        likely = sweep.likely.get(run.id, {})
+        if await self._take_only(run, likely) or began <= run.intended_at + _SEARCH_SECONDS:
+            return
+        await self._give_up(run)
+
+    def _end(self, run: Run) -> None:
+        self._sought.remove(run)
+        self._ambiguous.discard(run.id)
+
+    @contextmanager
+    def _surviving(self, run: Run) -> Iterator[None]:
+        """Log a failure that concerns one intent. The next sweep tries again."""
+        try:
+            yield
+        except GatewayError as exc:
+            logger.warning("an orphan could not be looked for", extra={"run": run.id, "reason": exc.detail})
+        except Exception:
+            logger.exception("the search for an orphan failed", extra={"run": run.id})
 
     async def _take_only(self, run: Run, likely: Mapping[str, Snapshot]) -> bool:
         """Adopt the one run that is equal but for secret values, if nothing else can explain it."""
+        if not likely and not self._sought.hides(run):
+            return False
+        whole = await self._whole(run)
+        if whole is None:
+            return False
+        run = whole
         if not self._pending_creates.is_only(run):
             # For good: the run can still belong to the other create when that has been given up.
             self._ambiguous.add(run.id)
@@ -193,6 +308,7 @@ class Adopter:
             await self._adopt(run, snapshot)
         except Conflict:
             return False
+        self._end(run)
         logger.warning("an orphan was adopted", extra={"run": run.id, "upstream_id": snapshot.upstream_id})
         self._observer.orphan_resolved("adopted")
         return True
@@ -200,6 +316,7 @@ class Adopter:
     async def _give_up(self, run: Run) -> None:
         """Discard an intent whose run upstream never listed: as far as can be known, it was not created."""
         await self._store.discard_intent(run.id)
+        self._end(run)
         self._pending_creates.resolve(
             run.id, NotSent(UpstreamUnavailable("Replicate never took the prediction.", retry_after=1))
         )

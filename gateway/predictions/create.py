@@ -21,6 +21,7 @@ from gateway.domain.records import PredictionView, Run, Source
 from gateway.domain.teams import Caller
 from gateway.domain.upstream_response import Answer
 from gateway.errors import (
+    CallerLeft,
     Conflict,
     GatewayError,
     NotCached,
@@ -97,7 +98,9 @@ class _Attempts:
         """Raise the error of a failed attempt if there may not be another one."""
         self._failed += 1
         if self._failed == _ATTEMPTS or (retry.error is not None and self._failed > 1):
-            raise retry.error or UpstreamUnavailable("The prediction could not be created.")
+            # Another caller who left has an error of its own, which would not be true for this one.
+            error = None if isinstance(retry.error, CallerLeft) else retry.error
+            raise error or UpstreamUnavailable("The prediction could not be created.")
         self._has_detached = self._has_detached or retry.error is None
 
 

@@ -94,6 +94,8 @@ class PendingCreates:
         """Take `may_be_equal`, which compares two recorded requests of one path."""
         self._may_be_equal = may_be_equal
         self._pending: dict[str, PendingCreate] = {}
+        self._sending: dict[str, PendingCreate] = {}
+        """Those that are not uncertain; some of these may have become so since."""
 
     def __len__(self) -> int:
         return len(self._pending)
@@ -107,7 +109,7 @@ class PendingCreates:
         """Add a pending create for a run, or return the one that exists."""
         pending = self._pending.get(run.id)
         if pending is None:
-            pending = self._pending[run.id] = PendingCreate(run)
+            pending = self._pending[run.id] = self._sending[run.id] = PendingCreate(run)
         return pending
 
     def get(self, run_id: str) -> PendingCreate | None:
@@ -116,9 +118,11 @@ class PendingCreates:
 
     def is_sending(self, request: bytes, path: str) -> bool:
         """Whether an equal create awaits its answer: a run that is found upstream may be the run of that create."""
+        for run_id in [run_id for run_id, pending in self._sending.items() if pending.is_uncertain]:
+            del self._sending[run_id]
         return any(
-            not pending.is_uncertain and pending.run.path == path and self._may_be_equal(pending.run.request, request)
-            for pending in self._pending.values()
+            pending.run.path == path and self._may_be_equal(pending.run.request, request)
+            for pending in self._sending.values()
         )
 
     def is_only(self, run: Run) -> bool:
@@ -126,11 +130,13 @@ class PendingCreates:
         return not any(
             pending.run.id != run.id
             and pending.run.path == run.path
-            and self._may_be_equal(pending.run.request, run.request)
+            # A large one may have been dropped from memory.
+            and (not pending.run.request or self._may_be_equal(pending.run.request, run.request))
             for pending in self._pending.values()
         )
 
     def resolve(self, run_id: str, resolved: Resolved) -> None:
         """Remove the pending create of a run and give its waiters the outcome."""
+        self._sending.pop(run_id, None)
         if pending := self._pending.pop(run_id, None):
             pending.resolve(resolved)

@@ -1,16 +1,22 @@
-"""Predictions and trainings as their callers see them: shown, listed, awaited, cancelled, from the store."""
+"""Predictions and trainings as their callers see them: shown, listed, awaited, cancelled, from the store.
+
+What is kept in memory is bounded in bytes, because a document contains the input, with its files if they are data URIs.
+Half of `memory_bytes` is for views, half for bodies as they are shown. What does not fit is read from the store.
+"""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import NamedTuple
 
 from cachetools import LRUCache
+from msgspec.structs import replace
 
 from gateway.domain import documents, tickets
 from gateway.domain.cursors import Cursor
 from gateway.domain.documents import Family
 from gateway.domain.ports.clock import Clock
 from gateway.domain.ports.observers import PredictionObserver
-from gateway.domain.records import Kind, Page, PredictionView, Run, Source
+from gateway.domain.records import Copy, Kind, Page, Prediction, PredictionView, Run, Source
 from gateway.domain.run_end import RunEnded
 from gateway.domain.teams import NO_LIST, Caller
 from gateway.errors import Forbidden, NotFound
@@ -27,6 +33,8 @@ PAGE_SIZE = 100
 _OVERHEAD = 1024
 _RENEWED = 100
 """Number of runs with new copies to remember: a read that began before them may return the run without them."""
+_CANCELED = 10_000
+"""Number of cancelled predictions to remember: a read that began before a cancel may return the view without it."""
 
 
 _ShownKey = tuple[str, str, Family]
@@ -51,6 +59,10 @@ def _size(shown: _Shown) -> int:
     return len(shown.body) + len(shown.view.run.document) + _OVERHEAD
 
 
+def _size_of_view(view: PredictionView) -> int:
+    return len(view.run.document) + len(view.run.request) + _OVERHEAD
+
+
 class PredictionService:
     """Shows, lists, awaits and cancels predictions."""
 
@@ -64,7 +76,6 @@ class PredictionService:
         *,
         ticket_secret: bytes,
         settings: LiveSettings[PredictionSettings],
-        max_recent: int = 10_000,
         output_links: CopyLinks | None = None,
     ) -> None:
         self._output_links = output_links
@@ -74,9 +85,11 @@ class PredictionService:
         self._events = events
         self._observer = observer
         self._ticket_secret = ticket_secret
-        self._shown: LRUCache[_ShownKey, _Shown] = LRUCache(settings.value.memory_bytes, getsizeof=_size)
-        self._recent: LRUCache[str, PredictionView] = LRUCache(max_recent)
-        self._renewed: LRUCache[str, Run] = LRUCache(_RENEWED)
+        half = settings.value.memory_bytes // 2
+        self._shown: LRUCache[_ShownKey, _Shown] = LRUCache(half, getsizeof=_size)
+        self._recent: LRUCache[str, PredictionView] = LRUCache(half, getsizeof=_size_of_view)
+        self._renewed: LRUCache[str, tuple[Copy, ...]] = LRUCache(_RENEWED)
+        self._lately_canceled: LRUCache[str, Prediction] = LRUCache(_CANCELED)
         self._waiting: dict[str, int] = {}
         self._canceled: set[str] = set()
         self._tasks = Tasks()
@@ -84,12 +97,12 @@ class PredictionService:
         settings.subscribe(self._resize)
 
     def _resize(self, settings: PredictionSettings) -> None:
-        self._shown = resize_lru(self._shown, settings.memory_bytes)
+        self._shown = resize_lru(self._shown, settings.memory_bytes // 2)
+        self._recent = resize_lru(self._recent, settings.memory_bytes // 2)
 
     def canceled_at(self, view: PredictionView) -> float | None:
         """Return when a prediction was cancelled for its caller, as far as is known in memory."""
-        newest = self._recent.get(view.prediction.id, view)
-        return newest.prediction.canceled_at
+        return self._lately_canceled.get(view.prediction.id, view.prediction).canceled_at
 
     def _ticket(self, prediction_id: str) -> str:
         return tickets.ticket(self._ticket_secret, prediction_id)
@@ -109,7 +122,7 @@ class PredictionService:
             return shown.body
         links = self.copy_links(view, base) if has_copies else None
         body = documents.render(view, base, self.stream_path(view), family=family, links=links)
-        if len(body) < self._shown.maxsize // 8:
+        if len(body) < self._shown.maxsize // 4:
             self._shown[key] = _Shown(view, body, has_copies)
         return body
 
@@ -119,10 +132,10 @@ class PredictionService:
 
     def renew(self, run: Run) -> None:
         """Replace an ended run in memory: it now has copies of its files."""
-        self._renewed[run.id] = run
-        for prediction_id, view in self._recent.items():
+        self._renewed[run.id] = run.copies
+        for view in list(self._recent.values()):
             if view.run.id == run.id:
-                self._recent[prediction_id] = PredictionView(view.prediction, run)
+                self._remember(PredictionView(view.prediction, run))
 
     @property
     def waiting(self) -> int:
@@ -133,6 +146,11 @@ class PredictionService:
     def shown_bytes(self) -> int:
         """Bytes of predictions kept in memory as they are shown."""
         return int(self._shown.currsize)
+
+    @property
+    def recent_bytes(self) -> int:
+        """Bytes of documents kept in memory."""
+        return int(self._recent.currsize)
 
     def stream_path(self, view: PredictionView) -> str:
         """Return the path, below the base URL, of the prediction's stream; file streams keep their prefix.
@@ -174,14 +192,19 @@ class PredictionService:
 
     def _keep(self, view: PredictionView) -> PredictionView:
         """Keep a prediction in memory. A cancel that was recorded while it was read is kept."""
-        seen = self._recent.get(view.prediction.id)
-        if seen is not None and seen.prediction.canceled_at is not None:
-            view = PredictionView(seen.prediction, view.run)
-        if not view.run.copies and (renewed := self._renewed.get(view.run.id)) is not None:
+        if (canceled := self._lately_canceled.get(view.prediction.id)) is not None:
+            view = PredictionView(canceled, view.run)
+        if not view.run.copies and (copies := self._renewed.get(view.run.id)) is not None:
             # It was read before its copies were recorded.
-            view = PredictionView(view.prediction, renewed)
-        self._recent[view.prediction.id] = view
+            view = PredictionView(view.prediction, replace(view.run, copies=copies))
+        self._remember(view)
         return view
+
+    def _remember(self, view: PredictionView) -> None:
+        """Keep a view, unless it alone is too large: then it is read from the store each time."""
+        self._recent.pop(view.prediction.id, None)
+        with suppress(ValueError):
+            self._recent[view.prediction.id] = view
 
     def _newest(self, view: PredictionView) -> PredictionView | None:
         """Put the newest state of the run beside the prediction; `None` if only the store knows it."""
@@ -192,6 +215,10 @@ class PredictionService:
             return None
         if tracked.run is view.run:
             return view
+        if not tracked.is_whole:
+            # Its document was dropped from memory. The view may have the same one.
+            is_newest = tracked.run.status is view.run.status and tracked.has_document(view.run.document)
+            return view if is_newest else None
         return self._keep(PredictionView(view.prediction, tracked.run))
 
     async def list(
@@ -239,7 +266,10 @@ class PredictionService:
         cancellation = await self._store.cancel(prediction_id, self._clock.now(), by_deadline=by_deadline)
         if cancellation is None:
             raise NotFound
-        view = self._recent[prediction_id] = cancellation.view
+        view = cancellation.view
+        if view.prediction.canceled_at is not None:
+            self._lately_canceled[prediction_id] = view.prediction
+        self._remember(view)
         if prediction_id in self._waiting:
             self._canceled.add(prediction_id)
         if cancellation.changed:
@@ -258,7 +288,7 @@ class PredictionService:
         for prediction_id in ended.prediction_ids:
             view = self._recent.get(prediction_id)
             if view is not None:
-                self._recent[prediction_id] = PredictionView(view.prediction, ended.run)
+                self._remember(PredictionView(view.prediction, ended.run))
         for shared in ended.shared_by:
             if shared.waiting:
                 self._observer.prediction_finished(shared.team, ended.run.status, shared.waiting)
@@ -283,8 +313,7 @@ class PredictionService:
             if not self._waiting[prediction_id]:
                 del self._waiting[prediction_id]
                 self._canceled.discard(prediction_id)
-        recent = self._recent.get(prediction_id)
-        if is_canceled or (recent is not None and recent.prediction.canceled_at is not None):
+        if is_canceled or prediction_id in self._lately_canceled or not tracked.is_whole:
             return await self._find(prediction_id) or view
         return PredictionView(view.prediction, tracked.run)
 
@@ -301,6 +330,7 @@ class PredictionService:
     def forget(self, prediction_id: str) -> None:
         """Drop a prediction from memory, because its record was changed or deleted."""
         self._recent.pop(prediction_id, None)
+        self._lately_canceled.pop(prediction_id, None)
 
     def forget_ended(self) -> None:
         """Drop every ended prediction from memory, because the janitor has removed data."""

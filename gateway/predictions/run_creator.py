@@ -26,6 +26,7 @@ from gateway.domain.ports.upstream import Upstream
 from gateway.domain.records import Prediction, PredictionView, Run
 from gateway.domain.upstream_response import Answer
 from gateway.errors import (
+    CallerLeft,
     GatewayError,
     RateLimited,
     StoreUnavailable,
@@ -125,7 +126,7 @@ class RunCreator:
                 snapshot = documents.read_snapshot(answer.body)
             starter = _with_hold(started.prediction, context.command.hold)
             recorded = await self.recorder.record(intent, snapshot, starter)
-        except (RateLimited, UpstreamUnavailable, UpstreamTokenRefused) as exc:
+        except (CallerLeft, RateLimited, UpstreamUnavailable, UpstreamTokenRefused) as exc:
             await self._discard(intent.id)
             self.pending_creates.resolve(intent.id, in_flight.NotSent(exc))
             raise
@@ -175,7 +176,7 @@ class RunCreator:
             is_repeated = True
 
     async def _permit(self, intent: Run, command: CreateCommand, *, is_repeated: bool) -> None:
-        """Wait for the team's permit to create. Raise `UpstreamUnavailable` if all callers have left meanwhile."""
+        """Wait for the team's permit to create. Raise `CallerLeft` if all callers have left meanwhile."""
         if self._create_limiter is None:
             return
         has_waited = await self._create_limiter.create_permit(
@@ -185,7 +186,7 @@ class RunCreator:
             pending = self.pending_creates.get(intent.id)
             if pending is None or not pending.waiters:
                 self._create_limiter.give_back(command.operation)
-                raise UpstreamUnavailable("The caller had left when it was its turn.")
+                raise CallerLeft("The client disconnected while its create waited for the account's rate.")
 
     async def _found(self, intent: Run, context: CreateContext) -> PredictionView:
         """Search for the run of an uncertain create, and wait for it as long as a caller can be held."""

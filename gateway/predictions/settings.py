@@ -5,6 +5,7 @@ import msgspec
 from gateway.domain.webhook_places import WebhookBounds
 
 DEFAULT_UNREADABLE_SECONDS = 86_400.0
+DEFAULT_FOLLOWED_BYTES = 64 * 1024 * 1024
 
 
 class PredictionSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -15,7 +16,9 @@ class PredictionSettings(msgspec.Struct, frozen=True, kw_only=True):
     ticket_ttl_seconds: float
     """How long the link of a stream opens it."""
     memory_bytes: int
-    """Rendered predictions that stay in memory."""
+    """Predictions that stay in memory: half of it for their documents, half for bodies as they are shown."""
+    followed_bytes: int = DEFAULT_FOLLOWED_BYTES
+    """Documents of runs in progress that stay in memory."""
     upstream_webhook_base: str | None = None
     """The address under which upstream calls back; `None` if it does not."""
     unreadable_seconds: float = DEFAULT_UNREADABLE_SECONDS

@@ -3,23 +3,74 @@
 import asyncio
 from collections.abc import Callable
 
+from msgspec.structs import replace
+
 from gateway.domain.ports.clock import Clock
 from gateway.domain.records import Run
+from gateway.predictions.document_memory import DocumentMemory
 from gateway.runtime.sleep import sleep_until_event
 
 
 class TrackedRun:
     """A run that is followed: its newest state, and the requests that wait for a change of it."""
 
-    __slots__ = ("_poll_due", "_waiters", "is_cancel_asked", "is_unreadable", "run")
+    __slots__ = (
+        "_document_mark",
+        "_memory",
+        "_poll_due",
+        "_run",
+        "_waiters",
+        "is_cancel_asked",
+        "is_unreadable",
+        "is_whole",
+    )
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, memory: DocumentMemory | None = None) -> None:
+        self._memory = memory
+        self.is_whole = True
+        """Whether `run` has its document. If not, only the store has it."""
+        self._document_mark = 0, 0
         self.run = run
         self.is_cancel_asked = False
         self.is_unreadable = False
         """Whether the last answer about it could not be read."""
         self._poll_due = asyncio.Event()
         self._waiters: set[asyncio.Future[None]] = set()
+
+    @property
+    def run(self) -> Run:
+        """The newest state. Without its document if that was dropped."""
+        return self._run
+
+    @run.setter
+    def run(self, run: Run) -> None:
+        self._run = run
+        if run.document or self.is_whole:
+            self.is_whole = True
+            self._document_mark = _mark(run.document)
+            if run.status.is_terminal:
+                self.leave_memory()
+            elif self._memory is not None:
+                self._memory.hold(self, len(run.document))
+
+    @property
+    def document_size(self) -> int:
+        """Size of the newest document, whether it is held or not."""
+        return self._document_mark[0]
+
+    def has_document(self, document: bytes) -> bool:
+        """Return whether the newest document is equal to this one."""
+        return self._document_mark == _mark(document)
+
+    def drop_document(self) -> None:
+        """Hold the document no longer."""
+        self.is_whole = False
+        self._run = replace(self._run, document=b"")
+
+    def leave_memory(self) -> None:
+        """Count for the bound on documents no longer: the run has ended, or is not followed any more."""
+        if self._memory is not None:
+            self._memory.release(self)
 
     def wake(self) -> None:
         """Let every waiter check its condition. They run after the caller's next await."""
@@ -54,3 +105,8 @@ class TrackedRun:
         except TimeoutError:
             pass
         return self.run
+
+
+def _mark(document: bytes) -> tuple[int, int]:
+    # Python computes the hash of a bytes object once. It is seeded at random, so nobody can choose equal ones.
+    return len(document), hash(document)

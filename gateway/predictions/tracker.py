@@ -28,12 +28,13 @@ from gateway.domain.records import Run, RunState, Status
 from gateway.domain.run_end import RunEnded
 from gateway.errors import GatewayError
 from gateway.money.rules.usage import Doubt
+from gateway.predictions.document_memory import DocumentMemory
 from gateway.predictions.events import PredictionEvents
 from gateway.predictions.ports.predictions import AdvanceOutcome, Progressed, Unchanged
 from gateway.predictions.ports.sharing import CreateStore
 from gateway.predictions.rules import answers, polling
 from gateway.predictions.secret_values import SecretValues
-from gateway.predictions.settings import DEFAULT_UNREADABLE_SECONDS
+from gateway.predictions.settings import DEFAULT_FOLLOWED_BYTES, DEFAULT_UNREADABLE_SECONDS
 from gateway.predictions.tracked_run import TrackedRun
 from gateway.runtime.tasks import Tasks
 
@@ -44,7 +45,11 @@ logger = logging.getLogger(__name__)
 _UNKNOWN_FOR = 120.0
 _FIRST_PAUSE = 1.0
 _LONGEST_PAUSE = 30.0
-_PAGE = 500
+_PAGE = 20
+"""Runs that are read from the store at a time at the start: each has a document."""
+_LARGE_DOCUMENT = 256 * 1024
+_LARGE_POLLS = 2
+"""Polls in progress of runs with large documents."""
 
 _Job = Literal["poll", "cancel", "report"]
 """What a task of the tracker does for a run."""
@@ -76,8 +81,11 @@ class Tracker:
         keep_until: Callable[[Run, bytes, float], float | None],
         settlement_of: Callable[[Run, Status, bytes, float], Settlement],
         unreadable_seconds: Callable[[], float] = lambda: DEFAULT_UNREADABLE_SECONDS,
+        max_document_bytes: Callable[[], int] = lambda: DEFAULT_FOLLOWED_BYTES,
         secret_values: SecretValues | None = None,
     ) -> None:
+        self._documents = DocumentMemory(max_document_bytes)
+        self._large_polls = asyncio.Semaphore(_LARGE_POLLS)
         self._secrets = SecretValues() if secret_values is None else secret_values
         self._unreadable_seconds = unreadable_seconds
         self._keep_until = keep_until
@@ -98,6 +106,11 @@ class Tracker:
     def active(self) -> int:
         """How many runs are followed."""
         return len(self._tracked)
+
+    @property
+    def document_bytes(self) -> int:
+        """Bytes of documents of followed runs in memory."""
+        return self._documents.held_bytes
 
     def active_by_team(self) -> dict[str, int]:
         """Count the followed runs by the team that started them."""
@@ -123,12 +136,19 @@ class Tracker:
         """Follow a live run to its end, unless it is followed already."""
         tracked = self._tracked.get(run.id)
         if tracked is None:
-            tracked = TrackedRun(run)
+            tracked = TrackedRun(run, self._documents)
             if run.state is RunState.LIVE and not self._is_closing:
                 self._tracked[run.id] = tracked
                 task = self._start("poll", run.id, partial(self._follow, tracked))
-                task.add_done_callback(lambda _: self._tracked.pop(run.id, None))
+                # Not with the run: it would keep the document in memory for as long as the task lasts.
+                task.add_done_callback(partial(self._leave, run.id))
+            else:
+                tracked.leave_memory()
         return tracked
+
+    def _leave(self, run_id: str, _: asyncio.Task[None]) -> None:
+        if tracked := self._tracked.pop(run_id, None):
+            tracked.leave_memory()
 
     def tracked(self, run_id: str) -> TrackedRun | None:
         """Return a run that is followed."""
@@ -156,7 +176,9 @@ class Tracker:
     async def newest(self, run: Run) -> Run:
         """Return a run as it is now, followed or not."""
         tracked = self._tracked.get(run.id)
-        return tracked.run if tracked is not None else await self._store.run(run.id) or run
+        if tracked is not None and tracked.is_whole:
+            return tracked.run
+        return await self._store.run(run.id) or run
 
     def poll_now(self, run_id: str) -> None:
         """Poll a run at once: an event stream or a webhook says that it has changed."""
@@ -218,7 +240,11 @@ class Tracker:
             while not tracked.run.status.is_terminal:
                 await tracked.pause(self._clock, max(self._poll_interval(tracked), _backoff(crashes)))
                 with self._surviving("poll", tracked.run) as attempt:
-                    await self._poll(tracked)
+                    if tracked.document_size > _LARGE_DOCUMENT:
+                        async with self._large_polls:
+                            await self._poll(tracked)
+                    else:
+                        await self._poll(tracked)
                 crashes = crashes + 1 if attempt.has_crashed else 0
         finally:
             if cancel := self._by_job.get(("cancel", tracked.run.id)):
@@ -302,7 +328,7 @@ class Tracker:
             extra = {"run": tracked.run.id, "upstream_id": tracked.run.upstream_id, "seconds": round(now - since)}
             logger.error("a run cannot be read, so it has failed", extra=extra)
             text = "Replicate's answers about this prediction cannot be read."
-            document = documents.failed(tracked.run.document, text)
+            document = documents.failed((await self.newest(tracked.run)).document, text)
             await self._merge(tracked, Status.FAILED, document, None, None, Doubt.RUN_UNREADABLE)
 
     async def _merge_unknown(self, tracked: TrackedRun) -> None:
@@ -310,7 +336,8 @@ class Tracker:
         began = tracked.run.live_at or tracked.run.intended_at
         if self._clock.now() - began > _UNKNOWN_FOR:
             logger.error("upstream no longer knows a run", extra={"run": tracked.run.id})
-            document = documents.failed(tracked.run.document, "Replicate no longer knows this prediction.")
+            run = await self.newest(tracked.run)
+            document = documents.failed(run.document, "Replicate no longer knows this prediction.")
             await self._merge(tracked, Status.FAILED, document, None, None)
 
     async def _merge(
@@ -324,7 +351,7 @@ class Tracker:
     ) -> None:
         """Record a snapshot of a run if it moves the run forward, then wake its waiters and call the listeners."""
         run = tracked.run
-        if status == run.status and document == run.document:
+        if status == run.status and tracked.has_document(document):
             return
         at = completed_at if completed_at is not None else self._clock.now()
         outcome: AdvanceOutcome | None = await self._store.advance(

@@ -12,6 +12,7 @@ _COMMON: dict[str, Any] = {
     "input": {"type": "object"},
     "stream": {"type": "boolean"},
     "webhook": {"type": "string"},
+    "webhook_completed": {"type": "string"},
     "webhook_events_filter": {"type": "array", "items": {"type": "string", "enum": _EVENTS}},
 }
 PREDICTION_BODY: dict[str, Any] = {

@@ -90,6 +90,9 @@ class World:
         prediction.deployment = deployment
         prediction.webhook = body.get("webhook")
         prediction.webhook_events_filter = body.get("webhook_events_filter")
+        if prediction.webhook is None and body.get("webhook_completed") is not None:
+            # An older field, which the Python client still offers: the last event only.
+            prediction.webhook, prediction.webhook_events_filter = body["webhook_completed"], ["completed"]
         if deadline_seconds is not None:
             prediction.deadline_us = created_us + deadline_seconds * 1_000_000
         if destination is not None:

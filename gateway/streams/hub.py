@@ -37,6 +37,8 @@ _MAX_WAIT_SECONDS = 600.0
 _RETRY_SECONDS = 2.0
 _OVERHEAD = 1024
 """Bytes of a channel in memory, besides its events."""
+_SMALLEST_LOG = 16 * 1024
+"""Smallest bound of a live log, however many there are."""
 MAX_SILENCE_AFTER_END_SECONDS = 10.0
 """How long a stream may send nothing new after its run has ended. Upstream sends `done` as the run ends, or never."""
 _END_UNKNOWN = "The end of this stream is not available. Read the prediction instead."
@@ -61,6 +63,8 @@ class StreamHub:
         self._observer = observer
         self._settings = settings
         self._live: dict[str, Channel] = {}
+        self._shared = settings.value.max_log_bytes
+        """The present bound of each live log."""
         self._tasks = Tasks()
         self._kept: LRUCache[str, Channel] = LRUCache(
             settings.value.kept_log_bytes, getsizeof=lambda channel: channel.log.size + _OVERHEAD
@@ -71,10 +75,31 @@ class StreamHub:
     def _apply(self, settings: StreamSettings) -> None:
         self._kept = resize_lru(self._kept, settings.kept_log_bytes)
 
+    def _log_bytes(self) -> int:
+        """Return how large a live log may be: what all logs together may have is divided among them.
+
+        The number of logs is rounded up to a power of two, so that it seldom changes.
+        """
+        settings = self._settings.value
+        share = settings.live_log_bytes >> max(0, len(self._live) - 1).bit_length()
+        return min(settings.max_log_bytes, max(_SMALLEST_LOG, share))
+
+    def _share_memory(self) -> None:
+        most = self._log_bytes()
+        if most != self._shared:
+            self._shared = most
+            for channel in self._live.values():
+                channel.log.max_bytes = most
+
     @property
     def live(self) -> int:
         """Number of channels that are being filled."""
         return len(self._live)
+
+    @property
+    def live_bytes(self) -> int:
+        """Bytes of the logs of channels that are being filled."""
+        return sum(channel.log.size for channel in self._live.values())
 
     @property
     def kept_bytes(self) -> int:
@@ -100,8 +125,11 @@ class StreamHub:
         run = view.run
         channel = self._live.get(run.id) or self._kept.get(run.id) or self.log_writer.dirty_channel(run.id)
         if channel is None:
-            channel = self._live[run.id] = Channel(run.id, EventLog(self._settings.value.max_log_bytes))
-            task = self._tasks.spawn(self._fill(channel, run), f"stream {run.id}")
+            channel = self._live[run.id] = Channel(run.id, EventLog(self._log_bytes()))
+            # The task lasts as long as the run. It needs the document of an ended run only.
+            known = run if run.status.is_terminal else view.without_document().run
+            task = self._tasks.spawn(self._fill(channel, known), f"stream {run.id}")
+            self._share_memory()
             task.add_done_callback(lambda _: self._release(channel))
         await channel.opened()
         return channel
@@ -148,6 +176,7 @@ class StreamHub:
     async def _load(self, channel: Channel) -> None:
         """Load the stored part of the log, if any."""
         if (log := await self.log_writer.load(channel.run_id)) is not None:
+            log.max_bytes = self._log_bytes()
             channel.log = log
             channel.stored = log.end
 

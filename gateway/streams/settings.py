@@ -14,3 +14,5 @@ class StreamSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_total: int
     """Streams that callers may have open at once."""
     max_per_team: int
+    live_log_bytes: int = 64 * 1024 * 1024
+    """Events of all runs whose streams are in progress."""

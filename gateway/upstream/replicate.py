@@ -30,8 +30,13 @@ from gateway.errors import (
 )
 from gateway.runtime.live import LiveSettings
 from gateway.throttling.upstream_limiter import UpstreamLimiter
-from gateway.upstream.breaker import Breaker
+from gateway.upstream.breaker import Breaker, BreakerState
+from gateway.upstream.pools import ConnectionPool, Pool
 
+_LONGEST_UPLOAD_SECONDS = 24 * 3600.0
+_LARGE_ANSWER = 1024 * 1024
+_LARGE_ANSWERS = 4
+"""Responses above `_LARGE_ANSWER` that are read at a time, so that many do not fill the memory together."""
 _JSON = {"Accept": "application/json", "Content-Type": "application/json"}
 
 
@@ -43,7 +48,9 @@ class UpstreamSettings(msgspec.Struct, frozen=True, kw_only=True):
     read_seconds: float = 30.0
     """Longest silence, and longest duration, of an API call."""
     transfer_seconds: float = 600.0
-    """Longest duration of an upload or download."""
+    """Longest silence of an upload, and longest duration of a download."""
+    idle_seconds: float = 30.0
+    """Longest silence of upstream during a download."""
     max_connections: int = 200
     max_answer_bytes: int = 64 * 1024 * 1024
     breaker_threshold: int = 10
@@ -82,8 +89,13 @@ class ReplicateClient:
         *,
         call_limiter: UpstreamLimiter | None = None,
         tracer: Tracer | None = None,
+        uploads: ConnectionPool | None = None,
+        downloads: ConnectionPool | None = None,
     ) -> None:
-        self._session = session
+        self.pool = ConnectionPool(Pool.API, session, settings.max_connections, observer)
+        self._uploads = uploads or self.pool
+        self._large_answers = asyncio.Semaphore(_LARGE_ANSWERS)
+        self._downloads = downloads or self.pool
         self._call_limiter = call_limiter
         self._tracer = tracer or NoTracer()
         self._authorization: Mapping[str, str] = {}
@@ -97,6 +109,18 @@ class ReplicateClient:
         self.breaker = Breaker(threshold=settings.breaker_threshold, open_seconds=settings.breaker_seconds)
         self.token_refused_at: float | None = None
         """When upstream last refused the token, until it takes it again."""
+
+    @property
+    def pools(self) -> tuple[ConnectionPool, ...]:
+        """Its connections, by kind of call."""
+        return (self.pool, self._uploads, self._downloads)
+
+    @property
+    def is_failing(self) -> bool:
+        """Whether upstream is known to refuse the token, or not to respond."""
+        return (
+            self.token_refused_at is not None or self.breaker.state(self._clock.monotonic()) is not BreakerState.CLOSED
+        )
 
     def _use_token(self, credentials: UpstreamCredentials) -> None:
         token = credentials.token
@@ -167,29 +191,41 @@ class ReplicateClient:
             raise UpstreamUncertain(f"{exc.detail} The request may have been carried out.") from exc
 
     async def upload(self, operation: str, path: str, body: AsyncIterator[bytes], content_type: str) -> Answer:
-        """Stream `body` to upstream, one attempt. If `body` raises, the upload is aborted and its error raised here."""
+        """Stream `body` to upstream, one attempt. If `body` raises, the upload is aborted and its error raised here.
+
+        `transfer_seconds` bounds upstream's silence, and not the time in all: a slow caller's upload is as good as any.
+        """
         failures: list[Exception] = []
+        loop, silence = asyncio.get_running_loop(), self._settings.transfer_seconds
 
         async def recorded() -> AsyncIterator[bytes]:
             # aiohttp reports an exception of the body as a lost connection; keep the original.
             try:
                 async for chunk in body:
+                    deadline.reschedule(loop.time() + silence)
                     yield chunk
             except Exception as exc:
                 failures.append(exc)
                 raise
 
         headers = {"Accept": "application/json", "Content-Type": content_type}
-        return await self._exchange(
+        request = self._exchange(
             operation,
             "POST",
             path,
             "",
             recorded(),
             headers,
-            total=self._settings.transfer_seconds,
+            pool=self._uploads,
+            total=_LONGEST_UPLOAD_SECONDS,
             failures=failures,
         )
+        try:
+            async with asyncio.timeout(silence) as deadline:
+                return await request
+        except TimeoutError as exc:
+            self.breaker.failed(self._clock.monotonic())
+            raise UpstreamUncertain("Replicate did not take or answer the upload in time.") from exc
 
     @asynccontextmanager
     async def download(self, operation: str, path: str, *, query: str = "") -> AsyncIterator[Download]:
@@ -198,7 +234,15 @@ class ReplicateClient:
         Raise `UpstreamUncertain` or `UpstreamBroken`, also while the chunks are read.
         """
         async with self._request(
-            operation, "GET", path, query, None, {"Accept": "*/*"}, total=self._settings.transfer_seconds
+            operation,
+            "GET",
+            path,
+            query,
+            None,
+            {"Accept": "*/*"},
+            pool=self._downloads,
+            total=self._settings.transfer_seconds,
+            silence=self._settings.idle_seconds,
         ) as response:
             headers = passable(response.headers)
             if self._call_limiter is not None:
@@ -213,10 +257,13 @@ class ReplicateClient:
         query: str,
         body: bytes | AsyncIterator[bytes] | None,
         headers: Mapping[str, str],
+        pool: ConnectionPool | None = None,
         total: float | None = None,
         failures: Sequence[Exception] = (),
     ) -> Answer:
-        request = self._request(operation, method, path, query, body, headers, total=total, failures=failures)
+        request = self._request(
+            operation, method, path, query, body, headers, pool=pool or self.pool, total=total, failures=failures
+        )
         async with request as response:
             answer = as_json(Answer(response.status, passable(response.headers), await self._body_of(response)))
         if self._call_limiter is not None:
@@ -227,13 +274,21 @@ class ReplicateClient:
         return answer
 
     async def _body_of(self, response: aiohttp.ClientResponse) -> bytes:
-        chunks, size = [], 0
-        async for chunk in response.content.iter_any():
-            size += len(chunk)
-            if size > self._settings.max_answer_bytes:
-                raise UpstreamBroken("Replicate's response is larger than the gateway accepts.")
-            chunks.append(chunk)
-        return b"".join(chunks)
+        chunks, size, is_large = [], 0, False
+        try:
+            async for chunk in response.content.iter_any():
+                size += len(chunk)
+                if size > self._settings.max_answer_bytes:
+                    raise UpstreamBroken("Replicate's response is larger than the gateway accepts.")
+                chunks.append(chunk)
+                if size > _LARGE_ANSWER and not is_large:
+                    # The others wait, unread, in the sockets' buffers.
+                    await self._large_answers.acquire()
+                    is_large = True
+            return b"".join(chunks)
+        finally:
+            if is_large:
+                self._large_answers.release()
 
     @asynccontextmanager
     async def _request(
@@ -245,7 +300,9 @@ class ReplicateClient:
         body: bytes | AsyncIterator[bytes] | None,
         headers: Mapping[str, str],
         *,
+        pool: ConnectionPool,
         total: float | None = None,
+        silence: float | None = None,
         failures: Sequence[Exception] = (),
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """Send one request, and translate aiohttp's errors until the context ends.
@@ -262,46 +319,47 @@ class ReplicateClient:
             sock_connect=settings.connect_seconds,
             connect=settings.connect_seconds * 2,
             # Upstream sends nothing during a long upload, so only the total is limited.
-            sock_read=None if total else settings.read_seconds,
+            sock_read=silence if total else settings.read_seconds,
         )
-        if (wait := self.breaker.refuses_for(self._clock.monotonic())) > 0:
-            raise UpstreamUnavailable("Replicate is not responding at the moment.", retry_after=max(1, round(wait)))
-        started, outcome = time.perf_counter(), "failed"
-        call = self._tracer.call(operation, method)
-        try:
-            async with self._session.request(
-                method,
-                url,
-                data=body,
-                headers={**headers, **call.headers, **self._authorization},
-                allow_redirects=False,
-                timeout=timeout,
-            ) as response:
-                outcome = str(response.status)
-                self._check_response(response)
-                yield response
-        except (aiohttp.ConnectionTimeoutError, aiohttp.ClientConnectorError) as exc:
-            outcome = "unreachable"
-            self.breaker.failed(self._clock.monotonic())
-            raise UpstreamUnavailable("Replicate could not be reached.", retry_after=1) from exc
-        except TimeoutError as exc:
-            outcome = "timeout"
-            self.breaker.failed(self._clock.monotonic())
-            text = "Replicate did not respond in time; the request may have been carried out."
-            raise UpstreamUncertain(text) from exc
-        except aiohttp.ClientError as exc:
-            if failures:
+        async with pool.connection(settings.connect_seconds * 2) as session:
+            if (wait := self.breaker.refuses_for(self._clock.monotonic())) > 0:
+                raise UpstreamUnavailable("Replicate is not responding at the moment.", retry_after=max(1, round(wait)))
+            started, outcome = time.perf_counter(), "failed"
+            call = self._tracer.call(operation, method)
+            try:
+                async with session.request(
+                    method,
+                    url,
+                    data=body,
+                    headers={**headers, **call.headers, **self._authorization},
+                    allow_redirects=False,
+                    timeout=timeout,
+                ) as response:
+                    outcome = str(response.status)
+                    self._check_response(response)
+                    yield response
+            except (aiohttp.ConnectionTimeoutError, aiohttp.ClientConnectorError) as exc:
+                outcome = "unreachable"
+                self.breaker.failed(self._clock.monotonic())
+                raise UpstreamUnavailable("Replicate could not be reached.", retry_after=1) from exc
+            except TimeoutError as exc:
+                outcome = "timeout"
+                self.breaker.failed(self._clock.monotonic())
+                text = "Replicate did not respond in time; the request may have been carried out."
+                raise UpstreamUncertain(text) from exc
+            except aiohttp.ClientError as exc:
+                if failures:
+                    outcome = "abandoned"
+                    raise failures[0] from None
+                outcome = "broken"
+                self.breaker.failed(self._clock.monotonic())
+                raise UpstreamBroken("The connection to Replicate was lost before its response was complete.") from exc
+            except asyncio.CancelledError:
                 outcome = "abandoned"
-                raise failures[0] from None
-            outcome = "broken"
-            self.breaker.failed(self._clock.monotonic())
-            raise UpstreamBroken("The connection to Replicate was lost before its response was complete.") from exc
-        except asyncio.CancelledError:
-            outcome = "abandoned"
-            raise
-        finally:
-            call.ended(outcome)
-            self._observer.upstream_answered(operation, outcome, time.perf_counter() - started)
+                raise
+            finally:
+                call.ended(outcome)
+                self._observer.upstream_answered(operation, outcome, time.perf_counter() - started)
 
     def _check_response(self, response: aiohttp.ClientResponse) -> None:
         """Update the breaker and the token's state. Raise `UpstreamTokenRefused`; `UpstreamBroken` for a redirect."""

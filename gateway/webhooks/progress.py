@@ -27,7 +27,7 @@ class Ending(NamedTuple):
 class _Followed:
     """A followed prediction: what was sent, and the views of its unsent events."""
 
-    __slots__ = ("events", "progress", "sent", "start", "view")
+    __slots__ = ("again_at", "events", "progress", "sent", "start", "view")
 
     def __init__(self, view: PredictionView, sent: Sent) -> None:
         self.view = view
@@ -35,6 +35,13 @@ class _Followed:
         self.sent = sent
         self.start: PredictionView | None = None
         self.progress: tuple[Event, PredictionView] | None = None
+        self.again_at: float | None = None
+        """When a throttled event of this view becomes due."""
+
+    def drop_document(self) -> None:
+        """Drop the document if no event is made of it any more: it can be large."""
+        if not self.has_unsent and self.again_at is None:
+            self.view = self.view.without_document()
 
     @property
     def has_unsent(self) -> bool:
@@ -71,7 +78,7 @@ class ProgressQueue:
     def resume(self, view: PredictionView) -> None:
         """Follow a prediction of an earlier process. Its state until now counts as sent."""
         snapshot = _snapshot(view)
-        self._add(view, events.caught_up(snapshot) if snapshot is not None else Sent())
+        self._add(view, events.caught_up(snapshot) if snapshot is not None else Sent()).drop_document()
 
     def _add(self, view: PredictionView, sent: Sent) -> _Followed:
         prediction = view.prediction
@@ -116,10 +123,12 @@ class ProgressQueue:
                 followed.start = followed.view
             else:
                 followed.progress = (event, followed.view)
+        followed.again_at = due.again_at
         if due.again_at is not None:
             heapq.heappush(self._again, (due.again_at, prediction_id))
         if followed.has_unsent:
             self._pending.setdefault(followed.view.prediction.team, {}).setdefault(prediction_id)
+        followed.drop_document()
         return bool(due.events)
 
     def take(self, prediction_id: str) -> tuple[Event, PredictionView] | None:
@@ -134,6 +143,7 @@ class ProgressQueue:
             followed.progress = None
         if not followed.has_unsent:
             self._not_pending(followed)
+        followed.drop_document()
         return taken
 
     def has_more(self, prediction_id: str) -> bool:
@@ -200,6 +210,7 @@ class ProgressQueue:
             followed.progress = None
             if not followed.has_unsent:
                 self._not_pending(followed)
+            followed.drop_document()
         return len(oldest)
 
 

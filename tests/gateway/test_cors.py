@@ -17,7 +17,7 @@ from tests.support.stack import OpenGateway, Stack
 CLIENTS_SEND = (
     "authorization", "content-type", "prefer", "cancel-after", "user-agent", "x-stainless-arch", "x-stainless-lang",
     "x-stainless-os", "x-stainless-package-version", "x-stainless-retry-count", "x-stainless-runtime",
-    "x-stainless-runtime-version", "x-stainless-timeout", "idempotency-key", "gateway-cache", "gateway-user",
+    "x-stainless-runtime-version", "x-stainless-timeout", "idempotency-key", "gateway-cache",
     "last-event-id", "cache-control", "x-request-id",
 )  # fmt: skip
 PAGES_READ = ("location", "preference-applied", "retry-after", "ratelimit-remaining", "ratelimit-reset", "cache-status",
@@ -138,9 +138,9 @@ async def test_responses_and_errors_are_readable_by_a_listed_page(hasty: Stack):
         405: await ask(hasty, "DELETE", "/v1/predictions", headers=page),
         413: await ask(hasty, "POST", "/v1/predictions", headers=page | {"Content-Type": "application/json"},
                        data=b" " * (17 * 1024 * 1024)),
-        415: await ask(hasty, "POST", "/v1/predictions", headers=page | {"Content-Type": "text/plain"}, data=b"x"),
+        415: await ask(hasty, "POST", "/v1/files", headers=page | {"Content-Type": "text/plain"}, data=b"x"),
         422: await ask(hasty, "POST", "/v1/predictions", headers=page, json={}),
-        400: await ask(hasty, "GET", "/v1/predictions?cursor=x", headers=page),
+        400: await ask(hasty, "GET", "/v1/predictions?source=x", headers=page),
     }  # fmt: skip
     for status, reply in replies.items():
         assert reply.status == status

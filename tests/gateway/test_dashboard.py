@@ -317,7 +317,7 @@ async def test_every_response_has_the_content_security_policy(open_gateway: Open
             assert reply.headers["X-Content-Type-Options"] == "nosniff"
             assert reply.headers["Cache-Control"] == "no-store"
         async with operator.get("/dashboard/events") as stream:
-            assert stream.headers["Content-Type"] == "text/event-stream"
+            assert stream.headers["Content-Type"] == "text/event-stream; charset=utf-8"
             assert "default-src 'none'" in stream.headers["Content-Security-Policy"]
 
 

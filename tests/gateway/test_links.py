@@ -47,7 +47,7 @@ async def test_file_stream_link_keeps_its_prefix(gateway: Stack):
     """The JavaScript client reads a stream as files only if its path begins with /v1/files/."""
     stream = (await create(gateway, model="acme/frames")).json["urls"]["stream"]
     assert stream.startswith(f"{gateway.origin}/v1/files/")
-    assert (await ask(gateway, "GET", stream, key=None)).headers["Content-Type"] == "text/event-stream"
+    assert (await ask(gateway, "GET", stream, key=None)).headers["Content-Type"] == "text/event-stream; charset=utf-8"
 
 
 async def test_prediction_without_a_stream_has_no_stream_link(gateway: Stack):

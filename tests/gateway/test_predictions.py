@@ -70,14 +70,14 @@ async def test_training_runs_from_create_to_end(gateway: Stack):
     assert shown["output"]["version"].startswith("acme/painter:")
 
 
-@pytest.mark.parametrize("prefer", ["wait", "wait=30", "wait=99"])
-async def test_prefer_wait_returns_the_finished_prediction(gateway: Stack, prefer: str):
-    """201 with the output, and `Preference-Applied` says so."""
+@pytest.mark.parametrize(("prefer", "applied"), [("wait", 60), ("wait=30", 30), ("wait=99", 60), ("wait=300", 60)])
+async def test_prefer_wait_returns_the_finished_prediction(gateway: Stack, prefer: str, applied: int):
+    """201 with the output, and `Preference-Applied` says how long it would have waited."""
     reply = await create(gateway, model="acme/storyteller", headers={"Prefer": prefer})
     assert reply.status == 201
     assert reply.json["status"] == "succeeded"
     assert reply.json["output"]
-    assert reply.headers["Preference-Applied"] == prefer
+    assert reply.headers["Preference-Applied"] == f"wait={applied}"
 
 
 async def test_prefer_wait_that_expires_is_202_and_starting(gateway: Stack):

@@ -48,7 +48,7 @@ async def test_stream_response_is_not_cached_compressed_or_logged(gateway: Stack
         await wire.say(event(0), DONE)
         reply = await read_stream(gateway, await stream_url(gateway), **{"Accept-Encoding": "gzip, br"})
         assert b"authorization" not in host.heads[0].lower()
-    assert reply.headers["Content-Type"] == "text/event-stream"
+    assert reply.headers["Content-Type"] == "text/event-stream; charset=utf-8"
     assert reply.headers["Cache-Control"] == "no-store, no-transform"
     assert reply.headers["X-Accel-Buffering"] == "no"
     assert reply.headers["Referrer-Policy"] == "no-referrer"

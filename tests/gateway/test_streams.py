@@ -61,7 +61,7 @@ async def test_stream_is_relayed_byte_for_byte_and_ends_after_done(gateway: Stac
     url = await made(gateway, model, **LIVE[model])
     relayed = await read_stream(gateway, url)
     assert relayed.status == 200
-    assert relayed.headers["Content-Type"] == "text/event-stream"
+    assert relayed.headers["Content-Type"] == "text/event-stream; charset=utf-8"
     assert relayed.headers["X-Accel-Buffering"] == "no"
     assert "no-store" in relayed.headers["Cache-Control"]
     assert relayed.body.startswith(b": hi\n\n")

@@ -12,14 +12,27 @@ from gateway.simulator import Simulator
 from tests.support.http_calls import PAGE
 from tests.support.stack import OpenGateway, Stack, start_gateway, start_upstream
 
-_IN_EVERY_RUN = ("test_ops_host.py", "test_public_credentials.py", "test_token_origins.py")
+_IN_EVERY_RUN = (
+    "test_connections.py",
+    "test_not_stricter.py",
+    "test_ops_host.py",
+    "test_public_credentials.py",
+    "test_token_origins.py",
+)
+_CHEAP = (
+    "test_predictions_with_large_inputs_are_kept_by_bytes",
+    "test_caches_reach_their_bounds_and_stay_there",
+    "test_stalled_uploads_of_one_team_do_not_hinder_another",
+    "test_one_search_serves_all_uncertain_creates",
+)
+"""Tests that are in every run, although their files measure CPU time or memory."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Leave to `make test-long` what measures CPU time or describes faults that are not fixed yet."""
     here = Path(__file__).parent
     for item in items:
-        if item.path.is_relative_to(here) and item.path.name not in _IN_EVERY_RUN:
+        if item.path.is_relative_to(here) and item.path.name not in _IN_EVERY_RUN and not item.name.startswith(_CHEAP):
             item.add_marker(pytest.mark.long)
 
 

@@ -30,7 +30,7 @@ from gateway.domain.create_body import parse_create, parse_object
 from gateway.domain.records import PredictionView, Source, Status
 from gateway.domain.upstream_response import Answer, as_json, retry_after_seconds
 from gateway.files.rules import uploads
-from gateway.http import prefer
+from gateway.http import content_coding, prefer
 from gateway.models.rules.schema import read_schema
 from gateway.money.rules import estimates, numbers, usage
 from gateway.outputs.rules import outputs, ranges
@@ -83,7 +83,9 @@ def _cache_headers(text: str) -> None:
 _TOKENS = TokenService(b"s" * 32, SystemClock())
 
 HEADERS: Mapping[str, Work] = {
-    "Prefer": prefer.parse_prefer,
+    "Prefer": lambda text: prefer.parse_prefer([text]),
+    "Accept-Encoding": lambda text: content_coding.choose(text, 10_000),
+    "Origin of a page": lambda text: list(scopes.patterns_of("https://" + text)),
     "Cancel-After": prefer.parse_cancel_after,
     "Gateway-Cache and Cache-Control": _cache_headers,
     "Range and conditions": _ranges,

@@ -45,7 +45,7 @@ WRITES = (
     "POST deployments.create", "PATCH deployments.update", "DELETE deployments.delete",
 )  # fmt: skip
 OPENED = (
-    "GET streams.read", "GET streams.read_files", "GET streams.check", "GET outputs.read", "HEAD outputs.read",
+    "GET streams.read", "GET streams.read_files", "GET streams.check", "GET outputs.read",
     "POST upstream.webhooks", "GET healthz", "GET readyz",
 )  # fmt: skip
 

@@ -76,7 +76,7 @@ async def test_events_are_sent_while_the_model_runs(start):
     api = await start(speed=1, stream_idle_seconds=5)
     created = (await api.create("acme/storyteller", {"prompt": "x", "token_delay": 0.5, "max_tokens": 100})).body
     async with api.session.get(created["urls"]["stream"]) as response:
-        assert response.headers["Content-Type"] == "text/event-stream"
+        assert response.headers["Content-Type"] == "text/event-stream; charset=utf-8"
         async with asyncio.timeout(5):
             text = b""
             while b"event: output" not in text:

@@ -54,6 +54,15 @@ class RecordingObserver:
     def tracking_crashed(self, step: str) -> None:
         self._note("tracking_crashed", step)
 
+    def connection_refused(self, pool: str) -> None:
+        self._note("connection_refused", pool)
+
+    def transfer_refused(self, direction: str, bound: str) -> None:
+        self._note("transfer_refused", direction, bound)
+
+    def transfer_too_slow(self, direction: str) -> None:
+        self._note("transfer_too_slow", direction)
+
     def polled(self, served_by: str) -> None:
         self._note("polled", served_by)
 

@@ -12,6 +12,9 @@ from gateway.domain.records import Source, Status
 STORE_FAILURES: Final = ("full", "io", "access", "damaged", "lost")
 """Why a store fails for longer than a moment: disk full, disk errors, no permission, damaged data, file gone."""
 
+POOLS: Final = ("api", "uploads", "downloads")
+"""The pools of connections to upstream."""
+
 
 class LoopObserver(Protocol):
     """Counts crashes of background loops."""
@@ -132,6 +135,10 @@ class UpstreamObserver(Protocol):
         """Count a call and its outcome: a status, or the name of a failure."""
         ...
 
+    def connection_refused(self, pool: str) -> None:
+        """Count a call that found no free connection in time; `pool` is `api`, `uploads` or `downloads`."""
+        ...
+
     def upstream_retried(self) -> None:
         """Count a read that is repeated."""
         ...
@@ -191,6 +198,17 @@ class DeliveryObserver(LoopObserver, Protocol):
 
     def uploaded(self, result: str) -> None:
         """Count an upload: `sent` upstream, `known` there already, or `refused` by it."""
+        ...
+
+    def transfer_refused(self, direction: str, bound: str) -> None:
+        """Count an upload or download that was refused.
+
+        `direction` is `uploads` or `downloads`; `bound` is `total`, `team` or `public_key`.
+        """
+        ...
+
+    def transfer_too_slow(self, direction: str) -> None:
+        """Count an upload or download that was ended because its caller was too slow."""
         ...
 
     def output_stored(self, size: int) -> None:

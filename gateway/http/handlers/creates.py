@@ -1,7 +1,6 @@
 """Create predictions (by version, official model or deployment) and trainings."""
 
 import time
-from collections.abc import Callable
 from functools import partial
 from http import HTTPStatus
 
@@ -79,9 +78,9 @@ async def _create(
     wait = cancel_after = None
     if kind is Kind.PREDICTION:
         if "Prefer" in request.headers:
-            wait = _header(request, "Prefer", parse_prefer)
+            wait = parse_prefer(request.headers.getall("Prefer"))
         if "Cancel-After" in request.headers:
-            cancel_after = _header(request, "Cancel-After", parse_cancel_after)
+            cancel_after = _cancel_after(request)
     # A page cannot name its user: the header is ignored.
     user = None if caller.is_public else request_limits.user_of(request)
     directives = read_directives(request)
@@ -106,7 +105,7 @@ async def _create(
         directives=directives,
         idempotency_key=idempotency_key,
         hold_until=request_limits.hold_until(request),
-        has_left=partial(request_limits.is_disconnected, request),
+        has_left=partial(request_limits.has_left, request),
         hold=request[HOLD],
     )
     outcome = await _create_traced(request, command)
@@ -168,7 +167,7 @@ async def _respond(request: web.Request, created: Created, base: str, wait: floa
     if created.is_replay:
         headers["Idempotency-Replayed"] = "true"
     if wait is not None:
-        headers["Preference-Applied"] = request.headers["Prefer"].strip()
+        headers["Preference-Applied"] = f"wait={wait:.0f}"
     return web.Response(status=status, body=document, content_type=JSON, headers=headers)
 
 
@@ -184,11 +183,11 @@ def _may_show_output(request: web.Request, view: PredictionView, wait: float | N
     return wait is not None or not request.headers.get("User-Agent", "").startswith(_PYPI_REPLICATE_1)
 
 
-def _header(request: web.Request, name: str, parse: Callable[[str | None], float | None]) -> float | None:
+def _cancel_after(request: web.Request) -> float | None:
     try:
-        return parse(request.headers.get(name))
+        return parse_cancel_after(request.headers.get("Cancel-After"))
     except ValueError as exc:
-        raise Unprocessable.field(name, f"{name} is not valid: {exc}") from exc
+        raise Unprocessable.field("Cancel-After", f"Cancel-After is not valid: {exc}") from exc
 
 
 def read_directives(request: web.Request) -> Directives:

@@ -1,6 +1,5 @@
 """Files: uploads are streamed to upstream; reads, lists and deletes use the gateway's own records."""
 
-import asyncio
 import logging
 
 from aiohttp import web
@@ -10,29 +9,26 @@ from gateway.domain import links as rewrite
 from gateway.domain.cursors import Cursor
 from gateway.domain.records import File
 from gateway.domain.scopes import Scope
-from gateway.errors import BadRequest, GatewayError, NotFound
+from gateway.errors import GatewayError, NotFound
+from gateway.files.transfers import Transfers
 from gateway.http import base_url, errors
 from gateway.http.handlers import passthrough
 from gateway.http.handlers.creates import JSON
 from gateway.http.handlers.predictions import cursor_of, page_links
 from gateway.http.handlers.uploads import open_upload
-from gateway.http.keys import CALLER, CLOCK, FILES, SETTINGS, UPLOADS, UPSTREAM, UPSTREAM_SECONDS
+from gateway.http.keys import CALLER, CLOCK, DOWNLOADS, FILES, UPLOADS, UPSTREAM, UPSTREAM_SECONDS
 from gateway.http.response_body import ClientDisconnected, abort, send
 
 logger = logging.getLogger(__name__)
 
 
 async def create_file(request: web.Request) -> web.Response:
-    """Handle `POST /files`. Raise `BadRequest` if the upload takes longer than `upload_seconds`."""
+    """Handle `POST /files`."""
     base = base_url.base_of(request)
     upload = open_upload(request)
     clock = request.app[CLOCK]
     started = clock.monotonic()
-    try:
-        async with asyncio.timeout(request.app[SETTINGS].value.upload_seconds):
-            file, answer = await request.app[UPLOADS].upload(request[CALLER], upload)
-    except TimeoutError as exc:
-        raise BadRequest("The upload was not complete in time.") from exc
+    file, answer = await request.app[UPLOADS].upload(request[CALLER], upload)
     request[UPSTREAM_SECONDS] = clock.monotonic() - started
     if file is None:
         return errors.pass_on(answer)
@@ -57,7 +53,9 @@ async def get_file(request: web.Request) -> web.Response:
 
 
 async def list_files(request: web.Request) -> web.Response:
-    """Handle `GET /files`, newest first."""
+    """Handle `GET /files`, newest first. Keys with the scope `account` get upstream's list."""
+    if request[CALLER].may(Scope.ACCOUNT):
+        return await passthrough.account_files(request)
     base, position = base_url.base_of(request), cursor_of(request)
     page = await request.app[FILES].list(request[CALLER], position)
     files = [item for item in page.items if isinstance(item, File)]
@@ -68,17 +66,33 @@ async def list_files(request: web.Request) -> web.Response:
 
 
 async def delete_file(request: web.Request) -> web.Response:
-    """Handle `DELETE /files/{id}`."""
-    answer = await request.app[FILES].delete(request[CALLER], request.match_info["file_id"])
+    """Handle `DELETE /files/{id}`, of any file of the account for keys with the scope `account`."""
+    file_id = request.match_info["file_id"]
+    try:
+        answer = await request.app[FILES].delete(request[CALLER], file_id)
+    except NotFound:
+        if not request[CALLER].may(Scope.ACCOUNT):
+            raise
+        answer = await request.app[UPSTREAM].send("files.delete", "DELETE", f"/files/{file_id}")
     return errors.pass_on(answer)
 
 
 async def download_file(request: web.Request) -> web.StreamResponse:
     """Handle `GET /files/{id}/download`: stream the bytes. Upstream checks the signature in the query."""
     file_id = request.match_info["file_id"]
-    if not request[CALLER].may(Scope.ACCOUNT):
+    try:
         file_id = (await request.app[FILES].get(request[CALLER], file_id)).upstream_id
+    except NotFound:
+        if not request[CALLER].may(Scope.ACCOUNT):
+            raise
+    downloads = request.app[DOWNLOADS]
+    async with downloads.admit(request[CALLER]):
+        return await _download(request, file_id, downloads)
+
+
+async def _download(request: web.Request, file_id: str, downloads: Transfers) -> web.StreamResponse:
     query = request.rel_url.raw_query_string
+    clock, pace = request.app[CLOCK], downloads.pace()
     opening = request.app[UPSTREAM].download("files.download", f"/files/{file_id}/download", query=query)
     response = web.StreamResponse()
     try:
@@ -89,8 +103,15 @@ async def download_file(request: web.Request) -> web.StreamResponse:
             response.headers["Content-Disposition"] = "attachment"
             response.headers.update(download.headers)
             await response.prepare(request)
+            if request.method == "HEAD":
+                return response
             async for chunk in download.chunks:
+                began = clock.monotonic()
                 await send(request, response, chunk)
+                if pace.is_too_slow(clock.monotonic() - began, len(chunk)):
+                    downloads.too_slow()
+                    abort(request)
+                    break
     except ClientDisconnected:
         return response
     except GatewayError as exc:

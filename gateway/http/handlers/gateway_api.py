@@ -24,7 +24,7 @@ from gateway.http.keys import (
     USAGE,
     WEBHOOK_SECRETS,
 )
-from gateway.http.request_body import read, read_json
+from gateway.http.request_body import read, read_json, require_json
 from gateway.throttling.upstream_limiter import state_shown
 
 _JSON = "application/json"
@@ -34,6 +34,7 @@ _GROUPINGS = (By.DAY, By.KEY, By.MODEL, By.USER)
 
 async def mint_token(request: web.Request) -> web.Response:
     """Handle `POST /gateway/tokens`: mint a short-lived browser token with some of the key's permissions."""
+    require_json(request)
     body = await read_json(request)
     try:
         token_request = msgspec.json.decode(body, type=TokenRequest)
@@ -55,6 +56,7 @@ async def mint_token(request: web.Request) -> web.Response:
 
 async def estimate(request: web.Request) -> web.Response:
     """Handle `POST /gateway/estimate`: predict how a create would be handled, without creating anything."""
+    require_json(request)
     directives = read_directives(request)
     body = read_create(request, await read_json(request), "version")
     assert body.target is not None

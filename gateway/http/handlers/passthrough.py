@@ -20,16 +20,13 @@ from gateway.domain.documents import Family
 from gateway.domain.scopes import Scope
 from gateway.domain.teams import Caller
 from gateway.domain.upstream_response import Answer
-from gateway.errors import Forbidden, NotFound, StoreUnavailable, UnsupportedMedia, UpstreamBroken
-from gateway.http import base_url, errors
+from gateway.errors import Forbidden, NotFound, StoreUnavailable, UpstreamBroken
+from gateway.http import base_url, content_coding, errors
 from gateway.http.keys import CALLER, CLOCK, METADATA, OVERHEAD, POLICY, UPSTREAM, UPSTREAM_SECONDS, VERSIONS
 from gateway.http.request_body import read, read_json
 from gateway.models.metadata import Found, Question
 
 logger = logging.getLogger(__name__)
-
-_SEARCH_TYPES = ("text/plain", "application/json", "application/octet-stream")
-_MIN_COMPRESSED_BYTES = 2048
 
 
 def metadata(operation: str, template: str) -> Handler:
@@ -53,8 +50,6 @@ async def search_models(request: web.Request) -> web.Response:
 
     See docs/replicate-api.md, Routes.
     """
-    if request.content_type not in _SEARCH_TYPES:
-        raise UnsupportedMedia("The search text must be sent as text/plain or application/json.")
     body = await read(request)
     content_type = "application/json" if request.content_type == "application/json" else "text/plain"
     question = Question("models.search", "QUERY", "/models", request.rel_url.raw_query_string, body, content_type)
@@ -84,8 +79,9 @@ def _respond(request: web.Request, found: Found) -> web.Response:
         return web.Response(status=304, headers=headers)
     body = entry.body(base)
     response = web.Response(body=body, headers=headers)
-    if len(body) >= _MIN_COMPRESSED_BYTES:
-        response.enable_compression()
+    accepted = request.headers.get("Accept-Encoding")
+    if accepted and (coding := content_coding.choose(accepted, len(body))) is not None:
+        response.enable_compression(coding)
     return response
 
 
@@ -207,7 +203,7 @@ class _Deployment(msgspec.Struct):
 
 
 async def list_deployments(request: web.Request) -> web.Response:
-    """Handle `GET /deployments`: list the deployments that the caller may run."""
+    """Handle `GET /deployments`: those that the caller may run, or all for keys with the scope `account`."""
     caller = request[CALLER]
     question = _question(request, "deployments.list", "/deployments")
     found = await request.app[METADATA].ask(question, fresh=True)
@@ -218,7 +214,7 @@ async def list_deployments(request: web.Request) -> web.Response:
     with parsing_upstream():
         for result in msgspec.json.decode(page.fields["results"], type=list[msgspec.Raw]):
             deployment = msgspec.json.decode(result, type=_Deployment)
-            if caller.may_run(f"{deployment.owner}/{deployment.name}"):
+            if caller.may(Scope.ACCOUNT) or caller.may_run(f"{deployment.owner}/{deployment.name}"):
                 kept.append(result)
     fields = page.fields | {"results": msgspec.Raw(msgspec.json.encode(kept))}
     body = rewrite.PageParts(fields, page.links).render(base_url.base_of(request))
@@ -226,8 +222,12 @@ async def list_deployments(request: web.Request) -> web.Response:
 
 
 async def get_deployment(request: web.Request) -> web.Response:
-    """Handle `GET /deployments/{owner}/{name}`. Raise `NotFound` if the caller may not run it."""
-    if not request[CALLER].may_run(path_target(request)):
+    """Handle `GET /deployments/{owner}/{name}`.
+
+    Raise `NotFound` if the caller may neither run it nor see the whole account.
+    """
+    caller = request[CALLER]
+    if not caller.may(Scope.ACCOUNT) and not caller.may_run(path_target(request)):
         raise NotFound
     question = _question(request, "deployments.get", "/deployments/{owner}/{name}")
     return errors.pass_on((await request.app[METADATA].ask(question, fresh=True)).entry.answer)
@@ -257,8 +257,17 @@ async def unknown_prediction(request: web.Request, family: Family, *, cancel: bo
     return web.Response(body=body, content_type="application/json")
 
 
+async def account_files(request: web.Request) -> web.Response:
+    """Pass on upstream's list of files. The caller has the scope `account`."""
+    return await _account_page(request, "files", rewrite.file_document)
+
+
 async def account_list(request: web.Request, family: Family) -> web.Response:
     """Pass on upstream's list of predictions or trainings. The caller has the scope `account`."""
+    return await _account_page(request, family, lambda document, base: documents.render_foreign(document, base, family))
+
+
+async def _account_page(request: web.Request, family: str, render: Callable[[bytes, str], bytes]) -> web.Response:
     query = request.rel_url.raw_query_string
     answer = await request.app[UPSTREAM].read(f"{family}.list", f"/{family}", query=query)
     page = rewrite.split_page(answer.body) if answer.is_ok else None
@@ -267,6 +276,6 @@ async def account_list(request: web.Request, family: Family) -> web.Response:
     base = base_url.base_of(request)
     with parsing_upstream():
         results = msgspec.json.decode(page.fields["results"], type=list[msgspec.Raw])
-        shown = [msgspec.Raw(documents.render_foreign(bytes(result), base, family)) for result in results]
+        shown = [msgspec.Raw(render(bytes(result), base)) for result in results]
     fields = page.fields | {"results": msgspec.Raw(msgspec.json.encode(shown))}
     return web.Response(body=rewrite.PageParts(fields, page.links).render(base), headers=answer.shown_headers)

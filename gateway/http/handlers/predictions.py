@@ -85,29 +85,32 @@ async def _list(request: web.Request, family: Family, kind: Kind) -> web.Respons
     service, base = request.app[PREDICTIONS], base_url.base_of(request)
     time_filters = {name: _read_time(request, name) for name in _FILTERS}
     position = cursor_of(request)
-    if request.query.get("source", "web") != "web":
+    source = request.query.get("source")
+    if source not in (None, "", "web"):
         raise BadRequest("source must be 'web' when it is given")
-    if "source" in request.query:
+    if source:
         # Predictions made on Replicate's web site belong to the account, not to a team.
         page = Page([], has_newer=False, has_older=False)
     else:
         page = await service.list(request[CALLER], kind, position=position, **time_filters)
     views = [item for item in page.items if isinstance(item, PredictionView)]
     results = [service.show(view, base, family) for view in views]
-    keep = {name: request.query[name] for name in _FILTERS if name in request.query}
+    keep = {name: request.query[name] for name in _FILTERS if request.query.get(name)}
     ends = [Cursor(view.prediction.created_at, view.prediction.id) for view in views]
     next_url, previous_url = page_links(f"{base}/{family}", keep, page, ends, position)
     return web.Response(body=documents.page(results, next_url, previous_url), content_type=JSON)
 
 
 def cursor_of(request: web.Request) -> Cursor | None:
-    """Read the `cursor` of a list. Raise `BadRequest` if the gateway did not issue it."""
-    if "cursor" not in request.query:
+    """Read the `cursor` of a list; an empty one is the first page. Raise `NotFound` if the gateway did not issue it."""
+    text = request.query.get("cursor")
+    if not text:
         return None
     try:
-        return cursors.decode(request.query["cursor"])
+        return cursors.decode(text)
     except ValueError as exc:
-        raise BadRequest("Invalid cursor") from exc
+        # Replicate's lists respond 404 too (docs/replicate-api.md, Routes).
+        raise NotFound("Invalid cursor") from exc
 
 
 def page_links(
@@ -133,7 +136,7 @@ def page_links(
 
 def _read_time(request: web.Request, name: str) -> float | None:
     text = request.query.get(name)
-    if text is None:
+    if not text:
         return None
     try:
         # In a query `+` decodes to a space; times such as 12:00+00:00 are often sent unescaped.

@@ -11,6 +11,7 @@ from gateway.errors import RateLimited, Unprocessable, UpstreamUnavailable
 from gateway.http import base_url
 from gateway.http.keys import CLOCK
 from gateway.http.response_body import ClientDisconnected, send
+from gateway.http.server import end_with_input
 from gateway.http.sse.connection import HEADERS
 from gateway.runtime.live import LiveSettings
 from gateway.streams.rules import probe
@@ -81,10 +82,13 @@ async def check_stream(request: web.Request) -> web.StreamResponse:
             heartbeat_seconds=probes.heartbeat_seconds,
         )
     )
+    if request.method == "HEAD":
+        return web.StreamResponse(headers=HEADERS)
     with probes.place():
         response = web.StreamResponse(headers=HEADERS)
-        await response.prepare(request)
         try:
+            end_with_input(request)
+            await response.prepare(request)
             await send(request, response, _GREETING + first.raw)
             await _send_events(request, response, seconds)
         except asyncio.CancelledError:

@@ -16,6 +16,9 @@ from gateway.domain.file_content import OCTETS
 from gateway.errors import BadRequest, BodyTooLarge, GatewayError, Unprocessable, UnsupportedMedia
 from gateway.files.rules.uploads import Described, metadata_of
 from gateway.files.uploads import Upload
+from gateway.http import form_parts
+from gateway.http.body_pace import pace_of, waiting
+from gateway.http.form_parts import Disposition
 from gateway.http.keys import PRESENTED_KEY, SETTINGS
 from gateway.http.request_body import check_coding
 
@@ -27,7 +30,7 @@ _FIELDS = ("content", "metadata", "filename", "type")
 # aiohttp's reader raises AssertionError and ValueError for malformed framing, ConnectionError for a lost client.
 _MALFORMED = (HttpProcessingError, web.RequestPayloadError, ValueError, AssertionError, EOFError, ConnectionError)
 _METADATA_MEMBER = re.compile(r"metadata(?:\[[A-Za-z0-9_.-]{0,64}\]){1,8}")
-_UNSAFE = str.maketrans({'"': "%22", "\r": "%0D", "\n": "%0A", "\\": "%5C", "\0": ""})
+_UNSAFE = str.maketrans("", "", "\r\n\0")
 
 
 def open_upload(request: web.Request) -> Upload:
@@ -54,6 +57,11 @@ def open_upload(request: web.Request) -> Upload:
     )
 
 
+def _is_known(name: str) -> bool:
+    # Stainless clients send each member of an object as a part of its own: metadata[key].
+    return name in _FIELDS or _METADATA_MEMBER.fullmatch(name) is not None
+
+
 def _too_large() -> BodyTooLarge:
     # Upstream's text (docs/replicate-api.md, Files).
     return BodyTooLarge("Files must be less than 100MB in size")
@@ -66,6 +74,7 @@ class _Reencoder:
         self.boundary = secrets.token_hex(16)
         self._request = request
         self._max_bytes = max_bytes
+        self._pace = pace_of(request)
         self._hash = hashlib.sha256()
         self._size = 0
         self._seen_content = False
@@ -81,7 +90,7 @@ class _Reencoder:
 
     def description(self) -> Described:
         """Return the file's name, content type and metadata. Final once `chunks` is exhausted."""
-        return Described(self._name, self._content_type, metadata_of(self._fields))
+        return Described(self._name, self._content_type, metadata_of(self._fields) if self._name else None)
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """Yield the body for upstream. Raise `BadRequest`, `BodyTooLarge` or `Unprocessable` for an invalid upload."""
@@ -94,40 +103,47 @@ class _Reencoder:
             raise BadRequest("The multipart body is malformed.") from exc
 
     async def _parts(self) -> AsyncIterator[bytes]:
-        reader = await self._request.multipart()
+        reader = form_parts.reader_of(self._request)
         count = 0
-        while (part := await reader.next()) is not None:
+        while True:
+            async with waiting(self._pace):
+                part = await reader.next()
+            if part is None:
+                break
             count += 1
             if count > _MAX_PARTS or isinstance(part, MultipartReader):
                 raise BadRequest("The multipart body has nested or too many parts.")
-            yield self._head(part)
-            async for chunk in self._body(part):
+            given = form_parts.read_disposition(part.headers.get("Content-Disposition", ""))
+            if given is None:
+                raise Unprocessable.field("", "every part of the form needs a name", "required")
+            if not _is_known(given.name):
+                # Upstream's schema admits other parts, which mean nothing (docs/replicate-api.md, Routes).
+                async for _ in self._body(part, given.name):
+                    pass
+                continue
+            yield self._head(part, given)
+            async for chunk in self._body(part, given.name):
                 yield chunk
             yield b"\r\n"
         if not self._seen_content:
             raise Unprocessable.field("content", "content is required", "required")
         yield f"--{self.boundary}--\r\n".encode()
 
-    def _head(self, part: BodyPartReader) -> bytes:
-        name = part.name
-        if name is None:
-            raise Unprocessable.field("", "every part of the form needs a name", "required")
-        # Stainless clients send each member of an object as a part of its own: metadata[key].
-        if name not in _FIELDS and not _METADATA_MEMBER.fullmatch(name):
-            raise Unprocessable.field("", f"Additional property {name!r} is not allowed")
+    def _head(self, part: BodyPartReader, given: Disposition) -> bytes:
+        name = given.name
         disposition = f'form-data; name="{name}"'
         if name == "content":
             if self._seen_content:
                 raise Unprocessable.field("content", "content is given twice")
             self._seen_content = True
-            filename = part.filename or "file"
-            if len(filename.encode("utf-8", "surrogateescape")) > _MAX_FILENAME:
+            self._name = given.filename
+            if len(self._name.encode("utf-8", "surrogateescape")) > _MAX_FILENAME:
                 raise Unprocessable.field("content", f"the file name is longer than {_MAX_FILENAME} bytes")
-            disposition += f'; filename="{filename.translate(_UNSAFE)}"'
-            self._name = filename
-        content_type = part.headers.get("Content-Type", OCTETS if name == "content" else "")
+            # Without a name here, the part `filename` can have it; without a content type, the part `type`.
+            disposition += given.spelled
+        content_type = part.headers.get("Content-Type", "")
         if name == "content":
-            self._content_type = content_type
+            self._content_type = content_type or OCTETS
         lines = [f"--{self.boundary}", f"Content-Disposition: {disposition}"]
         if content_type:
             lines.append(f"Content-Type: {content_type.translate(_UNSAFE)}")
@@ -135,11 +151,16 @@ class _Reencoder:
         self._refuse_key(head)
         return head
 
-    async def _body(self, part: BodyPartReader) -> AsyncIterator[bytes]:
-        is_content = part.name == "content"
+    async def _body(self, part: BodyPartReader, name: str) -> AsyncIterator[bytes]:
+        is_content = name == "content"
         limit, size = (self._max_bytes if is_content else _MAX_FIELD), 0
         tail = b""
-        while chunk := bytes(await part.read_chunk(_CHUNK)):
+        while True:
+            async with waiting(self._pace):
+                chunk = bytes(await part.read_chunk(_CHUNK))
+            if not chunk:
+                break
+            self._pace.received(len(chunk))
             size += len(chunk)
             if size > limit:
                 raise _too_large()
@@ -150,8 +171,8 @@ class _Reencoder:
             if is_content:
                 self._hash.update(chunk)
                 self._size += len(chunk)
-            else:
-                self._fields[part.name or ""] = self._fields.get(part.name or "", b"") + chunk
+            elif _is_known(name):
+                self._fields[name] = self._fields.get(name, b"") + chunk
             yield chunk
 
     def _refuse_key(self, data: bytes) -> None:

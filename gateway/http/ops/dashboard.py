@@ -21,6 +21,7 @@ from gateway.http.keys import ACCESS, AUTHENTICATOR, CLOCK, DASHBOARD, METRICS, 
 from gateway.http.ops.dashboard_streams import OPEN_PAGES
 from gateway.http.ops.guards import SIGN_IN_ATTEMPTS, is_ops_token
 from gateway.http.response_body import ClientDisconnected, abort, send
+from gateway.http.server import end_with_input
 from gateway.http.sse.connection import HEADERS as STREAM_HEADERS
 from gateway.runtime.sleep import sleep_until_event
 
@@ -167,6 +168,7 @@ async def events(request: web.Request) -> web.StreamResponse:
 
 async def _send_updates(request: web.Request, renderer: "Renderer", team: str | None) -> web.StreamResponse:
     response = web.StreamResponse(headers=STREAM_HEADERS)
+    end_with_input(request)
     await response.prepare(request)
     closing, shown = request.app[OPEN_PAGES].closing, dict[str, str]()
     try:

@@ -19,10 +19,11 @@ from aiohttp import HttpVersion11, web
 from aiohttp.abc import AbstractStreamWriter
 
 from gateway.http.response_body import ClientDisconnected
-from gateway.http.server import Connection
+from gateway.http.server import Connection, end_with_input
 
 HEADERS = {
-    "Content-Type": "text/event-stream",
+    # Clients that see no charset decode Latin-1.
+    "Content-Type": "text/event-stream; charset=utf-8",
     "Cache-Control": "no-store, no-transform",
     # Turns off response buffering in nginx.
     "X-Accel-Buffering": "no",
@@ -103,6 +104,7 @@ class Reader:
         assert isinstance(connection, Connection)
         if transport is None:
             raise ConnectionResetError
+        end_with_input(request)
         # `drain` then waits until the kernel has accepted every byte.
         transport.set_write_buffer_limits(high=0)
         _set_ack_timeout(transport, stall_seconds)
@@ -192,7 +194,7 @@ class Reader:
 
     def release(self) -> None:
         """Restore the connection's settings, for the next request on it."""
-        self._connection.on_lost = None
+        self._connection.on_lost, self._connection.ends_with_input = None, False
         if not self._transport.is_closing():
             self._transport.set_write_buffer_limits()
 

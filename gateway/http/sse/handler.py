@@ -3,10 +3,11 @@
 Responses:
 
 - 200 and the events: history first, then live events, `done` last, comments as heartbeats. `Last-Event-ID` (or the
-  query `last_event_id`) resumes after an event, also after a restart of the gateway.
+  queries `last_event_id`, `lastEventId`) resumes after an event, also after a restart of the gateway.
 - 200, an `error` event and `done`, if the stream cannot be resumed without a gap (`gateway.streams.rules.resume`). All
   of Replicate's clients stop at `done`.
 - 204 to a client that reconnects after it received the end: `EventSource`, which always reconnects, then stops.
+- HEAD: the headers of the stream, without subscribing.
 - During shutdown the current block is completed, then `retry:` tells browsers to reconnect after a second.
 """
 
@@ -34,7 +35,7 @@ from gateway.http.keys import (
     VIEW,
 )
 from gateway.http.response_body import ClientDisconnected
-from gateway.http.sse.connection import Block, Reader
+from gateway.http.sse.connection import HEADERS, Block, Reader
 from gateway.http.sse.fan_out import BLOCK_BYTES
 from gateway.http.sse.registry import OPEN_STREAMS
 from gateway.streams.channel import Channel
@@ -51,25 +52,29 @@ _NOT_YET_SECONDS = 30.0
 
 async def read_stream(request: web.Request) -> web.StreamResponse:
     """Handle `GET /v1/streams/{ticket}` and `GET /v1/files/{ticket}`."""
-    view = await request.app[PREDICTIONS].by_ticket(request.match_info["ticket"], base_url.page_of(request))
-    request[VIEW], team = view, view.prediction.team
+    request[VIEW] = await request.app[PREDICTIONS].by_ticket(request.match_info["ticket"], base_url.page_of(request))
+    team = request[VIEW].prediction.team
     request[STREAM_ORIGINS] = request.app[SETTINGS].value.team_origins.get(team, ())
-    if view.run.stream_url is None:
+    if request[VIEW].run.stream_url is None:
         raise NotFound
     if _last_event_id(request) is None:
         # Resuming is not counted as a request: EventSource does not reconnect after a 429.
-        request_limits.admit_stream(request, view.prediction)
+        request_limits.admit_stream(request, request[VIEW].prediction)
+    if request.method == "HEAD":
+        return web.StreamResponse(headers=HEADERS)
     downstream = request.app[METRICS].sse_streams.labels("downstream")
     with request.app[OPEN_STREAMS].place(team):
         downstream.inc()
         try:
-            return await _stream(request, view)
+            return await _stream(request)
         finally:
             downstream.dec()
 
 
-async def _stream(request: web.Request, view: PredictionView) -> web.StreamResponse:
-    channel = await request.app[HUB].open(view, _links(request, view))
+async def _stream(request: web.Request) -> web.StreamResponse:
+    channel = await request.app[HUB].open(request[VIEW], _links(request, request[VIEW]))
+    # The document is not needed any more, and can be large.
+    view = request[VIEW] = request[VIEW].without_document()
     last_event_id = _last_event_id(request)
     if isinstance(resume.resume(channel.log, last_event_id), Complete):
         return web.Response(status=204, headers={"Cache-Control": "no-store"})
@@ -174,5 +179,6 @@ class _StreamWriter:
 
 def _last_event_id(request: web.Request) -> str | None:
     """Read the id to resume after: from the header, or from the query for clients that cannot set the header."""
-    value = request.headers.get("Last-Event-ID") or request.query.get("last_event_id")
+    query = request.query
+    value = request.headers.get("Last-Event-ID") or query.get("last_event_id") or query.get("lastEventId")
     return value if value and value.isprintable() and len(value) <= 100 else None

@@ -67,6 +67,16 @@ class RecentError(msgspec.Struct, frozen=True, kw_only=True):
     prediction: str | None = None
 
 
+class RefusedOrigin(msgspec.Struct, frozen=True, kw_only=True):
+    """An origin whose pages may not use the gateway, and when one last tried."""
+
+    at: float
+    origin: str
+    team: str | None
+    """The team whose key the last request used; `None` for a preflight."""
+    count: int
+
+
 class Refusal(msgspec.Struct, frozen=True, kw_only=True):
     """Number of requests refused for one reason since the process started."""
 
@@ -101,6 +111,8 @@ class Board(msgspec.Struct, frozen=True, kw_only=True):
     runs: tuple[ActiveRun, ...]
     recent_errors: tuple[RecentError, ...]
     refusals: tuple[Refusal, ...]
+    refused_origins: tuple[RefusedOrigin, ...] = ()
+    """For operators only: a preflight names no team."""
 
 
 def predictions(sums: Usage) -> int:

@@ -1,5 +1,6 @@
 """Which run of upstream's list was started by an uncertain create (docs/architecture.md, Create)."""
 
+import hashlib
 from enum import IntEnum
 
 import msgspec
@@ -66,6 +67,70 @@ def may_be_equal(one: bytes, other: bytes, digest: Digest | None = None) -> bool
         return first.version == second.version and _compare(first.input, second.input, digest) is not Fit.NO
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return False
+
+
+class Sought:
+    """The intents whose runs are searched for, found by what a listed run shows."""
+
+    def __init__(self) -> None:
+        self._runs: dict[str, Run] = {}
+        self._keys: dict[str, list[str | bytes]] = {}
+        """By intent, the keys under which it is in `_by_key`."""
+        self._by_key: dict[str | bytes, dict[str, Run]] = {}
+
+    def __len__(self) -> int:
+        return len(self._runs)
+
+    def __contains__(self, run_id: str) -> bool:
+        return run_id in self._runs
+
+    def runs(self) -> list[Run]:
+        """Return all intents, in the order in which they were added."""
+        return list(self._runs.values())
+
+    def add(self, run: Run, request: bytes) -> None:
+        """Add an intent, which was sent as `request`. `run` may be without it."""
+        self._runs[run.id] = run
+        keys = self._keys[run.id] = _keys_of(request)
+        for key in keys:
+            self._by_key.setdefault(key, {})[run.id] = run
+
+    def remove(self, run: Run) -> None:
+        """Remove an intent."""
+        self._runs.pop(run.id, None)
+        for key in self._keys.pop(run.id, ()):
+            del self._by_key[key][run.id]
+            if not self._by_key[key]:
+                del self._by_key[key]
+
+    def hides(self, run: Run) -> bool:
+        """Return whether parts of an intent's input are hidden."""
+        return _HIDDEN in self._keys.get(run.id, ())
+
+    def candidates(self, news: Snapshot) -> list[Run]:
+        """Return the intents that a listed run can fit, in the order in which they were added."""
+        if not self._runs:
+            return []
+        keys = _keys_of(news.document)
+        # What upstream shows may be redacted although the intent is not.
+        found = self._runs if keys[:1] == [_HIDDEN] else {}
+        for key in (*keys, _HIDDEN):
+            found = found | self._by_key.get(key, {})
+        return sorted(found.values(), key=lambda run: run.intended_at)
+
+
+_HIDDEN = b""
+
+
+def _keys_of(body: bytes) -> list[str | bytes]:
+    """Return the digest of a body's input, or `_HIDDEN` if parts of it are, and its webhook."""
+    try:
+        parts = msgspec.json.decode(body, type=_Sent)
+        hidden = _hides(bytes(parts.input))
+        digest = _HIDDEN if hidden else hashlib.sha256(_canonical(parts.input)).digest()
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return [_HIDDEN]
+    return [digest] if parts.webhook is None else [digest, parts.webhook]
 
 
 def _hides(request: bytes) -> bool:

@@ -27,9 +27,9 @@ async def stream(call: Call) -> Answer | web.StreamResponse:
     prediction = call.world.streams.get(token)
     if prediction is not None:
         call.world.expire(prediction)
-    content_type = (
-        call.faults["stream_content_type"].get("value") if "stream_content_type" in call.faults else "text/event-stream"
-    )
+    content_type = "text/event-stream; charset=utf-8"
+    if "stream_content_type" in call.faults:
+        content_type = call.faults["stream_content_type"].get("value")
     response = web.StreamResponse(headers={**_CORS, "Content-Type": content_type, "Cache-Control": "no-cache"})
     with call.world.held():
         await response.prepare(call.request)

@@ -139,7 +139,7 @@ def check_webhook(call: Call, body: dict[str, Any]) -> None:
 
 def read_cursor(query: dict[str, str]) -> Any:
     """Decode the `cursor` of a query, or raise the 404 of Django REST framework."""
-    if "cursor" not in query:
+    if not query.get("cursor"):
         return None
     try:
         return decode_cursor(query["cursor"])

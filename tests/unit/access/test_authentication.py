@@ -89,8 +89,32 @@ async def test_revoked_key_ends_within_a_second(store, tokens, clock):
     assert await ask(who, minted)
     await store.revoke_key(key.id, clock.now())
     await clock.advance(1)
-    with pytest.raises(Unauthenticated):
+    with pytest.raises(Unauthenticated, match="This key was revoked"):
         await ask(who, minted)
+
+
+async def test_replicate_token_is_recognised(store, tokens, clock):
+    """The commonest mistake: the token that the client was configured with before."""
+    for scheme in ("Bearer", "Token"):
+        with pytest.raises(Unauthenticated, match="this is a token of Replicate"):
+            await authenticator(store, tokens, clock).authenticate(f"{scheme} r8_{'a' * 37}", None)
+
+
+@pytest.mark.parametrize("ended", ["revoked", "expired", "valid"])
+async def test_state_of_a_key_is_told_to_its_holder_only(store, tokens, clock, ended):
+    """Who knows the id alone learns nothing: the error is that of a key that does not exist."""
+    minted, key = issue(expires_at=clock.now() + 10 if ended == "expired" else None)
+    await store.add_key(key)
+    if ended == "revoked":
+        await store.revoke_key(key.id, clock.now())
+    await clock.advance(20)
+    other, _ = issue()
+    details = []
+    for presented in (minted.key[:17] + other.key[17:], other.key):
+        with pytest.raises(Unauthenticated) as refused:
+            await authenticator(store, tokens, clock).authenticate(f"Bearer {presented}", None)
+        details.append(refused.value.detail)
+    assert details == ["You did not pass a valid authentication token"] * 2
 
 
 async def test_key_expires_on_time(store, tokens, clock):
@@ -101,7 +125,7 @@ async def test_key_expires_on_time(store, tokens, clock):
     await clock.advance(9.9)
     assert await ask(who, minted)
     await clock.advance(0.1)
-    with pytest.raises(Unauthenticated):
+    with pytest.raises(Unauthenticated, match="This key has expired"):
         await ask(who, minted)
 
 
@@ -212,7 +236,7 @@ class TestBrowserTokens:
         assert await ask(who, token)
         await store.revoke_key(key.id, clock.now())
         await clock.advance(1)
-        with pytest.raises(Unauthenticated):
+        with pytest.raises(Unauthenticated, match="The key that this was made with was revoked"):
             await ask(who, token)
 
     async def test_browser_token_ends_with_a_removed_config_key(self, store, tokens, clock):

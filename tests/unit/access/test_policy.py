@@ -155,13 +155,15 @@ class TestFiles:
         assert await self.translate(policy, link) == link
 
     async def test_operator_may_use_the_accounts_files(self, policy):
-        """A caller with the account scope may name its files; unknown gateway files stay unknown."""
+        """A caller with the account scope may name its files, also by the links of the gateway's lists."""
         rights = {"scopes": frozenset({Scope.ACCOUNT}), "team": RED}
         for file_id in (THEIRS, NOBODYS):
             link = f"{UPSTREAM}/files/{file_id}"
             assert await self.translate(policy, link, **rights) == link
+        link = f"{OWN}/v1/files/{NOBODYS}"
+        assert await self.translate(policy, link, **rights) == f"{UPSTREAM}/files/{NOBODYS}"
         with pytest.raises(Unprocessable):
-            await self.translate(policy, f"{OWN}/v1/files/{NOBODYS}", **rights)
+            await self.translate(policy, link, team=RED)
 
     async def test_input_without_links_costs_no_lookup(self, policy, store):
         """The store is asked only where there is something to ask."""

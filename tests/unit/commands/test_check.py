@@ -175,7 +175,7 @@ def test_warnings_have_lines_and_names(folder):
 PAGES = f"""
 [[teams]]
 name = "acme"
-origins = ["https://app.example.com", "http://localhost:5173"]
+origins = ["https://app.example.com", "http://localhost:5173", "https://*.preview.example.com"]
 keys = [{{ name = "page", sha256 = "{"ab" * 32}", origins = ["https://app.example.com"] }}]
 [[teams]]
 name = "open"
@@ -192,6 +192,14 @@ origins = ["*"]
                 "team acme: https://app.example.com is listed",
                 "  key page works from this page",
                 "team open: https://app.example.com is allowed by *, so without credentials",
+            ],
+        ),
+        (
+            "https://a.b.preview.example.com/x",
+            [
+                "team acme: https://a.b.preview.example.com is matched by https://*.preview.example.com",
+                "  key page does not work from this page",
+                "team open: https://a.b.preview.example.com is allowed by *, so without credentials",
             ],
         ),
         (
@@ -217,6 +225,19 @@ def test_origin_that_is_allowed_is_explained(folder, page, lines):
         ("https://www.app.example.com", ["team acme lists https://app.example.com, which differs in the host name"]),
         ("http://127.0.0.1:5173", ["team acme lists http://localhost:5173, which differs in the host name"]),
         ("http://localhost:3000", ["team acme lists http://localhost:5173, which differs in the port"]),
+        (
+            "https://preview.example.com",
+            [
+                (
+                    "team acme lists https://*.preview.example.com, which differs in the host name: a pattern does not "
+                    "match its domain itself"
+                )
+            ],
+        ),
+        (
+            "http://a.preview.example.com",
+            ["team acme lists https://*.preview.example.com, which differs in the scheme"],
+        ),
         ("https://evil.example", []),
     ],
 )
@@ -230,7 +251,9 @@ def test_origin_that_is_refused_is_explained(folder, page, hints):
     assert last == f'to allow it, add "{page}" to the origins of a team (acme) and reload'
 
 
-@pytest.mark.parametrize("page", ["file:///home/me/index.html", "null", "app.example.com", "https://"])
+@pytest.mark.parametrize(
+    "page", ["file:///home/me/index.html", "null", "app.example.com", "https://", "https://*.a.com"]
+)
 def test_what_is_no_origin_is_a_usage_error(folder, page):
     """A page opened from a file has none that could be listed."""
     result = check("--origin", page, config=PAGES)

@@ -462,7 +462,7 @@ TEAM_REFUSED = {
     "public_webhooks": ["no"],
     "models": [[], "acme/*", ["acme"], [5], ["a/b/c"], ["a/[bc]"]],
     "scopes": ["read", ["fly"], [5]],
-    "origins": ["https://a.com", ["a.com"], ["https://a.com/"], ["https://*.a.com"], ["null"]],
+    "origins": ["https://a.com", ["a.com"], ["https://a.com/"], ["https://*.1.2.3.4"], ["https://a.*.com"], ["null"]],
     "per_user": [5, {"burst": 0}, {"weight": 1}],
     "per_address": [{"requests_per_minute": 0}],
 }

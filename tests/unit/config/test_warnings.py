@@ -31,6 +31,8 @@ def test_plain_config_has_no_warnings():
             "stored by the gateway arrive as strings",
         ),
         ({"server": {"host": "0.0.0.0"}}, "server.public_url", "is not set"),
+        ({"transfers": {"max_downloads": 32}}, "transfers.max_per_team", "all teams together have 32"),
+        ({"transfers": {"max_per_team": 8}}, "transfers.max_per_public_key", "one visitor of a page"),
         ({"server": {"trusted_proxies": ["0.0.0.0/0"]}}, "server.trusted_proxies", "any caller can forge"),
         (
             {"upstream": {"base_url": "http://r.example.com", "allow_http": True}},
@@ -106,6 +108,9 @@ def test_plain_config_has_no_warnings():
         ({"webhooks": {"max_queued_total": 9999}}, "webhooks.max_queued_total", "take the places of all others"),
         ({"teams": [{"name": "a", "burst": 3}]}, "teams[0].burst", "has no effect"),
         ({"teams": [{"name": "a", "origins": ["*"]}]}, "teams[0].origins", "any web page"),
+        ({"teams": [{"name": "a", "origins": ["https://*.com"]}]}, "teams[0].origins", "sites of strangers"),
+        ({"teams": [{"name": "a", "origins": ["https://*.co.uk:81"]}]}, "teams[0].origins", "sites of strangers"),
+        ({"teams": [{"name": "a", "origins": ["https://*.vercel.app"]}]}, "teams[0].origins", "sites of strangers"),
         ({"teams": [{"name": "a", "public_sees": "team"}]}, "teams[0].public_sees", "of the whole team"),
         ({"teams": [{"name": "a", "public_webhooks": True}]}, "teams[0].public_webhooks", "any public address"),
         ({"teams": [{"name": "a", "unbound_tokens": True}]}, "teams[0].unbound_tokens", "outside of your pages"),

@@ -13,6 +13,12 @@ def test_problem_has_replicates_shape():
     assert problem(404, "Not found", "No.") == b'{"title":"Not found","detail":"No.","status":404}\n'
 
 
+def test_request_id_is_in_every_document_but_a_404():
+    """People paste the document into tickets; a 404 must not differ between unknown ids and those of others."""
+    assert msgspec.json.decode(problem(422, "T", "D", request_id="abc"))["request_id"] == "abc"
+    assert problem(404, "Not found", "No.", request_id="abc") == problem(404, "Not found", "No.")
+
+
 def test_extra_fields_are_added():
     """A page can show which field is wrong; a client can wait as long as it should."""
     body = msgspec.json.decode(

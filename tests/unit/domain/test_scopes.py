@@ -14,6 +14,7 @@ from gateway.domain.scopes import (
     narrow,
     normal_origin,
     origins_outside,
+    patterns_of,
     patterns_outside,
     scopes_outside,
 )
@@ -138,6 +139,8 @@ def test_uncovered_patterns_are_named():
         ("http://app.example.com:443", "http://app.example.com:443"),
         ("http://localhost:5173", "http://localhost:5173"),
         ("http://[::1]:3000", "http://[::1]:3000"),
+        ("https://*.Example.com:443", "https://*.example.com"),
+        ("http://*.localhost:5173", "http://*.localhost:5173"),
         ("capacitor://localhost", "capacitor://localhost"),
         ("chrome-extension://abcdefghijklmnop", "chrome-extension://abcdefghijklmnop"),
     ],
@@ -151,7 +154,9 @@ def test_origins_are_normalised_as_browsers_send_them(text, normal):
     "text",
     [
         "", "null", "example.com", "https://", "https://a.com/", "https://a.com/x", "https://a.com?x", "https://a.com#x",
-        "https://u:p@a.com", "https://*.example.com", "https://a.com:99999", "https://a.com:", "https://a b.com",
+        "https://u:p@a.com", "https://*", "https://*.", "https://a.*.com", "https://*a.com", "https://*.*.com",
+        "https://*.127.0.0.1", "https://*.[::1]", "*.example.com", "https://*.a.com:99999",
+        "https://a.com:99999", "https://a.com:", "https://a b.com",
         "https://a.com\n", "https://[::1", "https://[zz]", "https://[1:2:3]", "https://ä.com", "**",
     ],
 )  # fmt: skip
@@ -161,8 +166,41 @@ def test_invalid_origin_is_refused(text):
         normal_origin(text)
 
 
+@pytest.mark.parametrize(
+    ("origin", "is_matched"),
+    [
+        ("https://app.example.com", True),
+        ("https://a.b.c.example.com", True),
+        ("https://example.com", False),
+        ("https://badexample.com", False),
+        ("http://app.example.com", False),
+        ("https://app.example.com:8443", False),
+        ("https://app.example.com.evil.net", False),
+        ("https://.example.com", False),
+        ("https://evil.net/.example.com", False),
+        ("https://evil.net#.example.com", False),
+        ("https://u@app.example.com", False),
+        ("https://app.example.com:99999999", False),
+        ("https://" + "a." * 200 + "example.com", False),
+        ("null", False),
+        ("", False),
+    ],
+)
+def test_pattern_matches_any_labels_before_its_domain(origin, is_matched):
+    """Exactly its scheme and port, and not the domain itself."""
+    assert ("https://*.example.com" in list(patterns_of(origin))) == is_matched
+
+
+def test_pattern_with_a_port_matches_that_port():
+    """Ports are part of an origin."""
+    assert "http://*.localhost:5173" in list(patterns_of("http://app.localhost:5173"))
+    assert "http://*.localhost:5173" not in list(patterns_of("http://app.localhost:5174"))
+
+
 def test_origins_outside_the_team_are_named():
     """A team that lists none, or all, leaves it to its keys."""
     assert origins_outside((), ["https://a.com"]) == []
     assert origins_outside(("*",), ["https://a.com", "*"]) == []
     assert origins_outside(("https://a.com",), ["https://a.com", "https://b.com", "*"]) == ["https://b.com", "*"]
+    wanted = ["https://x.a.com", "https://*.x.a.com", "https://a.com", "https://*.com", "https://x.a.com:1"]
+    assert origins_outside(("https://*.a.com",), wanted) == ["https://a.com", "https://*.com", "https://x.a.com:1"]

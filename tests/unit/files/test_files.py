@@ -7,12 +7,10 @@ import pytest
 from gateway.domain.upstream_response import Answer
 from gateway.errors import UpstreamUncertain
 from gateway.files.files import FileService
-from gateway.files.uploads import UploadService, UploadSettings
-from gateway.runtime.live import LiveSettings
 from tests.support.clock import START, ManualClock, settle
 from tests.support.fakes import Call, FakeObserver, FakeStore, FakeUpstream
 from tests.support.records import file
-from tests.unit.files.test_uploads import CALLER, CONTENT, DIGEST, upload
+from tests.unit.files.test_uploads import CALLER, CONTENT, DIGEST, upload, uploads_of
 
 DOCUMENT = b'{"id":"known","name":"b.bin","content_type":"application/octet-stream"}'
 
@@ -40,7 +38,7 @@ async def test_equal_upload_during_a_delete_gets_a_file_of_its_own(
 
     upstream = FakeUpstream(script)
     files = FileService(store, upstream, clock)
-    uploads = UploadService(store, upstream, clock, observer, LiveSettings(UploadSettings(max_spool_bytes=1000)))
+    uploads = uploads_of(store, upstream, clock, observer)
     deleting = asyncio.create_task(files.delete(CALLER, "known"))
     await settle()
     new, _ = await uploads.upload(CALLER, upload())

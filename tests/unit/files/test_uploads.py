@@ -7,7 +7,9 @@ from collections.abc import AsyncIterator
 from gateway.domain.file_content import OCTETS
 from gateway.domain.scopes import Scope
 from gateway.domain.teams import Caller, Team
+from gateway.files.rules.transfers import Direction, TransferSettings
 from gateway.files.rules.uploads import Described
+from gateway.files.transfers import Transfers
 from gateway.files.uploads import Upload, UploadService, UploadSettings
 from gateway.runtime.live import LiveSettings
 from tests.support.clock import START, ManualClock, settle
@@ -47,6 +49,12 @@ def upload() -> Upload:
     )
 
 
+def uploads_of(store: FakeStore, upstream: FakeUpstream, clock: ManualClock, observer: FakeObserver) -> UploadService:
+    places = Transfers(Direction.UPLOADS, LiveSettings(TransferSettings()), clock, observer)
+    settings = LiveSettings(UploadSettings(max_spool_bytes=1000))
+    return UploadService(store, upstream, clock, observer, settings, places)
+
+
 async def test_upload_cancelled_while_its_record_is_written_leaves_no_record(
     upstream: FakeUpstream, clock: ManualClock, observer: FakeObserver
 ):
@@ -55,7 +63,7 @@ async def test_upload_cancelled_while_its_record_is_written_leaves_no_record(
     document = b'{"id":"known","name":"b.bin","content_type":"application/octet-stream"}'
     known = file("known", sha256=DIGEST, size=len(CONTENT), expires_at=START + 86_400, document=document)
     store.uploaded["known"] = known
-    uploads = UploadService(store, upstream, clock, observer, LiveSettings(UploadSettings(max_spool_bytes=1000)))
+    uploads = uploads_of(store, upstream, clock, observer)
     task = asyncio.create_task(uploads.upload(CALLER, upload()))
     await settle()
     assert len(store.uploaded) == 2

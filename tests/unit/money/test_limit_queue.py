@@ -13,7 +13,7 @@ from gateway.domain.quota import Counters, LimitKind, LimitStatus, Refused, Rese
 from gateway.domain.rates import Rate
 from gateway.domain.records import Kind
 from gateway.domain.targets import Target, TargetKind
-from gateway.errors import BudgetExceeded, RateLimited, UpstreamUnavailable
+from gateway.errors import BudgetExceeded, CallerLeft, RateLimited, UpstreamUnavailable
 from gateway.money.limit_queue import MAX_WAITING, LimitQueue, QueueEntry, WaitForLimit
 from tests.support.callers import caller
 from tests.support.clock import ManualClock, settle
@@ -276,7 +276,7 @@ async def test_disconnected_caller_leaves_the_line(callers: Callers, clock: Manu
     callers.has_left.add("gone")
     callers.release("team/a")
     await settle()
-    with pytest.raises(UpstreamUnavailable):
+    with pytest.raises(CallerLeft):
         await gone
     await next_
     assert callers.led == ["next"]

@@ -31,7 +31,7 @@ async def test_healthy_gateway_is_ready(health):
     report = await health.report()
     assert (report.ready, report.checks) == (True, {"store": "ok", "upstream": "ok"})
     assert report.status == "ready"
-    assert health.degraded() == {"upstream": 0, "store": 0}
+    assert health.degraded() == {"upstream": 0, "store": 0, "connections": 0}
 
 
 async def test_upstream_is_checked_once_a_minute(health, upstream, clock):
@@ -78,7 +78,7 @@ async def test_a_failure_of_some_operations_degrades_and_does_not_fail_readiness
     report = await health.report()
     assert (report.ready, report.status) == (True, "degraded")
     assert report.checks["store"] == "The store's file is damaged. Other operations succeed."
-    assert health.degraded() == {"upstream": 0, "store": 1}
+    assert health.degraded() == {"upstream": 0, "store": 1, "connections": 0}
 
 
 @pytest.mark.parametrize("trouble", [UpstreamTimeout("Slow."), UpstreamTokenRefused("Refused.")])
@@ -93,10 +93,21 @@ async def test_failing_upstream_is_not_ready_and_soon_checked_again(trouble, hea
         report = await health.report()
         assert (report.status, report.checks["upstream"]) == ("degraded", trouble.detail)
         assert (report.ready, report.degraded) == (True, True), "all processes share this cause"
-        assert health.degraded() == {"upstream": 1, "store": 0}
+        assert health.degraded() == {"upstream": 1, "store": 0, "connections": 0}
     assert len(upstream.calls) == 1
     upstream.script = lambda _: answer()
     await clock.advance(5)
+    assert (await health.report()).status == "ready"
+
+
+async def test_exhausted_connections_degrade_readiness(store, upstream, clock):
+    """An operator sees why calls wait, although Replicate answers."""
+    in_use = True
+    health = Health(store, upstream, clock, lambda: False, lambda: in_use)
+    report = await health.report()
+    assert (report.status, report.checks["connections"]) == ("degraded", "All connections to Replicate are in use.")
+    assert health.degraded()["connections"] == 1
+    in_use = False
     assert (await health.report()).status == "ready"
 
 

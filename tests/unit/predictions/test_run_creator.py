@@ -10,6 +10,7 @@ from gateway.domain.hold import Hold
 from gateway.domain.records import PredictionView, Run, RunState, Status
 from gateway.domain.upstream_response import Answer
 from gateway.errors import (
+    CallerLeft,
     GatewayError,
     RateLimited,
     StoreUnavailable,
@@ -147,7 +148,7 @@ async def test_disconnect_before_the_permit_creates_nothing(limited: CreateCore,
     task = limited.ask(has_left=lambda: True)
     await settle()
     limiter.free.set()
-    with pytest.raises(UpstreamUnavailable):
+    with pytest.raises(CallerLeft):
         await task
     assert (limited.replicate.sent, limiter.returned, limited.store.runs) == (0, 1, {})
 

@@ -755,3 +755,41 @@ async def test_end_with_a_lost_result_is_reported_once_as_stored(upstream, repli
     (end,) = reported
     assert end.settlement is store.settled["run1"]
     assert store.calls.count("ended_run") == 1
+
+
+class TestDroppedDocuments:
+    """Runs whose documents do not fit into memory: the store has them."""
+
+    @pytest.fixture
+    async def forgetful(
+        self, store: FakeStore, upstream: FakeUpstream, clock: ManualClock, observer: FakeObserver
+    ) -> AsyncIterator[Tracker]:
+        made = make_tracker(
+            store, upstream, clock, observer, unreadable_seconds=lambda: 600.0, max_document_bytes=lambda: 1
+        )
+        yield made
+        await made.close()
+
+    async def test_equal_answers_are_not_recorded_again(self, forgetful, replicate, store, clock):
+        run = store.runs["run1"] = live(document=said("starting"), live_at=START)
+        replicate.body = said("starting")
+        tracked = forgetful.follow(run)
+        assert not tracked.is_whole
+        await clock.advance(5)
+        assert replicate.reads > 1
+        assert "advance" not in store.calls
+        assert (await forgetful.newest(run)).document == said("starting")
+
+    @pytest.mark.parametrize("trouble", ["unknown", "unreadable"])
+    async def test_run_that_is_given_up_keeps_its_document(self, forgetful, replicate, store, clock, trouble):
+        document = json.dumps(json.loads(said("starting")) | {"input": {"prompt": "hi"}}).encode()
+        run = store.runs["run1"] = live(document=document, live_at=START)
+        tracked = forgetful.follow(run)
+        if trouble == "unknown":
+            replicate.trouble = 404
+        else:
+            replicate.body = b"<html>"
+        await clock.advance(700)
+        ended = json.loads(tracked.run.document)
+        assert (ended["status"], ended["input"]) == ("failed", {"prompt": "hi"})
+        assert forgetful.document_bytes == 0

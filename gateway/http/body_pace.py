@@ -1,0 +1,68 @@
+"""How slowly a request body may arrive: a bound on its silence, and a least rate (docs/architecture.md, Invariants 14).
+
+A slow body that keeps coming is taken whole, however long it takes. One that stops, or that sends a byte now and then
+to hold its connection, is given up.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from aiohttp import web
+
+from gateway.errors import BodyTooSlow
+from gateway.http.keys import SETTINGS
+
+
+class Pace:
+    """The time that one body may take. Only time spent waiting for the client counts."""
+
+    __slots__ = ("_received", "_waited", "idle_seconds", "least_rate")
+
+    def __init__(self, idle_seconds: float, least_rate: int) -> None:
+        self.idle_seconds = idle_seconds
+        """Longest silence."""
+        self.least_rate = least_rate
+        """Bytes per second, after one such silence."""
+        self._waited = 0.0
+        self._received = 0
+
+    def received(self, size: int) -> None:
+        """Count bytes that have arrived."""
+        self._received += size
+
+    def waited(self, seconds: float) -> None:
+        """Count time spent waiting."""
+        self._waited += seconds
+
+    @property
+    def patience(self) -> float:
+        """Longest time in seconds to wait for the next bytes. Not positive if the body is below the least rate."""
+        return min(self.idle_seconds, self.idle_seconds + self._received / self.least_rate - self._waited)
+
+    def refusal(self) -> BodyTooSlow:
+        """Return the error for a body that does not keep the pace."""
+        return BodyTooSlow(
+            f"The request's body was not complete in time: nothing arrived for {self.idle_seconds:g} seconds, or it "
+            f"arrived at fewer than {self.least_rate} bytes per second."
+        )
+
+
+def pace_of(request: web.Request) -> Pace:
+    """Return the pace of a request's body."""
+    settings = request.app[SETTINGS].value
+    return Pace(settings.body_idle_seconds, settings.body_min_bytes_per_second)
+
+
+@asynccontextmanager
+async def waiting(pace: Pace) -> AsyncIterator[None]:
+    """Wait for bytes of the body within the context. Raise `BodyTooSlow` if they do not arrive in time."""
+    loop = asyncio.get_running_loop()
+    started = loop.time()
+    try:
+        async with asyncio.timeout(pace.patience):
+            yield
+    except TimeoutError as exc:
+        raise pace.refusal() from exc
+    finally:
+        pace.waited(loop.time() - started)
