@@ -811,6 +811,9 @@ DELETE FROM budget_warnings WHERE (team, name, day, percent) IN (
     SELECT team, name, day, percent FROM budget_warnings WHERE day < :before LIMIT :limit
 );
 
+-- name: warned
+SELECT coalesce(max(percent), 0) FROM budget_warnings WHERE team = :team AND name = :name AND day = :day;
+
 -- name: add_warning
 INSERT INTO budget_warnings (team, name, day, percent) VALUES (:team, :name, :day, :percent)
 ON CONFLICT (team, name, day, percent) DO NOTHING;
