@@ -229,9 +229,8 @@ class CreateService:
         self, context: CreateContext, identity: Identity, view: PredictionView
     ) -> Created | Answer | RetryCreate:
         """Answer with the first request's prediction."""
-        if view.prediction.source is Source.JOINED and view.run.fingerprint is None:
-            # The first request does not know yet whether it stays, or a crash came before that.
-            joined = await self._joins.complete(context, identity, view)
+        if view.prediction.source is Source.JOINED:
+            joined = await self._joins.complete_repeated(context, identity, view)
             if not isinstance(joined, PredictionView):
                 return joined
             view = joined
