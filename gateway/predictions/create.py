@@ -67,7 +67,8 @@ class _Attempts:
         """Its place among the creates that wait for a limit, from its first try to start a run, or its first wait."""
         self._queue = queue
         self._failed = 0
-        self._has_detached = False
+        self.has_detached = False
+        """Whether the prediction was detached from another request's run."""
 
     def take_place(self, limit_queue: LimitQueue) -> QueueEntry:
         """Return its place in the queue of limits."""
@@ -88,12 +89,6 @@ class _Attempts:
         if self.place is not None and self.place.line is not None:
             self.place.leave()
 
-    def shared_as(self, identity: Identity) -> Identity:
-        """Return the identity by which this attempt may share a run."""
-        # Upstream's answer may not name the model (docs/replicate-api.md, Prediction object: `hidden`, an override):
-        # waiting for another create's answer again would end in another detach, until the attempts are used up.
-        return replace(identity, provisional=None) if self._has_detached else identity
-
     def count_failure(self, retry: RetryCreate) -> None:
         """Raise the error of a failed attempt if there may not be another one."""
         self._failed += 1
@@ -101,7 +96,7 @@ class _Attempts:
             # Another caller who left has an error of its own, which would not be true for this one.
             error = None if isinstance(retry.error, CallerLeft) else retry.error
             raise error or UpstreamUnavailable("The prediction could not be created.")
-        self._has_detached = self._has_detached or retry.error is None
+        self.has_detached = self.has_detached or retry.error is None
 
 
 class CreateService:
@@ -156,7 +151,12 @@ class CreateService:
             while True:
                 if attempts.context.command.target.model is None:
                     attempts.context = await self._identities.named(attempts.context)
-                identity = attempts.shared_as(await self._identities.of(attempts.context))
+                identity = await self._identities.of(attempts.context)
+                if attempts.has_detached:
+                    # Upstream's answer may not name the model (docs/replicate-api.md, Prediction object: `hidden`, an
+                    # override): waiting for another create's answer again would end in another detach, until the
+                    # attempts are used up.
+                    identity = replace(identity, provisional=None)
                 if command.directives.only_if_cached and not identity.is_shared:
                     raise NotCached(f"Only a shared result was wanted, and this request has none: {identity.reason}.")
                 outcome = await self._tasks.run_to_completion(self._attempt(attempts, identity), "create")

@@ -104,9 +104,6 @@ class PredictionService:
         """Return when a prediction was cancelled for its caller, as far as is known in memory."""
         return self._lately_canceled.get(view.prediction.id, view.prediction).canceled_at
 
-    def _ticket(self, prediction_id: str) -> str:
-        return tickets.ticket(self._ticket_secret, prediction_id)
-
     def show(self, view: PredictionView, base: str, family: Family) -> bytes:
         """Return the JSON of a prediction for its caller: the same bytes as long as nothing in it changes."""
         key = (view.prediction.id, base, family)
@@ -157,7 +154,7 @@ class PredictionService:
 
         See docs/replicate-api.md, Streaming.
         """
-        ticket = self._ticket(view.prediction.id)
+        ticket = tickets.ticket(self._ticket_secret, view.prediction.id)
         is_files = "/v1/files/" in (view.run.stream_url or "")
         return f"files/{tickets.FILE_PREFIX}{ticket}" if is_files else f"streams/{ticket}"
 

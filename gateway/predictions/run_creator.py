@@ -124,7 +124,9 @@ class RunCreator:
                 snapshot = await self._secrets.read_snapshot(intent, answer.body)
             else:
                 snapshot = documents.read_snapshot(answer.body)
-            starter = _with_hold(started.prediction, context.command.hold)
+            starter, hold = started.prediction, context.command.hold
+            if hold.limit is not None:
+                starter = _with_hold(starter, hold)
             recorded = await self.recorder.record(intent, snapshot, starter)
         except (CallerLeft, RateLimited, UpstreamUnavailable, UpstreamTokenRefused) as exc:
             await self._discard(intent.id)
