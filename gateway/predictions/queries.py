@@ -23,6 +23,7 @@ from gateway.errors import Forbidden, NotFound
 from gateway.predictions.events import PredictionEvents
 from gateway.predictions.ports.outputs import CopyLinks
 from gateway.predictions.ports.sharing import CreateStore
+from gateway.predictions.recent import RecentPredictions
 from gateway.predictions.settings import PredictionSettings
 from gateway.predictions.tracker import Tracker
 from gateway.runtime.live import LiveSettings
@@ -87,7 +88,7 @@ class PredictionService:
         self._ticket_secret = ticket_secret
         half = settings.value.memory_bytes // 2
         self._shown: LRUCache[_ShownKey, _Shown] = LRUCache(half, getsizeof=_size)
-        self._recent: LRUCache[str, PredictionView] = LRUCache(half, getsizeof=_size_of_view)
+        self._recent = RecentPredictions(half, _size_of_view)
         self._renewed: LRUCache[str, tuple[Copy, ...]] = LRUCache(_RENEWED)
         self._lately_canceled: LRUCache[str, Prediction] = LRUCache(_CANCELED)
         self._waiting: dict[str, int] = {}
@@ -130,9 +131,7 @@ class PredictionService:
     def renew(self, run: Run) -> None:
         """Replace an ended run in memory: it now has copies of its files."""
         self._renewed[run.id] = run.copies
-        for view in list(self._recent.values()):
-            if view.run.id == run.id:
-                self._remember(PredictionView(view.prediction, run))
+        self._recent.replace_run(run)
 
     @property
     def waiting(self) -> int:
@@ -276,7 +275,11 @@ class PredictionService:
             self._observer.canceled("asked")
             self._tracker.cancel_asked(view.run)
         else:
-            self._observer.canceled("left" if cancellation.changed else "over")
+            if cancellation.changed:
+                self._observer.canceled("left")
+            elif not by_deadline:
+                # A deadline after the end is the rule, not a cancel that came too late.
+                self._observer.canceled("over")
             self._tracker.wake(view.run.id)
         return view
 
