@@ -135,6 +135,7 @@ async def build_predictions(
         pricing=money.pricing,
         limit_queue=money.limit_queue,
         money=metrics,
+        teams=live.teams,
     )
     base.stack.push_async_callback(lambda: creates.close(base.shutdown_deadline.left()))
     estimates = EstimateService(

@@ -289,6 +289,11 @@ class LimitQueue:
             if queue.entries[0].team == team:
                 queue.entries[0].turn.set()
 
+    def retry(self) -> None:
+        """Wake the first entry of every queue. Call when limits have changed."""
+        for queue in self._queues.values():
+            queue.entries[0].turn.set()
+
     def on_run_ended(self, ended: RunEnded) -> None:
         """Let creates try again that wait for the place of a run."""
         self.freed(ended.run.team)

@@ -18,7 +18,7 @@ from gateway.domain.create_request import CreateCommand, CreateContext, Created
 from gateway.domain.ports.clock import Clock
 from gateway.domain.ports.observers import LimitObserver, PredictionObserver
 from gateway.domain.records import PredictionView, Run, Source
-from gateway.domain.teams import Caller
+from gateway.domain.teams import Caller, Teams
 from gateway.domain.upstream_response import Answer
 from gateway.errors import (
     CallerLeft,
@@ -50,6 +50,7 @@ from gateway.predictions.ports.sharing import (
     Started,
 )
 from gateway.predictions.run_creator import RunCreator
+from gateway.runtime.live import LiveSettings
 from gateway.runtime.tasks import Tasks
 from gateway.sharing.identity import Identity, IdentityService
 from gateway.sharing.rules import caching
@@ -83,6 +84,15 @@ class _Attempts:
         if not place.is_priced:
             place.price(reservation_of(self.context, pricing))
         return place
+
+    def use_limits_of(self, teams: Teams) -> None:
+        """Try again with the limits and prices of the current config, if it was reloaded during a wait."""
+        caller = self.context.caller
+        team = teams.get(caller.team.name)
+        if team is not None and team is not caller.team:
+            self.context = replace(self.context, caller=replace(caller, team=team))
+            if self.place is not None:
+                self.place.is_priced = False
 
     def leave_queue(self) -> None:
         """Let the next create try: its limits do not depend on what this one does upstream."""
@@ -118,6 +128,7 @@ class CreateService:
         pricing: Pricing,
         limit_queue: LimitQueue,
         money: LimitObserver,
+        teams: LiveSettings[Teams],
     ) -> None:
         self._store = store
         self._run_creator = run_creator
@@ -132,6 +143,7 @@ class CreateService:
         self._pricing = pricing
         self._limit_queue = limit_queue
         self._money = money
+        self._teams = teams
         self._tasks = Tasks()
 
     async def create(self, caller: Caller, command: CreateCommand) -> Created | Answer:
@@ -165,6 +177,7 @@ class CreateService:
                         # Nothing is recorded, so a caller who leaves meanwhile leaves nothing behind.
                         assert attempts.place is not None
                         await attempts.place.wait(refused)
+                        attempts.use_limits_of(self._teams.value)
                     case RetryCreate():
                         attempts.count_failure(outcome)
                     case Created() | Answer():

@@ -12,7 +12,7 @@ from gateway.domain import tickets
 from gateway.domain.cache_directives import Directives
 from gateway.domain.create_request import Created
 from gateway.domain.hold import Hold, rate_status
-from gateway.domain.limits import SubjectKind
+from gateway.domain.limits import Allowance, Limits, SubjectKind
 from gateway.domain.quota import LimitKind, LimitStatus
 from gateway.domain.quota import Refused as LimitRefused
 from gateway.domain.records import RunState, Source, Status
@@ -300,6 +300,21 @@ async def test_create_waits_no_longer_than_the_maximum(core: CreateCore) -> None
     with pytest.raises(RateLimited):
         await task
     assert core.store.runs == {}
+
+
+async def test_reload_of_the_config_lets_a_waiting_create_try_with_the_new_limits(core: CreateCore) -> None:
+    core.store.refusals = [refusal(LimitKind.CONCURRENCY)]
+    core.teams.subscribe(lambda _: core.limit_queue.retry())
+    task = core.ask()
+    await settle()
+    team = replace(caller().team, allowance=Allowance(own=Limits(concurrent_predictions=9)))
+    core.teams.replace({team.name: team})
+    created = await task
+    assert isinstance(created, Created)
+    reserved = core.store.reserved[created.view.run.id]
+    assert reserved is not None
+    assert [each.concurrent for each in reserved.allowances] == [9]
+    assert core.clock.monotonic() == 1000.0
 
 
 async def test_create_that_a_rate_cannot_admit_in_time_is_refused_at_once(core: CreateCore) -> None:
