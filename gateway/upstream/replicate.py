@@ -15,7 +15,6 @@ import msgspec
 from yarl import URL
 
 from gateway import __version__
-from gateway.domain import retry
 from gateway.domain.ports.clock import Clock
 from gateway.domain.ports.observers import UpstreamObserver
 from gateway.domain.ports.tracing import NoTracer, Tracer
@@ -30,6 +29,7 @@ from gateway.errors import (
 )
 from gateway.runtime.live import LiveSettings
 from gateway.throttling.upstream_limiter import UpstreamLimiter
+from gateway.upstream import retry
 from gateway.upstream.breaker import Breaker, BreakerState
 from gateway.upstream.pools import ConnectionPool, Pool
 
