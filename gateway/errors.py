@@ -17,6 +17,7 @@
     ├── LimitReached           a limit was exceeded (429)
     │   ├── RateLimited        too many requests, or too many at a time (429)
     │   └── BudgetExceeded     the budget of a day or month is used up or reserved (402)
+    ├── Overloaded             the gateway has no memory for this request now (503)
     ├── NotCached              the caller asked for a cached result only, and there is none (504)
     ├── UpstreamError          Replicate gave no response that can be passed on
     │   ├── UpstreamUnavailable   Replicate is unreachable, or the circuit breaker is open: nothing was sent (503)
@@ -179,6 +180,12 @@ class BudgetExceeded(LimitReached):
     """The budget of a day or month (money or compute time) is used up, or reserved for predictions in progress."""
 
     title = "Budget exceeded"
+
+
+class Overloaded(GatewayError):
+    """The gateway has no memory for this request now."""
+
+    title = "Overloaded"
 
 
 class NotCached(GatewayError):

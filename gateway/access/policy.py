@@ -1,5 +1,7 @@
 """Check which targets a caller can run and which files it can use, before any other work for the request."""
 
+from functools import partial
+
 import msgspec
 
 from gateway.domain import links as rewrite
@@ -14,6 +16,7 @@ from gateway.domain.teams import Caller
 from gateway.errors import Forbidden, Unprocessable
 from gateway.files.rules.uploads import content_of
 from gateway.models.versions import VersionMap
+from gateway.runtime.pauses import LARGE, off_the_loop, pause_after
 
 
 class Policy:
@@ -56,22 +59,26 @@ class Policy:
         that does not belong to the team raises `Unprocessable` with the path in the input: upstream would read the file
         with the account's rights. Return the new body, and the content of each linked file by its upstream URL.
         """
-        links = rewrite.file_links(body.input)
+        if len(body.input) <= LARGE:
+            links = rewrite.file_links(body.input)
+        else:
+            await pause_after(body.input)
+            links = await off_the_loop(body.input, partial(rewrite.file_links, body.input))
         if not links:
             return body, {}
         known = {file.id: file for file in await self._files.files_among([link.file_id for link in links])}
         replacements: dict[str, str] = {}
         contents: dict[str, FileContent] = {}
-        guarded = own_origins if caller.may(Scope.ACCOUNT) else own_origins | {self._upstream_base}
+        guarded = rewrite.hosts_of(own_origins if caller.may(Scope.ACCOUNT) else own_origins | {self._upstream_base})
         for link in links:
             file = known.get(link.file_id)
             if file is not None and caller.may_see(file.team, file.owner):
                 url = replacements[link.url] = f"{self._upstream_base}/files/{file.upstream_id}"
                 contents[url] = content_of(file)
-            elif caller.may(Scope.ACCOUNT) and rewrite.is_among(link, own_origins):
+            elif caller.may(Scope.ACCOUNT) and link.file_id and rewrite.is_among(link, own_origins):
                 # Upstream's lists, which these callers see, link to files that the gateway has no record of.
                 replacements[link.url] = f"{self._upstream_base}/files/{link.file_id}"
-            elif rewrite.is_among(link, guarded):
+            elif rewrite.is_on(link, guarded):
                 raise Unprocessable.field(_path(body.input, link), "this file does not exist", "not_found")
         return msgspec.structs.replace(body, input=rewrite.translate(body.input, replacements)), contents
 

@@ -12,6 +12,7 @@ from gateway.dashboard import assets as dashboard_assets
 from gateway.dashboard.loading import load_renderer
 from gateway.domain.ports.tracing import NoTracer
 from gateway.http import keys, middlewares, request_limits, routes, tracing
+from gateway.http.body_memory import BodyMemory
 from gateway.http.handlers import stream_check
 from gateway.http.ops import app as ops
 from gateway.http.ops import config_state, dashboard
@@ -100,6 +101,8 @@ def _share(app: web.Application, parts: Parts) -> None:
     app[keys.STORE] = base.store
     app[keys.CLOCK] = base.clock
     app[keys.METRICS] = base.metrics
+    memory = app[keys.BODY_MEMORY] = BodyMemory()
+    base.metrics.read_on_scrape("request_body_bytes", lambda: memory.used)
     app[keys.TRACER] = base.tracer
     app[keys.UPSTREAM] = upstream.client
     app[keys.UPSTREAM_LIMITER] = upstream.limiter

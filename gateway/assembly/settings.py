@@ -10,6 +10,7 @@ from gateway.config.teams import Limits as ConfigLimits
 from gateway.config.teams import Team as ConfigTeam
 from gateway.config.teams import TeamKey
 from gateway.domain import targets
+from gateway.domain.json_scan import BodyLimits
 from gateway.domain.limits import NO_LIMITS, UNLIMITED, Allowance, Limits
 from gateway.domain.scopes import Scope
 from gateway.domain.teams import Team, Teams
@@ -89,6 +90,14 @@ def http_settings(config: Config, teams: Teams) -> HttpSettings:
         trusted_proxies=tuple(ip_network(str(network)) for network in config.server.trusted_proxies),
         max_body_bytes=config.server.max_body_bytes,
         max_upload_bytes=config.server.max_upload_bytes,
+        body_limits=BodyLimits(
+            max_links=config.limits.max_links,
+            max_keys=config.limits.max_keys,
+            max_values=config.limits.max_values,
+            max_depth=config.limits.max_depth,
+            max_half_surrogates=config.limits.max_half_surrogates,
+        ),
+        max_bodies_bytes=config.limits.max_bodies_bytes,
         max_header_bytes=config.server.max_header_bytes,
         body_idle_seconds=config.server.body_idle_seconds,
         body_min_bytes_per_second=config.server.body_min_bytes_per_second,
@@ -178,6 +187,7 @@ def prediction_settings(config: Config) -> PredictionSettings:
         adopt_wait_seconds=float(config.upstream.adopt_wait_seconds),
         ticket_ttl_seconds=float(config.streams.ticket_ttl_seconds),
         memory_bytes=config.cache.memory_bytes,
+        max_page_bytes=config.limits.max_page_bytes,
         followed_bytes=config.cache.followed_bytes,
         upstream_webhook_base=public_url if can_call_back else None,
         unreadable_seconds=float(config.upstream.unreadable_seconds),

@@ -30,6 +30,17 @@ RESTART: Final[Mapping[str, frozenset[str]]] = {
 """Settings that a reload does not apply, by section. They need a restart."""
 
 LIVE: Final[Mapping[str, frozenset[str]]] = {
+    "limits": frozenset(
+        {
+            "max_links",
+            "max_keys",
+            "max_values",
+            "max_depth",
+            "max_half_surrogates",
+            "max_bodies_bytes",
+            "max_page_bytes",
+        }
+    ),
     "server": frozenset(
         {
             "public_url",

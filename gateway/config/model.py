@@ -4,6 +4,7 @@ from pydantic import Field
 
 from gateway.config.sections import (
     Cache,
+    Limits,
     Logs,
     Metrics,
     Ops,
@@ -25,6 +26,7 @@ class Config(Section):
     """All settings. `gateway.config.load` returns one with its secrets resolved."""
 
     server: Server = Field(default_factory=Server, description="The public listener.")
+    limits: Limits = Field(default_factory=Limits, description="Bounds of requests and responses.")
     ops: Ops = Field(default_factory=Ops, description="The operators' listener.")
     upstream: Upstream = Field(default_factory=Upstream, description="The Replicate API and the account.")
     store: Store = Field(default_factory=Store, description="The database.")

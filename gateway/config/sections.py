@@ -85,6 +85,34 @@ class Server(Section):
     )
 
 
+class Limits(Section):
+    """How much one request or response may hold. What passes a bound is refused with 422, unless stated otherwise."""
+
+    max_links: Count = Field(
+        1000, description="URLs and data: URIs in one JSON body; each is checked or hashed.", examples=[1000]
+    )
+    max_keys: Count = Field(20_000, description="Names of objects in one JSON body.", examples=[20_000])
+    max_values: Count = Field(
+        100_000,
+        description="Texts, numbers, flags, arrays and objects in one JSON body. A file as a data: URI is one.",
+        examples=[100_000],
+    )
+    max_depth: Count = Field(128, description="Levels of nesting in one JSON body.", examples=[128])
+    max_half_surrogates: Count = Field(
+        10_000, description="Escapes such as \\ud83d without their other half in one JSON body.", examples=[10_000]
+    )
+    max_bodies_bytes: Bytes = Field(
+        128 * _MIB,
+        description="Memory for all large request bodies at a time (503 past it), half of it for one team (429).",
+        examples=[128 * _MIB],
+    )
+    max_page_bytes: Bytes = Field(
+        8 * _MIB,
+        description="A page of a list ends after this size; it has at least one result, and next leads to the rest.",
+        examples=[8 * _MIB],
+    )
+
+
 class Ops(Section):
     """The operators' listener: metrics, dashboard, admin."""
 

@@ -26,6 +26,7 @@ def warnings(config: Config, now: float) -> list[Problem]:
         *_of_server(config),
         *_of_upstream(config),
         *_of_secrets(config),
+        *_of_sizes(config),
         *_of_storage(config),
         *_of_transfers(config),
         *_of_prices(config),
@@ -122,6 +123,14 @@ def _of_storage(config: Config) -> Iterator[Problem]:
         yield from _of_copies(config)
     if cache.share == "all" and len(config.teams) > 1:
         yield Problem("cache.share", '"all" lets a team infer from its cache hits what other teams have run')
+
+
+def _of_sizes(config: Config) -> Iterator[Problem]:
+    if config.limits.max_bodies_bytes < config.server.max_body_bytes:
+        yield Problem(
+            "limits.max_bodies_bytes",
+            "is smaller than server.max_body_bytes: larger bodies are refused with 503, however often they are sent",
+        )
 
 
 def _of_transfers(config: Config) -> Iterator[Problem]:

@@ -7,7 +7,6 @@ key).
 
 from collections.abc import Sequence
 from typing import Literal
-from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Raw
@@ -225,7 +224,7 @@ def _webhook_url(given: str, *, allow_http: bool, allow_private: bool) -> str:
     if len(given) > urls.MAX_LENGTH:
         raise ValueError(f"must be at most {urls.MAX_LENGTH} characters long")
     url = urls.as_sent(given.strip(" "))
-    parts = urlsplit(url)
+    parts = urls.split(url)
     if parts.scheme != "https" and not allow_http:
         raise ValueError("must be an HTTPS URL")
     if not is_allowed_host(parts.hostname or "", allow_private=allow_private):

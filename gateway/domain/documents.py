@@ -5,6 +5,7 @@ caller are replaced. `input`, `output`, `logs` and all other fields keep upstrea
 escape sequence changes its form (docs/architecture.md, Invariants 11).
 """
 
+import codecs
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -13,7 +14,7 @@ from msgspec import Raw
 
 from gateway.domain import links as rewrite
 from gateway.domain import surrogates, times
-from gateway.domain.records import Kind, PredictionView, Source, Status
+from gateway.domain.records import Kind, PredictionView, Run, Source, Status
 
 Family = Literal["predictions", "trainings"]
 Fields = dict[str, Raw]
@@ -25,6 +26,11 @@ _encode = msgspec.json.Encoder().encode
 _decode_optional = msgspec.json.Decoder(str | None).decode
 _decode_any = msgspec.json.Decoder(Any).decode
 _SHARING = frozenset({Source.JOINED, Source.HIT})
+
+_utf8 = codecs.getincrementaldecoder("utf-8")
+_SLICE = 1 << 20
+_SHORT = 1 << 16
+_REPLACEMENT = "\ufffd"
 
 NULL = Raw(b"null")
 _EMPTY_LOGS = Raw(b'""')
@@ -41,6 +47,8 @@ class Snapshot(msgspec.Struct, frozen=True):
     created_at: float | None
     completed_at: float | None
     document: bytes
+    is_repaired: bool = False
+    """Whether upstream's text was not valid and was replaced in part."""
     is_status_unknown: bool = False
     """Whether it ended with a status that the gateway does not know. It counts as failed, also in `document`."""
 
@@ -74,13 +82,30 @@ def read_snapshot(body: bytes) -> Snapshot:
     """Read upstream's body of a prediction or training. Raise `ValueError` if it is neither.
 
     An unknown status together with an end (`completed_at`) is read as failed. Times that cannot be read count as
-    absent.
+    absent. For large bodies this takes a while, and belongs in a thread. No step in it holds the interpreter for long.
     """
+    given = body.strip()
+    document = readable(given)
+    if len(document) >= surrogates.LARGE:
+        try:
+            surrogates.split_strictly(document)
+        except msgspec.DecodeError:
+            if surrogates.has_many_halves(document):
+                document = surrogates.without_halves(document)
+        except RecursionError as exc:
+            raise ValueError("not a prediction: it is nested too deeply") from exc
+    return stored_snapshot(document, is_repaired=document is not given)
+
+
+def stored_snapshot(document: bytes, *, is_repaired: bool = False) -> Snapshot:
+    """Read a document that `read_snapshot` has read before. Raise `ValueError` if it is not a prediction's."""
     try:
-        head = _read_head(body)
+        head = _read_head(document)
     except (msgspec.MsgspecError, ValueError, RecursionError) as exc:
         raise ValueError(f"not a prediction: {exc}") from exc
-    status, document = head.known_status, body.strip()
+    if _REPLACEMENT in head.id:
+        raise ValueError("not a prediction: its id is no text")
+    status = head.known_status
     if (is_unknown := status is None) and not head.has_ended:
         raise ValueError("not a prediction: its status is unknown, and it has not ended")
     if status is None:
@@ -95,6 +120,7 @@ def read_snapshot(body: bytes) -> Snapshot:
         completed_at=_time(head.completed_at),
         document=document,
         is_status_unknown=is_unknown,
+        is_repaired=is_repaired,
     )
 
 
@@ -106,14 +132,51 @@ def _ended_unknown(document: bytes, head: _Head) -> bytes:
     return failed(document, told)
 
 
-def _read_head(body: bytes) -> _Head:
+def with_same(run: Run, document: bytes) -> Run:
+    """Return a run with this document instead of an equal one, which would have to be read again if it is large."""
+    if len(document) < surrogates.LARGE or run.document is document or run.document != document:
+        return run
+    return msgspec.structs.replace(run, document=document)
+
+
+def readable(document: bytes) -> bytes:
+    """Return a document in which invalid UTF-8 is replaced by U+FFFD; the same object if it is valid."""
+    if document.isascii():
+        return document
+    decoder = _utf8()
     try:
-        return _decode_head(body)
+        for at in range(0, len(document), _SLICE):
+            decoder.decode(document[at : at + _SLICE])
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError:
+        return document.decode("utf-8", "replace").encode()
+    return document
+
+
+def part(document: bytes, *names: str) -> bytes:
+    """Return what a large document says of a few short fields, as JSON. A small document is returned as it is.
+
+    Fields that are longer than anything of theirs should be are left out. Raise the decoder's errors.
+    """
+    if len(document) < surrogates.LARGE:
+        return document
+    try:
+        fields = surrogates.split_strictly(document)
     except msgspec.ValidationError:
         raise
     except msgspec.DecodeError:
-        replaced = surrogates.without_halves(body)
-        if replaced is body:
+        fields = surrogates.split_strictly(surrogates.without_halves(document))
+    return _encode({name: fields[name] for name in names if name in fields and len(memoryview(fields[name])) < _SHORT})
+
+
+def _read_head(document: bytes) -> _Head:
+    try:
+        return _decode_head(part(document, *_Head.__struct_fields__))
+    except msgspec.ValidationError:
+        raise
+    except msgspec.DecodeError:
+        replaced = surrogates.without_halves(document)
+        if replaced is document:
             raise
         return _decode_head(replaced)
 
@@ -147,7 +210,7 @@ def render(
     responses to a create that must not have an output. `links` maps upstream's links in the output to stored copies'.
     """
     prediction, run = view.prediction, view.run
-    fields = _decode(run.document)
+    fields = _decode(run.document if run.document.isascii() else readable(run.document))
     fields["id"] = text(prediction.id)
     if "urls" in fields:
         hidden = run.upstream_id if run.upstream_id != prediction.id else None
@@ -182,7 +245,7 @@ def render_foreign(document: bytes, base: str, family: Family) -> bytes:
     Its links lead to the gateway. The stream's link is left out: there is no ticket for it, and clients would send
     their key to upstream's URL.
     """
-    fields = _decode(document)
+    fields = _decode(readable(document))
     prediction_id = msgspec.json.decode(fields["id"], type=str)
     if "urls" in fields:
         fields["urls"] = _urls(fields["urls"], f"{base}/{family}/{prediction_id}", None, None)
@@ -204,7 +267,7 @@ def _urls(urls: Raw, self_url: str, stream_url: str | None, hidden: str | None) 
     """
     own = {"get": self_url, "cancel": f"{self_url}/cancel", "stream": stream_url}
     shown = {}
-    for name, url in (_decode_urls(urls) or {}).items():
+    for name, url in (_decode_urls(urls) or {}).items() if len(memoryview(urls)) < _SHORT else ():
         if url is not None and (name in own or hidden is None or hidden not in url):
             shown_url = own.get(name, url)
             if shown_url is not None:
@@ -317,11 +380,8 @@ def family_of(kind: Kind) -> Family:
     return "trainings" if kind is Kind.TRAINING else "predictions"
 
 
-def page(results: list[bytes], next_url: str | None, previous_url: str | None) -> bytes:
-    """Return one page of a list, with Replicate's order of fields."""
-    body: Mapping[str, object] = {
-        "previous": previous_url,
-        "next": next_url,
-        "results": [Raw(result) for result in results],
-    }
-    return _encode(body)
+def page(results: list[bytes], next_url: str | None, previous_url: str | None) -> list[bytes]:
+    """Return one page of a list in pieces, with Replicate's order of fields."""
+    head = _encode({"previous": previous_url, "next": next_url, "results": []}).removesuffix(b"]}")
+    separated = [piece for result in results for piece in (b",", result)][1:]
+    return [head, *separated, b"]}"]

@@ -10,13 +10,17 @@ responses, stay unchanged.
 import posixpath
 import re
 import unicodedata
+from binascii import a2b_qp
 from collections.abc import Collection, Iterator, Mapping
-from urllib.parse import unquote, urlsplit
+from ipaddress import AddressValueError, IPv6Address
+from typing import NamedTuple
+from urllib.parse import unquote
 
 import msgspec
 from msgspec import Raw
 
-from gateway.domain import surrogates
+from gateway.domain import surrogates, urls
+from gateway.domain.json_scan import LINK_START, mask
 from gateway.errors import Unprocessable
 
 FILE_ID = r"[A-Za-z0-9_-]{8,100}"
@@ -27,24 +31,31 @@ _decode_text = msgspec.json.Decoder(str).decode
 _decode_optional_text = msgspec.json.Decoder(str | None).decode
 
 MAX_FILE_LINKS = 1000
-_URL = re.compile(r"\s*+(https?)://([^/?#\s]++)([^?#\s]*+)(?:[?#]\S*+)?\s*+", re.IGNORECASE)
-_FILE_PATH = re.compile(rf".*/files/({FILE_ID})={{0,2}}", re.IGNORECASE)
+_SHORT_BODY = 65_536
+"""Bytes of a body that is looked through for a link before its quotes are told apart."""
+_COLON = re.compile(rb"\s*+:")
+# The parts of a URL as two kinds of parsers read them, once spaces and control characters around it, and tabs and line
+# ends in it, have been removed. Browsers (WHATWG URL, 4.4) take a backslash for a slash, and any number of slashes, or
+# none, for two. Python's `urllib` wants two slashes, and takes a backslash for a part of the host.
+_BROWSERS_URL = re.compile(r"(https?):[/\\]*+([^/\\?#]*+)([^?#]*+)", re.IGNORECASE)
+_PYTHONS_URL = re.compile(r"(https?)://([^/?#]*+)([^?#]*+)", re.IGNORECASE)
+_IGNORED_AROUND = "".join(map(chr, range(0x21)))
+_LEADS = re.compile(r"[\x00-\x20]*+")
+_FILE_PATH = re.compile(rf".*/files/({FILE_ID})={{0,2}}", re.IGNORECASE | re.DOTALL)
+_LONGEST_PATH = 1024
+"""Of a file's link. Longer ones are not read; on a host where files need a permission they are refused."""
+_LONGEST_HEAD = 16_384
+_LONGEST_HOST = urls.LONGEST_HOST + len(":65535")
+_LONGEST_LABEL = 4 * 63
+"""Letters that may become one label of a host when they are normalised. More are no host."""
+_DOTS_OF_HOSTS = re.compile("[.\u3002\uff0e\uff61]")
+# Characters that a host loses on its way to DNS (UTS 46, "ignored").
+_NOT_IN_HOSTS = dict.fromkeys(map(ord, "\u00ad\u034f\u180b\u180c\u180d\u180f\u200b\u2060\u2064\ufeff"))
+_NOT_IN_HOSTS |= dict.fromkeys(range(0xFE00, 0xFE10))
 _PORT = re.compile(r":([0-9]*)\Z")
+_NUMBER = re.compile(r"(?:0x[0-9a-f]*|[0-9]+)\Z")
 _DEFAULT_PORTS = frozenset({"", "80", "443"})
 _LONGEST_KEY_SHOWN = 60
-# Matches up to the end of the next JSON string that begins like an absolute URL, in any spelling (escapes, leading
-#  spaces). Text before it is consumed string by string, which is exact in well-formed JSON. The quantifiers are
-#  possessive, so there is no backtracking: time is linear for every body. A string followed by a colon is a key.
-_REST = rb'[^"\\]*+(?:\\.[^"\\]*+)*+"'
-_SPACES = rb"(?: |\\[tnr]|\\u00(?:20|09|0[aAdD]))*+"
-_HTTP = rb"(?:[hH]|\\u00[46]8)(?:[tT]|\\u00[57]4){2}(?:[pP]|\\u00[57]0)"
-_NEXT_URL = re.compile(
-    rb'[^"]*+(?:"(?!%(http)s)%(rest)s[^"]*+)*+(?P<string>"%(rest)s)(?P<key>\s*+:)?'
-    % {b"http": _SPACES + _HTTP, b"rest": _REST},
-    re.DOTALL,
-)
-# Matches in every body in which `_NEXT_URL` finds something. Most inputs are short texts without a URL.
-_MAY_BE_URL = re.compile(rb"http|\\u00", re.IGNORECASE)
 _DOTS = frozenset({".", ".."})
 
 
@@ -57,7 +68,7 @@ def lead_back(url: str | None, base: str) -> str | None:
     if not url:
         return None
     try:
-        parts = urlsplit(url)
+        parts = urls.split(url)
     except ValueError:
         return None
     _, marker, rest = parts.path.partition("/v1/")
@@ -109,12 +120,15 @@ class FileLink(msgspec.Struct, frozen=True):
     origin: str
     """In the form of `origin_of`."""
     file_id: str
+    """The id of the file; "" if the link is too long, or parsers read different ids in it."""
+    other_origin: str | None = None
+    """The origin for parsers that read the URL in another way, as long as it is a file there too."""
 
 
 def file_links(body: bytes) -> list[FileLink]:
     """Find the strings that are file links, at any depth. Raise `Unprocessable` if there are over `MAX_FILE_LINKS`."""
     links: list[FileLink] = []
-    if _MAY_BE_URL.search(body) is None:
+    if len(body) < _SHORT_BODY and LINK_START.search(body) is None:
         return links
     for _, link in _links(body):
         links.append(link)
@@ -128,17 +142,17 @@ def translate(body: bytes, replacements: Mapping[str, str]) -> bytes:
     if not replacements:
         return body
     pieces, end = [], 0
-    for match, link in _links(body):
+    for place, link in _links(body):
         if replacement := replacements.get(link.url):
-            pieces += [body[end : match.start("string")], _encode(replacement)]
-            end = match.end("string")
+            pieces += [body[end : place.start], _encode(replacement)]
+            end = place.end
     return b"".join([*pieces, body[end:]])
 
 
-def _links(body: bytes) -> Iterator[tuple[re.Match[bytes], FileLink]]:
-    for match, text in _addresses(body):
+def _links(body: bytes) -> Iterator[tuple["_Place", FileLink]]:
+    for place, text in _addresses(body):
         if link := _file_link(text):
-            yield match, link
+            yield place, link
 
 
 def addresses(body: bytes) -> Iterator[str]:
@@ -151,63 +165,183 @@ def replace_addresses(body: bytes, replacements: Mapping[str, str]) -> bytes:
     if not replacements:
         return body
     pieces, end = [], 0
-    for match, text in _addresses(body):
+    for place, text in _addresses(body):
         if (replacement := replacements.get(text)) is not None:
-            pieces += [body[end : match.start("string")], _encode(replacement)]
-            end = match.end("string")
+            pieces += [body[end : place.start], _encode(replacement)]
+            end = place.end
     return b"".join([*pieces, body[end:]])
 
 
-def _addresses(body: bytes) -> Iterator[tuple[re.Match[bytes], str]]:
-    end = 0
-    while match := _NEXT_URL.match(body, end):
-        end = match.end()
-        if match["key"] is not None:
+class _Place(NamedTuple):
+    """Where a string of a body stands, with its quotes."""
+
+    start: int
+    end: int
+
+
+def _addresses(body: bytes) -> Iterator[tuple[_Place, str]]:
+    masked = mask(body)
+    for found in LINK_START.finditer(masked):
+        start = found.start()
+        end = masked.find(b'"', start + 1) + 1
+        if not end:
+            return
+        if _COLON.match(masked, end) is not None:
             continue
         try:
-            text = _decode_text(match["string"])
-        except msgspec.MsgspecError:
+            text = _decode_text(body[start:end])
+        except (msgspec.MsgspecError, UnicodeDecodeError):
             continue
-        yield match, text
+        yield _Place(start, end), text
 
 
 def _file_link(text: str) -> FileLink | None:
-    url = _URL.fullmatch(text)
-    if url is None or (found := _FILE_PATH.fullmatch(posixpath.normpath(unquote(url[3])))) is None:
+    """Read a text as browsers do and as Python does. It is a file's link if either takes it for one."""
+    # The authority and the path of a link stand in its beginning. The rest is not worth work on it.
+    start = _leads(text)
+    url = text[start : start + _LONGEST_HEAD]
+    if len(text) <= start + _LONGEST_HEAD:
+        url = url.rstrip(_IGNORED_AROUND)
+    if not url.isprintable():
+        url = url.replace("\t", "").replace("\n", "").replace("\r", "")
+        if len(text) > start + _LONGEST_HEAD > start + 2 * len(url):
+            raise Unprocessable.field("input", "the input has a link with too many line ends or tabs in it")
+    origins, ids = [], []
+    for pattern in (_BROWSERS_URL, _PYTHONS_URL):
+        parts = pattern.match(url)
+        if parts is None or not parts[2] or (file_id := _file_id(parts[3])) is None:
+            continue
+        if (origin := _origin(parts[1], parts[2])) is not None:
+            origins.append(origin)
+            ids.append(file_id)
+    if not origins:
         return None
-    return FileLink(text, _origin(url[1], url[2]), found[1])
+    other = origins[-1] if origins[-1] != origins[0] else None
+    return FileLink(text, origins[0], ids[0] if ids[0] == ids[-1] else "", other)
 
 
-def _origin(scheme: str, authority: str) -> str:
-    """Normalise an origin: lower case, no user info, no trailing dot, no default port."""
-    address = unicodedata.normalize("NFKC", unquote(authority.rpartition("@")[2])).lower()
+def _leads(text: str) -> int:
+    """Count the characters in front that are ignored."""
+    found = _LEADS.match(text)
+    return found.end() if found else 0
+
+
+def _file_id(path: str) -> str | None:
+    """Return the id in a file's path; `None` if it is no file's, "" if it is too long to be read."""
+    if len(path) > _LONGEST_PATH:
+        return ""
+    if "%" in path:
+        path = unescaped(path)
+    if "\\" in path:
+        path = path.replace("\\", "/")
+    found = _FILE_PATH.fullmatch(posixpath.normpath(path.replace("\0", "")))
+    return found[1] if found else None
+
+
+def unescaped(text: str) -> str:
+    """Undo percent-encoding. Quoted-printable is the same escape with another sign, and is decoded in C."""
+    escaped = text.encode("utf-8", "surrogatepass").replace(b"=", b"=3D").replace(b"%", b"=")
+    return a2b_qp(escaped).decode("utf-8", "replace")
+
+
+def _origin(scheme: str, authority: str) -> str | None:
+    """Normalise an origin: lower case, no user info, no trailing dot, no default port. `None` if it has no host.
+
+    Lengths are checked first: sorting combining marks, as normalisation does, takes quadratic time.
+    """
+    address = authority.rpartition("@")[2]
+    if "%" in address:
+        if len(address) > 3 * _LONGEST_HOST:
+            return None
+        address = unescaped(address)
+    if not address.isascii():
+        address = _normalised(address)
+    if not 0 < len(address) <= _LONGEST_HOST or not address.isprintable() or " " in address:
+        return None
+    address = address.lower()
     found = _PORT.search(address)
     host, port = (address[: found.start()], found[1].lstrip("0")) if found else (address, "")
-    return f"{scheme.lower()}://{host.rstrip('.')}" + ("" if port in _DEFAULT_PORTS else f":{port}")
+    return f"{scheme.lower()}://{_numbers(host.rstrip('.'))}" + ("" if port in _DEFAULT_PORTS else f":{port}")
+
+
+def _normalised(host: str) -> str:
+    """Return a host in NFKC, without the characters that DNS never sees; "" for one that is too long to be a host."""
+    if len(host) > _LONGEST_LABEL * 4:
+        return ""
+    labels = _DOTS_OF_HOSTS.split(host.translate(_NOT_IN_HOSTS))
+    if max(map(len, labels)) > _LONGEST_LABEL:
+        return ""
+    return ".".join(unicodedata.normalize("NFKC", label) for label in labels)
+
+
+def _numbers(host: str) -> str:
+    """Write an IP address in its one form: `127.1`, `0x7f000001` and `[0:0::1]` are addresses, too."""
+    if host[:1] == "[":
+        try:
+            return f"[{IPv6Address(host[1:-1].partition('%')[0])}]"
+        except AddressValueError:
+            return host
+    parts = host.split(".")
+    if len(parts) > 4 or not all(map(_NUMBER.match, parts)):
+        return host
+    try:
+        *first, last = map(_number, parts)
+    except ValueError:
+        return host
+    if any(number > 255 for number in first) or last >= 256 ** (4 - len(first)):
+        return host
+    value = sum(number << 8 * (3 - place) for place, number in enumerate(first)) + last
+    return ".".join(str(value >> shift & 255) for shift in (24, 16, 8, 0))
+
+
+def _number(text: str) -> int:
+    if text[:2] == "0x":
+        return int(text[2:] or "0", 16)
+    return int(text, 8 if text[0] == "0" else 10)
 
 
 def path_of(value: object, wanted: str, path: str = "input") -> str:
     """Return the path of a string in a decoded input, such as `input.images[2]`; `path` itself if it is not found."""
-    rest: list[tuple[str, object]] = [(path, value)]
-    while rest:
-        where, item = rest.pop()
+    levels: list[tuple[object, Iterator[tuple[object, object]]]] = [("", iter([("", value)]))]
+    while levels:
+        step = next(levels[-1][1], None)
+        if step is None:
+            levels.pop()
+            continue
+        name, item = step
         match item:
             case str() if item == wanted:
-                return where
+                steps = [*(above for above, _ in levels[2:]), name] if len(levels) > 1 else []
+                return path + "".join(map(_step_shown, steps))
             case dict():
-                rest += [(f"{where}.{str(key)[:_LONGEST_KEY_SHOWN]}", each) for key, each in reversed(item.items())]
+                levels.append((name, iter(item.items())))
             case list():
-                rest += [(f"{where}[{index}]", each) for index, each in reversed([*enumerate(item)])]
+                levels.append((name, enumerate(item)))
     return path
+
+
+def _step_shown(step: object) -> str:
+    return f"[{step}]" if isinstance(step, int) else f".{str(step)[:_LONGEST_KEY_SHOWN]}"
 
 
 def origin_of(url: str) -> str:
     """Return the normalised `scheme://host[:port]` of a URL: lower case, no user info, no default port."""
-    parts = urlsplit(url)
-    return _origin(parts.scheme, parts.netloc)
+    parts = urls.split(url)
+    return _origin(parts.scheme, parts.netloc) or f"{parts.scheme}://"
+
+
+def hosts_of(origins: Collection[str]) -> frozenset[str]:
+    """Return the hosts and ports of origins, for `is_on`."""
+    return frozenset(origin.partition("://")[2] for origin in map(origin_of, origins))
+
+
+def is_on(link: FileLink, hosts: Collection[str]) -> bool:
+    """Return whether a link points to one of these hosts. `http` and `https` are treated as the same."""
+    return any(
+        origin is not None and origin.partition("://")[2] in hosts for origin in (link.origin, link.other_origin)
+    )
 
 
 def is_among(link: FileLink, origins: Collection[str]) -> bool:
     """Return whether a link points to one of these origins. `http` and `https` are treated as the same."""
-    hosts = {origin.partition("://")[2] for origin in map(origin_of, origins)}
-    return link.origin.partition("://")[2] in hosts
+    return is_on(link, hosts_of(origins))

@@ -6,38 +6,70 @@ Upstream's own bodies keep them, byte for byte.
 """
 
 import re
+from collections.abc import Iterator
+from itertools import islice
 
 import msgspec
 from msgspec import Raw
 
+from gateway.domain.json_scan import LONE_HALF, mask, unmask
+
+LARGE = 1 << 18
+"""Bytes of a body that is worth remembering."""
+MAX_HALVES = 10_000
+"""Lone surrogates of a body that are kept as they are."""
+_last: list[tuple[bytes, dict[str, Raw]] | None] = [None]
+
 _decode = msgspec.json.Decoder(dict[str, Raw]).decode
 
-# One match consumes everything up to the next lone surrogate, without backtracking: the time is linear.
-_NEXT_HALF = re.compile(
-    rb"((?:[^\\]++|\\[^u]|\\u(?![dD][89a-fA-F])|\\u[dD][89abAB]..\\u[dD][c-fC-F]..)*+)(\\u[dD][89a-fA-F][0-9a-fA-F]{2})",
-    re.DOTALL,
-)
-_STAND_IN = re.compile(rb"\\u[eE][0-9a-fA-F]{3}")
+# Before an escape that is no second half, or far behind any escape. In masked text each backslash begins an escape.
+_CUT = re.compile(rb"(?=\\)(?!(?<=\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F])|(?<=[^\\]{12})")
+_ESCAPED_LETTER = re.compile(rb"\\u[eE][0-9a-fA-F]{3}")
+_INSTEAD = rb"\\ufffd"
+_NOT_IN_JSON = (b"\0", b"\1")
 
 
 def without_halves(body: bytes) -> bytes:
     """Replace every lone surrogate by U+FFFD; return the same object if there is none."""
-    if b"\\ud" not in body and b"\\uD" not in body:  # much faster than the pattern
+    if rb"\ud" not in body and rb"\uD" not in body:
         return body
-    pieces, end = [], 0
-    while match := _NEXT_HALF.match(body, end):
-        pieces += [match[1], rb"\ufffd"]
-        end = match.end()
-    return b"".join([*pieces, body[end:]]) if pieces else body
+    if any(code in body for code in _NOT_IN_JSON):
+        return body  # which nobody can read anyway
+    masked = mask(body)
+    if len(body) > LARGE:
+        # In pieces, for the sake of the other threads.
+        pieces = [LONE_HALF.subn(_INSTEAD, piece) for piece in _pieces(masked)]
+        replaced, number = b"".join(piece for piece, _ in pieces), sum(count for _, count in pieces)
+    else:
+        replaced, number = LONE_HALF.subn(_INSTEAD, masked)
+    return unmask(replaced) if number else body
+
+
+def _pieces(masked: bytes) -> Iterator[bytes]:
+    """Cut a text where no escape, and no pair of escapes, is cut."""
+    start = 0
+    while start < len(masked):
+        cut = _CUT.search(masked, start + LARGE)
+        end = cut.start() if cut is not None else len(masked)
+        yield masked[start:end]
+        start = end
+
+
+def has_many_halves(body: bytes) -> bool:
+    """Return whether a large text has more lone surrogates than are worth being kept as they are."""
+    if len(body) < LARGE or (rb"\ud" not in body and rb"\uD" not in body):
+        return False
+    return next(islice(LONE_HALF.finditer(mask(body)), MAX_HALVES, None), None) is not None
 
 
 def split(body: bytes) -> dict[str, Raw]:
     """Split a JSON object's top level. The bytes of its values stay unchanged, including lone surrogates.
 
+    A large body is read once, although many parts of the gateway ask for a part of it: the last one is remembered.
     Raise the decoder's errors if the body is no JSON object.
     """
     try:
-        return _decode(body)
+        return split_strictly(body)
     except msgspec.ValidationError:
         raise
     except msgspec.DecodeError:
@@ -47,23 +79,39 @@ def split(body: bytes) -> dict[str, Raw]:
         return {name: Raw(_unmask(bytes(value), halves)) for name, value in _decode(masked).items()}
 
 
+def split_strictly(body: bytes) -> dict[str, Raw]:
+    """Do what `split` does, but also raise `DecodeError` for a body with lone surrogates."""
+    if len(body) < LARGE:
+        return _decode(body)
+    last = _last[0]
+    if last is None or last[0] is not body:
+        # Its values are views of the body, not copies.
+        last = _last[0] = (body, _decode(body))
+    return dict(last[1])
+
+
+def forget() -> None:
+    """Forget the last large body."""
+    _last[0] = None
+
+
 def _mask(body: bytes) -> tuple[bytes, dict[bytes, bytes]]:
-    """Replace every lone surrogate by an escape that does not occur in the body; also return the replacements."""
-    taken = set(_STAND_IN.findall(body))
+    """Replace every lone surrogate by an escape that does not occur in the body; also return the replacements.
+
+    There are no replacements if the lone surrogates are of too many kinds for that.
+    """
+    if any(code in body for code in _NOT_IN_JSON):
+        return body, {}
+    masked = mask(body)
+    kinds = set(LONE_HALF.findall(masked))
+    taken = set(_ESCAPED_LETTER.findall(body))
     free = (name for number in range(0xE000, 0xF000) if (name := rb"\u%x" % number) not in taken)
-    pieces: list[bytes] = []
-    stand_ins: dict[bytes, bytes] = {}
-    end = 0
-    while match := _NEXT_HALF.match(body, end):
-        if match[2] not in stand_ins:
-            stand_in = next(free, None)
-            if stand_in is None:
-                return body, {}
-            stand_ins[match[2]] = stand_in
-        pieces += [match[1], stand_ins[match[2]]]
-        end = match.end()
-    return b"".join([*pieces, body[end:]]), {stand_in: half for half, stand_in in stand_ins.items()}
+    stand_ins = dict(zip(kinds, free, strict=False))
+    if len(stand_ins) < len(kinds):
+        return body, {}
+    stood = LONE_HALF.sub(lambda match: stand_ins[match[0]], masked)
+    return unmask(stood), {stand_in: half for half, stand_in in stand_ins.items()}
 
 
 def _unmask(value: bytes, halves: dict[bytes, bytes]) -> bytes:
-    return _STAND_IN.sub(lambda match: halves.get(match[0], match[0]), value)
+    return _ESCAPED_LETTER.sub(lambda match: halves.get(match[0], match[0]), value)

@@ -6,7 +6,7 @@ upstream or the config names, when it is requested.
 """
 
 import re
-from urllib.parse import quote
+from urllib.parse import SplitResult, quote, urlsplit
 
 import idna
 
@@ -14,7 +14,11 @@ MAX_LENGTH = 2048
 """Longest URL that a caller may give, in characters."""
 MAX_SENT_LENGTH = 8000
 """Longest URL in its sent form. Servers limit the request line to about 8 KiB."""
-_MAX_HOST_LENGTH = 253
+LONGEST_HOST = 253
+"""RFC 1035, 2.3.4: 255 bytes on the wire, which leave 253 for the name."""
+LONGEST_URL = 8192
+_LONGEST_AUTHORITY = 1024
+"""Host and port, and whatever stands before an `@`."""
 _PARTS = re.compile(r"(https?)://([^/?#]*)(.*)", re.IGNORECASE | re.DOTALL)
 # Unreserved and reserved characters (RFC 3986, 2) and the percent sign. All others are encoded.
 _SENT = "!#$%&'()*+,/:;=?@[]~"
@@ -58,8 +62,8 @@ def _authority(authority: str) -> str:
 def _host(host: str) -> str:
     if not host:
         raise ValueError("must name a host")
-    if len(host) > _MAX_HOST_LENGTH:
-        raise ValueError(f"must have a host of at most {_MAX_HOST_LENGTH} characters")
+    if len(host) > LONGEST_HOST:
+        raise ValueError(f"must have a host of at most {LONGEST_HOST} characters")
     if not host.isascii():
         host = _idna(host)
     if not _ASCII_HOST.fullmatch(host):
@@ -87,3 +91,25 @@ def _encoded(rest: str) -> str:
     except UnicodeEncodeError:
         # A half surrogate.
         raise ValueError("must be valid text") from None
+
+
+def split(url: str) -> SplitResult:
+    """Split a URL of somebody else. Raise `ValueError` for one that is malformed or too long.
+
+    Lengths are checked first: `urllib` normalises a host to find characters that turn into delimiters, which takes
+    quadratic time for some texts, and it keeps the last URLs that it has split, however long they are.
+    """
+    if len(url) > LONGEST_URL:
+        raise ValueError("the URL is too long")
+    if len(url) > LONGEST_HOST and not url.isascii():
+        # As `urlsplit` will: it removes these before it looks for the host.
+        plain = url.replace("\t", "").replace("\r", "").replace("\n", "")
+        start = plain.find("//") + 2
+        ends = [end for mark in "/?#" if (end := plain.find(mark, start)) >= 0]
+        authority = plain[start : min(ends, default=len(plain))]
+        if len(authority) > LONGEST_HOST and not authority.isascii():
+            raise ValueError("the URL's host is too long")
+    parts = urlsplit(url)
+    if len(parts.netloc) > _LONGEST_AUTHORITY:
+        raise ValueError("the URL's host is too long")
+    return parts

@@ -35,6 +35,7 @@ _STATUS: dict[type[errors.GatewayError], int] = {
     errors.UpstreamError: 502,
     errors.UpstreamUnavailable: 503,
     errors.StoreUnavailable: 503,
+    errors.Overloaded: 503,
     errors.NotCached: 504,
     errors.UpstreamTimeout: 504,
     errors.UpstreamUncertain: 504,

@@ -14,6 +14,7 @@ from gateway.domain.teams import Caller
 from gateway.files.files import FileService
 from gateway.files.transfers import Transfers
 from gateway.files.uploads import UploadService
+from gateway.http.body_memory import BodyMemory
 from gateway.http.route import Route
 from gateway.http.settings import HttpSettings
 from gateway.metrics import Metrics
@@ -39,6 +40,7 @@ from gateway.webhooks.secrets import WebhookSecrets
 SETTINGS = web.AppKey("settings", LiveSettings[HttpSettings])
 ACCESS = web.AppKey("access", LiveSettings[AccessSettings])
 CLOCK = web.AppKey("clock", Clock)
+BODY_MEMORY = web.AppKey("body_memory", BodyMemory)
 METRICS = web.AppKey("metrics", Metrics)
 UPSTREAM_LIMITER = web.AppKey("upstream_limiter", UpstreamLimiter)
 AUTHENTICATOR = web.AppKey("authenticator", Authenticator)
@@ -70,6 +72,8 @@ TRACER = web.AppKey("tracer", Tracer)
 CALLER = web.RequestKey("caller", Caller)
 PRESENTED_KEY = web.RequestKey("presented_key", bytes)
 """The caller's key in clear text, encoded. It must not appear in anything that is sent on or stored."""
+BODY_BYTES = web.RequestKey("body_bytes", int)
+"""Bytes of its body that count against the memory for large bodies."""
 REQUEST_ID = web.RequestKey("request_id", str)
 TRACE_ID = web.RequestKey("trace_id", str)
 ROUTE = web.RequestKey("route", Route)

@@ -26,6 +26,7 @@ from gateway.http import access_log, base_url, cors, errors, request_limits
 from gateway.http.handlers.outputs import ANY_ORIGIN
 from gateway.http.keys import (
     AUTHENTICATOR,
+    BODY_BYTES,
     CALLER,
     HOLD,
     METRICS,
@@ -41,7 +42,7 @@ from gateway.http.keys import (
     UPSTREAM_LIMITER,
     UPSTREAM_SECONDS,
 )
-from gateway.http.request_body import refuse_own_key_in_head
+from gateway.http.request_body import refuse_own_key_in_head, release
 from gateway.http.route import CLOSED_TO_PAGES, CREATES, OPEN_ROUTES, ROUTES
 
 logger = logging.getLogger(__name__)
@@ -80,6 +81,8 @@ async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
     finally:
         seconds = time.perf_counter() - started
         metrics.answered(route.name if route else access_log.UNMATCHED, request.method, status, seconds)
+        if BODY_BYTES in request:
+            release(request)
         if (path := request.get(OVERHEAD)) is not None:
             elsewhere = request.get(UPSTREAM_SECONDS, 0.0)
             if (hold := request.get(HOLD)) is not None:

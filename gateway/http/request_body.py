@@ -1,14 +1,19 @@
-"""Reads request bodies within limits on size and time. Refuses requests that contain the caller's own key."""
+"""Reads request bodies within limits on size, time and content. Refuses requests that contain the caller's own key."""
 
 import asyncio
 import secrets
+from functools import partial
 from urllib.parse import unquote_to_bytes
 
 from aiohttp import web
 
-from gateway.errors import BadRequest, BodyTooLarge, Unprocessable, UnsupportedMedia
+from gateway.domain import json_scan
+from gateway.domain.json_scan import BodyLimits, Excess
+from gateway.errors import BadRequest, BodyTooLarge, Overloaded, RateLimited, Unprocessable, UnsupportedMedia
+from gateway.http.body_memory import SMALL_BODY
 from gateway.http.body_pace import pace_of
-from gateway.http.keys import PRESENTED_KEY, REQUEST_ID, SETTINGS
+from gateway.http.keys import BODY_BYTES, BODY_MEMORY, CALLER, METRICS, PRESENTED_KEY, REQUEST_ID, SETTINGS
+from gateway.runtime.pauses import LARGE, off_the_loop, pause_after
 
 _JSON = "application/json"
 _CODINGS = ("", "identity", "gzip", "deflate")
@@ -27,16 +32,42 @@ def require_json(request: web.Request) -> None:
 async def read_json(request: web.Request) -> bytes:
     """Read a JSON body, unparsed, under any content type: `curl -d`, as in Replicate's examples, calls it a form.
 
-    Raise the errors of `read`.
+    Raise `Unprocessable` for a body that holds more than `[limits]` allow, and the errors of `read`.
     """
-    return await read(request)
+    body = await read(request)
+    limits = request.app[SETTINGS].value.body_limits
+    if json_scan.is_surely_within(body, limits):
+        return body
+    excess = await _excess_of(body, limits)
+    if excess is not None:
+        request.app[METRICS].body_refused(excess.limit)
+        text = f"the body holds more than {excess.most} {excess.what} ({excess.limit})"
+        raise Unprocessable.field(excess.field, text, "too_many")
+    return body
+
+
+async def _excess_of(body: bytes, limits: BodyLimits) -> Excess | None:
+    """Count what a body holds, and let others run meanwhile if it is large."""
+    if len(body) <= LARGE:
+        return json_scan.excess_of(body, limits)
+    steps = json_scan.excess_steps(body, limits)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as found:
+            excess: Excess | None = found.value
+            return excess
+        await asyncio.sleep(0)
 
 
 async def read(request: web.Request) -> bytes:
     """Read and decompress a body.
 
     Raise `UnsupportedMedia` for an unknown content coding, `BodyTooLarge`, `BadRequest` for a body that is incomplete
-    or late, `Unprocessable` if it contains the caller's key.
+    or late, `Unprocessable` if it contains the caller's key, in plain text or with JSON escapes.
+
+    Keys are never sent upstream and never stored (docs/architecture.md, Invariants 1). A known bug of the JavaScript
+    client sends one as input.
     """
     check_coding(request)
     settings = request.app[SETTINGS].value
@@ -49,7 +80,14 @@ async def read(request: web.Request) -> bytes:
         raise pace_of(request).refusal() from exc
     except (web.RequestPayloadError, ValueError, ConnectionError) as exc:
         raise BadRequest("The request's body could not be read.") from exc
-    refuse_own_key(request, body)
+    key = request.get(PRESENTED_KEY, b"")
+    if len(body) <= LARGE:
+        is_found = bool(key) and json_scan.holds(body, (key,))
+    else:
+        await pause_after(body)
+        is_found = bool(key) and await off_the_loop(body, partial(json_scan.holds, body, (key,)))
+    if is_found:
+        raise Unprocessable(detail=_KEY_FOUND, title="API key in request")
     return body
 
 
@@ -62,6 +100,8 @@ async def _read_limited(request: web.Request, limit: int, deadline: asyncio.Time
         body += chunk
         if len(body) > limit:
             raise _too_large(limit)
+        if len(body) > SMALL_BODY:
+            _hold(request, len(body))
         if not content.is_eof():
             pace = pace or pace_of(request)
             started, now = now, asyncio.get_running_loop().time()
@@ -71,21 +111,40 @@ async def _read_limited(request: web.Request, limit: int, deadline: asyncio.Time
     return bytes(body)
 
 
+def _hold(request: web.Request, size: int) -> None:
+    """Count the bytes of a body that is being read. Raise `Overloaded`, or `RateLimited` for its own team's bodies."""
+    memory, team = request.app[BODY_MEMORY], _team_of(request)
+    held = request.get(BODY_BYTES, 0)
+    most = request.app[SETTINGS].value.max_bodies_bytes
+    more = size - held
+    if held + more > most or memory.used + more > most:
+        request.app[METRICS].body_refused("max_bodies_bytes")
+        raise Overloaded("The gateway is reading as many large request bodies as it can. Try again.", retry_after=1)
+    # Half of it for one team, so that it cannot keep all others from sending large bodies.
+    if memory.of(team) + more > most // 2 and memory.of(team) > held:
+        request.app[METRICS].body_refused("max_bodies_bytes")
+        raise RateLimited("Your team is sending too many large request bodies at a time. Try again.", retry_after=1)
+    memory.add(team, more)
+    request[BODY_BYTES] = size
+
+
+def release(request: web.Request) -> None:
+    """Stop counting a request's body: it is no longer in memory."""
+    held = request.get(BODY_BYTES, 0)
+    if held:
+        request[BODY_BYTES] = 0
+        request.app[BODY_MEMORY].add(_team_of(request), -held)
+
+
+def _team_of(request: web.Request) -> str:
+    caller = request.get(CALLER)
+    return caller.team.name if caller is not None else ""
+
+
 def check_coding(request: web.Request) -> None:
     """Raise `UnsupportedMedia` for an unsupported content coding."""
     if request.headers.get("Content-Encoding", "").lower() not in _CODINGS:
         raise UnsupportedMedia("The body's content coding is not supported; use gzip, deflate or none.")
-
-
-def refuse_own_key(request: web.Request, body: bytes) -> None:
-    """Raise `Unprocessable` if the body contains the caller's key, in plain text or with JSON escapes.
-
-    Keys are never sent upstream and never stored (docs/architecture.md, Invariants 1). A known bug of the JavaScript
-    client sends one as input.
-    """
-    key = request.get(PRESENTED_KEY, b"")
-    if key and (key in body or (b"\\" in body and key in _unescaped(body, key))):
-        raise Unprocessable(detail=_KEY_FOUND, title="API key in request")
 
 
 def refuse_own_key_in_head(request: web.Request) -> None:
@@ -102,17 +161,6 @@ def refuse_own_key_in_head(request: web.Request) -> None:
         # The key may be in X-Request-Id, which would be echoed and logged.
         request[REQUEST_ID] = secrets.token_hex(12)
         raise Unprocessable(detail=_KEY_FOUND, title="API key in request")
-
-
-def _unescaped(body: bytes, key: bytes) -> bytes:
-    """Undo JSON escapes of the characters that occur in the key.
-
-    Parsing is not enough: it keeps one value of a duplicate name, but the bytes that are sent on contain both.
-    """
-    if b"\\u00" in body:
-        for letter in set(key):
-            body = body.replace(b"\\u%04x" % letter, b"%c" % letter).replace(b"\\u%04X" % letter, b"%c" % letter)
-    return body.replace(b"\\/", b"/")
 
 
 def _too_large(limit: int) -> BodyTooLarge:

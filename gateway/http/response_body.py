@@ -5,6 +5,7 @@ as a failure of upstream.
 """
 
 import asyncio
+from collections.abc import Mapping
 
 from aiohttp import web
 
@@ -13,6 +14,9 @@ from gateway.http.keys import SENT_BYTES
 STALL_SECONDS = 60.0
 """Longest time that a client may take to accept one chunk, of one MiB at most. A client that takes longer is
 disconnected, because it holds an upstream connection or an open file that others need."""
+
+IN_ONE_PIECE = 256 * 1024
+_PIECE = 256 * 1024
 
 
 class ClientDisconnected(Exception):
@@ -33,6 +37,32 @@ async def send(request: web.Request, response: web.StreamResponse, chunk: bytes)
     except ConnectionError as exc:
         raise ClientDisconnected from exc
     response[SENT_BYTES] = response.get(SENT_BYTES, 0) + len(chunk)
+
+
+async def respond(
+    request: web.Request,
+    pieces: list[bytes],
+    content_type: str,
+    *,
+    status: int = 200,
+    headers: Mapping[str, str] | None = None,
+) -> web.StreamResponse:
+    """Send a body of many pieces. A large one is written piece by piece, as fast as the client takes it."""
+    size = sum(map(len, pieces))
+    if size <= IN_ONE_PIECE or request.method == "HEAD":
+        return web.Response(status=status, body=b"".join(pieces), content_type=content_type, headers=headers)
+    response = web.StreamResponse(status=status, headers=headers)
+    response.content_type, response.content_length = content_type, size
+    await response.prepare(request)
+    try:
+        for piece in pieces:
+            for at in range(0, len(piece), _PIECE):
+                await send(request, response, piece[at : at + _PIECE] if len(piece) > _PIECE else piece)
+                await asyncio.sleep(0)
+        await response.write_eof()
+    except ClientDisconnected:
+        abort(request)
+    return response
 
 
 def abort(request: web.Request) -> None:

@@ -5,6 +5,8 @@ from ipaddress import IPv4Network, IPv6Network
 
 import msgspec
 
+from gateway.domain.json_scan import BodyLimits
+
 
 class HttpSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Sizes in bytes, times in seconds."""
@@ -14,6 +16,9 @@ class HttpSettings(msgspec.Struct, frozen=True, kw_only=True):
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...]
     max_body_bytes: int
     max_upload_bytes: int
+    body_limits: BodyLimits = BodyLimits()
+    max_bodies_bytes: int = 128 * 1024 * 1024
+    """Of the large request bodies that are in memory at one time."""
     max_header_bytes: int = 32 * 1024
     """Largest sum of the header fields of a request."""
     body_idle_seconds: float = 30.0

@@ -150,6 +150,11 @@ REFUSALS = _counter("refusals", "Requests refused by the gateway, by error.",
 CORS_REFUSALS = _counter("cors_refusals", "Requests of web pages that may not read the response, because their origin "
                          "is not listed. The access log has the origin.", closed("kind", "preflight", "request"))
 
+BODIES_REFUSED = _counter("bodies_refused", "Request bodies refused by a bound of [limits].",
+                          closed("limit", "max_links", "max_keys", "max_values", "max_depth", "max_half_surrogates",
+                                 "max_bodies_bytes"))
+BODY_BYTES = _gauge("request_body_bytes", "Size of the large request bodies in memory.")
+
 _section("Predictions")
 CREATED = _counter("predictions_created", "Predictions created, by source.", TEAM, TARGET,
                    closed("source", *Source))
@@ -164,6 +169,7 @@ RUN = _histogram("run_duration_seconds", "Time from start to end of a run.", _RU
 FOLLOWED = _gauge("runs_followed", "Runs that the gateway follows until they end.")
 TRACKING_CRASHES = _counter("tracking_crashes", "Defects while a run was followed. The step is tried again.",
                             closed("step", "poll", "cancel", "report"))
+DOCUMENTS_REPAIRED = _counter("documents_repaired", "States of runs whose text was invalid and was replaced by U+FFFD.")
 LISTENER_FAILURES = _counter("listener_failures", "Failed calls of listeners to events of predictions and runs.",
                              closed("listener", *Listener))
 ACTIVE = _gauge("runs_active", "Runs in progress, by the team that started them.", TEAM)

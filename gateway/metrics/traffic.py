@@ -50,6 +50,10 @@ class RequestMetrics(Registry):
         """Count a request refused by the gateway; `reason` is the name of the error."""
         self.counters[catalogue.REFUSALS][(reason,)].inc()
 
+    def body_refused(self, limit: str) -> None:
+        """Count a request body that passed a bound of `[limits]`."""
+        self.counters[catalogue.BODIES_REFUSED][(limit,)].inc()
+
     def page_refused(self, kind: str) -> None:
         """Count a `preflight` or a `request` of a web page whose origin is not allowed."""
         self.counters[catalogue.CORS_REFUSALS][(kind,)].inc()
@@ -85,6 +89,10 @@ class PredictionMetrics(Registry):
     def polled(self, served_by: str) -> None:
         """Count a poll answered by the `gateway` or sent `upstream`."""
         self.counters[catalogue.POLLS][(served_by,)].inc()
+
+    def document_repaired(self) -> None:
+        """Count an answer of upstream whose text was replaced in part."""
+        self.counters[catalogue.DOCUMENTS_REPAIRED][()].inc()
 
     def tracking_crashed(self, step: str) -> None:
         """Count a defect while a run was followed."""

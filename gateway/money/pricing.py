@@ -115,6 +115,6 @@ class Pricing:
 def _model_in(document: bytes) -> str | None:
     """Return the model that upstream's document names; `None` if it names none or cannot be read."""
     try:
-        return documents.read_snapshot(document).model
+        return documents.stored_snapshot(document).model
     except ValueError:
         return None

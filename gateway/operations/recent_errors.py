@@ -8,6 +8,7 @@ from collections import deque
 
 import msgspec
 
+from gateway.domain import documents
 from gateway.domain.ports.clock import Clock
 from gateway.domain.records import Status
 from gateway.domain.run_end import RunEnded
@@ -70,7 +71,7 @@ class RecentErrors:
 
 def _error_of(document: bytes) -> str:
     try:
-        error = _decode(document).error
+        error = _decode(documents.part(document, "error")).error
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         error = None
     return error or "Replicate gave no reason."

@@ -26,6 +26,7 @@ from gateway.files.uploads import Upload, UploadService
 from gateway.outputs.ports import OutputStore
 from gateway.outputs.rules import input_links, outputs
 from gateway.predictions.ports.outputs import StoredFileRefused
+from gateway.runtime.pauses import LARGE, off_the_loop
 from gateway.runtime.tasks import Tasks
 from gateway.sharing.rules import caching
 
@@ -62,7 +63,8 @@ class OutputInputs:
         """Find the links of stored outputs in an input. Raise `Unprocessable` for one that gives no access."""
         found: dict[str, LinkedOutput] = {}
         looked_up = 0
-        for text in dict.fromkeys(rewrite.addresses(body.input)):
+        find = partial(_addresses_in, body.input)
+        for text in find() if len(body.input) <= LARGE else await off_the_loop(body.input, find):
             link = input_links.parse(text)
             if link is None:
                 continue
@@ -160,3 +162,7 @@ class _Form:
             length=length,
             max_length=length,
         )
+
+
+def _addresses_in(given: bytes) -> dict[str, None]:
+    return dict.fromkeys(rewrite.addresses(given))

@@ -71,6 +71,8 @@ class _Sweep:
         self.pages = 0
         self.reached = math.inf
         """Time of creation of the oldest run that was read; 0 at the end of the list."""
+        self.disputed: set[str] = set()
+        """Intents with a listed run that can also belong to an equal create, whose answer is on its way."""
         self.likely: dict[str, dict[str, Snapshot]] = {}
         """By intent: listed runs that are equal but for secret values, by upstream's id. Two are as good as more."""
 
@@ -172,7 +174,7 @@ class Adopter:
         wanted: dict[documents.Family, list[Run]] = {}
         for run in self._sought.runs():
             with self._surviving(run):
-                if await self._is_wanted(run, began):
+                if await self._is_wanted(run):
                     wanted.setdefault(documents.family_of(run.kind), []).append(run)
         for family, runs in wanted.items():
             sweep = _Sweep(family, min(run.intended_at for run in runs) - adoption.CLOCK_SKEW_SECONDS)
@@ -189,7 +191,7 @@ class Adopter:
                     await self._conclude(run, sweep, began)
         return pages
 
-    async def _is_wanted(self, run: Run, now: float) -> bool:
+    async def _is_wanted(self, run: Run) -> bool:
         """Return whether upstream's list can tell about an intent. End its search if it is settled already."""
         known = await self._store.run(run.id)
         if known is None:
@@ -201,12 +203,6 @@ class Adopter:
             # The record was written, and the store's answer came too late.
             await self._take_up(known)
             self._end(run)
-            return False
-        if self._pending_creates.is_sending(known.request, run.path):
-            # A run that is found now could belong to that create, whose answer is on its way. If there is always such a
-            # create, the intent is released without a search at last.
-            if now > run.intended_at + 2 * _SEARCH_SECONDS:
-                await self._give_up(run)
             return False
         return True
 
@@ -248,8 +244,11 @@ class Adopter:
                 fit = adoption.fits(whole, snapshot, self._digest)
                 if fit is Fit.LIKELY:
                     sweep.note_likely(run, snapshot)
-                elif fit is Fit.EXACT and await self._take(whole, snapshot):
-                    return
+                elif fit is Fit.EXACT:
+                    if await self._take(whole, snapshot):
+                        return
+                    if self._is_disputed(whole, snapshot):
+                        sweep.disputed.add(run.id)
 
     async def _whole(self, run: Run) -> Run | None:
         """Return an intent with its request; `None` if it is an intent no more."""
@@ -264,6 +263,8 @@ class Adopter:
             return
         likely = sweep.likely.get(run.id, {})
         if await self._take_only(run, likely) or began <= run.intended_at + _SEARCH_SECONDS:
+            return
+        if run.id in sweep.disputed:
             return
         await self._give_up(run)
 
@@ -297,12 +298,15 @@ class Adopter:
         free = [each for each in likely.values() if not await self._store.owns_upstream_id(each.upstream_id)]
         return len(free) == 1 and await self._take(run, free[0])
 
+    def _is_disputed(self, run: Run, snapshot: Snapshot) -> bool:
+        """Whether a listed run can also belong to an equal create, whose answer is on its way."""
+        created_at = math.inf if snapshot.created_at is None else snapshot.created_at
+        until = created_at + adoption.CLOCK_SKEW_SECONDS
+        return self._pending_creates.is_sending(run.request, run.path, until)
+
     async def _take(self, run: Run, snapshot: Snapshot) -> bool:
-        # Checked again and in this order: an equal create may have begun before the list was read. While it is pending
-        # the run may belong to it; once it is resolved, its run is owned.
-        if self._pending_creates.is_sending(run.request, run.path) or await self._store.owns_upstream_id(
-            snapshot.upstream_id
-        ):
+        # In this order: once the other create is resolved, its run is owned.
+        if self._is_disputed(run, snapshot) or await self._store.owns_upstream_id(snapshot.upstream_id):
             return False
         try:
             await self._adopt(run, snapshot)

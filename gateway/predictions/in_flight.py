@@ -6,6 +6,7 @@ of the three outcomes of `Resolved`. Before that it can become uncertain; from t
 """
 
 import asyncio
+import math
 import operator
 from collections.abc import Callable
 from typing import Any
@@ -116,12 +117,17 @@ class PendingCreates:
         """Return the pending create of a run, until it is resolved."""
         return self._pending.get(run_id)
 
-    def is_sending(self, request: bytes, path: str) -> bool:
-        """Whether an equal create awaits its answer: a run that is found upstream may be the run of that create."""
+    def is_sending(self, request: bytes, path: str, until: float = math.inf) -> bool:
+        """Whether an equal create that began until then awaits its answer.
+
+        A run that upstream created at about `until` may be the run of that create.
+        """
         for run_id in [run_id for run_id, pending in self._sending.items() if pending.is_uncertain]:
             del self._sending[run_id]
         return any(
-            pending.run.path == path and self._may_be_equal(pending.run.request, request)
+            pending.run.path == path
+            and pending.run.intended_at <= until
+            and self._may_be_equal(pending.run.request, request)
             for pending in self._sending.values()
         )
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from cachetools import LRUCache
 from msgspec.structs import replace
 
-from gateway.domain import documents, tickets
+from gateway.domain import documents, surrogates, tickets
 from gateway.domain.cursors import Cursor
 from gateway.domain.documents import Family
 from gateway.domain.ports.clock import Clock
@@ -91,6 +91,7 @@ class PredictionService:
         self._recent = RecentPredictions(half, _size_of_view)
         self._renewed: LRUCache[str, tuple[Copy, ...]] = LRUCache(_RENEWED)
         self._lately_canceled: LRUCache[str, Prediction] = LRUCache(_CANCELED)
+        self._settings = settings
         self._waiting: dict[str, int] = {}
         self._canceled: set[str] = set()
         self._tasks = Tasks()
@@ -226,7 +227,7 @@ class PredictionService:
         created_after: float | None = None,
         created_before: float | None = None,
     ) -> Page:
-        """List the predictions of a kind that the caller sees, newest first, `PAGE_SIZE` a page.
+        """List the predictions of a kind that the caller sees, newest first, `PAGE_SIZE` a page, fewer if large.
 
         Raise `Forbidden` for publishable keys.
         """
@@ -237,6 +238,7 @@ class PredictionService:
             owner=caller.sees_owner,
             kind=kind,
             limit=PAGE_SIZE,
+            max_bytes=self._settings.value.max_page_bytes,
             position=position,
             created_after=created_after,
             created_before=created_before,
@@ -335,6 +337,7 @@ class PredictionService:
     def forget_ended(self) -> None:
         """Drop every ended prediction from memory, because the janitor has removed data."""
         self._renewed.clear()
+        surrogates.forget()
         for prediction_id in [key for key, view in self._recent.items() if view.run.status.is_terminal]:
             del self._recent[prediction_id]
 

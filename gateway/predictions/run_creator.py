@@ -45,6 +45,7 @@ from gateway.predictions.run_recorder import RunRecorder
 from gateway.predictions.secret_values import SecretValues
 from gateway.predictions.settings import PredictionSettings
 from gateway.runtime.live import LiveSettings
+from gateway.runtime.pauses import LARGE
 from gateway.runtime.tasks import Tasks
 from gateway.sharing.identity import Identity
 from gateway.sharing.rules import caching
@@ -120,10 +121,13 @@ class RunCreator:
                 await self._discard(intent.id)
                 self.pending_creates.resolve(intent.id, in_flight.Refused(answer))
                 return answer
-            if outgoing.secrets or outgoing.suspects:
-                snapshot = await self._secrets.read_snapshot(intent, answer.body)
-            else:
+            if len(answer.body) <= LARGE and not outgoing.secrets and not outgoing.suspects:
                 snapshot = documents.read_snapshot(answer.body)
+            else:
+                snapshot = await self._secrets.read_snapshot(intent, answer.body)
+            if snapshot.is_repaired:
+                logger.warning("upstream's answer is not valid text", extra={"run": intent.id})
+                self._observer.document_repaired()
             starter, hold = started.prediction, context.command.hold
             if hold.limit is not None:
                 starter = _with_hold(starter, hold)

@@ -52,7 +52,7 @@ class RunIdentities:
         Return the run as it is recorded then, and the identity of the request. A run that has its final identity is
         returned as it is. Raise `StoreUnavailable`.
         """
-        await self.learn(run, documents.read_snapshot(run.document))
+        await self.learn(run, documents.stored_snapshot(run.document))
         identity = await self._identities.of(await self._identities.named(context))
         if run.fingerprint is not None or run.provisional is None:
             return run, identity

@@ -82,10 +82,14 @@ class RunRecorder:
         attempt = 1
         while True:
             try:
-                return await self._store.record_created(run, starter, settlement)
+                recorded = await self._store.record_created(run, starter, settlement)
             except StoreUnavailable:
                 if attempt == _ATTEMPTS:
                     raise
+            else:
+                view = recorded.view
+                view = PredictionView(view.prediction, documents.with_same(view.run, run.document))
+                return replace(recorded, view=view)
             await self._clock.sleep(_PAUSE * attempt)
             attempt += 1
 
@@ -176,7 +180,7 @@ class RunRecorder:
         view = await self._store.prediction(run.leader_id)
         if view is None:
             raise StoreUnavailable("The prediction was recorded and cannot be found.")
-        await self.follow_up(Recorded(view), documents.read_snapshot(view.run.document), None, None)
+        await self.follow_up(Recorded(view), documents.stored_snapshot(view.run.document), None, None)
 
     async def _learn(self, run: Run, snapshot: Snapshot) -> None:
         with self._events.isolated(Listener.VERSION_MAP, run.id):

@@ -9,6 +9,7 @@ first: upstream's answer names the model.
 """
 
 from collections.abc import Mapping
+from functools import partial
 
 import msgspec
 
@@ -18,6 +19,7 @@ from gateway.domain.records import Kind, Run, Status
 from gateway.domain.targets import Target, TargetKind, is_model_name
 from gateway.models.rules import secrets
 from gateway.models.schemas import SchemaService
+from gateway.runtime.pauses import off_the_loop
 
 
 class SecretValues:
@@ -46,7 +48,7 @@ class SecretValues:
         """Read upstream's body of a run without the run's secret values. Raise `ValueError` if it is no prediction."""
         if run.id in self.by_run:
             body = self.strike(run.id, body)
-        snapshot = documents.read_snapshot(body)
+        snapshot = await off_the_loop(body, partial(documents.read_snapshot, body))
         return await self._strike_suspects(run, snapshot) if run.id in self.suspects else snapshot
 
     async def _strike_suspects(self, run: Run, snapshot: Snapshot) -> Snapshot:

@@ -19,6 +19,8 @@ class PredictionSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Predictions that stay in memory: half of it for their documents, half for bodies as they are shown."""
     followed_bytes: int = DEFAULT_FOLLOWED_BYTES
     """Documents of runs in progress that stay in memory."""
+    max_page_bytes: int = 8 * 1024 * 1024
+    """A page of a list ends after so much."""
     upstream_webhook_base: str | None = None
     """The address under which upstream calls back; `None` if it does not."""
     unreadable_seconds: float = DEFAULT_UNREADABLE_SECONDS

@@ -23,6 +23,7 @@ class TrackedRun:
         "is_cancel_asked",
         "is_unreadable",
         "is_whole",
+        "repaired",
     )
 
     def __init__(self, run: Run, memory: DocumentMemory | None = None) -> None:
@@ -32,6 +33,8 @@ class TrackedRun:
         self._document_mark = 0, 0
         self.run = run
         self.is_cancel_asked = False
+        self.repaired: bytes | None = None
+        """Upstream's last answer, if it was not valid text and the run has it in a repaired form."""
         self.is_unreadable = False
         """Whether the last answer about it could not be read."""
         self._poll_due = asyncio.Event()
@@ -110,3 +113,14 @@ class TrackedRun:
 def _mark(document: bytes) -> tuple[int, int]:
     # Python computes the hash of a bytes object once. It is seeded at random, so nobody can choose equal ones.
     return len(document), hash(document)
+
+
+class Attempt:
+    """One try of a job for a run."""
+
+    __slots__ = ("has_crashed", "has_failed")
+
+    def __init__(self) -> None:
+        self.has_failed = False
+        self.has_crashed = False
+        """It failed by a defect."""

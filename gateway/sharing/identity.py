@@ -16,6 +16,7 @@ from gateway.models.rules.schema import InputSchema
 from gateway.models.schemas import SchemaService
 from gateway.models.versions import VersionMap
 from gateway.runtime.live import LiveSettings
+from gateway.runtime.pauses import LARGE, pause_after
 from gateway.sharing.rules import caching, determinism, fingerprint
 from gateway.sharing.rules.determinism import NotDeterministic, Proof
 from gateway.sharing.rules.external_links import DEFAULT_TEXT_INPUTS
@@ -97,6 +98,8 @@ class IdentityService:
         scope, provisional = fingerprint.sharing_scope(sharing.share, caller.team.name), None
         try:
             given = Input(input_, context.files, may_link=context.may_link)
+            if len(input_) > LARGE:
+                await pause_after(input_)
             may_link = context.may_link or (schema is not None and bool(schema.linked_defaults))
             plain = rule.plain_inputs if may_link and rule is not None else DEFAULT_TEXT_INPUTS
             if (
@@ -118,6 +121,8 @@ class IdentityService:
             canonical = given.canonical(schema, rule.ignore_inputs if rule is not None else frozenset())
         except ValueError:
             return Identity(reason=BypassReason.INPUT_UNREADABLE, schema=schema)
+        if len(canonical) > LARGE:
+            await pause_after(canonical)
         identity = described.identity if described else target_identity(target)
         return Identity(
             fingerprint=fingerprint.fingerprint(identity, canonical, scope),

@@ -26,6 +26,10 @@ class Listener(Protocol):
         ...
 
 
+_AT_ONCE = 2000
+"""Events that are appended before others run."""
+
+
 class Channel:
     """One run's event log, with the task that fills it and the listener that reads it."""
 
@@ -58,7 +62,7 @@ class Channel:
     async def publish(self, events: Iterable[Event]) -> None:
         """Append events to the log and have them written to live readers. Events after the end are ignored."""
         new_bytes = 0
-        for event in events:
+        for number, event in enumerate(events, 1):
             if new_bytes and new_bytes + len(event.raw) > self.log.max_bytes:
                 await self._pump()
                 new_bytes = 0
@@ -66,6 +70,8 @@ class Channel:
             new_bytes += len(event.raw)
             if self.log.is_closed:
                 break
+            if number % _AT_ONCE == 0:
+                await asyncio.sleep(0)
         if new_bytes:
             await self._pump()
 

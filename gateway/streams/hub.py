@@ -22,6 +22,7 @@ from gateway.errors import GatewayError, StoreUnavailable
 from gateway.predictions.tracker import Tracker
 from gateway.runtime.live import LiveSettings
 from gateway.runtime.lru import resize_lru
+from gateway.runtime.pauses import off_the_loop
 from gateway.runtime.tasks import Tasks, run_until_first
 from gateway.streams.channel import Channel
 from gateway.streams.log_writer import LogWriter
@@ -227,9 +228,10 @@ class StreamHub:
         """Complete a log from the run's result: add the output that is missing, and the end."""
         log, ended_at = channel.log, run.ended_at or run.intended_at
         try:
-            events = replay.replay(
-                run.document, ended_at, sent=log.outputs, error_sent=log.has_error, last_id=log.last_id
+            replayed = partial(
+                replay.replay, run.document, ended_at, sent=log.outputs, error_sent=log.has_error, last_id=log.last_id
             )
+            events = await off_the_loop(run.document, replayed)
         except ValueError as exc:
             logger.warning("replaying a run's result failed", extra={"run": run.id, "reason": str(exc)})
             events = replay.lost(ended_at, _END_UNKNOWN)

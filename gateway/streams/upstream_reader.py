@@ -6,6 +6,7 @@ is a failure. After a few failures in a row the reader gives up; the run's resul
 closes a connection after 30 s of silence (`:408:`). That is not a failure, unless it happens immediately.
 """
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -24,6 +25,7 @@ logger = logging.getLogger(__name__)
 
 MAX_EVENT_BYTES = 2 * 1024 * 1024
 """Room for an image as a data URI."""
+_PART = 32 * 1024
 _MAX_FAILURES = 5
 _FIRST_PAUSE = 0.2
 _MAX_PAUSE = 5.0
@@ -68,7 +70,7 @@ class UpstreamStreamReader:
             try:
                 async with self._reader.open(run.stream_url, channel.log.last_id) as chunks:
                     async for chunk in chunks:
-                        await connection.feed(chunk)
+                        await _feed(connection, channel, chunk)
                         if channel.is_complete:
                             return
             except GatewayError as exc:
@@ -82,6 +84,16 @@ class UpstreamStreamReader:
                 failures += 1
                 self._observer.upstream_interrupted("resumed")
             await self._clock.sleep(min(_FIRST_PAUSE * 2**failures, _MAX_PAUSE))
+
+
+async def _feed(connection: "_Connection", channel: Channel, chunk: bytes) -> None:
+    """Feed a chunk, and let others run after each part of it: it may hold thousands of events."""
+    for at in range(0, len(chunk), _PART):
+        await connection.feed(chunk[at : at + _PART])
+        if channel.is_complete:
+            return
+        if at + _PART < len(chunk):
+            await asyncio.sleep(0)
 
 
 class _Connection:

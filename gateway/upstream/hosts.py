@@ -6,17 +6,21 @@ See docs/architecture.md, Files and outputs.
 import re
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
-from urllib.parse import urlsplit
+
+from gateway.domain.urls import split
 
 _HOST = re.compile(r"[a-z0-9._:-]+")
 _NOT_IN_URLS = re.compile(r"[\x00-\x20\x7f-\xa0\\]")
+_ASCII_AUTHORITY = re.compile(r"[a-zA-Z]+://[\x21-\x2e\x30-\x7e]+(?:/|\Z)")
 _MAX_URL = 4096
 
 
 def is_trusted(url: str, base_url: str, trusted_hosts: Sequence[str]) -> bool:
     """Return whether the URL is on a trusted host. Plain http is allowed only if the API's base URL uses it."""
+    if not url.isascii() and not _ASCII_AUTHORITY.match(url):
+        return False  # before the host is normalised, which takes long for some texts
     try:
-        parts, base = urlsplit(url), urlsplit(base_url)
+        parts, base = split(url), split(base_url)
         host = (parts.hostname or "").lower()
     except ValueError:
         return False
@@ -28,7 +32,10 @@ def is_trusted(url: str, base_url: str, trusted_hosts: Sequence[str]) -> bool:
 
 def is_base_host(url: str, base_url: str) -> bool:
     """Return whether a URL is on the API's host, on any port."""
-    return (urlsplit(url).hostname or "").lower() == (urlsplit(base_url).hostname or "").lower()
+    try:
+        return (split(url).hostname or "").lower() == (split(base_url).hostname or "").lower()
+    except ValueError:
+        return False
 
 
 def is_output(url: str, base_url: str, trusted_hosts: Sequence[str]) -> bool:
@@ -38,7 +45,7 @@ def is_output(url: str, base_url: str, trusted_hosts: Sequence[str]) -> bool:
     """
     if len(url) > _MAX_URL or _NOT_IN_URLS.search(url) or not is_trusted(url, base_url, trusted_hosts):
         return False
-    parts, base = urlsplit(url), urlsplit(base_url)
+    parts, base = split(url), split(base_url)
     if parts.scheme != "https" and not is_base_host(url, base_url):
         return False
     return (parts.scheme, parts.netloc.lower()) != (base.scheme, base.netloc.lower())

@@ -5,6 +5,7 @@ that the gateway builds. Reads are retried where that is safe, creates never (do
 """
 
 import asyncio
+import io
 import random
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -32,11 +33,11 @@ from gateway.throttling.upstream_limiter import UpstreamLimiter
 from gateway.upstream import retry
 from gateway.upstream.breaker import Breaker, BreakerState
 from gateway.upstream.pools import ConnectionPool, Pool
+from gateway.upstream.response_body import BodyReader
 
+_WHOLE_BODY = 256 * 1024
+"""A larger body is written in pieces, between which others are served."""
 _LONGEST_UPLOAD_SECONDS = 24 * 3600.0
-_LARGE_ANSWER = 1024 * 1024
-_LARGE_ANSWERS = 4
-"""Responses above `_LARGE_ANSWER` that are read at a time, so that many do not fill the memory together."""
 _JSON = {"Accept": "application/json", "Content-Type": "application/json"}
 
 
@@ -94,7 +95,7 @@ class ReplicateClient:
     ) -> None:
         self.pool = ConnectionPool(Pool.API, session, settings.max_connections, observer)
         self._uploads = uploads or self.pool
-        self._large_answers = asyncio.Semaphore(_LARGE_ANSWERS)
+        self._bodies = BodyReader(settings.max_answer_bytes)
         self._downloads = downloads or self.pool
         self._call_limiter = call_limiter
         self._tracer = tracer or NoTracer()
@@ -265,30 +266,14 @@ class ReplicateClient:
             operation, method, path, query, body, headers, pool=pool or self.pool, total=total, failures=failures
         )
         async with request as response:
-            answer = as_json(Answer(response.status, passable(response.headers), await self._body_of(response)))
+            body, has_token = await self._bodies.read(response, self._tokens)
+            answer = as_json(Answer(response.status, passable(response.headers), body))
         if self._call_limiter is not None:
             self._call_limiter.observe_response(operation, answer)
-        if _contains(answer, self._tokens):
+        if has_token or _contains(answer, self._tokens):
             # A debugging proxy, for example, may echo the request. Callers must not see the token.
             raise UpstreamBroken("Replicate's response contained the gateway's own credentials and was withheld.")
         return answer
-
-    async def _body_of(self, response: aiohttp.ClientResponse) -> bytes:
-        chunks, size, is_large = [], 0, False
-        try:
-            async for chunk in response.content.iter_any():
-                size += len(chunk)
-                if size > self._settings.max_answer_bytes:
-                    raise UpstreamBroken("Replicate's response is larger than the gateway accepts.")
-                chunks.append(chunk)
-                if size > _LARGE_ANSWER and not is_large:
-                    # The others wait, unread, in the sockets' buffers.
-                    await self._large_answers.acquire()
-                    is_large = True
-            return b"".join(chunks)
-        finally:
-            if is_large:
-                self._large_answers.release()
 
     @asynccontextmanager
     async def _request(
@@ -330,7 +315,7 @@ class ReplicateClient:
                 async with session.request(
                     method,
                     url,
-                    data=body,
+                    data=io.BytesIO(body) if isinstance(body, bytes) and len(body) > _WHOLE_BODY else body,
                     headers={**headers, **call.headers, **self._authorization},
                     allow_redirects=False,
                     timeout=timeout,
@@ -376,10 +361,8 @@ class ReplicateClient:
 
 
 def _contains(answer: Answer, tokens: tuple[str, ...]) -> bool:
-    """Return whether one of the tokens is in the body or a header of an answer."""
+    """Return whether one of the tokens is in a header of an answer."""
     for token in tokens:
-        if token.encode() in answer.body:
-            return True
         for value in answer.headers.values():
             if token in value:
                 return True

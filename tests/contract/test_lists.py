@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from gateway.domain.cursors import Cursor
 from gateway.domain.records import File, Kind, Page, PredictionView
@@ -207,3 +208,31 @@ async def test_files_of_all_teams_can_be_listed(store: Store) -> None:
     page = await store.files(team=None, limit=1, now=NOW)
     assert page == Page([file("f2", team="blue", created_at=NOW + 1)], has_newer=False, has_older=True)
     assert all(isinstance(item, File) for item in page.items)
+
+
+async def test_page_ends_at_its_size(store: Store) -> None:
+    """A page has one item at least; the pages after it have the rest, each once, in both directions."""
+    for number in range(5):
+        run = replace(ended(f"size{number}"), document=b'{"logs":"%b"}' % (b"x" * 10_000))
+        at = NOW + number
+        await store.record_created(run, prediction(f"size{number}", f"size{number}", created_at=at, team="sized"))
+
+    async def read(position: Cursor | None, max_bytes: int | None) -> Page:
+        return await store.predictions(
+            team="sized", kind=Kind.PREDICTION, limit=100, position=position, max_bytes=max_bytes
+        )
+
+    for max_bytes, size in ((1, 1), (25_000, 2), (10**6, 5), (None, 5)):
+        seen, position, pages = [], None, []
+        while True:
+            page = await read(position, max_bytes)
+            seen += ids(page)
+            pages.append(len(page.items))
+            if not page.has_older:
+                break
+            last = page.items[-1]
+            position = Cursor(last.prediction.created_at, last.prediction.id)
+        assert seen == [f"size{number}" for number in (4, 3, 2, 1, 0)]
+        assert max(pages) == size
+    back = await read(Cursor(NOW, "size0", backward=True), 25_000)
+    assert (ids(back), back.has_newer, back.has_older) == (["size2", "size1"], True, True)

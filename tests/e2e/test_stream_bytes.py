@@ -41,7 +41,7 @@ async def test_stream_parses_equally_whole_and_byte_by_byte(
     prediction = await created(gateway, storyteller, STORY)
     done = await play("sse.mjs", "read", url=prediction["urls"]["stream"])
     read = done.result
-    assert (read["status"], read["type"]) == (200, "text/event-stream")
+    assert (read["status"], read["type"]) == (200, "text/event-stream; charset=utf-8")
     assert read["whole"] == read["piecemeal"]
     assert read["whole"]["errors"] == []
     events = read["whole"]["events"]

@@ -211,3 +211,22 @@ async def test_links_to_other_hosts_are_unchanged(gateway: Stack):
     """A file on another host is left as it is."""
     given = json.dumps({"prompt": "hi", "image": "https://cdn.example.com/v1/files/" + "a" * 48})
     assert await sent_up(gateway, given) == given
+
+
+@pytest.mark.parametrize(
+    "spell",
+    [
+        r"http:\\{host}\v1\files\{id}", "http:/{host}/v1/files/{id}", "http:{host}/v1/files/{id}", "http://{host}/v1/fi\tles/{id}",
+        r"http://other.example\@{host}/v1/files/{id}", r"http://{host}\@other.example/v1/files/{id}",
+        "http://{host}/v1/files/{id}/" + "x/../" * 400,
+    ],
+)  # fmt: skip
+async def test_file_link_of_another_team_is_refused_as_any_parser_reads_it(gateway: Stack, spell: str):
+    """Upstream would read the file with the account's rights, and may parse URLs as browsers do."""
+    file_id = (await ask(gateway, "POST", "/v1/files", **upload())).json["id"]
+    link = spell.format(host=gateway.upstream.base_url.split("/")[2], id=file_id)
+    body = {"version": version_of(gateway.upstream, "acme/storyteller"), "input": {"prompt": "hi", "image": link}}
+    reply = await ask(gateway, "POST", "/v1/predictions", key="beta", json=body)
+    assert reply.status == 422, reply.text
+    assert [field["field"] for field in reply.json["invalid_fields"]] == ["input.image"]
+    assert not gateway.upstream.requests.count("predictions.create")

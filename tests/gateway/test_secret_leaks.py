@@ -57,15 +57,17 @@ async def test_no_secret_leaks_on_any_route_under_any_fault(
         await asyncio.gather(*(knock(number) for number in range(len(PUBLIC) + len(OWN))))
 
 
-async def test_token_echoed_by_upstream_is_not_passed_on(open_gateway: OpenGateway, upstream: Simulator):
-    """A debugging proxy that echoes request headers reveals nothing."""
+@pytest.mark.parametrize("is_escaped", [False, True], ids=["plain", "escaped"])
+async def test_token_echoed_by_upstream_is_not_passed_on(
+    open_gateway: OpenGateway, upstream: Simulator, is_escaped: bool
+):
+    """A debugging proxy that echoes request headers reveals nothing, in whatever spelling JSON has for it."""
+    spelled = upstream.token.replace("_", r"\u005f") if is_escaped else upstream.token
 
     async def echo(head: bytes, writer: asyncio.StreamWriter) -> None:
         assert upstream.token.encode() in head
         body = (
-            b'{"id":"'
-            + b"a" * 26
-            + b'","status":"starting","results":[],"next":null,"echo":"%b"}' % upstream.token.encode()
+            b'{"id":"' + b"a" * 26 + b'","status":"starting","results":[],"next":null,"echo":"%b"}' % spelled.encode()
         )
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n\r\n" + body)
 

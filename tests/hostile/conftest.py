@@ -20,6 +20,10 @@ _IN_EVERY_RUN = (
     "test_token_origins.py",
 )
 _CHEAP = (
+    "test_more_than_a_limit_is_refused_with_its_field",
+    "test_unknown_fields_count_as_keys",
+    "test_a_large_body_goes_upstream_in_pieces",
+    "test_large_bodies_are_bounded_in_sum",
     "test_predictions_with_large_inputs_are_kept_by_bytes",
     "test_caches_reach_their_bounds_and_stay_there",
     "test_stalled_uploads_of_one_team_do_not_hinder_another",

@@ -246,6 +246,7 @@ class FakeStore:
         kind: Kind,
         limit: int,
         owner: str | None = None,
+        max_bytes: int | None = None,
         position: Cursor | None = None,
         created_after: float | None = None,
         created_before: float | None = None,

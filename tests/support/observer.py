@@ -38,6 +38,9 @@ class RecordingObserver:
     def prediction_created(self, team: str, target: str, source: Source) -> None:
         self._note("prediction_created", team, target, source)
 
+    def document_repaired(self) -> None:
+        self._note("document_repaired")
+
     def prediction_finished(self, team: str, status: Status, count: int = 1) -> None:
         for _ in range(count):
             self._note("prediction_finished", team, status)

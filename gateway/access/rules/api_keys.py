@@ -29,8 +29,15 @@ _SECRETS: Final = (
     (re.compile(r"rg[a-z]_[A-Za-z0-9][A-Za-z0-9_.=-]{5,}"), REDACTED),
     (re.compile(r"r8_[A-Za-z0-9_]{6,}"), REDACTED),
     (re.compile(r"whsec_[A-Za-z0-9+/=_-]+"), REDACTED),
-    # A JSON web token, such as a browser token.
-    (re.compile(r"eyJ[A-Za-z0-9_-]{5,}\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*"), REDACTED),
+    # A JSON web token, such as a browser token. What follows the word is checked once for the word, so that a long word
+    # is not searched again from each of its letters.
+    (
+        re.compile(
+            r"(?<![A-Za-z0-9_-])(?=[A-Za-z0-9_-]*+\.[A-Za-z0-9_-]++\.)"
+            r"([A-Za-z0-9_-]*?)eyJ[A-Za-z0-9_-]{5,}+\.[A-Za-z0-9_-]++\.[A-Za-z0-9_-]*+"
+        ),
+        rf"\1{REDACTED}",
+    ),
     # Tickets in paths of streams, file streams and stored outputs; upstream's too.
     (re.compile(r"(/(?:streams|files|outputs)/)[A-Za-z0-9_.~=%+-]{16,}"), rf"\1{REDACTED}"),
     (
@@ -42,7 +49,7 @@ _SECRETS: Final = (
     # The contents of a data URI: part of an input.
     (re.compile(r"(data:[^\s,\"'\\]{0,100},)[^\s\"'\\]{16,}", re.IGNORECASE), rf"\1{REDACTED}"),
     # Credentials in a URL.
-    (re.compile(r"([a-z][a-z0-9+.-]*://)[^/\s\"'\\]+@", re.IGNORECASE), rf"\1{REDACTED}@"),
+    (re.compile(r"(://)[^/\s\"'\\]+@"), rf"\1{REDACTED}@"),
 )
 
 # A short text without any of these matches none of the patterns above. Most logged texts are short, so this saves time.

@@ -51,6 +51,10 @@ class PredictionObserver(Protocol):
         """Count a defect while a run was followed, in its `poll`, `cancel` or `report`. The step is tried again."""
         ...
 
+    def document_repaired(self) -> None:
+        """Count an answer of upstream whose text was not valid, and was replaced in part."""
+        ...
+
     def listener_failed(self, listener: str) -> None:
         """Count a failed call of a listener, by a `gateway.predictions.events.Listener`."""
         ...

@@ -14,8 +14,9 @@ from gateway.domain.records import Kind, PredictionView, Source
 from gateway.domain.targets import Target, TargetKind
 from gateway.domain.upstream_response import Answer
 from gateway.errors import Forbidden, GatewayError, Unprocessable
-from gateway.http import access_log, base_url, errors, request_limits
+from gateway.http import access_log, base_url, errors, request_limits, response_body
 from gateway.http.keys import (
+    BODY_BYTES,
     CALLER,
     CREATES,
     HOLD,
@@ -28,7 +29,7 @@ from gateway.http.keys import (
     VIEW,
 )
 from gateway.http.prefer import parse_cancel_after, parse_prefer
-from gateway.http.request_body import read_json
+from gateway.http.request_body import read_json, release
 
 JSON = "application/json"
 _SPAN_NAMES = {"hit": "hit", "joined": "join"}
@@ -38,12 +39,12 @@ _PYPI_REPLICATE_1 = "replicate-python/"
 _MAX_IDEMPOTENCY_KEY = 255
 
 
-async def create_prediction(request: web.Request) -> web.Response:
+async def create_prediction(request: web.Request) -> web.StreamResponse:
     """Handle `POST /predictions`. The body's `version` names the target."""
     return await _create(request, Kind.PREDICTION, "predictions.create", "/predictions", "version", None)
 
 
-async def create_model_prediction(request: web.Request) -> web.Response:
+async def create_model_prediction(request: web.Request) -> web.StreamResponse:
     """Handle `POST /models/{owner}/{name}/predictions`, for official models."""
     model = _model(request)
     target = Target(TargetKind.MODEL, model)
@@ -51,7 +52,7 @@ async def create_model_prediction(request: web.Request) -> web.Response:
     return await _create(request, Kind.PREDICTION, "models.predictions.create", path, "target", target)
 
 
-async def create_deployment_prediction(request: web.Request) -> web.Response:
+async def create_deployment_prediction(request: web.Request) -> web.StreamResponse:
     """Handle `POST /deployments/{owner}/{name}/predictions`."""
     name = _model(request)
     target = Target(TargetKind.DEPLOYMENT, name)
@@ -59,7 +60,7 @@ async def create_deployment_prediction(request: web.Request) -> web.Response:
     return await _create(request, Kind.PREDICTION, "deployments.predictions.create", path, "target", target)
 
 
-async def create_training(request: web.Request) -> web.Response:
+async def create_training(request: web.Request) -> web.StreamResponse:
     """Handle `POST /models/{owner}/{name}/versions/{version}/trainings`."""
     model, version = _model(request), request.match_info["version"]
     target = Target(TargetKind.VERSION, model, version)
@@ -73,7 +74,7 @@ def _model(request: web.Request) -> str:
 
 async def _create(
     request: web.Request, kind: Kind, operation: str, path: str, form: BodyForm, target: Target | None
-) -> web.Response:
+) -> web.StreamResponse:
     caller = request[CALLER]
     wait = cancel_after = None
     if kind is Kind.PREDICTION:
@@ -109,6 +110,10 @@ async def _create(
         hold=request[HOLD],
     )
     outcome = await _create_traced(request, command)
+    # The wait for the run's end does not hold what the run was created from.
+    if BODY_BYTES in request:
+        release(request)
+    del body, command
     if isinstance(outcome, Answer):
         return errors.pass_on(outcome)
     return await _respond(request, outcome, base, wait)
@@ -141,7 +146,7 @@ async def _create_traced(request: web.Request, command: CreateCommand) -> Create
         return outcome
 
 
-async def _respond(request: web.Request, created: Created, base: str, wait: float | None) -> web.Response:
+async def _respond(request: web.Request, created: Created, base: str, wait: float | None) -> web.StreamResponse:
     service, view = request.app[PREDICTIONS], created.view
     request[VIEW], request[UPSTREAM_SECONDS] = view, created.upstream_seconds
     if view.prediction.source is Source.HIT:
@@ -168,6 +173,8 @@ async def _respond(request: web.Request, created: Created, base: str, wait: floa
         headers["Idempotency-Replayed"] = "true"
     if wait is not None:
         headers["Preference-Applied"] = f"wait={wait:.0f}"
+    if len(document) > response_body.IN_ONE_PIECE:
+        return await response_body.respond(request, [document], JSON, status=status, headers=headers)
     return web.Response(status=status, body=document, content_type=JSON, headers=headers)
 
 

@@ -62,7 +62,7 @@ async def list_files(request: web.Request) -> web.Response:
     ends = [Cursor(file.created_at, file.id) for file in files]
     next_url, previous_url = page_links(f"{base}/files", {}, page, ends, position)
     results = [rewrite.file_document(file.document, base) for file in files]
-    return web.Response(body=documents.page(results, next_url, previous_url), content_type=JSON)
+    return web.Response(body=b"".join(documents.page(results, next_url, previous_url)), content_type=JSON)
 
 
 async def delete_file(request: web.Request) -> web.Response:

@@ -25,6 +25,7 @@ from gateway.http import base_url, content_coding, errors
 from gateway.http.keys import CALLER, CLOCK, METADATA, OVERHEAD, POLICY, UPSTREAM, UPSTREAM_SECONDS, VERSIONS
 from gateway.http.request_body import read, read_json
 from gateway.models.metadata import Found, Question
+from gateway.runtime.pauses import pause_after
 
 logger = logging.getLogger(__name__)
 
@@ -276,6 +277,9 @@ async def _account_page(request: web.Request, family: str, render: Callable[[byt
     base = base_url.base_of(request)
     with parsing_upstream():
         results = msgspec.json.decode(page.fields["results"], type=list[msgspec.Raw])
-        shown = [msgspec.Raw(render(bytes(result), base)) for result in results]
+        shown = []
+        for result in results:
+            shown.append(msgspec.Raw(render(bytes(result), base)))
+            await pause_after(memoryview(result))
     fields = page.fields | {"results": msgspec.Raw(msgspec.json.encode(shown))}
     return web.Response(body=rewrite.PageParts(fields, page.links).render(base), headers=answer.shown_headers)

@@ -13,7 +13,7 @@ from gateway.domain.documents import Family
 from gateway.domain.records import Kind, Page, PredictionView
 from gateway.domain.scopes import Scope
 from gateway.errors import BadRequest, NotFound
-from gateway.http import base_url
+from gateway.http import base_url, response_body
 from gateway.http.handlers import passthrough
 from gateway.http.handlers.creates import JSON
 from gateway.http.keys import CALLER, OVERHEAD, PREDICTIONS, VIEW
@@ -22,37 +22,37 @@ _KINDS: dict[Family, Kind | None] = {"predictions": None, "trainings": Kind.TRAI
 _FILTERS = ("created_after", "created_before")
 
 
-async def get_prediction(request: web.Request) -> web.Response:
+async def get_prediction(request: web.Request) -> web.StreamResponse:
     """Handle `GET /predictions/{id}`. The id of a training works too (docs/replicate-api.md, Routes)."""
     return await _get(request, "predictions")
 
 
-async def get_training(request: web.Request) -> web.Response:
+async def get_training(request: web.Request) -> web.StreamResponse:
     """Handle `GET /trainings/{id}`."""
     return await _get(request, "trainings")
 
 
-async def cancel_prediction(request: web.Request) -> web.Response:
+async def cancel_prediction(request: web.Request) -> web.StreamResponse:
     """Handle `POST /predictions/{id}/cancel`."""
     return await _cancel(request, "predictions")
 
 
-async def cancel_training(request: web.Request) -> web.Response:
+async def cancel_training(request: web.Request) -> web.StreamResponse:
     """Handle `POST /trainings/{id}/cancel`."""
     return await _cancel(request, "trainings")
 
 
-async def list_predictions(request: web.Request) -> web.Response:
+async def list_predictions(request: web.Request) -> web.StreamResponse:
     """Handle `GET /predictions`, newest first, 100 a page."""
     return await _list(request, "predictions", Kind.PREDICTION)
 
 
-async def list_trainings(request: web.Request) -> web.Response:
+async def list_trainings(request: web.Request) -> web.StreamResponse:
     """Handle `GET /trainings`, newest first, 100 a page."""
     return await _list(request, "trainings", Kind.TRAINING)
 
 
-async def _get(request: web.Request, family: Family) -> web.Response:
+async def _get(request: web.Request, family: Family) -> web.StreamResponse:
     try:
         view = await request.app[PREDICTIONS].get(request[CALLER], request.match_info["id"], _KINDS[family])
     except NotFound:
@@ -60,26 +60,28 @@ async def _get(request: web.Request, family: Family) -> web.Response:
             raise
         return await passthrough.unknown_prediction(request, family)
     request[OVERHEAD] = "poll"
-    return _respond(request, view, family)
+    return await _respond(request, view, family)
 
 
-async def _cancel(request: web.Request, family: Family) -> web.Response:
+async def _cancel(request: web.Request, family: Family) -> web.StreamResponse:
     try:
         view = await request.app[PREDICTIONS].cancel(request[CALLER], request.match_info["id"], _KINDS[family])
     except NotFound:
         if not request[CALLER].may(Scope.ACCOUNT):
             raise
         return await passthrough.unknown_prediction(request, family, cancel=True)
-    return _respond(request, view, family)
+    return await _respond(request, view, family)
 
 
-def _respond(request: web.Request, view: PredictionView, family: Family) -> web.Response:
+async def _respond(request: web.Request, view: PredictionView, family: Family) -> web.StreamResponse:
     request[VIEW] = view
     body = request.app[PREDICTIONS].show(view, base_url.base_of(request), family)
+    if len(body) > response_body.IN_ONE_PIECE:
+        return await response_body.respond(request, [body], JSON)
     return web.Response(body=body, content_type=JSON)
 
 
-async def _list(request: web.Request, family: Family, kind: Kind) -> web.Response:
+async def _list(request: web.Request, family: Family, kind: Kind) -> web.StreamResponse:
     if request[CALLER].may(Scope.ACCOUNT):
         return await passthrough.account_list(request, family)
     service, base = request.app[PREDICTIONS], base_url.base_of(request)
@@ -98,7 +100,7 @@ async def _list(request: web.Request, family: Family, kind: Kind) -> web.Respons
     keep = {name: request.query[name] for name in _FILTERS if request.query.get(name)}
     ends = [Cursor(view.prediction.created_at, view.prediction.id) for view in views]
     next_url, previous_url = page_links(f"{base}/{family}", keep, page, ends, position)
-    return web.Response(body=documents.page(results, next_url, previous_url), content_type=JSON)
+    return await response_body.respond(request, documents.page(results, next_url, previous_url), JSON)
 
 
 def cursor_of(request: web.Request) -> Cursor | None:

@@ -12,7 +12,7 @@ from enum import StrEnum
 import msgspec
 from msgspec import Raw
 
-from gateway.domain import surrogates, times
+from gateway.domain import json_scan, surrogates, times
 from gateway.domain.records import Status
 from gateway.money.rules import numbers
 
@@ -27,7 +27,6 @@ MOST_TOKENS = 10**9
 _ZERO = Decimal(0)
 _NULL = Raw(b"null")
 
-_decode_metrics = msgspec.json.Decoder(dict[str, Raw] | None).decode
 _decode_list = msgspec.json.Decoder(list[Raw]).decode
 _decode_text = msgspec.json.Decoder(str | None).decode
 
@@ -59,6 +58,18 @@ class Doubt(StrEnum):
     """Upstream's answers about the run could not be read for too long. The estimate is charged."""
     AMOUNT_CAPPED = "amount-capped"
     """The amount is larger than can be recorded. The maximum is charged."""
+
+
+class _Metrics(msgspec.Struct):
+    """The metrics that count. All others are skipped without being decoded."""
+
+    predict_time: Raw = _NULL
+    image_count: Raw = _NULL
+    input_token_count: Raw = _NULL
+    output_token_count: Raw = _NULL
+
+
+_decode_metrics = msgspec.json.Decoder(_Metrics | None).decode
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True):
@@ -101,10 +112,12 @@ class _Reading:
 
     def _read_metrics(self) -> dict[str, Raw]:
         try:
-            return _decode_metrics(surrogates.without_halves(bytes(self._fields.get("metrics", _NULL)))) or {}
+            text = surrogates.without_halves(bytes(self._fields.get("metrics", _NULL)))
+            metrics = _decode_metrics(text) or _Metrics()
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             self.doubts.add(Doubt.METRICS_UNREADABLE)
             return {}
+        return {name: getattr(metrics, name) for name in _Metrics.__struct_fields__}
 
     def seconds(self) -> Decimal:
         predict_time = self._number("predict_time", MOST_SECONDS, Doubt.TIME_ODD)
@@ -130,7 +143,7 @@ class _Reading:
             if was_removed:
                 self.doubts.add(Doubt.OUTPUTS_REMOVED)
             return int(was_removed)
-        return min(len(_decode_list(surrogates.without_halves(output))), MOST_OUTPUTS) if output[:1] == b"[" else 1
+        return min(_items_of(output), MOST_OUTPUTS) if output[:1] == b"[" else 1
 
     def tokens(self, name: str) -> int:
         count = self._count(name, MOST_TOKENS, Doubt.TOKENS_ODD)
@@ -165,3 +178,10 @@ class _Reading:
             return None if text is None else times.nanoseconds(text)
         except (ValueError, OverflowError, UnicodeDecodeError):
             return None
+
+
+def _items_of(output: bytes) -> int:
+    """Count the items of a JSON array."""
+    if len(output) < surrogates.LARGE:
+        return len(_decode_list(surrogates.without_halves(output)))
+    return json_scan.items_of(output)

@@ -7,7 +7,6 @@ segments are resolved (WHATWG URL). So links are compared in that form.
 import posixpath
 import re
 from collections.abc import Collection
-from urllib.parse import unquote
 
 import msgspec
 
@@ -53,6 +52,6 @@ def parse(text: str) -> OutputLink | None:
     parts = _URL.match(url)
     if parts is None or not 0 < len(parts[1]) <= _LONGEST_HOST:
         return None
-    path = posixpath.normpath(unquote(parts[2]).replace("\\", "/"))
+    path = posixpath.normpath(rewrite.unescaped(parts[2]).replace("\\", "/"))
     found = _OUTPUT.fullmatch(path)
     return OutputLink(parts[1], found[1], found[2]) if found else None

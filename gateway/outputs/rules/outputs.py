@@ -19,6 +19,8 @@ from gateway.sharing.rules import caching
 
 MAX_FILES = 250
 """Maximum number of files copied per output. No known model returns a tenth of that."""
+MAX_LINKS = 2000
+"""Links of an output, repeated ones included. The files of an output with more are not copied."""
 LINKS_DIE_SECONDS = 3600.0
 """Seconds from the end until upstream removes the files. Later they cannot be copied.
 
@@ -60,7 +62,13 @@ class Files(msgspec.Struct, frozen=True):
 
 def files_of(output: bytes, is_output: Callable[[str], bool]) -> Files:
     """Find the files of an output (JSON), at any depth. `is_output` recognises URLs of upstream's output files."""
-    urls = dict.fromkeys(url for url in rewrite.addresses(output) if is_output(url))
+    urls: dict[str, None] = {}
+    for number, url in enumerate(rewrite.addresses(output)):
+        if number == MAX_LINKS:
+            # Links of copies would have to be put in place of each of them, whenever the output is shown.
+            return Files((), is_whole=False)
+        if is_output(url):
+            urls[url] = None
     found = tuple(OutputFile(place, url) for place, url in enumerate(urls))
     return Files(found[:MAX_FILES], len(found) <= MAX_FILES)
 

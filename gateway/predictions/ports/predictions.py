@@ -124,6 +124,7 @@ class Predictions(Protocol):
         kind: Kind,
         limit: int,
         owner: str | None = None,
+        max_bytes: int | None = None,
         position: Cursor | None = None,
         created_after: float | None = None,
         created_before: float | None = None,
@@ -131,6 +132,8 @@ class Predictions(Protocol):
         """List predictions of a kind, newest first by `created_at`, then id. `team` of `None` means all teams.
 
         `owner` lists only those of one owner in the team; `None` means all.
+
+        A page ends before the item with which its records would pass `max_bytes`, but has one item at least.
 
         `created_after` is inclusive, `created_before` exclusive. Served from an index: its cost follows `limit`.
         """

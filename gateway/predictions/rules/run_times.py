@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from gateway.domain import surrogates, times
+from gateway.domain import documents, surrogates, times
 from gateway.domain.targets import is_model_name
 
 
@@ -29,7 +29,7 @@ UNKNOWN = "unknown"
 def read(document: bytes) -> RunTimes:
     """Read the document of a run that has ended."""
     try:
-        found = _decode(surrogates.without_halves(document))
+        found = _decode(surrogates.without_halves(documents.part(document, *_Times.__struct_fields__)))
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return RunTimes(None, None)
     return RunTimes(_between(found.created_at, found.started_at), _between(found.started_at, found.completed_at))

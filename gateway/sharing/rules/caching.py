@@ -11,6 +11,7 @@ from typing import assert_never
 import msgspec
 from msgspec import Raw
 
+from gateway.domain import links
 from gateway.domain.bypass import BypassReason
 
 LINKS_LIVE_SECONDS = 55 * 60
@@ -65,6 +66,9 @@ def usable_until(completed_at: float, ttl_seconds: float, *, has_links: bool, ou
 _decode = msgspec.json.Decoder(float_hook=Raw).decode
 # JSON may escape any character, so bytes without `http` are proof only where nothing is escaped by number.
 _MAY_LINK = re.compile(rb"http|replicate\.delivery|\\u00", re.IGNORECASE)
+_LARGE = 1 << 18
+# A letter, dot or slash that is escaped: what it is a part of is not looked at.
+_ESCAPED_NAME = re.compile(rb"\\u00(?:2[eEfF]|[4-7])")
 _ADDRESS = re.compile(r"https?://\S+", re.IGNORECASE)
 _MENTION = re.compile(r"\breplicate\.delivery/", re.IGNORECASE)
 
@@ -74,6 +78,8 @@ def has_links(output: bytes) -> bool:
 
     In doubt, yes: a result is then only shared for a shorter time.
     """
+    if len(output) >= _LARGE:
+        return _may_have_links(output)
     if _MAY_LINK.search(output) is None:
         return False
     try:
@@ -90,6 +96,13 @@ def has_links(output: bytes) -> bool:
         elif isinstance(value, dict):
             left += value.values()
     return False
+
+
+def _may_have_links(output: bytes) -> bool:
+    """Judge a large output by its bytes, without decoding it."""
+    if b"replicate.delivery" in output.lower() or _ESCAPED_NAME.search(output) is not None:
+        return True
+    return next(links.addresses(output), None) is not None
 
 
 def cache_status(decision: Decision) -> str:

@@ -21,7 +21,7 @@ _HEADER = re.compile(
 _LONGEST_HEADER = 1024
 # Printable ASCII without `#`, where a URL's fragment would begin, and without `%` but for an escape.
 _ESCAPED = re.compile(r"(?:[!\"$&-~]++|%[0-9A-Fa-f]{2})*+")
-_SPACES = re.compile(r"[ \t\r\n]+")
+_SPACES = " \t\r\n"
 _PIECE = 1 << 16  # a multiple of 4 characters; what is decoded of one stays in the processor's cache
 
 
@@ -61,7 +61,9 @@ def _base64_sha256(text: str, start: int) -> str | None:
 
 def _odd_base64_sha256(text: str, start: int) -> str | None:
     """Read base64 that is folded into lines, as MIME does it, or escaped, as URLs do it."""
-    plain = _SPACES.sub("", text[start:])
+    plain = text[start:]
+    for space in _SPACES:
+        plain = plain.replace(space, "")
     if "%" in plain:
         data = _unescaped(plain, 0)
         plain = "" if data is None else data.decode("latin-1")

@@ -32,7 +32,7 @@ from gateway.sharing.rules.external_links import LinkPattern
 VERSION = 2
 """Of the rules above: another number parts all that was stored under others."""
 MAX_DEPTH = 128
-MAX_VALUES = 250_000
+MAX_VALUES = 20_000
 """Bound on the work. In a large input the commas and brackets of nested texts count as values."""
 
 _TOO_DEEP = f"the input is nested more than {MAX_DEPTH} deep"

@@ -67,8 +67,13 @@ class Listing(Generic[T]):
         self._item = item
         self._place = place
 
-    def stretch(self, db: sqlite3.Connection, limit: int, position: Cursor | None) -> Stretch[T]:
-        """Read a page of at most `limit` items that begins after `position`."""
+    def stretch(
+        self, db: sqlite3.Connection, limit: int, position: Cursor | None, max_bytes: int | None = None
+    ) -> Stretch[T]:
+        """Read a page of at most `limit` items that begins after `position`.
+
+        It ends before the item with which its rows would pass `max_bytes`, but has one item at least.
+        """
         backward = position is not None and position.backward
         within = self._bounds
         if position is not None:
@@ -79,9 +84,16 @@ class Listing(Generic[T]):
                 else within._replace(high=min(within.high, place))
             )
         statement = self._statements.newer if backward else self._statements.older
-        rows = db.execute(statement, self._parameters(within) | {"limit": limit + 1}).fetchall()
-        items = [self._item(row) for row in rows[:limit]]
-        is_more_ahead = len(rows) > limit
+        found = db.execute(statement, self._parameters(within) | {"limit": limit + 1})
+        items: list[T] = []
+        size, is_more_ahead = 0, False
+        for row in found:
+            size += 0 if max_bytes is None else _size(row)
+            if len(items) == limit or (items and max_bytes is not None and size > max_bytes):
+                is_more_ahead = True
+                break
+            items.append(self._item(row))
+        found.close()
         if backward:
             items.reverse()
             return Stretch(items, is_more_ahead, self._has_any(db, items, -1))
@@ -104,3 +116,7 @@ class Listing(Generic[T]):
     def _parameters(self, bounds: Bounds) -> dict[str, Any]:
         (low_at, low_id), (high_at, high_id) = bounds
         return self._scope | {"low_at": low_at, "low_id": low_id, "high_at": high_at, "high_id": high_id}
+
+
+def _size(row: Row) -> int:
+    return sum(len(cell) for cell in row if isinstance(cell, bytes | str))

@@ -95,6 +95,7 @@ class SQLitePredictions(Connections):
         kind: Kind,
         limit: int,
         owner: str | None = None,
+        max_bytes: int | None = None,
         position: Cursor | None = None,
         created_after: float | None = None,
         created_before: float | None = None,
@@ -108,7 +109,7 @@ class SQLitePredictions(Connections):
             view,
             _place,
         )
-        return Page(*await self._read(lambda db: listing.stretch(db, limit, position)))
+        return Page(*await self._read(lambda db: listing.stretch(db, limit, position, max_bytes)))
 
     async def owns_upstream_id(self, upstream_id: str) -> bool:
         """Say whether some run has this upstream id."""

@@ -30,6 +30,7 @@ def test_plain_config_has_no_warnings():
             "server.public_url",
             "stored by the gateway arrive as strings",
         ),
+        ({"limits": {"max_bodies_bytes": 1_000_000}}, "limits.max_bodies_bytes", "smaller than server.max_body_bytes"),
         ({"server": {"host": "0.0.0.0"}}, "server.public_url", "is not set"),
         ({"transfers": {"max_downloads": 32}}, "transfers.max_per_team", "all teams together have 32"),
         ({"transfers": {"max_per_team": 8}}, "transfers.max_per_public_key", "one visitor of a page"),

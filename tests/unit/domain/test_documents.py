@@ -224,6 +224,41 @@ def test_invalid_document_is_no_status_update(body):
         documents.read_snapshot(body)
 
 
+@pytest.mark.parametrize("size", [0, 300_000, 3_000_000])
+def test_text_that_is_not_utf_8_is_repaired_and_followed(size):
+    """A model that prints raw bytes is followed to its end; the bytes do not reach callers, whose JSON would break."""
+    more = "é".encode() * (size // 2)
+    body = b'{"id":"x","status":"processing","logs":"a\xffb\xe2\x82%b"}\n' % more
+    news = documents.read_snapshot(body)
+    assert news.is_repaired
+    assert json.loads(news.document)["logs"] == "a\ufffdb\ufffd" + more.decode()
+    whole = documents.read_snapshot(news.document)
+    assert (whole.document, whole.is_repaired) == (news.document, False)
+
+
+def test_very_many_half_surrogates_are_replaced_and_a_few_are_kept():
+    """A few are kept byte for byte; hundreds of thousands would keep the gateway from its work at each look."""
+    few, many = (
+        b'{"id":"x","status":"processing","logs":"%b%b"}' % (b"\\ud83d" * n, b"x" * 300_000) for n in (9, 50_000)
+    )
+    assert documents.read_snapshot(few).document == few
+    news = documents.read_snapshot(many)
+    assert news.is_repaired
+    assert json.loads(news.document)["logs"] == "\ufffd" * 50_000 + "x" * 300_000
+
+
+def test_a_part_of_a_large_document_is_read_once():
+    """Fields that are far too long are left out, and the document is not parsed again for each part."""
+    body = b'{"id":"x","urls":{%b},"status":"succeeded","logs":"%b"}' % (
+        b'"a":"' + b"x" * 70_000 + b'"',
+        b"y" * 300_000,
+    )
+    assert json.loads(documents.part(body, "id", "status", "urls", "error")) == {"id": "x", "status": "succeeded"}
+    assert surrogates.split(body)["logs"] is surrogates.split(body)["logs"]
+    small = b'{"id":"x"}'
+    assert documents.part(small, "status") is small
+
+
 @given(st.binary(max_size=100))
 def test_any_bytes_are_a_status_update_or_none(body):
     """Nothing that upstream sends breaks the tracker."""
@@ -286,7 +321,7 @@ def test_lost_run_is_shown_as_failed():
 @given(st.lists(SPELLED, max_size=4), st.none() | st.text(max_size=9), st.none() | st.text(max_size=9))
 def test_page_contains_its_results_unchanged(results, next_url, previous_url):
     """A list of predictions is the predictions, in order, and two links."""
-    body = documents.page([result.encode() for result in results], next_url, previous_url)
+    body = b"".join(documents.page([result.encode() for result in results], next_url, previous_url))
     fields = top(body)
     assert list(fields) == ["previous", "next", "results"]
     assert fields["results"] == b"[" + b",".join(result.encode() for result in results) + b"]"

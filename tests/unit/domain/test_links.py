@@ -118,6 +118,11 @@ def links_of(value: object) -> list[str]:
         f"https://gw.example/v1/%66iles/{ID}", f"https://gw.example/v1/files/%4E{ID[1:]}",
         f"https://gw.example/v1//files//{ID}", f"https://gw.example/v1/files/x/../{ID}",
         f"https://gw.example/v1/./files/./{ID}", LINK + "?pad=" + "x" * 10_000, LINK + "%3D",
+        rf"https:\\gw.example\v1\files\{ID}", f"https:/gw.example/v1/files/{ID}", f"https:gw.example/v1/files/{ID}",
+        f"https:////gw.example/v1/files/{ID}", f"https://gw.example/v1/fi\tles/{ID}",
+        f"ht\ntps:/\r/gw.example/files/{ID}",
+        f"\0\x1f {LINK}\x01", LINK + "  ", rf"https:/\gw.example/v1\files/{ID}", f"https://gw.example/v1/files%2F{ID}",
+        f"https://gw.example/v1%5Cfiles%5C{ID}", " " * 50 + LINK,
     ],
 )  # fmt: skip
 def test_file_link_is_found_in_any_spelling(text):
@@ -250,6 +255,55 @@ def test_origin_has_one_spelling(url, origin):
     assert links.origin_of(url) == origin
     link = links.file_links(dumps([f"{url.rstrip('/')}/files/{ID}"]))[0]
     assert link.origin == origin
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        LINK, rf"https:\\gw.example\v1\files\{ID}", f"https:/gw.example/v1/files/{ID}", f"https://GW%2Eexample/files/{ID}",
+        rf"https://other.example\@gw.example/v1/files/{ID}", rf"https://gw.example\@other.example/v1/files/{ID}",
+        f"https://a@b@gw.example/v1/files/{ID}", f"https://g\u00adw.exam\u200bple/v1/files/{ID}",
+        f"https://gw\u3002example/v1/files/{ID}", f"https://\uff47w.example/v1/files/{ID}",
+        "https://gw.example/v1/" + "%2f" * 2_000_000 + f"files/{ID}", LINK + "/" * 5000,
+    ],
+    ids=lambda text: ascii(text[:40]),
+)  # fmt: skip
+def test_link_is_on_the_gateway_if_any_parser_reads_it_so(text):
+    """Browsers and Python read some links differently. What either takes for a file of the gateway is one."""
+    found = links.file_links(dumps({"image": text}))
+    assert [links.is_among(link, ["https://gw.example/"]) for link in found] == [True]
+
+
+@pytest.mark.parametrize(
+    ("text", "origin"),
+    [
+        ("http://127.1:8080", "http://127.0.0.1:8080"), ("http://0x7f000001", "http://127.0.0.1"),
+        ("http://0177.0.0.1", "http://127.0.0.1"), ("http://2130706433", "http://127.0.0.1"),
+        ("http://[0:0:0::1]:81", "http://[::1]:81"), ("http://256.256", "http://256.256"), ("http://1.2.3.4.5", None),
+    ],
+)  # fmt: skip
+def test_address_has_one_spelling(text, origin):
+    """An IP address of the gateway is recognised in the forms that resolvers take."""
+    assert links.origin_of(text) == (origin or text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "https://" + "a" * 300 + f"/v1/files/{ID}", "https://a" + "\u0301\u0327" * 50_000 + f"/files/{ID}",
+        f"https://a b/v1/files/{ID}", f"https:///?/v1/files/{ID}", f"ftp://gw.example/v1/files/{ID}",
+    ],
+    ids=lambda text: ascii(text[:20]),
+)  # fmt: skip
+def test_what_no_host_can_be_is_no_link(text):
+    """No host is longer than 253 letters, or has a space."""
+    assert links.file_links(dumps([text])) == []
+
+
+def test_link_that_hides_in_line_ends_is_refused():
+    """A link is not read to its end if thousands of its characters are ignored."""
+    with pytest.raises(Unprocessable, match="line ends"):
+        links.file_links(dumps(["http" + "\n" * 50_000 + f"://gw.example/v1/files/{ID}"]))
 
 
 def test_http_and_https_are_the_same_place():

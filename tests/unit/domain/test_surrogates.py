@@ -57,6 +57,15 @@ def test_body_that_uses_every_placeholder_is_refused():
         surrogates.split(rf'{{"a":"{taken}\ud83d"}}'.encode())
 
 
+@pytest.mark.parametrize("shift", range(14))
+@pytest.mark.parametrize("unit", [r"\ud83d\ude00", r"\ud83d", r"\ude00", r"\ud83d\ud83d\ude00\n", "ab", r"a\\\ud83d"])
+def test_a_large_body_is_read_as_a_small_one(unit, shift):
+    """It is gone through in pieces, which part no pair."""
+    text = "x" * shift + unit * (surrogates.LARGE * 2 // len(unit)) + r"\ud83d\ude00"
+    whole = surrogates.without_halves(b'{"a":"%b"}' % text.encode())
+    assert msgspec.json.decode(whole)["a"] == _HALF.sub("\ufffd", json.loads(f'"{text}"'))
+
+
 @pytest.mark.parametrize("text", [rb"\ud83d", rb"\\", rb"\"", rb"\ud83d\ude00", rb"\u0061", b"a"])
 def test_megabytes_are_read_in_linear_time(text):
     """Whatever the text is made of."""

@@ -130,16 +130,47 @@ async def test_run_adopted_by_another_search_is_skipped(search: Search) -> None:
     assert search.adopted == [("run1", "b")]
 
 
-async def test_search_waits_while_an_equal_create_awaits_its_response(search: Search) -> None:
-    """The run in the list may belong to that create."""
+async def test_run_that_may_belong_to_an_equal_create_is_not_adopted(search: Search) -> None:
+    """That create awaits its response. The intent is neither adopted nor released until it has it."""
     search.pages = [[listed("a")]]
-    search.pending.start(intent("run2", request=REQUEST))
+    search.pending.start(intent("run2", request=REQUEST, intended_at=START))
+    search.adopter.search(search.intend())
+    for _ in range(100):
+        await search.clock.advance(30.0)
+    assert search.adopted == []
+    assert search.observer.of("orphan_resolved") == []
+    search.pending.resolve("run2", NotSent(AWAY))
+    await search.clock.advance(31.0)
+    assert search.adopted == [("run1", "a")]
+
+
+async def test_run_is_adopted_while_a_later_equal_create_awaits_its_response(search: Search) -> None:
+    """Upstream created the run before that create began: it cannot be its run."""
+    search.pages = [[listed("a")]]
+    search.pending.start(intent("run2", request=REQUEST, intended_at=START + 60.0))
     search.adopter.search(search.intend())
     await settle()
-    assert (search.adopted, search.reads) == ([], 0)
-    search.pending.resolve("run2", NotSent(AWAY))
-    await search.clock.advance(1.0)
     assert search.adopted == [("run1", "a")]
+
+
+async def test_absent_run_is_released_while_an_equal_create_awaits_its_response(search: Search) -> None:
+    """The list that was read back to the intent has no run for it."""
+    search.pages = [[listed("a", "other")]]
+    search.pending.start(intent("run2", request=REQUEST, intended_at=START))
+    search.adopter.search(search.intend())
+    await search.clock.advance(599.0)
+    assert search.observer.of("orphan_resolved") == []
+    for _ in range(3):
+        await search.clock.advance(30.0)
+    assert search.observer.of("orphan_resolved") == ["released"]
+
+
+async def test_intent_is_kept_while_the_list_cannot_be_read(search: Search) -> None:
+    search.status = 503
+    search.adopter.search(search.intend())
+    for _ in range(100):
+        await search.clock.advance(30.0)
+    assert search.observer.of("orphan_resolved") == []
 
 
 async def test_equal_create_that_starts_during_the_search_prevents_adoption(search: Search) -> None:

@@ -77,6 +77,18 @@ def test_file_links_are_found_with_any_escaping():
     assert not has_links(b'"\\u0041"')
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("see https://example.com for more", False), ("https://example.com/a.png", True), (" HTTP:/x", True),
+        ("at replicate.delivery/x", True), (r"r\u0065plicate.delivery/x", True), (r"a \u0026 b \u003c c", False),
+    ],
+)  # fmt: skip
+def test_a_large_output_is_judged_without_being_decoded(text, expected):
+    """In doubt it has links."""
+    assert has_links(b'["%b","%b"]' % (b"word " * 60_000, text.encode())) is expected
+
+
 def test_unreadable_output_counts_as_having_links():
     """What cannot be parsed is cached for the shorter time."""
     assert has_links(b'"http://x')

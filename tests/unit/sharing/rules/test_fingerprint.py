@@ -518,7 +518,7 @@ def test_incomparable_input_raises(text):
 @pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ('{"a":', "}")])
 def test_too_deep_nesting_raises_a_clear_error(depth, opening, closing):
     """A body of brackets cannot crash the gateway."""
-    with pytest.raises(ValueError, match=r"nested more than 128 deep|more than 250000 values"):
+    with pytest.raises(ValueError, match=r"nested more than 128 deep|more than 20000 values"):
         key('{"a":' + opening * depth + "1" + closing * depth + "}")
 
 
@@ -531,9 +531,9 @@ def test_number_of_values_is_limited():
     """A body of a million numbers does not delay other callers."""
     numbers = "[" + "1," * MAX_VALUES + "1]"
     for text in (f'{{"a":{numbers}}}', f'{{"a":{numbers},"a":1}}', f'{{"a": \n{numbers}}}'):
-        with pytest.raises(ValueError, match="more than 250000 values"):
+        with pytest.raises(ValueError, match="more than 20000 values"):
             key(text)
-    with pytest.raises(ValueError, match="more than 250000 values"):
+    with pytest.raises(ValueError, match="more than 20000 values"):
         key("{" + ",".join(f'"{n}":1' for n in range(MAX_VALUES + 1)) + "}")
 
 
