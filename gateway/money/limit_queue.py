@@ -113,7 +113,7 @@ class QueueEntry:
         `for_webhook` asks only about the place for its webhook, which is all that a hit or a join needs.
         """
         scopes = self.webhook_scopes if for_webhook else self.scopes
-        return None if self._limit_queue.is_behind(self, scopes) is None else WaitForLimit(None)
+        return None if not scopes or self._limit_queue.is_behind(self, scopes) is None else WaitForLimit(None)
 
     async def wait(self, refused: Refused | None) -> None:
         """Wait until a new attempt can succeed.

@@ -78,11 +78,11 @@ class _Attempts:
             self.place = self._queue.enter_context(place)
         return self.place
 
-    def take_priced_place(self, limit_queue: LimitQueue, pricing: Pricing) -> QueueEntry:
-        """Return its place in the queue of limits, with the price of its run. Raise `PriceUnknown`."""
+    def take_priced_place(self, limit_queue: LimitQueue, user: str | None, pricing: Pricing) -> QueueEntry:
+        """Return its place in the queue of limits, with the price of its run for a user. Raise `PriceUnknown`."""
         place = self.take_place(limit_queue)
         if not place.is_priced:
-            place.price(reservation_of(self.context, pricing))
+            place.price(reservation_of(self.context, user, pricing))
         return place
 
     def use_limits_of(self, teams: Teams) -> None:
@@ -254,7 +254,7 @@ class CreateService:
         self, attempts: _Attempts, identity: Identity, request: ShareRequest
     ) -> Created | Answer | WaitForLimit | RetryCreate:
         """Start a run, unless a create that came earlier waits for one of the same limits."""
-        place = attempts.take_priced_place(self._limit_queue, self._pricing)
+        place = attempts.take_priced_place(self._limit_queue, request.prediction.user, self._pricing)
         if (behind := place.check_turn()) is not None:
             return behind
         outgoing = await self._bodies.prepare(attempts.context, identity)
