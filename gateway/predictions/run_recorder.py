@@ -8,6 +8,7 @@ uncertain: each step that follows is isolated, so one that fails is logged and c
 
 from collections.abc import Callable
 
+from cachetools import LRUCache
 from msgspec.structs import replace
 
 from gateway.domain import documents, tickets
@@ -33,6 +34,7 @@ from gateway.runtime.tasks import Tasks
 
 _ATTEMPTS = 5
 _PAUSE = 0.2
+_REMEMBERED = 1000
 
 
 class RunRecorder:
@@ -64,6 +66,8 @@ class RunRecorder:
         self._ticket_secret = ticket_secret
         self._keep_until = keep_until
         self._settlement_of = settlement_of
+        self._followed_up: LRUCache[str, None] = LRUCache(_REMEMBERED)
+        """Runs after `follow_up`: a search that began with an old view of an intent must not repeat it."""
         self._tasks = Tasks()
 
     async def record(self, intent: Run, snapshot: Snapshot, placeholder: Prediction) -> Recorded:
@@ -136,6 +140,7 @@ class RunRecorder:
         `context` is the request of the starter; without it a provisional identity is left for those who joined.
         """
         view, run = recorded.view, recorded.view.run
+        self._followed_up[run.id] = None
         self._events.call(Listener.TRACKER, run.id, self._tracker.follow, run)
         self.announce(view)
         if snapshot.status.is_terminal:
@@ -180,6 +185,9 @@ class RunRecorder:
         view = await self._store.prediction(run.leader_id)
         if view is None:
             raise StoreUnavailable("The prediction was recorded and cannot be found.")
+        if run.id in self._followed_up:
+            self._pending_creates.resolve(run.id, in_flight.Created(view, None))
+            return
         await self.follow_up(Recorded(view), documents.stored_snapshot(view.run.document), None, None)
 
     async def _learn(self, run: Run, snapshot: Snapshot) -> None:
