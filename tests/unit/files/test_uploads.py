@@ -56,7 +56,7 @@ async def test_upload_cancelled_while_its_record_is_written_leaves_no_record(
     document = b'{"id":"known","name":"b.bin","content_type":"application/octet-stream"}'
     known = file("known", sha256=DIGEST, size=len(CONTENT), expires_at=START + 86_400, document=document)
     store.uploaded["known"] = known
-    places = Transfers(Direction.UPLOADS, LiveSettings(TransferSettings()), clock, observer)
+    places = Transfers(Direction.UPLOADS, LiveSettings(TransferSettings()), observer)
     settings = LiveSettings(UploadSettings(max_spool_bytes=1000))
     uploads = UploadService(store, upstream, clock, observer, settings, places)
     task = asyncio.create_task(uploads.upload(CALLER, upload()))
