@@ -22,7 +22,7 @@ def build_files(base: Base, upstream: UpstreamParts) -> FileParts:
     """Build the services of files."""
     files = FileService(base.store, upstream.client, base.clock)
     base.stack.push_async_callback(lambda: files.close(base.shutdown_deadline.left()))
-    transfers = {each: Transfers(each, base.live.transfers, base.clock, base.metrics) for each in Direction}
+    transfers = {each: Transfers(each, base.live.transfers, base.metrics) for each in Direction}
     base.metrics.read_on_scrape("transfers_waiting", lambda: {name: each.waiting for name, each in transfers.items()})
     base.metrics.read_on_scrape("transfers", lambda: {name: each.in_progress for name, each in transfers.items()})
     uploads = UploadService(

@@ -50,7 +50,7 @@ def upload() -> Upload:
 
 
 def uploads_of(store: FakeStore, upstream: FakeUpstream, clock: ManualClock, observer: FakeObserver) -> UploadService:
-    places = Transfers(Direction.UPLOADS, LiveSettings(TransferSettings()), clock, observer)
+    places = Transfers(Direction.UPLOADS, LiveSettings(TransferSettings()), observer)
     settings = LiveSettings(UploadSettings(max_spool_bytes=1000))
     return UploadService(store, upstream, clock, observer, settings, places)
 
