@@ -7,20 +7,15 @@ import pytest
 from gateway.domain.upstream_response import Answer
 from gateway.errors import UpstreamUncertain
 from gateway.files.files import FileService
-from tests.support.clock import START, ManualClock, settle
+from tests.support.clock import ManualClock, settle
 from tests.support.fakes import Call, FakeObserver, FakeStore, FakeUpstream
-from tests.support.records import file
-from tests.unit.files.test_uploads import CALLER, CONTENT, DIGEST, upload, uploads_of
-
-DOCUMENT = b'{"id":"known","name":"b.bin","content_type":"application/octet-stream"}'
+from tests.support.upload_service import CALLER, DOCUMENT, known_file, upload, uploads_of
 
 
 @pytest.fixture
 def store() -> FakeStore:
     made = FakeStore()
-    made.uploaded["known"] = file(
-        "known", sha256=DIGEST, size=len(CONTENT), expires_at=START + 86_400, document=DOCUMENT
-    )
+    made.uploaded["known"] = known_file()
     return made
 
 
