@@ -23,7 +23,7 @@ from gateway.predictions.ports.sharing import CreateStore
 from gateway.predictions.rules import answers
 from gateway.predictions.secret_values import SecretValues
 from gateway.predictions.settings import DEFAULT_UNREADABLE_SECONDS
-from gateway.predictions.tracked_run import TrackedRun
+from gateway.predictions.tracked_run import Mark, TrackedRun, mark_of
 from gateway.runtime.pauses import LARGE, off_the_loop
 
 logger = logging.getLogger(__name__)
@@ -62,7 +62,8 @@ class SnapshotMerger:
 
     async def merge_body(self, tracked: TrackedRun, body: bytes) -> bool:
         """Merge a body of upstream. Return whether it could be read; log the first of several that cannot."""
-        if body == tracked.repaired or tracked.has_document(body.strip()):
+        mark = mark_of(body.strip()) if len(body) <= LARGE else await off_the_loop(body, partial(_mark_of_text, body))
+        if tracked.has_document(mark) or mark == tracked.repaired:
             return True
         try:
             news = await self._secrets.read_snapshot(tracked.run, body)
@@ -74,7 +75,7 @@ class SnapshotMerger:
         if news.is_repaired:
             logger.warning("upstream's answer is not valid text", extra={"run": tracked.run.id})
             self._observer.document_repaired()
-        tracked.repaired = body if news.is_repaired else None
+        tracked.repaired = mark if news.is_repaired else None
         doubt = Doubt.STATUS_UNKNOWN if news.is_status_unknown else None
         await self._merge(tracked, news.status, news.document, news.stream_url, news.completed_at, doubt)
         return True
@@ -123,7 +124,8 @@ class SnapshotMerger:
     ) -> None:
         """Record a snapshot of a run if it moves the run forward, then wake its waiters and call the listeners."""
         run = tracked.run
-        if status == run.status and tracked.has_document(document):
+        mark = mark_of(document) if len(document) <= LARGE else await off_the_loop(document, partial(mark_of, document))
+        if status == run.status and tracked.has_document(mark):
             return
         at = completed_at if completed_at is not None else self._clock.now()
         at_end = partial(self._at_end, run, status, document, at, doubt)
@@ -145,12 +147,13 @@ class SnapshotMerger:
             return
         match outcome:
             case Progressed(progressed):
-                tracked.run = progressed = documents.with_same(progressed, document)
+                progressed = documents.with_same(progressed, document)
+                tracked.update(progressed, document, mark)
                 tracked.wake()
                 self._events.on_run_progressed(progressed)
             case RunEnded():
                 outcome = msgspec.structs.replace(outcome, run=documents.with_same(outcome.run, document))
-                tracked.run = outcome.run
+                tracked.update(outcome.run, document, mark)
                 tracked.wake()
                 tracked.poll_now()
                 self._report(outcome)
@@ -172,3 +175,7 @@ class SnapshotMerger:
     async def _whole(self, tracked: TrackedRun) -> Run:
         """Return a run with its document."""
         return tracked.run if tracked.is_whole else await self._store.run(tracked.run.id) or tracked.run
+
+
+def _mark_of_text(body: bytes) -> Mark:
+    return mark_of(body.strip())

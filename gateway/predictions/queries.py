@@ -4,8 +4,10 @@ What is kept in memory is bounded in bytes, because a document contains the inpu
 Half of `memory_bytes` is for views, half for bodies as they are shown. What does not fit is read from the store.
 """
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from typing import NamedTuple
 
 from cachetools import LRUCache
@@ -25,9 +27,11 @@ from gateway.predictions.ports.outputs import CopyLinks
 from gateway.predictions.ports.sharing import CreateStore
 from gateway.predictions.recent import RecentPredictions
 from gateway.predictions.settings import PredictionSettings
+from gateway.predictions.tracked_run import mark_of
 from gateway.predictions.tracker import Tracker
 from gateway.runtime.live import LiveSettings
 from gateway.runtime.lru import resize_lru
+from gateway.runtime.pauses import LARGE
 from gateway.runtime.tasks import Tasks
 
 PAGE_SIZE = 100
@@ -119,11 +123,21 @@ class PredictionService:
             and shown.has_copies == has_copies
         ):
             return shown.body
-        links = self.copy_links(view, base) if has_copies else None
-        body = documents.render(view, base, self.stream_path(view), family=family, links=links)
+        body = self._renderer(view, base, family, has_copies=has_copies)()
         if len(body) < self._shown.maxsize // 4:
             self._shown[key] = _Shown(view, body, has_copies)
         return body
+
+    async def show_large(self, view: PredictionView, base: str, family: Family) -> bytes:
+        """Return what `show` returns, for a prediction that may be large: others are served meanwhile."""
+        if len(view.run.document) <= LARGE:
+            return self.show(view, base, family)
+        has_copies = self._output_links is not None and self._output_links.are_shown(view)
+        return await asyncio.to_thread(self._renderer(view, base, family, has_copies=has_copies))
+
+    def _renderer(self, view: PredictionView, base: str, family: Family, *, has_copies: bool) -> Callable[[], bytes]:
+        links = self.copy_links(view, base) if has_copies else None
+        return partial(documents.render, view, base, self.stream_path(view), family=family, links=links)
 
     def copy_links(self, view: PredictionView, base: str) -> Mapping[str, str]:
         """Return the links that replace upstream's links in a prediction; empty if upstream's are shown."""
@@ -213,8 +227,13 @@ class PredictionService:
         if tracked.run is view.run:
             return view
         if not tracked.is_whole:
-            # Its document was dropped from memory. The view may have the same one.
-            is_newest = tracked.run.status is view.run.status and tracked.has_document(view.run.document)
+            # Its document was dropped from memory. The view may have the same one; to compare a large one takes long.
+            document = view.run.document
+            is_newest = (
+                tracked.run.status is view.run.status
+                and len(document) <= LARGE
+                and tracked.has_document(mark_of(document))
+            )
             return view if is_newest else None
         return self._keep(PredictionView(view.prediction, tracked.run))
 

@@ -7,6 +7,7 @@ uncertain: each step that follows is isolated, so one that fails is logged and c
 """
 
 from collections.abc import Callable
+from functools import partial
 
 from cachetools import LRUCache
 from msgspec.structs import replace
@@ -30,6 +31,7 @@ from gateway.predictions.ports.sharing import CreateStore
 from gateway.predictions.rules import run_times
 from gateway.predictions.run_identity import RunIdentities
 from gateway.predictions.tracker import Tracker
+from gateway.runtime.pauses import off_the_loop
 from gateway.runtime.tasks import Tasks
 
 _ATTEMPTS = 5
@@ -78,11 +80,11 @@ class RunRecorder:
         `Conflict` if upstream's id belongs to another run.
         """
         now = self._clock.now()
-        run = self._run_of(intent, snapshot, now)
+        run, settlement = self._run_of(intent, snapshot, now), None
         starter = self._starter_of(placeholder, snapshot, now)
-        settlement = self._settlement_of(run, run.status, run.document, now) if run.status.is_terminal else None
-        if settlement is not None and snapshot.is_status_unknown:
-            settlement = settlement.with_doubt(Doubt.STATUS_UNKNOWN)
+        if run.status.is_terminal:
+            at_end = partial(self._at_end, run, snapshot, now)
+            run, settlement = await off_the_loop(snapshot.document, at_end)
         attempt = 1
         while True:
             try:
@@ -99,7 +101,7 @@ class RunRecorder:
 
     def _run_of(self, intent: Run, snapshot: Snapshot, now: float) -> Run:
         ended_at = (snapshot.completed_at or now) if snapshot.status.is_terminal else None
-        run = replace(
+        return replace(
             intent,
             state=RunState.ENDED if snapshot.status.is_terminal else RunState.LIVE,
             upstream_id=snapshot.upstream_id,
@@ -113,9 +115,15 @@ class RunRecorder:
             # It was kept to recognise the run, which is recorded now.
             request=b"",
         )
-        if ended_at is not None and snapshot.status is Status.SUCCEEDED:
-            run = replace(run, cache_until=self._keep_until(run, snapshot.document, ended_at))
-        return run
+
+    def _at_end(self, run: Run, snapshot: Snapshot, now: float) -> tuple[Run, Settlement]:
+        """Return a run that has ended already with the time until which it can be cached, and its charge."""
+        settlement = self._settlement_of(run, run.status, run.document, now)
+        if snapshot.is_status_unknown:
+            settlement = settlement.with_doubt(Doubt.STATUS_UNKNOWN)
+        if run.status is Status.SUCCEEDED and run.ended_at is not None:
+            run = replace(run, cache_until=self._keep_until(run, snapshot.document, run.ended_at))
+        return run, settlement
 
     def _starter_of(self, placeholder: Prediction, snapshot: Snapshot, now: float) -> Prediction:
         created_at = snapshot.created_at if snapshot.created_at is not None else now
