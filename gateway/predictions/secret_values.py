@@ -47,7 +47,7 @@ class SecretValues:
     async def read_snapshot(self, run: Run, body: bytes) -> Snapshot:
         """Read upstream's body of a run without the run's secret values. Raise `ValueError` if it is no prediction."""
         if run.id in self.by_run:
-            body = self.strike(run.id, body)
+            body = await off_the_loop(body, partial(self.strike, run.id, body))
         snapshot = await off_the_loop(body, partial(documents.read_snapshot, body))
         return await self._strike_suspects(run, snapshot) if run.id in self.suspects else snapshot
 
@@ -57,7 +57,10 @@ class SecretValues:
         The schema is read if the run quotes a text of its input.
         """
         suspects = self.suspects.get(run.id)
-        if suspects is None or not secrets.are_quoted(snapshot.document, tuple(suspects.values())):
+        document = snapshot.document
+        if suspects is None or not await off_the_loop(
+            document, partial(secrets.are_quoted, document, tuple(suspects.values()))
+        ):
             return snapshot
         schema = None
         if self._schemas is not None and snapshot.version and snapshot.model and is_model_name(snapshot.model):
@@ -72,7 +75,8 @@ class SecretValues:
         else:
             # A failure is what quotes a bad secret. Logs often repeat a prompt.
             values = tuple(suspects.values()) if snapshot.status is Status.FAILED else ()
-        return msgspec.structs.replace(snapshot, document=secrets.strike(snapshot.document, values))
+        struck = await off_the_loop(document, partial(secrets.strike, document, values))
+        return msgspec.structs.replace(snapshot, document=struck)
 
     def forget(self, run_id: str) -> None:
         """Forget the values of a run that has ended or was not created."""
