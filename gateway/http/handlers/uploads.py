@@ -165,7 +165,7 @@ class _Reencoder:
                 chunk = bytes(await part.read_chunk(_CHUNK))
             if not chunk:
                 break
-            self._pace.received(len(chunk))
+            self._pace.moved(len(chunk))
             if is_content:
                 self._size += len(chunk)
             else:

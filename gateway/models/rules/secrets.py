@@ -27,7 +27,8 @@ Digest = Callable[[bytes], str]
 SHORTEST_STRUCK = 6
 """A shorter value is not searched for in other texts: it could be part of any word."""
 MOST_STRUCK = 16
-"""Values of one input that are searched for: each is one pass over every document of the run."""
+"""Values of one input that are searched for: each is one pass over every document of the run. The first ones count
+(docs/architecture.md, Secret inputs). All values are removed from the recorded input."""
 LONGEST_STRUCK = 16 * 1024
 """A longer value is not searched for: no password or key is as long."""
 _MOST_STRUCK_CHARACTERS = 64 * 1024

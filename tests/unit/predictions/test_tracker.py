@@ -14,7 +14,6 @@ from gateway.domain.upstream_response import Answer
 from gateway.errors import StoreUnavailable, UpstreamTimeout, UpstreamUnreadable
 from gateway.predictions.events import Listener, PredictionEvents
 from gateway.predictions.ports.predictions import AdvanceOutcome
-from gateway.predictions.tracked_run import TrackedRun
 from gateway.predictions.tracker import Tracker
 from tests.support.clock import START, ManualClock, settle
 from tests.support.fakes import AWAY, Call, FakeObserver, FakeStore, FakeUpstream, answer, free
@@ -272,15 +271,6 @@ async def test_large_documents_of_one_team_do_not_delay_those_of_another(store, 
     finally:
         stuck.set()
         await tracker.close()
-
-
-def test_repaired_answer_is_recognised_by_its_digest():
-    """The answer itself is not kept: it can be large, and there is one for each run."""
-    tracked = TrackedRun(live(document=said("starting")))
-    tracked.note_answer(b"broken", is_repaired=True)
-    assert (tracked.has_repaired(b"broken"), tracked.has_repaired(b"other")) == (True, False)
-    tracked.note_answer(b"whole", is_repaired=False)
-    assert not tracked.has_repaired(b"broken")
 
 
 @pytest.mark.parametrize("completed_at", [ENDED_AT, 5, True, "soon"])
