@@ -30,6 +30,8 @@ NEVER_PUBLIC = frozenset({Scope.TOKENS, Scope.ACCOUNT, Scope.ADMIN})
 """Scopes that no browser token and no publishable key can have."""
 _BY_DEFAULT = frozenset(scoping.DEFAULT_SCOPES)
 
+Texts = Annotated[tuple[str, ...], msgspec.Meta(max_length=1000)]
+"""A list of a request. A token with a longer one would not fit into a header."""
 Positive = Annotated[int, msgspec.Meta(ge=1, le=10**9)]
 
 
@@ -67,9 +69,9 @@ class TokenRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """The body of `POST /gateway/tokens`."""
 
     ttl_seconds: int
-    scopes: tuple[str, ...] | None = None
-    models: tuple[str, ...] | None = None
-    origins: tuple[str, ...] | UnsetType | None = UNSET
+    scopes: Texts | None = None
+    models: Texts | None = None
+    origins: Texts | UnsetType | None = UNSET
     """Left out: the team's. `None`: the token works from anywhere, if the team allows it."""
     user: str | None = None
     limits: TokenLimits | None = None

@@ -16,6 +16,8 @@ _PARAMETER: Final = re.compile(r"""[ \t]*;[ \t]*([^\s=;"]+)[ \t]*=[ \t]*("(?:[^"
 _END: Final = re.compile(r"[ \t;]*")
 _ESCAPED: Final = re.compile(r'\\(["\\])')
 _EXTENDED: Final = re.compile(r"(?i:utf-8|iso-8859-1)'[A-Za-z0-9-]*'[A-Za-z0-9!#$&+.^_`|~%-]*")
+_MAX_PREAMBLE: Final = 16 * 1024
+"""Bytes before the first part, which mean nothing (RFC 2046, 5.1.1). They are read line by line, which is slow."""
 _UNSAFE: Final = str.maketrans("", "", "\r\n\0")
 
 
@@ -74,6 +76,15 @@ class _Part(BodyPartReader):
 
 class _Reader(MultipartReader):
     part_reader_cls = _Part
+    _preamble_left = _MAX_PREAMBLE
+
+    async def _readline(self) -> bytes:
+        line = await super()._readline()
+        if self._at_bof:
+            self._preamble_left -= len(line)
+            if self._preamble_left < 0:
+                raise ValueError("too much comes before the first part")
+        return line
 
 
 def reader_of(request: web.Request) -> MultipartReader:

@@ -4,7 +4,9 @@ The two differ where the input has secret values: they go upstream from memory, 
 keyed digests while the schema is not known. Only a request that starts a run comes here.
 """
 
+import asyncio
 from collections.abc import Mapping
+from functools import partial
 
 import msgspec
 
@@ -21,6 +23,10 @@ from gateway.models.rules.schema import InputSchema
 from gateway.models.schemas import SchemaService
 from gateway.predictions.ports.outputs import OutputInputs, StoredFileRefused
 from gateway.sharing.identity import Identity
+
+
+_MAY_HAVE_MANY = 64 * 1024
+"""Bytes of an input that can have many thousands of texts, which take time one by one."""
 
 
 class Outgoing(msgspec.Struct, frozen=True):
@@ -58,12 +64,13 @@ class OutgoingBodies:
         if schema is None:
             schema = await self._schema(context.command.target, must_ask=is_training)
         if schema is None:
-            redacted = secrets.digest_texts(body.input, self._digest)
+            redact = partial(secrets.digest_texts, body.input, self._digest)
         else:
             marked = schema.training_secrets if is_training else schema.secrets
             if not marked:
                 return Outgoing(body, body)
-            redacted = secrets.redact(body.input, marked)
+            redact = partial(secrets.redact, body.input, marked)
+        redacted = redact() if len(body.input) <= _MAY_HAVE_MANY else await asyncio.to_thread(redact)
         if redacted.input is body.input:
             return Outgoing(body, body)
         stored = msgspec.structs.replace(body, input=redacted.input)

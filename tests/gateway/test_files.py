@@ -166,6 +166,13 @@ async def test_early_refusal_reaches_a_sender_that_still_sends(open_gateway: Ope
         assert_problem(await send_raw(stack, pieces), 413)
 
 
+@pytest.mark.parametrize(("lines", "status"), [(10, 201), (10_000, 400)])
+async def test_what_comes_before_the_first_part_is_bounded(gateway: Stack, lines: int, status: int):
+    """It means nothing, and a megabyte of short lines takes the event loop half a second."""
+    reply = await post_file(gateway, b"x\r\n" * lines + form(content()))
+    assert reply.status == status, reply.text
+
+
 @pytest.mark.parametrize(("parts", "status"), [(1, 201), (5, 413)])
 async def test_parts_beside_the_file_are_bounded_in_sum(gateway: Stack, parts: int, status: int):
     """They stay in memory until the upload is complete, and parts of one name count together."""
