@@ -24,7 +24,6 @@ from gateway.models.schemas import SchemaService
 from gateway.predictions.ports.outputs import OutputInputs, StoredFileRefused
 from gateway.sharing.identity import Identity
 
-
 _MAY_HAVE_MANY = 64 * 1024
 """Bytes of an input that can have many thousands of texts, which take time one by one."""
 
