@@ -123,7 +123,9 @@ class MetadataService:
             headers=headers,
         )
         etag = hashlib.sha256(answer.body).hexdigest()[:24]
-        entry = Entry(question, answer, links.split_page(answer.body), etag, self._clock.monotonic())
+        # An error is passed on as it is, and can be anything.
+        page = links.split_page(answer.body) if answer.is_ok else None
+        entry = Entry(question, answer, page, etag, self._clock.monotonic())
         keep = keep and generation == self._generation
         if keep and answer.status == 200 and _size(entry) <= self._entries.maxsize:
             self._entries[question] = entry

@@ -21,6 +21,8 @@ from gateway.domain import text_links
 SEED = "seed"
 TEMPERATURE = "temperature"
 
+MAX_SCHEMA_BYTES = 512 * 1024
+"""A larger schema counts as unknown: whoever publishes a model writes it, and decoding takes 0.1 s for a megabyte."""
 _MAX_DEPTH = 16
 _MAX_NODES = 5_000
 _MAX_INPUTS = 500
@@ -104,27 +106,30 @@ class InputSchema(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class _Document(msgspec.Struct):
-    openapi_schema: Any = None
-    latest_version: Any = None
+    openapi_schema: Raw = Raw(b"null")
+    latest_version: Raw = Raw(b"null")
 
 
+_decode = msgspec.json.Decoder(_Document).decode
 # Numbers with a fraction or an exponent are kept as text, so that no digit of a default is lost.
-_decode = msgspec.json.Decoder(_Document, float_hook=Raw).decode
+_decode_openapi = msgspec.json.Decoder(dict[str, Any], float_hook=Raw).decode
 
 
 def read_schema(document: bytes) -> InputSchema | None:
     """Read the schema in the JSON of a version, or of a model (its latest version's).
 
-    Return `None` if there is none: the version is hidden, the model has no version, or the body is something else.
+    Return `None` if there is none (the version is hidden, the model has no version, or the body is something else), or
+    if it is larger than `MAX_SCHEMA_BYTES`.
     """
     try:
         body = _decode(document)
+        written = memoryview(body.openapi_schema)
+        if bytes(written[:1]) != b"{" and bytes(memoryview(body.latest_version)[:1]) == b"{":
+            written = memoryview(_decode(body.latest_version).openapi_schema)
+        if bytes(written[:1]) != b"{" or len(written) > MAX_SCHEMA_BYTES:
+            return None
+        openapi = _decode_openapi(written)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return None
-    openapi = body.openapi_schema
-    if not isinstance(openapi, dict) and isinstance(body.latest_version, dict):
-        openapi = body.latest_version.get("openapi_schema")
-    if not isinstance(openapi, dict):
         return None
     schemas = _dict(_dict(openapi.get("components")).get("schemas"))
     wanted = schemas.get("Input")

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.models.rules.schema import InputSchema, Shape, read_schema
+from gateway.models.rules.schema import MAX_SCHEMA_BYTES, InputSchema, Shape, read_schema
 
 
 def version(inputs, schemas=None, **document) -> bytes:
@@ -194,3 +194,13 @@ def test_any_schema_is_read_or_ignored(junk, other):
     ):
         found = read_schema(json.dumps(document).encode())
         assert found is None or isinstance(json.loads(found.defaults), dict)
+
+
+def test_large_schema_counts_as_unknown():
+    """Whoever publishes a model writes its schema. Other parts of the answer do not count."""
+    for size, is_known in ((1000, True), (MAX_SCHEMA_BYTES, False)):
+        openapi = {"components": {"schemas": {"Input": {"properties": {"seed": {"type": "integer"}}}}}, "x": "x" * size}
+        version = {"id": "v", "openapi_schema": openapi}
+        for document in (version, {"latest_version": version}):
+            whole = json.dumps(document | {"default_example": {"output": "y" * 1_000_000}}).encode()
+            assert (read_schema(whole) is not None) is is_known
