@@ -101,6 +101,7 @@ class ReplicateClient:
         self._call_limiter = call_limiter
         self._tracer = tracer or NoTracer()
         self._authorization: Mapping[str, str] = {}
+        self._token_bytes: tuple[bytes, ...] = ()
         self._tokens: tuple[str, ...] = ()
         """The token and the previous one: answers to requests that were sent with the previous one may still arrive."""
         self._use_token(credentials.value)
@@ -129,6 +130,7 @@ class ReplicateClient:
         if not self._tokens or self._tokens[0] != token:
             self._authorization = {"Authorization": f"Bearer {token}"}
             self._tokens = (token, *self._tokens[:1])
+            self._token_bytes = tuple(each.encode() for each in self._tokens)
 
     async def read(
         self,
@@ -269,7 +271,7 @@ class ReplicateClient:
             operation, method, path, query, body, headers, pool=pool or self.pool, total=total, failures=failures
         )
         async with request as response:
-            body, has_token = await self._bodies.read(response, self._tokens)
+            body, has_token = await self._bodies.read(response, self._token_bytes)
             answer = as_json(Answer(response.status, passable(response.headers), body))
         if self._call_limiter is not None:
             self._call_limiter.observe_response(operation, answer)

@@ -22,14 +22,13 @@ class BodyReader:
         self._max_bytes = max_bytes
         self._large = asyncio.Semaphore(_LARGE_AT_A_TIME)
 
-    async def read(self, response: aiohttp.ClientResponse, secrets: Sequence[str]) -> tuple[bytes, bool]:
+    async def read(self, response: aiohttp.ClientResponse, secrets: Sequence[bytes]) -> tuple[bytes, bool]:
         """Read a body. Return it, and whether it contains one of the secrets, in plain or in JSON escapes.
 
         A large body is searched as it comes, so that there is no long search at the end. Raise `UpstreamUnreadable`
         if it is too large.
         """
-        searched_for = [secret.encode() for secret in secrets]
-        overlap = _LONGEST_ESCAPE * max(map(len, searched_for))
+        overlap = _LONGEST_ESCAPE * max(map(len, secrets))
         done: list[bytes] = []
         chunks: list[bytes] = []
         size, searched, has_secret, is_large = 0, 0, False, False
@@ -45,11 +44,11 @@ class BodyReader:
                     is_large = True
                 if size - searched > _SEARCHED_AT_ONCE:
                     part = b"".join(chunks)
-                    has_secret = has_secret or json_scan.holds(part, searched_for)
+                    has_secret = has_secret or json_scan.holds(part, secrets)
                     done.append(part[:-overlap])
                     chunks, searched = [part[-overlap:]], size
             part = b"".join(chunks)
-            return b"".join([*done, part]), has_secret or json_scan.holds(part, searched_for)
+            return b"".join([*done, part]), has_secret or json_scan.holds(part, secrets)
         finally:
             if is_large:
                 self._large.release()
