@@ -40,16 +40,27 @@ class SecretValues:
             self.suspects[run_id] = suspects
 
     def strike(self, run_id: str, text: bytes) -> bytes:
-        """Return a JSON text about a run without the run's secret values."""
+        """Return a text about a run without the run's secret values."""
         values = self.by_run.get(run_id)
         return text if values is None else secrets.strike(text, values)
 
+    def strike_document(self, run_id: str, document: bytes) -> bytes:
+        """Return a document of a run without the run's secret values."""
+        values = self.by_run.get(run_id)
+        return document if values is None else secrets.strike_document(document, values)
+
     async def read_snapshot(self, run: Run, body: bytes) -> Snapshot:
         """Read upstream's body of a run without the run's secret values. Raise `ValueError` if it is no prediction."""
-        if run.id in self.by_run:
-            body = self.strike(run.id, body)
-        snapshot = await off_the_loop(body, partial(documents.read_snapshot, body))
+        try:
+            snapshot = await off_the_loop(body, partial(self._read, run.id, body))
+        except ValueError as exc:
+            raise ValueError(str(self.strike(run.id, str(exc).encode(errors="replace")), "utf-8")) from None
         return await self._strike_suspects(run, snapshot) if run.id in self.suspects else snapshot
+
+    def _read(self, run_id: str, body: bytes) -> Snapshot:
+        snapshot = documents.read_snapshot(body)
+        document = self.strike_document(run_id, snapshot.document)
+        return snapshot if document is snapshot.document else msgspec.structs.replace(snapshot, document=document)
 
     async def _strike_suspects(self, run: Run, snapshot: Snapshot) -> Snapshot:
         """Return the snapshot of a run, whose schema was not known at its create, without its secret values.
@@ -72,9 +83,42 @@ class SecretValues:
         else:
             # A failure is what quotes a bad secret. Logs often repeat a prompt.
             values = tuple(suspects.values()) if snapshot.status is Status.FAILED else ()
-        return msgspec.structs.replace(snapshot, document=secrets.strike(snapshot.document, values))
+        return msgspec.structs.replace(snapshot, document=secrets.strike_document(snapshot.document, values))
+
+    def of_stream(self, run_id: str) -> "StreamStriker | None":
+        """Return what strikes a run's secret values from its events; `None` if it has none. Call before its end."""
+        if run_id not in self.by_run and run_id not in self.suspects:
+            return None
+        return StreamStriker(self, run_id)
 
     def forget(self, run_id: str) -> None:
         """Forget the values of a run that has ended or was not created."""
         self.by_run.pop(run_id, None)
         self.suspects.pop(run_id, None)
+
+
+class StreamStriker:
+    """Strikes the secret values of one run from the data of its events, also from those that come after its end.
+
+    A value that is divided among several events is not found.
+    """
+
+    def __init__(self, known: SecretValues, run_id: str) -> None:
+        self._known = known
+        self._run_id = run_id
+        self._values: tuple[str, ...] = ()
+        self._suspects: tuple[str, ...] = ()
+        self._refresh()
+
+    def _refresh(self) -> None:
+        known = self._known
+        if self._run_id in known.by_run or self._run_id in known.suspects:
+            self._values = known.by_run.get(self._run_id, ())
+            self._suspects = tuple(known.suspects.get(self._run_id, {}).values())
+
+    def __call__(self, data: bytes, *, is_error: bool) -> bytes:
+        """Return a line of data without secret values. An error is JSON, and can quote what is not known to be none."""
+        self._refresh()
+        if is_error:
+            return secrets.strike_answer(data, (*self._values, *self._suspects))
+        return secrets.strike(data, self._values)

@@ -198,3 +198,16 @@ async def test_restart_finds_the_run_and_sends_nothing_again(open_gateway: OpenG
         assert shown[0]["id"] == upstream.predictions[0].id
         assert shown[0]["input"] == {"text": "hi", "seed": 1, "api_token": REDACTED}
         assert creates(upstream) == 1
+
+
+@pytest.mark.parametrize("value", ["status", "succeeded", "predict_time", "completed_at", '","status":"'])
+async def test_value_that_looks_like_a_part_of_the_document_keeps_it_readable(
+    open_gateway: OpenGateway, upstream: Simulator, value: str
+):
+    """A caller chooses the value: the run ends, and is charged, whatever it is."""
+    async with open_gateway() as stack:
+        reply = await sign(stack, named(upstream), more_tokens=[value])
+        assert (reply.status, reply.json["status"]) == (201, "succeeded"), reply.text
+        assert reply.json["metrics"]["predict_time"] > 0
+        explained = await ask(stack, "GET", f"/gateway/explain/{reply.json['id']}")
+        assert explained.json["price"]["charged_microusd"] > 0

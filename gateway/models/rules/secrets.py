@@ -6,6 +6,7 @@ a keyed digest. Equal values have equal digests, so requests can still be compar
 them without the store's secret.
 """
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
+from gateway.domain import surrogates
 from gateway.models.rules.schema import Shape
 
 REDACTED = "This value was redacted after being sent to the model."
@@ -29,6 +31,13 @@ MOST_STRUCK = 16
 _LONGEST_QUOTING = 64 * 1024
 _SUSPECT = range(12, 4097)
 """Lengths of texts that are taken for a secret. Shorter ones could be words of a message."""
+
+_HOLE = b"\xff\x00\xff"
+"""Stands for a value while others are searched for. No UTF-8 text contains it."""
+_TEXT_HOLE = "\udcff\udc00\udcff"
+_STRING = re.compile(rb'("(?:[^"\\]++|\\.)*+")(\s*+:)?', re.DOTALL)
+"""A string of JSON. With the colon behind it, it is a key."""
+_WRITTEN_BY_MODELS = frozenset({"input", "output", "error", "logs", "metrics"})
 
 _decode_fields = msgspec.json.Decoder(dict[str, Raw]).decode
 _decode = msgspec.json.Decoder(float_hook=Raw).decode
@@ -126,12 +135,71 @@ def is_redacted(value: Raw) -> bool:
 
 
 def strike(text: bytes, values: tuple[str, ...]) -> bytes:
-    """Replace secret values in a JSON text, as plain text and in the spellings of JSON strings."""
-    for value in values:
-        if len(value) >= SHORTEST_STRUCK:
-            for spelling in _spellings(value):
-                text = text.replace(spelling, REDACTED.encode())
-    return text
+    """Replace secret values in a text, as they are and in the spellings of JSON strings."""
+    for spelling in _spelled(values):
+        text = text.replace(spelling, _HOLE)
+    # Only now: the redaction text can contain a value.
+    return text.replace(_HOLE, REDACTED.encode())
+
+
+def strike_json(text: bytes, values: tuple[str, ...], *, with_keys: bool = True) -> bytes:
+    """Replace secret values in the strings of a JSON text. Numbers and structure, which can look like one, stay.
+
+    `with_keys`: the keys of objects count, too.
+    """
+    spelled, searched = _spelled(values), _searched(values)
+    if not any(spelling in text for spelling in spelled):
+        return text
+
+    def struck(found: re.Match[bytes]) -> bytes:
+        written, colon = found.groups(b"")
+        if (colon and not with_keys) or not any(spelling in written for spelling in spelled):
+            return found[0]
+        return _struck_string(written, searched) + colon
+
+    return _STRING.sub(struck, text)
+
+
+def _struck_string(written: bytes, searched: list[str]) -> bytes:
+    try:
+        decoded = msgspec.json.decode(written, type=str)
+    except _UNREADABLE:
+        return bytes(_encode(REDACTED))
+    text = decoded
+    for value in searched:
+        text = text.replace(value, _TEXT_HOLE)
+    return written if text is decoded or text == decoded else _encode(text.replace(_TEXT_HOLE, REDACTED))
+
+
+def strike_answer(body: bytes, values: tuple[str, ...]) -> bytes:
+    """Replace secret values in an error of upstream, which need not be JSON."""
+    try:
+        msgspec.json.decode(body, type=Raw)
+    except _UNREADABLE:
+        return strike(body, values)
+    return strike_json(body, values, with_keys=False)
+
+
+def strike_document(document: bytes, values: tuple[str, ...]) -> bytes:
+    """Replace secret values in what a model writes to the document of a run, and in its input.
+
+    All else stays: whatever the caller calls a secret, the status, the times and the numbers can be read.
+    """
+    if not any(spelling in document for spelling in _spelled(values)):
+        return document
+    fields = surrogates.split(document)
+    for name in _WRITTEN_BY_MODELS & fields.keys():
+        fields[name] = Raw(strike_json(bytes(fields[name]), values, with_keys=name != "metrics"))
+    return _encode(fields)
+
+
+def _searched(values: tuple[str, ...]) -> list[str]:
+    """Return the values that are searched for, longest first: one can be a part of another."""
+    return sorted((value for value in values if len(value) >= SHORTEST_STRUCK), key=len, reverse=True)
+
+
+def _spelled(values: tuple[str, ...]) -> list[bytes]:
+    return sorted({each for value in _searched(values) for each in _spellings(value)}, key=len, reverse=True)
 
 
 class _Quoting(msgspec.Struct):

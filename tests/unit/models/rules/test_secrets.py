@@ -135,3 +135,71 @@ def test_quotes_are_found_in_error_and_logs_only():
     values = ("a long value",)
     for name, is_one in (("error", True), ("logs", True), ("output", False), ("input", False)):
         assert secrets.are_quoted(json.dumps({name: "this is a long value!"}).encode(), values) is is_one
+
+
+DOCUMENT = {
+    "id": "abc",
+    "status": "succeeded",
+    "model": "acme/signer",
+    "input": {"api_token": REDACTED, "text": "hi", "seed": 123456},
+    "output": ["https://replicate.delivery/a/123456.png", 123456.5],
+    "error": None,
+    "logs": "one\nabcdef",
+    "metrics": {"predict_time": 0.123456},
+    "completed_at": "2026-11-29T00:00:00Z",
+}
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "status",
+        "succeeded",
+        "completed_at",
+        "predict_time",
+        "123456",
+        ".123456",
+        "acme/signer",
+        '", "',
+        ": null, ",
+        "abcdef\\",
+    ],
+)
+def test_no_value_makes_a_document_unreadable(value):
+    """A caller chooses the value. Whatever it is, the status, the times, the model and the numbers stay."""
+    struck = json.loads(secrets.strike_document(json.dumps(DOCUMENT).encode(), (value, "nabcdef")))
+    for name in ("id", "status", "model", "metrics", "completed_at"):
+        assert struck[name] == DOCUMENT[name]
+    assert struck["input"]["seed"] == 123456
+    assert struck["logs"] == "one\nabcdef"
+
+
+def test_value_is_struck_from_all_that_a_model_writes():
+    document = DOCUMENT | {"output": {"sk-12345": ["a sk-12345"]}, "error": "é\nsk-12345", "metrics": {"x": "sk-12345"}}
+    for written in (json.dumps(document), json.dumps(document, ensure_ascii=False)):
+        struck = json.loads(secrets.strike_document(written.encode(), ("sk-12345",)))
+        assert struck["output"] == {REDACTED: [f"a {REDACTED}"]}
+        assert (struck["error"], struck["metrics"]) == (f"é\n{REDACTED}", {"x": REDACTED})
+
+
+def test_value_that_is_a_part_of_another_leaves_no_rest():
+    for order in (("sk-123", "sk-123-tail"), ("sk-123-tail", "sk-123")):
+        assert json.loads(secrets.strike_json(b'"a sk-123-tail b"', order)) == f"a {REDACTED} b"
+        assert secrets.strike(b"a sk-123-tail b", order) == f"a {REDACTED} b".encode()
+
+
+def test_values_that_are_parts_of_the_redaction_text_do_not_multiply():
+    values = tuple(REDACTED[at : at + 6] for at in range(16))
+    for struck in (
+        secrets.strike(values[0].encode() * 100, values),
+        secrets.strike_json(b'"%b"' % (values[0].encode() * 100), values),
+    ):
+        assert len(struck) <= 100 * len(REDACTED) + 2
+
+
+def test_answer_that_is_no_json_is_searched_as_text():
+    assert secrets.strike_answer(b"<p>bad sk-12345", ("sk-12345",)) == f"<p>bad {REDACTED}".encode()
+    assert secrets.strike_answer(b'{"status":422,"detail":"bad 422422"}', ("422422",)) == (
+        f'{{"status":422,"detail":"bad {REDACTED}"}}'.encode()
+    )
+    assert secrets.strike_answer(b'{"detail":"x","n":422422}', ("detail", "422422")) == b'{"detail":"x","n":422422}'
