@@ -5,6 +5,7 @@ keyed digests while the schema is not known. Only a request that starts a run co
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 
@@ -32,7 +33,7 @@ class Outgoing(msgspec.Struct, frozen=True):
     """As the intent records it."""
     secrets: tuple[str, ...] = ()
     """Values that upstream's answers must not bring back into records and logs."""
-    suspects: Mapping[str, str] = {}
+    suspects: Mapping[str, Any] = {}
     """Values that can be secret, by name, where the schema is not known."""
 
 

@@ -116,7 +116,9 @@ class RunCreator:
             answer, sent_at = await self._send(intent, context.command, identity, body)
             if not answer.is_ok:
                 # What a model says of a value that it does not like can quote the value.
-                said = secrets.strike_answer(answer.body, (*outgoing.secrets, *outgoing.suspects.values()))
+                said = secrets.strike_answer(
+                    answer.body, (*outgoing.secrets, *secrets.suspected_texts(outgoing.suspects))
+                )
                 answer = replace(answer, body=said)
                 await self._discard(intent.id)
                 self.pending_creates.resolve(intent.id, in_flight.Refused(answer))

@@ -10,6 +10,7 @@ first: upstream's answer names the model.
 
 from collections.abc import Mapping
 from functools import partial
+from typing import Any
 
 import msgspec
 
@@ -29,10 +30,10 @@ class SecretValues:
         self._schemas = schemas
         self.by_run: dict[str, tuple[str, ...]] = {}
         """By the id of the run. Runs without secret values are absent."""
-        self.suspects: dict[str, Mapping[str, str]] = {}
-        """Texts that can be secret, by the id of a run whose schema is not known, and their names."""
+        self.suspects: dict[str, Mapping[str, Any]] = {}
+        """Values that can be secret, by the id of a run whose schema is not known, and their names."""
 
-    def keep(self, run_id: str, values: tuple[str, ...], suspects: Mapping[str, str]) -> None:
+    def keep(self, run_id: str, values: tuple[str, ...], suspects: Mapping[str, Any]) -> None:
         """Remember the values of a run."""
         if values:
             self.by_run[run_id] = values
@@ -68,7 +69,7 @@ class SecretValues:
         The schema is read if the run quotes a text of its input.
         """
         suspects = self.suspects.get(run.id)
-        if suspects is None or not secrets.are_quoted(snapshot.document, tuple(suspects.values())):
+        if suspects is None or not secrets.are_quoted(snapshot.document, secrets.suspected_texts(suspects)):
             return snapshot
         schema = None
         if self._schemas is not None and snapshot.version and snapshot.model and is_model_name(snapshot.model):
@@ -82,7 +83,7 @@ class SecretValues:
                 self.by_run[run.id] = values
         else:
             # A failure is what quotes a bad secret. Logs often repeat a prompt.
-            values = tuple(suspects.values()) if snapshot.status is Status.FAILED else ()
+            values = secrets.suspected_texts(suspects) if snapshot.status is Status.FAILED else ()
         return msgspec.structs.replace(snapshot, document=secrets.strike_document(snapshot.document, values))
 
     def of_stream(self, run_id: str) -> "StreamStriker | None":
@@ -114,7 +115,7 @@ class StreamStriker:
         known = self._known
         if self._run_id in known.by_run or self._run_id in known.suspects:
             self._values = known.by_run.get(self._run_id, ())
-            self._suspects = tuple(known.suspects.get(self._run_id, {}).values())
+            self._suspects = secrets.suspected_texts(known.suspects.get(self._run_id, {}))
 
     def __call__(self, data: bytes, *, is_error: bool) -> bytes:
         """Return a line of data without secret values. An error is JSON, and can quote what is not known to be none."""

@@ -138,6 +138,17 @@ async def test_refusal_that_quotes_a_secret_is_redacted(open_gateway: OpenGatewa
         assert REDACTED in reply.text
 
 
+async def test_refusal_that_quotes_a_secret_of_a_list_is_redacted(open_gateway: OpenGateway, upstream: Simulator):
+    """Nothing is known of a bare version: the texts of lists are searched for, too."""
+    async with open_gateway() as stack:
+        upstream.faults.set(
+            Fault("error", operation="predictions.create", status=422, value=f"bad token {BAD}", times=1)
+        )
+        reply = await sign(stack, version_of(upstream, "acme/signer"), more_tokens=["sk-other", BAD])
+        assert reply.status == 422
+        assert REDACTED in reply.text
+
+
 async def test_training_with_a_secret(open_gateway: OpenGateway, upstream: Simulator):
     """`TrainingInput` has secrets of its own."""
     async with open_gateway(teams={"alpha": {"scopes": ["read", "predict", "train"]}}) as stack:

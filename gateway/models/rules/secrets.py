@@ -9,6 +9,7 @@ them without the store's secret.
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -30,7 +31,8 @@ MOST_STRUCK = 16
 """Values of one input that are searched for: each is one pass over every document of the run."""
 _LONGEST_QUOTING = 64 * 1024
 _SUSPECT = range(12, 4097)
-"""Lengths of texts that are taken for a secret. Shorter ones could be words of a message."""
+"""Lengths of written values that are taken for a secret, or for several. Shorter ones could be words of a message."""
+_SHORTEST_SUSPECT = 10
 
 _HOLE = b"\xff\x00\xff"
 """Stands for a value while others are searched for. No UTF-8 text contains it."""
@@ -53,8 +55,8 @@ class Redacted(msgspec.Struct, frozen=True):
     input: bytes
     values: tuple[str, ...] = ()
     """The secret values that are texts; empty where the schema is not known."""
-    suspects: Mapping[str, str] = {}
-    """The texts at the top level that can be secret, by name, where the schema is not known."""
+    suspects: Mapping[str, Any] = {}
+    """The values that can be secret or hold secrets, by name, where the schema is not known."""
 
 
 def are_given(secrets: Mapping[str, Shape], given: bytes) -> bool:
@@ -96,16 +98,22 @@ def digest_texts(given: bytes, digest: Digest) -> Redacted:
         fields = _decode_fields(given)
     except _UNREADABLE:
         return Redacted(_encode({}))
-    suspects: dict[str, str] = {}
+    suspects: dict[str, Any] = {}
     is_changed = False
     for name, value in fields.items():
         if (text := digest_of(value, digest)) is None:
             continue
         if len(value) in _SUSPECT and len(suspects) < MOST_STRUCK:
             with suppress(*_UNREADABLE):
-                suspects[name] = msgspec.json.decode(value, type=str)
+                suspects[name] = msgspec.json.decode(value)
         fields[name], is_changed = Raw(_encode(text)), True
     return Redacted(_encode(fields), suspects=suspects) if is_changed else Redacted(given)
+
+
+def suspected_texts(suspects: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the texts in values that can be secret, at any depth, at most `MOST_STRUCK`."""
+    found = (text for value in suspects.values() for text in _texts(value, _WHOLE))
+    return tuple(islice((text for text in found if len(text) >= _SHORTEST_SUSPECT), MOST_STRUCK))
 
 
 def digest_of(value: Raw, digest: Digest) -> str | None:

@@ -113,6 +113,13 @@ def test_texts_of_an_unknown_schema_become_digests():
     assert json.loads(escaped.input)["a"] == stored["a"]
 
 
+def test_texts_in_lists_and_objects_of_an_unknown_schema_are_suspected():
+    given = {"keys": ["sk-1234567890", 5], "o": {"k": {"x": "hf-1234567890"}}, "s": "short", "n": [1] * 20}
+    suspects = secrets.digest_texts(json.dumps(given).encode(), DIGEST).suspects
+    assert secrets.suspected_texts(suspects) == ("sk-1234567890", "hf-1234567890")
+    assert len(secrets.suspected_texts({"l": [f"a long text {n}" for n in range(99)]})) == secrets.MOST_STRUCK
+
+
 def test_given_secret_is_noticed():
     shapes = read({"x": MARK, "l": {"type": "array", "items": MARK}})
     assert secrets.are_given(shapes, b'{"x":"a"}')
