@@ -124,8 +124,12 @@ class IdentityService:
         if len(canonical) > LARGE:
             await pause_after(canonical)
         identity = described.identity if described else target_identity(target)
+        if schema is None:
+            shared = fingerprint.without_schema(identity, canonical, scope, self._secret)
+        else:
+            shared = fingerprint.fingerprint(identity, canonical, scope)
         return Identity(
-            fingerprint=fingerprint.fingerprint(identity, canonical, scope),
+            fingerprint=shared,
             provisional=provisional,
             reason=judgement.reason,
             ttl_seconds=sharing.ttl_seconds if rule is None else caching.ttl_of(rule.ttl_seconds, sharing.ttl_seconds),
