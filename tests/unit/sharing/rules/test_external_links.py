@@ -41,6 +41,8 @@ def has_link(given, schema=None, plain=DEFAULT_TEXT_INPUTS, immutable=IMMUTABLE,
         b'{"image":"ht\\ntp:\\t//example.com/x"}',
         {"image": "http:\\\\example.com\\x"},
         {"image": "http:/example.com/x"},
+        {"image": " HTTPS:example.com/x"},
+        {"image": "ht\ttps:\nexample.com/x"},
         {"image": "data:text/plain,http://example.com/x y"},
     ],
 )
@@ -57,6 +59,7 @@ def test_link_to_another_host_is_external(given):
         {"image": OUTPUT, "images": ["https://pbxt.replicate.delivery/a", "https://REPLICATE.delivery:443/a?x#y"]},
         {"image": "data:image/svg+xml,%3Csvg%20xmlns='http://www.w3.org/2000/svg'/%3E"},
         {"text": "ratio 16:9, path a:/b, scheme https: only"},
+        {"text": "https: is a scheme"},
         {"lora": "owner/name", "url": "ftp://example.com"},
     ],
 )
