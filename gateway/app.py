@@ -25,7 +25,6 @@ from gateway.domain.ports.clock import Clock
 from gateway.domain.ports.tracing import Tracer
 from gateway.http.route import Route
 from gateway.runtime import clock as clocks
-from gateway.runtime.tasks import run_while_open
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +55,7 @@ async def serve(config: Config, *, reread: Callable[[], Config], echo: Callable[
     stop.listen()
     async with running(config, reread=reread) as gateway, AsyncExitStack() as stack:
         assert gateway.reloading is not None
-        run_while_open(stack, gateway.reloading.on(stop.reload_asked), "reloads")
+        gateway.reloading.listen(stop.reload_asked, stack)
         if echo is not None:
             echo(f"replicate-gateway serves {gateway.base_url}; operators: {gateway.ops_url} (/dashboard, /metrics)")
         await stop.wait()

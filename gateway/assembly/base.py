@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from contextlib import AsyncExitStack
+from functools import partial
 from secrets import token_bytes
 
 import msgspec
@@ -15,7 +16,7 @@ from gateway.domain.ports.clock import Clock
 from gateway.domain.ports.tracing import NoTracer, Tracer
 from gateway.http import routes
 from gateway.metrics import Metrics, loop_lag
-from gateway.runtime.tasks import run_while_open
+from gateway.runtime.loops import BackgroundLoop, Loop, run_while_open
 from gateway.store.interface import Store
 from gateway.store.urls import open_store
 
@@ -41,6 +42,10 @@ class Base(msgspec.Struct, frozen=True, kw_only=True):
         """Return a secret that lasts as long as the store, made at the first start."""
         return await self.store.secret(name, token_bytes(_SECRET_BYTES))
 
+    def keep_running(self, loop: Loop, name: BackgroundLoop) -> None:
+        """Keep a background loop running until the gateway closes."""
+        run_while_open(self.stack, loop, name, self.clock, self.metrics.loop_crashed)
+
 
 async def open_base(
     config: Config, clock: Clock, tracer: Tracer | None, shutdown_deadline: ShutdownDeadline, stack: AsyncExitStack
@@ -53,7 +58,8 @@ async def open_base(
     store.set_observer(metrics)
     metrics.read_on_scrape("store_pending", lambda: store.pending)
     metrics.read_on_scrape("log_lines_dropped", logs.dropped)
-    run_while_open(stack, loop_lag.sample(metrics.loop_lagged), "loop lag")
+    sample = partial(loop_lag.sample, metrics.loop_lagged)
+    run_while_open(stack, sample, BackgroundLoop.LOOP_LAG, clock, metrics.loop_crashed)
     return Base(
         config=config,
         live=live,

@@ -14,7 +14,7 @@ from gateway.assembly.predictions import PredictionParts, build_predictions
 from gateway.assembly.streams import StreamParts, build_streams
 from gateway.assembly.upstream import UpstreamParts, build_upstream
 from gateway.assembly.webhooks import ReceiverNetwork, WebhookParts, build_webhooks
-from gateway.runtime.tasks import run_while_open
+from gateway.runtime.loops import BackgroundLoop
 
 
 class Parts(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,5 +81,5 @@ async def _start_budgets(base: Base, money: MoneyParts, webhooks: WebhookParts) 
     money.budgets.announce_through(webhooks.dispatcher)
     # Before anything is admitted.
     await money.ledger_auditor.start()
-    run_while_open(base.stack, money.budgets.run(), "budgets")
-    run_while_open(base.stack, money.ledger_auditor.run(), "ledger audit")
+    base.keep_running(money.budgets.run, BackgroundLoop.BUDGETS)
+    base.keep_running(money.ledger_auditor.run, BackgroundLoop.LEDGER_AUDIT)

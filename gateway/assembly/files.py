@@ -21,8 +21,8 @@ class FileParts(msgspec.Struct, frozen=True):
 def build_files(base: Base, upstream: UpstreamParts) -> FileParts:
     """Build the services of files."""
     files = FileService(base.store, upstream.client, base.clock)
-    base.stack.push_async_callback(files.close)
-    transfers = {each: Transfers(each, base.live.transfers, base.clock, base.metrics) for each in Direction}
+    base.stack.push_async_callback(lambda: files.close(base.shutdown_deadline.left()))
+    transfers = {each: Transfers(each, base.live.transfers, base.metrics) for each in Direction}
     base.metrics.read_on_scrape("transfers_waiting", lambda: {name: each.waiting for name, each in transfers.items()})
     base.metrics.read_on_scrape("transfers", lambda: {name: each.in_progress for name, each in transfers.items()})
     uploads = UploadService(

@@ -39,6 +39,7 @@ async def build_money(base: Base) -> MoneyParts:
     await pricing.load(store)
     budgets = Budgets(live.teams, live.money, store, clock, metrics)
     limit_queue = LimitQueue(store, clock, metrics)
+    live.teams.subscribe(lambda _: limit_queue.retry())
     limit_queue.add_budget_exhausted_listener(budgets.on_budget_exhausted)
     metrics.read_on_scrape("waiters", lambda: {"limit": limit_queue.waiting})
     metrics.read_on_scrape(

@@ -15,7 +15,7 @@ from gateway.operations.health import Health
 from gateway.operations.janitor import Janitor
 from gateway.operations.recent_errors import RecentErrors
 from gateway.operations.run_timing import RunTimings
-from gateway.runtime.tasks import run_while_open
+from gateway.runtime.loops import BackgroundLoop
 
 
 class OperationsParts(msgspec.Struct, frozen=True):
@@ -65,7 +65,7 @@ def _start_health(base: Base, upstream: UpstreamParts) -> Health:
     )
     base.metrics.read_on_scrape("ready", lambda: float(health.is_ready))
     base.metrics.read_on_scrape("degraded", health.degraded)
-    run_while_open(base.stack, health.watch(), "health")
+    base.keep_running(health.watch, BackgroundLoop.HEALTH)
     return health
 
 
@@ -78,4 +78,4 @@ def _start_janitor(base: Base, predictions: PredictionParts, streams: StreamPart
         on_cleared=partial(forget_ended, predictions, streams),
         observer=base.metrics,
     )
-    run_while_open(base.stack, janitor.run(), "janitor")
+    base.keep_running(janitor.run, BackgroundLoop.JANITOR)

@@ -13,7 +13,7 @@ from gateway.outputs.copier import WORKERS, Copier
 from gateway.outputs.downloads import OutputService
 from gateway.outputs.eviction import OutputEviction
 from gateway.outputs.rules.outputs import Persist
-from gateway.runtime.tasks import run_while_open
+from gateway.runtime.loops import BackgroundLoop
 from gateway.upstream.outputs import FetchSettings, OutputFetcher
 from gateway.upstream.replicate import new_session
 from gateway.upstream.ssrf_guard import guarded_connector
@@ -53,9 +53,9 @@ async def build_outputs(
     )
     base.stack.push_async_callback(service.close)
     base.metrics.read_on_scrape("outputs_being_sent", lambda: service.readers)
-    run_while_open(base.stack, eviction.run(), "outputs")
+    base.keep_running(eviction.run, BackgroundLoop.OUTPUTS)
     if copier is not None:
-        run_while_open(base.stack, copier.run(), "copies")
+        base.keep_running(copier.run, BackgroundLoop.COPIES)
     return OutputParts(service, copier)
 
 

@@ -28,7 +28,7 @@ from gateway.predictions.run_recorder import RunRecorder
 from gateway.predictions.secret_values import SecretValues
 from gateway.predictions.tracker import Tracker
 from gateway.predictions.upstream_webhooks import UpstreamWebhooks
-from gateway.runtime.tasks import run_while_open
+from gateway.runtime.loops import BackgroundLoop
 from gateway.sharing.identity import IdentityService
 
 
@@ -136,6 +136,7 @@ async def build_predictions(
         pricing=money.pricing,
         limit_queue=money.limit_queue,
         money=metrics,
+        teams=live.teams,
     )
     base.stack.push_async_callback(lambda: creates.close(base.shutdown_deadline.left()))
     estimates = EstimateService(
@@ -147,7 +148,7 @@ async def build_predictions(
         pricing=money.pricing,
         limit_queue=money.limit_queue,
     )
-    run_while_open(base.stack, deadlines.run(), "deadlines")
+    base.keep_running(deadlines.run, BackgroundLoop.DEADLINES)
     metrics.read_on_scrape("waiters", lambda: {"sync": service.waiting, "create": pending_creates.waiting})
     return PredictionParts(
         events,

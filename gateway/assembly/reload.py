@@ -7,6 +7,8 @@ sees a mixture of old and new ones.
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from functools import partial
 
 from gateway import logs
 from gateway.config import Config, ConfigError, Problem
@@ -14,6 +16,7 @@ from gateway.config.changes import Change, diff, effective
 from gateway.domain.ports.clock import Clock
 from gateway.domain.ports.observers import OperationsObserver
 from gateway.http.ops.config_state import Attempt, ConfigState
+from gateway.runtime.loops import BackgroundLoop, run_while_open
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +47,10 @@ class Reloading:
         self._read = read
         self._prepare = prepare
         self._lock = asyncio.Lock()
+
+    def listen(self, asked: asyncio.Event, stack: AsyncExitStack) -> None:
+        """Reload each time `asked` is set, until the stack closes."""
+        run_while_open(stack, partial(self.on, asked), BackgroundLoop.RELOADS, self._clock, self._observer.loop_crashed)
 
     async def on(self, asked: asyncio.Event) -> None:
         """Reload each time `asked` is set, until cancelled. Requests during a reload cause one more reload."""

@@ -207,8 +207,6 @@ def transfer_settings(config: Config) -> TransferSettings:
         max_downloads=given.max_downloads,
         max_per_team=given.max_per_team,
         max_per_public_key=given.max_per_public_key,
-        idle_seconds=float(given.idle_seconds),
-        min_bytes_per_second=given.min_bytes_per_second,
     )
 
 

@@ -7,7 +7,7 @@ from gateway.assembly.predictions import PredictionParts
 from gateway.assembly.upstream import UpstreamParts
 from gateway.http.handlers.stream_check import Probes
 from gateway.http.sse.registry import OpenStreams
-from gateway.runtime.tasks import run_while_open
+from gateway.runtime.loops import BackgroundLoop
 from gateway.streams.hub import StreamHub
 
 
@@ -33,9 +33,9 @@ def build_streams(base: Base, upstream: UpstreamParts, predictions: PredictionPa
         predictions.secret_values,
     )
     base.stack.push_async_callback(hub.close)
-    run_while_open(base.stack, hub.log_writer.run(), "event logs")
+    base.keep_running(hub.log_writer.run, BackgroundLoop.EVENT_LOGS)
     open_streams = OpenStreams(base.clock, metrics, live.streams, live.teams)
-    run_while_open(base.stack, open_streams.watch(), "heartbeats")
+    base.keep_running(open_streams.watch, BackgroundLoop.HEARTBEATS)
     probes = Probes(live.streams)
     metrics.sse_streams.labels("upstream").set_function(lambda: hub.live)
     metrics.sse_streams.labels("check").set_function(lambda: probes.open)

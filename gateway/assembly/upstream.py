@@ -3,7 +3,7 @@
 import msgspec
 
 from gateway.assembly.base import Base
-from gateway.runtime.tasks import run_while_open
+from gateway.runtime.loops import BackgroundLoop
 from gateway.throttling.upstream_limiter import InternalUpstream, UpstreamLimiter
 from gateway.upstream.pools import ConnectionPool, Pool
 from gateway.upstream.replicate import ReplicateClient, UpstreamSettings, new_session
@@ -58,7 +58,7 @@ async def _pool(base: Base, name: Pool, size: int) -> ConnectionPool:
 
 def _limiter(base: Base) -> UpstreamLimiter:
     limiter = UpstreamLimiter(base.live.teams, base.clock, base.metrics, base.live.throttling)
-    run_while_open(base.stack, limiter.run(), "account")
+    base.keep_running(limiter.run, BackgroundLoop.ACCOUNT)
     creates, requests = limiter.creates, limiter.requests
     base.metrics.read_on_scrape("waiters", lambda: {"account": len(creates), "call": len(requests)})
     base.metrics.read_on_scrape(

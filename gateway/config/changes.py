@@ -81,7 +81,7 @@ LIVE: Final[Mapping[str, frozenset[str]]] = {
             "rules",
         }
     ),
-    "transfers": frozenset({"max_per_team", "max_per_public_key", "idle_seconds", "min_bytes_per_second"}),
+    "transfers": frozenset({"max_per_team", "max_per_public_key"}),
     "streams": frozenset(
         {
             "heartbeat_seconds",

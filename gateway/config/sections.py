@@ -68,7 +68,7 @@ class Server(Section):
     )
     body_idle_seconds: Seconds = Field(30, description="Longest silence of a request body or upload.", examples=[30])
     body_min_bytes_per_second: Count = Field(
-        1000, description="Least rate of a request body or upload, after one such silence.", examples=[1000]
+        1000, description="Least rate of a request body, upload or download, after one such silence.", examples=[1000]
     )
     max_spool_bytes: CountOrZero = Field(
         1024 * _MIB,
@@ -292,12 +292,6 @@ class Transfers(Section):
     )
     max_per_public_key: Count = Field(
         8, description="The same for one publishable key, or for one user's browser tokens.", examples=[8]
-    )
-    idle_seconds: Seconds = Field(
-        30, description="Longest time in which a caller sends or accepts nothing.", examples=[30]
-    )
-    min_bytes_per_second: CountOrZero = Field(
-        1024, description="Least average rate of a caller, measured after idle_seconds.", examples=[1024]
     )
 
 

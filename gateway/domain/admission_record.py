@@ -47,7 +47,8 @@ def admitted(demand: ReservationRequest, hold: Hold) -> Admitted:
     """Return the record of an admission."""
     # Only the limits matter here, not their usage, so no counters and no time are needed.
     limits = quota.statuses(demand.allowances, {}, 0.0) if demand.allowances else ()
-    return Admitted(demand.microusd, demand.milliseconds, tuple(map(Limit.of_status, limits))).with_hold(hold)
+    record = Admitted(demand.microusd, demand.milliseconds, tuple(map(Limit.of_status, limits)))
+    return record if hold.limit is None else record.with_hold(hold)
 
 
 def held(hold: Hold) -> Admitted | None:

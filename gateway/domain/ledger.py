@@ -5,6 +5,7 @@ its result cost nothing; their entries record what they saved.
 """
 
 from enum import StrEnum
+from functools import lru_cache
 
 import msgspec
 
@@ -110,6 +111,7 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
     saved_microusd: int = 0
 
 
+@lru_cache(maxsize=1024)
 def model_of(target: str, named: str | None = None) -> str:
     """Return a run's target as named in usage: without its version.
 

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from fnmatch import fnmatchcase
+from functools import lru_cache
 
 import msgspec
 
@@ -76,16 +77,12 @@ def is_named_by(glob: str, model: str | None) -> bool:
     return glob == "*" or (model is not None and allows((glob,), model))
 
 
-def allows_everything(globs: Sequence[str]) -> bool:
-    """Return whether an allow-list allows everything, so that the model need not be known."""
-    return "*" in globs
-
-
 def exact_models(globs: Iterable[str]) -> list[str]:
     """Return the entries without wildcards: the models that upstream can be asked about."""
     return [glob for glob in globs if is_model_name(glob)]
 
 
+@lru_cache(maxsize=1024)
 def target_identity(target: Target) -> str:
     """Return a target's canonical name. A version is named by its id alone, also if a model was given with it."""
     match target.kind:

@@ -5,12 +5,14 @@ allow-lists of all three are kept separately and each must allow a target, so a 
 """
 
 from collections.abc import Collection, Mapping, Sequence
+from itertools import repeat
+from operator import contains
 
 import msgspec
 
 from gateway.domain.limits import NO_LIMITS, UNLIMITED, Allowance, Limits, Subject, SubjectKind
 from gateway.domain.scopes import Scope, patterns_of
-from gateway.domain.targets import allows, allows_everything, exact_models
+from gateway.domain.targets import allows, exact_models
 
 NO_LIST = "All visitors share a key with origins, so it has no lists. Use a browser token for each visitor."
 
@@ -124,7 +126,7 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def may_run_anything(self) -> bool:
         """Whether every allow-list allows everything."""
-        return all(map(allows_everything, self.models))
+        return all(map(contains, self.models, repeat("*")))
 
     def named_models(self) -> list[str]:
         """Return the models that a list names without wildcards and that all lists allow."""

@@ -40,20 +40,28 @@ class FileService:
         return await self._store.files(team=caller.team.name, limit=PAGE_SIZE, now=now, owner=owner, position=position)
 
     async def delete(self, caller: Caller, file_id: str) -> Answer:
-        """Delete a file upstream, then its record. If upstream does not know the file, the record is deleted anyway.
+        """Delete a file's record, and the file upstream if no other record uses it.
 
-        If other records use the same upstream file, only the record is deleted. Return upstream's answer on an error.
+        If upstream does not know the file, the record is deleted anyway. If upstream fails, the record stays: return
+        its answer, or raise the upstream errors. The work goes on when the caller is cancelled.
         """
         file = await self.get(caller, file_id)
-        if await self._store.count_of_upstream_file(file.upstream_id) > 1:
-            await self._tasks.run_to_completion(self._store.delete_file(file_id), "delete file")
-            return Answer(204, {}, b"")
-        answer = await self._upstream.send("files.delete", "DELETE", f"/files/{file.upstream_id}")
-        if answer.is_ok or answer.status == 404:
-            await self._tasks.run_to_completion(self._store.delete_file(file_id), "delete file")
-            return Answer(204, {}, b"")
-        return answer
+        return await self._tasks.run_to_completion(self._delete(file), "delete file")
 
-    async def close(self) -> None:
-        """Wait for pending writes."""
-        await self._tasks.close()
+    async def _delete(self, file: File) -> Answer:
+        # The record goes first: an equal upload that comes meanwhile must not use the upstream file.
+        is_released = await self._store.delete_file(file.id)
+        if not is_released:
+            return Answer(204, {}, b"")
+        is_deleted = False
+        try:
+            answer = await self._upstream.send("files.delete", "DELETE", f"/files/{file.upstream_id}")
+            is_deleted = answer.is_ok or answer.status == 404
+        finally:
+            if not is_deleted:
+                await self._store.add_file(file)
+        return Answer(204, {}, b"") if is_deleted else answer
+
+    async def close(self, grace_seconds: float) -> None:
+        """Wait for the deletions in progress, for so long."""
+        await self._tasks.close(grace_seconds)

@@ -1,4 +1,4 @@
-"""Bounds the transfers in progress, and ends those whose caller is too slow.
+"""Bounds the transfers in progress.
 
 See docs/limits.md, Uploads and downloads.
 """
@@ -9,11 +9,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import NamedTuple
 
-from gateway.domain.ports.clock import Clock
 from gateway.domain.ports.observers import DeliveryObserver
 from gateway.domain.teams import Caller
-from gateway.errors import BadRequest, RateLimited
-from gateway.files.rules.transfers import WAITING_PER_PLACE, Bound, Count, Direction, Pace, TransferSettings, reached
+from gateway.errors import RateLimited
+from gateway.files.rules.transfers import WAITING_PER_PLACE, Bound, Count, Direction, TransferSettings, reached
 from gateway.runtime.live import LiveSettings
 
 _RETRY_SECONDS = 5
@@ -56,11 +55,10 @@ class Transfers:
     """The transfers of one direction."""
 
     def __init__(
-        self, direction: Direction, settings: LiveSettings[TransferSettings], clock: Clock, observer: DeliveryObserver
+        self, direction: Direction, settings: LiveSettings[TransferSettings], observer: DeliveryObserver
     ) -> None:
         self._direction = direction
         self._settings = settings
-        self._clock = clock
         self._observer = observer
         self._active = _Counts()
         self._waiting = _Counts()
@@ -133,31 +131,9 @@ class Transfers:
         text = _WHOSE[bound].format(limit=self._settings.value.value(bound, self._direction), what=self._direction)
         return RateLimited(f"Too many {self._direction} are in progress. {text}", retry_after=_RETRY_SECONDS)
 
-    def pace(self) -> Pace:
-        """Return the pace of a new transfer."""
-        return Pace(self._settings.value)
-
     def too_slow(self) -> None:
         """Count a transfer that ends because its caller is too slow."""
         self._observer.transfer_too_slow(self._direction)
-
-    async def paced(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        """Yield what a caller sends. Raise `BadRequest` if it sends too little, or nothing for too long."""
-        idle_seconds, pace = self._settings.value.idle_seconds, self.pace()
-        while True:
-            began = self._clock.monotonic()
-            try:
-                async with asyncio.timeout(idle_seconds):
-                    chunk = await anext(chunks, None)
-            except TimeoutError as exc:
-                self.too_slow()
-                raise BadRequest(f"The upload stopped for more than {idle_seconds:g} seconds.") from exc
-            if chunk is None:
-                return
-            if pace.is_too_slow(self._clock.monotonic() - began, len(chunk)):
-                self.too_slow()
-                raise BadRequest("The upload was too slow.")
-            yield chunk
 
 
 async def begun(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

@@ -21,7 +21,7 @@ from gateway.domain.ports.upstream import Upstream
 from gateway.domain.records import File
 from gateway.domain.teams import Caller
 from gateway.domain.upstream_response import Answer
-from gateway.errors import UpstreamBroken
+from gateway.errors import BodyTooSlow, UpstreamBroken
 from gateway.files.rules.uploads import FRAME_BYTES, LEAST_LIFE_SECONDS, Described, another, can_reuse, sizes
 from gateway.files.spool import Spools
 from gateway.files.transfers import Transfers, begun
@@ -96,12 +96,14 @@ class UploadService:
         """Upload a file, or reuse one with the same bytes, and record it for the caller's team.
 
         Return the file and upstream's answer; the file is `None` if upstream refused it. Raise the errors of the form's
-        parser and the upstream errors, `RateLimited` if too many uploads are in progress, `BadRequest` if the caller
-        is too slow.
+        parser and the upstream errors, and `RateLimited` if too many uploads are in progress.
         """
         async with self._transfers.admit(caller):
-            paced = msgspec.structs.replace(upload, chunks=self._transfers.paced(upload.chunks))
-            return await self._upload(caller, paced)
+            try:
+                return await self._upload(caller, upload)
+            except BodyTooSlow:
+                self._transfers.too_slow()
+                raise
 
     async def _upload(self, caller: Caller, upload: Upload) -> tuple[File | None, Answer]:
         room = min(upload.length or upload.max_length, upload.max_length)
@@ -142,9 +144,9 @@ class UploadService:
             exists = False
             try:
                 # Record first, then check upstream: if the other record is deleted meanwhile, the upstream file stays,
-                # because this record uses it.
-                await self._tasks.run_to_completion(self._store.add_file(new), "add file")
-                exists = await self._exists_upstream(file.upstream_id)
+                # because this record uses it. If the other record has been deleted already, nothing is added.
+                is_added = await self._tasks.run_to_completion(self._store.share_file(new), "add file")
+                exists = is_added and await self._exists_upstream(file.upstream_id)
             finally:
                 # The caller does not get the id after an error or a cancellation, so it could not delete the record.
                 if not exists:

@@ -1,4 +1,4 @@
-"""How slowly a request body may arrive: a bound on its silence, and a least rate (docs/architecture.md, Invariants 14).
+"""How slow a caller may be: a bound on silence, and a least rate (docs/architecture.md, Invariants 14).
 
 A slow body that keeps coming is taken whole, however long it takes. One that stops, or that sends a byte now and then
 to hold its connection, is given up.
@@ -15,9 +15,9 @@ from gateway.http.keys import SETTINGS
 
 
 class Pace:
-    """The time that one body may take. Only time spent waiting for the client counts."""
+    """The time that one body, or download, may take. Only time spent waiting for the client counts."""
 
-    __slots__ = ("_received", "_waited", "idle_seconds", "least_rate")
+    __slots__ = ("_moved", "_waited", "idle_seconds", "least_rate")
 
     def __init__(self, idle_seconds: float, least_rate: int) -> None:
         self.idle_seconds = idle_seconds
@@ -25,11 +25,11 @@ class Pace:
         self.least_rate = least_rate
         """Bytes per second, after one such silence."""
         self._waited = 0.0
-        self._received = 0
+        self._moved = 0
 
-    def received(self, size: int) -> None:
-        """Count bytes that have arrived."""
-        self._received += size
+    def moved(self, size: int) -> None:
+        """Count bytes that have moved."""
+        self._moved += size
 
     def waited(self, seconds: float) -> None:
         """Count time spent waiting."""
@@ -38,7 +38,7 @@ class Pace:
     @property
     def patience(self) -> float:
         """Longest time in seconds to wait for the next bytes. Not positive if the body is below the least rate."""
-        return min(self.idle_seconds, self.idle_seconds + self._received / self.least_rate - self._waited)
+        return min(self.idle_seconds, self.idle_seconds + self._moved / self.least_rate - self._waited)
 
     def refusal(self) -> BodyTooSlow:
         """Return the error for a body that does not keep the pace."""
@@ -49,7 +49,7 @@ class Pace:
 
 
 def pace_of(request: web.Request) -> Pace:
-    """Return the pace of a request's body."""
+    """Return the pace of a request's body, or of the download that it asked for."""
     settings = request.app[SETTINGS].value
     return Pace(settings.body_idle_seconds, settings.body_min_bytes_per_second)
 

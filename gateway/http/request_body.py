@@ -106,7 +106,7 @@ async def _read_limited(request: web.Request, limit: int, deadline: asyncio.Time
             pace = pace or pace_of(request)
             started, now = now, asyncio.get_running_loop().time()
             pace.waited(now - started)
-            pace.received(len(chunk))
+            pace.moved(len(chunk))
             deadline.reschedule(now + pace.patience)
     return bytes(body)
 

@@ -78,6 +78,10 @@ class Metrics(
         """Count a store operation that failed for a lasting reason."""
         self.counters[catalogue.STORE_FAILURES][lane, kind].inc()
 
+    def loop_crashed(self, loop: str) -> None:
+        """Count a crash of a background loop."""
+        self.counters[catalogue.LOOP_CRASHES][(loop,)].inc()
+
     def loop_lagged(self, seconds: float) -> None:
         """Record the delay of an event-loop wake-up."""
         self.histograms[catalogue.LOOP_LAG][()].observe(seconds)

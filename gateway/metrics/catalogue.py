@@ -21,6 +21,7 @@ from gateway.metrics.labels import Label, closed
 from gateway.money.rules.usage import Doubt
 from gateway.outputs.ports import COPY_FAILURES, REMOVAL_REASONS
 from gateway.predictions.events import Listener
+from gateway.runtime.loops import BackgroundLoop
 from gateway.webhooks.rules.deliveries import Result
 
 NAMESPACE = "replicate_gateway"
@@ -130,6 +131,8 @@ DEGRADED = _gauge("degraded", "1 if something fails that other processes share, 
 CONFIG_LOADED_AT = _gauge("config_loaded_timestamp_seconds", "When the current config was loaded.")
 CONFIG_RELOADS = _counter("config_reloads", "Reloads of the config.", closed("result", "taken", "refused"))
 LOOP_LAG = _histogram("event_loop_lag_seconds", "Delay of the event loop in waking a task, sampled.", _QUICK)
+LOOP_CRASHES = _counter("loop_crashes", "Crashes of background loops. The loop starts again after a pause.",
+                        closed("loop", *BackgroundLoop))
 LABELS_DROPPED = _counter("labels_dropped", "Label values replaced by `other`.",
                           Label("label", max_learned=40, help_text="name of the label"))
 LOG_LINES_DROPPED = _counter("log_lines_dropped", "Log lines dropped because the reader was too slow.")

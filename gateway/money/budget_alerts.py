@@ -43,6 +43,9 @@ class Budgets:
         self._observer = observer
         self._touched: dict[str, str | None] = {}
         self._changed = asyncio.Event()
+        self._warning = asyncio.Lock()
+        self._unrecorded: set[tuple[str, str, int, int]] = set()
+        """Warnings that were given and are not recorded yet: team, budget, first day of its window, percentage."""
         teams.subscribe(self._check_all_soon)
 
     def _check_all_soon(self, teams: Teams) -> None:
@@ -114,19 +117,32 @@ class Budgets:
             for percent in (_NEARLY, _FULLY)
             if status.used * 100 >= status.limit * percent or (is_full and percent == _FULLY)
         ]
-        new = [each for each in reached if await self._ledger.warn_once(team, status.name, window_start, each)]
-        if not new:
+        if not reached:
             return
         # One warning is enough when 80 % and 100 % are reached at once.
-        percent = max(new)
-        logger.warning(
-            "budget used up" if percent == _FULLY else "budget nearly used up",
-            extra={"team": team, "budget": status.name, "percent": percent},
-        )
+        percent = max(reached)
+        # The auditor can check at the same time.
+        async with self._warning:
+            if await self._ledger.warned(team, status.name, window_start) >= percent:
+                return
+            # Recorded only when the webhook is queued: else a failure in between would lose the webhook.
+            await self._announce(team, status, window_start, percent)
+            await self._ledger.warn_once(team, status.name, window_start, percent)
+            self._unrecorded.discard((team, status.name, window_start, percent))
+
+    async def _announce(self, team: str, status: LimitStatus, window_start: int, percent: int) -> None:
+        warning = (team, status.name, window_start, percent)
+        if warning in self._unrecorded:
+            return
         payload = {"team": team, "percent": percent, "limit": refusals.shown(status)}
         url = self._settings.value.budget_webhooks.get(team)
         if self._announcer is not None and url is not None:
             await self._announcer.announce(team, url, EXHAUSTED if percent == _FULLY else WARNING, payload)
+        self._unrecorded.add(warning)
+        logger.warning(
+            "budget used up" if percent == _FULLY else "budget nearly used up",
+            extra={"team": team, "budget": status.name, "percent": percent},
+        )
 
 
 def _allowance(team: str, limits: Limits) -> RunLimits:

@@ -113,7 +113,7 @@ class QueueEntry:
         `for_webhook` asks only about the place for its webhook, which is all that a hit or a join needs.
         """
         scopes = self.webhook_scopes if for_webhook else self.scopes
-        return None if self._limit_queue.is_behind(self, scopes) is None else WaitForLimit(None)
+        return None if not scopes or self._limit_queue.is_behind(self, scopes) is None else WaitForLimit(None)
 
     async def wait(self, refused: Refused | None) -> None:
         """Wait until a new attempt can succeed.
@@ -288,6 +288,11 @@ class LimitQueue:
         for queue in self._queues.values():
             if queue.entries[0].team == team:
                 queue.entries[0].turn.set()
+
+    def retry(self) -> None:
+        """Wake the first entry of every queue. Call when limits have changed."""
+        for queue in self._queues.values():
+            queue.entries[0].turn.set()
 
     def on_run_ended(self, ended: RunEnded) -> None:
         """Let creates try again that wait for the place of a run."""

@@ -42,6 +42,10 @@ class Ledger(Protocol):
         """Return the runs' entries among the ledger's last `limit` entries, oldest first."""
         ...
 
+    async def warned(self, team: str, name: str, day: int) -> int:
+        """Return the highest percentage that was warned of in the budget window that began on `day`; 0 for none."""
+        ...
+
     async def warn_once(self, team: str, name: str, day: int, percent: int) -> bool:
         """Record a warning for the budget window that began on `day`; return whether it is the first one."""
         ...

@@ -142,6 +142,10 @@ class Copier:
                 self._tasks.spawn(self._do(job), f"copy {job.run_id}")
         finally:
             await self._tasks.close(0.0)
+            # After a crash the loop starts again: it finds the runs of cancelled copies in the store's records.
+            self._known.clear()
+            self._waiting.clear()
+            self._has_missed = True
 
     async def _look(self) -> None:
         """Find the runs that ended within the hour and lack copies."""

@@ -18,7 +18,7 @@ from gateway.domain.create_request import CreateCommand, CreateContext, Created
 from gateway.domain.ports.clock import Clock
 from gateway.domain.ports.observers import LimitObserver, PredictionObserver
 from gateway.domain.records import PredictionView, Run, Source
-from gateway.domain.teams import Caller
+from gateway.domain.teams import Caller, Teams
 from gateway.domain.upstream_response import Answer
 from gateway.errors import (
     CallerLeft,
@@ -50,6 +50,7 @@ from gateway.predictions.ports.sharing import (
     Started,
 )
 from gateway.predictions.run_creator import RunCreator
+from gateway.runtime.live import LiveSettings
 from gateway.runtime.tasks import Tasks
 from gateway.sharing.identity import Identity, IdentityService
 from gateway.sharing.rules import caching
@@ -67,7 +68,8 @@ class _Attempts:
         """Its place among the creates that wait for a limit, from its first try to start a run, or its first wait."""
         self._queue = queue
         self._failed = 0
-        self._has_detached = False
+        self.has_detached = False
+        """Whether the prediction was detached from another request's run."""
 
     def take_place(self, limit_queue: LimitQueue) -> QueueEntry:
         """Return its place in the queue of limits."""
@@ -76,23 +78,26 @@ class _Attempts:
             self.place = self._queue.enter_context(place)
         return self.place
 
-    def take_priced_place(self, limit_queue: LimitQueue, pricing: Pricing) -> QueueEntry:
-        """Return its place in the queue of limits, with the price of its run. Raise `PriceUnknown`."""
+    def take_priced_place(self, limit_queue: LimitQueue, user: str | None, pricing: Pricing) -> QueueEntry:
+        """Return its place in the queue of limits, with the price of its run for a user. Raise `PriceUnknown`."""
         place = self.take_place(limit_queue)
         if not place.is_priced:
-            place.price(reservation_of(self.context, pricing))
+            place.price(reservation_of(self.context, user, pricing))
         return place
+
+    def use_limits_of(self, teams: Teams) -> None:
+        """Try again with the limits and prices of the current config, if it was reloaded during a wait."""
+        caller = self.context.caller
+        team = teams.get(caller.team.name)
+        if team is not None and team is not caller.team:
+            self.context = replace(self.context, caller=replace(caller, team=team))
+            if self.place is not None:
+                self.place.is_priced = False
 
     def leave_queue(self) -> None:
         """Let the next create try: its limits do not depend on what this one does upstream."""
         if self.place is not None and self.place.line is not None:
             self.place.leave()
-
-    def shared_as(self, identity: Identity) -> Identity:
-        """Return the identity by which this attempt may share a run."""
-        # Upstream's answer may not name the model (docs/replicate-api.md, Prediction object: `hidden`, an override):
-        # waiting for another create's answer again would end in another detach, until the attempts are used up.
-        return replace(identity, provisional=None) if self._has_detached else identity
 
     def count_failure(self, retry: RetryCreate) -> None:
         """Raise the error of a failed attempt if there may not be another one."""
@@ -101,7 +106,7 @@ class _Attempts:
             # Another caller who left has an error of its own, which would not be true for this one.
             error = None if isinstance(retry.error, CallerLeft) else retry.error
             raise error or UpstreamUnavailable("The prediction could not be created.")
-        self._has_detached = self._has_detached or retry.error is None
+        self.has_detached = self.has_detached or retry.error is None
 
 
 class CreateService:
@@ -123,6 +128,7 @@ class CreateService:
         pricing: Pricing,
         limit_queue: LimitQueue,
         money: LimitObserver,
+        teams: LiveSettings[Teams],
     ) -> None:
         self._store = store
         self._run_creator = run_creator
@@ -137,6 +143,7 @@ class CreateService:
         self._pricing = pricing
         self._limit_queue = limit_queue
         self._money = money
+        self._teams = teams
         self._tasks = Tasks()
 
     async def create(self, caller: Caller, command: CreateCommand) -> Created | Answer:
@@ -156,7 +163,12 @@ class CreateService:
             while True:
                 if attempts.context.command.target.model is None:
                     attempts.context = await self._identities.named(attempts.context)
-                identity = attempts.shared_as(await self._identities.of(attempts.context))
+                identity = await self._identities.of(attempts.context)
+                if attempts.has_detached:
+                    # Upstream's answer may not name the model (docs/replicate-api.md, Prediction object: `hidden`, an
+                    # override): waiting for another create's answer again would end in another detach, until the
+                    # attempts are used up.
+                    identity = replace(identity, provisional=None)
                 if command.directives.only_if_cached and not identity.is_shared:
                     raise NotCached(f"Only a shared result was wanted, and this request has none: {identity.reason}.")
                 outcome = await self._tasks.run_to_completion(self._attempt(attempts, identity), "create")
@@ -165,6 +177,7 @@ class CreateService:
                         # Nothing is recorded, so a caller who leaves meanwhile leaves nothing behind.
                         assert attempts.place is not None
                         await attempts.place.wait(refused)
+                        attempts.use_limits_of(self._teams.value)
                     case RetryCreate():
                         attempts.count_failure(outcome)
                     case Created() | Answer():
@@ -229,9 +242,8 @@ class CreateService:
         self, context: CreateContext, identity: Identity, view: PredictionView
     ) -> Created | Answer | RetryCreate:
         """Answer with the first request's prediction."""
-        if view.prediction.source is Source.JOINED and view.run.fingerprint is None:
-            # The first request does not know yet whether it stays, or a crash came before that.
-            joined = await self._joins.complete(context, identity, view)
+        if view.prediction.source is Source.JOINED:
+            joined = await self._joins.complete_repeated(context, identity, view)
             if not isinstance(joined, PredictionView):
                 return joined
             view = joined
@@ -242,7 +254,7 @@ class CreateService:
         self, attempts: _Attempts, identity: Identity, request: ShareRequest
     ) -> Created | Answer | WaitForLimit | RetryCreate:
         """Start a run, unless a create that came earlier waits for one of the same limits."""
-        place = attempts.take_priced_place(self._limit_queue, self._pricing)
+        place = attempts.take_priced_place(self._limit_queue, request.prediction.user, self._pricing)
         if (behind := place.check_turn()) is not None:
             return behind
         outgoing = await self._bodies.prepare(attempts.context, identity)

@@ -11,7 +11,7 @@ from gateway.domain.teams import Caller
 from gateway.errors import Forbidden, PriceUnknown
 from gateway.money.limit_queue import LimitQueue
 from gateway.money.pricing import Pricing
-from gateway.predictions.new_records import context_of, may_hit, reservation_of
+from gateway.predictions.new_records import context_of, may_hit, reservation_of, user_of
 from gateway.predictions.ports.outputs import OutputInputs
 from gateway.predictions.ports.sharing import OpenRuns, Sharing
 from gateway.sharing.identity import Identity, IdentityService
@@ -51,7 +51,7 @@ class EstimateService:
         if run is not None:
             return _estimate(identity, "hit" if run.state is RunState.ENDED else "join", microusd=0)
         try:
-            reservation = reservation_of(context, self._pricing)
+            reservation = reservation_of(context, user_of(context.caller, context.command), self._pricing)
         except PriceUnknown:
             reservation = None
         refused_by = await self._refused_by(context, reservation)

@@ -6,6 +6,7 @@ The run may still be an intent: the prediction then waits for the outcome of its
 identity: then the model's schema decides whether the prediction stays or is detached and tried again.
 """
 
+import asyncio
 from typing import assert_never
 
 import msgspec
@@ -50,6 +51,28 @@ class JoinService:
         self._identities = identities
         self._clock = clock
         self._settings = settings
+        self._in_progress: dict[str, asyncio.Event] = {}
+        """Set when `complete` ends, by prediction."""
+
+    async def complete_repeated(
+        self, context: CreateContext, identity: Identity, view: PredictionView
+    ) -> PredictionView | Answer | RetryCreate:
+        """Return the prediction that an earlier request with the same idempotency key has joined.
+
+        The earlier request may not know yet whether its prediction stays. Its outcome counts, and it announces the
+        prediction. If it has failed or was lost in a crash, this request does what `complete` does.
+        """
+        prediction_id = view.prediction.id
+        while prediction_id in self._in_progress or view.run.fingerprint is None:
+            if (earlier := self._in_progress.get(prediction_id)) is not None:
+                await earlier.wait()
+            newest = await self._store.prediction(prediction_id)
+            if newest is None:
+                return RetryCreate()
+            view = newest
+            if view.run.fingerprint is None and prediction_id not in self._in_progress:
+                return await self.complete(context, identity, view)
+        return view
 
     async def complete(
         self, context: CreateContext, identity: Identity, view: PredictionView
@@ -59,6 +82,16 @@ class JoinService:
         Return upstream's answer if upstream refused the run. Raise `UpstreamUncertain` if it is unknown for too long
         whether upstream took the create, and `StoreUnavailable`.
         """
+        ended = self._in_progress[view.prediction.id] = asyncio.Event()
+        try:
+            return await self._complete(context, identity, view)
+        finally:
+            self._in_progress.pop(view.prediction.id, None)
+            ended.set()
+
+    async def _complete(
+        self, context: CreateContext, identity: Identity, view: PredictionView
+    ) -> PredictionView | Answer | RetryCreate:
         run = view.run
         pending = self._run_creator.pending_creates.get(run.id)
         if pending is None and run.state is RunState.INTENDED:

@@ -114,11 +114,14 @@ class NewRecords:
         return run, sent
 
 
-def reservation_of(context: CreateContext, pricing: Pricing) -> ReservationRequest:
-    """Estimate the cost of a run, and list every limit that it counts against. Raise `PriceUnknown`."""
+def reservation_of(context: CreateContext, user: str | None, pricing: Pricing) -> ReservationRequest:
+    """Estimate the cost of a run, and list every limit that it counts against. Raise `PriceUnknown`.
+
+    `user` is the user that the create counts for: see `user_of`.
+    """
     caller, command = context.caller, context.command
     amounts = pricing.estimate(command.target.name, command.body.input)
-    allowances = run_limits_of(caller, user_of(caller, command), command.address)
+    allowances = run_limits_of(caller, user, command.address)
     return ReservationRequest(amounts.microusd, amounts.milliseconds, allowances)
 
 

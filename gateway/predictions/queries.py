@@ -4,8 +4,10 @@ What is kept in memory is bounded in bytes, because a document contains the inpu
 Half of `memory_bytes` is for views, half for bodies as they are shown. What does not fit is read from the store.
 """
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from typing import NamedTuple
 
 from cachetools import LRUCache
@@ -23,10 +25,13 @@ from gateway.errors import Forbidden, NotFound
 from gateway.predictions.events import PredictionEvents
 from gateway.predictions.ports.outputs import CopyLinks
 from gateway.predictions.ports.sharing import CreateStore
+from gateway.predictions.recent import RecentPredictions
 from gateway.predictions.settings import PredictionSettings
+from gateway.predictions.tracked_run import mark_of
 from gateway.predictions.tracker import Tracker
 from gateway.runtime.live import LiveSettings
 from gateway.runtime.lru import resize_lru
+from gateway.runtime.pauses import LARGE
 from gateway.runtime.tasks import Tasks
 
 PAGE_SIZE = 100
@@ -87,7 +92,7 @@ class PredictionService:
         self._ticket_secret = ticket_secret
         half = settings.value.memory_bytes // 2
         self._shown: LRUCache[_ShownKey, _Shown] = LRUCache(half, getsizeof=_size)
-        self._recent: LRUCache[str, PredictionView] = LRUCache(half, getsizeof=_size_of_view)
+        self._recent = RecentPredictions(half, _size_of_view)
         self._renewed: LRUCache[str, tuple[Copy, ...]] = LRUCache(_RENEWED)
         self._lately_canceled: LRUCache[str, Prediction] = LRUCache(_CANCELED)
         self._settings = settings
@@ -105,9 +110,6 @@ class PredictionService:
         """Return when a prediction was cancelled for its caller, as far as is known in memory."""
         return self._lately_canceled.get(view.prediction.id, view.prediction).canceled_at
 
-    def _ticket(self, prediction_id: str) -> str:
-        return tickets.ticket(self._ticket_secret, prediction_id)
-
     def show(self, view: PredictionView, base: str, family: Family) -> bytes:
         """Return the JSON of a prediction for its caller: the same bytes as long as nothing in it changes."""
         key = (view.prediction.id, base, family)
@@ -121,11 +123,21 @@ class PredictionService:
             and shown.has_copies == has_copies
         ):
             return shown.body
-        links = self.copy_links(view, base) if has_copies else None
-        body = documents.render(view, base, self.stream_path(view), family=family, links=links)
+        body = self._renderer(view, base, family, has_copies=has_copies)()
         if len(body) < self._shown.maxsize // 4:
             self._shown[key] = _Shown(view, body, has_copies)
         return body
+
+    async def show_large(self, view: PredictionView, base: str, family: Family) -> bytes:
+        """Return what `show` returns, for a prediction that may be large: others are served meanwhile."""
+        if len(view.run.document) <= LARGE:
+            return self.show(view, base, family)
+        has_copies = self._output_links is not None and self._output_links.are_shown(view)
+        return await asyncio.to_thread(self._renderer(view, base, family, has_copies=has_copies))
+
+    def _renderer(self, view: PredictionView, base: str, family: Family, *, has_copies: bool) -> Callable[[], bytes]:
+        links = self.copy_links(view, base) if has_copies else None
+        return partial(documents.render, view, base, self.stream_path(view), family=family, links=links)
 
     def copy_links(self, view: PredictionView, base: str) -> Mapping[str, str]:
         """Return the links that replace upstream's links in a prediction; empty if upstream's are shown."""
@@ -134,9 +146,7 @@ class PredictionService:
     def renew(self, run: Run) -> None:
         """Replace an ended run in memory: it now has copies of its files."""
         self._renewed[run.id] = run.copies
-        for view in list(self._recent.values()):
-            if view.run.id == run.id:
-                self._remember(PredictionView(view.prediction, run))
+        self._recent.replace_run(run)
 
     @property
     def waiting(self) -> int:
@@ -158,7 +168,7 @@ class PredictionService:
 
         See docs/replicate-api.md, Streaming.
         """
-        ticket = self._ticket(view.prediction.id)
+        ticket = tickets.ticket(self._ticket_secret, view.prediction.id)
         is_files = "/v1/files/" in (view.run.stream_url or "")
         return f"files/{tickets.FILE_PREFIX}{ticket}" if is_files else f"streams/{ticket}"
 
@@ -217,8 +227,13 @@ class PredictionService:
         if tracked.run is view.run:
             return view
         if not tracked.is_whole:
-            # Its document was dropped from memory. The view may have the same one.
-            is_newest = tracked.run.status is view.run.status and tracked.has_document(view.run.document)
+            # Its document was dropped from memory. The view may have the same one; to compare a large one takes long.
+            document = view.run.document
+            is_newest = (
+                tracked.run.status is view.run.status
+                and len(document) <= LARGE
+                and tracked.has_document(mark_of(document))
+            )
             return view if is_newest else None
         return self._keep(PredictionView(view.prediction, tracked.run))
 
@@ -281,7 +296,11 @@ class PredictionService:
             self._observer.canceled("asked")
             self._tracker.cancel_asked(view.run)
         else:
-            self._observer.canceled("left" if cancellation.changed else "over")
+            if cancellation.changed:
+                self._observer.canceled("left")
+            elif not by_deadline:
+                # A deadline after the end is the rule, not a cancel that came too late.
+                self._observer.canceled("over")
             self._tracker.wake(view.run.id)
         return view
 

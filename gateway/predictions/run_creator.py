@@ -130,7 +130,9 @@ class RunCreator:
             if snapshot.is_repaired:
                 logger.warning("upstream's answer is not valid text", extra={"run": intent.id})
                 self._observer.document_repaired()
-            starter = _with_hold(started.prediction, context.command.hold)
+            starter, hold = started.prediction, context.command.hold
+            if hold.limit is not None:
+                starter = _with_hold(starter, hold)
             recorded = await self.recorder.record(intent, snapshot, starter)
         except (CallerLeft, RateLimited, UpstreamUnavailable, UpstreamTokenRefused) as exc:
             await self._discard(intent.id)

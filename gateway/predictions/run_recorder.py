@@ -7,7 +7,9 @@ uncertain: each step that follows is isolated, so one that fails is logged and c
 """
 
 from collections.abc import Callable
+from functools import partial
 
+from cachetools import LRUCache
 from msgspec.structs import replace
 
 from gateway.domain import documents, tickets
@@ -29,10 +31,12 @@ from gateway.predictions.ports.sharing import CreateStore
 from gateway.predictions.rules import run_times
 from gateway.predictions.run_identity import RunIdentities
 from gateway.predictions.tracker import Tracker
+from gateway.runtime.pauses import off_the_loop
 from gateway.runtime.tasks import Tasks
 
 _ATTEMPTS = 5
 _PAUSE = 0.2
+_REMEMBERED = 1000
 
 
 class RunRecorder:
@@ -64,6 +68,8 @@ class RunRecorder:
         self._ticket_secret = ticket_secret
         self._keep_until = keep_until
         self._settlement_of = settlement_of
+        self._followed_up: LRUCache[str, None] = LRUCache(_REMEMBERED)
+        """Runs after `follow_up`: a search that began with an old view of an intent must not repeat it."""
         self._tasks = Tasks()
 
     async def record(self, intent: Run, snapshot: Snapshot, placeholder: Prediction) -> Recorded:
@@ -74,11 +80,11 @@ class RunRecorder:
         `Conflict` if upstream's id belongs to another run.
         """
         now = self._clock.now()
-        run = self._run_of(intent, snapshot, now)
+        run, settlement = self._run_of(intent, snapshot, now), None
         starter = self._starter_of(placeholder, snapshot, now)
-        settlement = self._settlement_of(run, run.status, run.document, now) if run.status.is_terminal else None
-        if settlement is not None and snapshot.is_status_unknown:
-            settlement = settlement.with_doubt(Doubt.STATUS_UNKNOWN)
+        if run.status.is_terminal:
+            at_end = partial(self._at_end, run, snapshot, now)
+            run, settlement = await off_the_loop(snapshot.document, at_end)
         attempt = 1
         while True:
             try:
@@ -95,7 +101,7 @@ class RunRecorder:
 
     def _run_of(self, intent: Run, snapshot: Snapshot, now: float) -> Run:
         ended_at = (snapshot.completed_at or now) if snapshot.status.is_terminal else None
-        run = replace(
+        return replace(
             intent,
             state=RunState.ENDED if snapshot.status.is_terminal else RunState.LIVE,
             upstream_id=snapshot.upstream_id,
@@ -109,9 +115,15 @@ class RunRecorder:
             # It was kept to recognise the run, which is recorded now.
             request=b"",
         )
-        if ended_at is not None and snapshot.status is Status.SUCCEEDED:
-            run = replace(run, cache_until=self._keep_until(run, snapshot.document, ended_at))
-        return run
+
+    def _at_end(self, run: Run, snapshot: Snapshot, now: float) -> tuple[Run, Settlement]:
+        """Return a run that has ended already with the time until which it can be cached, and its charge."""
+        settlement = self._settlement_of(run, run.status, run.document, now)
+        if snapshot.is_status_unknown:
+            settlement = settlement.with_doubt(Doubt.STATUS_UNKNOWN)
+        if run.status is Status.SUCCEEDED and run.ended_at is not None:
+            run = replace(run, cache_until=self._keep_until(run, snapshot.document, run.ended_at))
+        return run, settlement
 
     def _starter_of(self, placeholder: Prediction, snapshot: Snapshot, now: float) -> Prediction:
         created_at = snapshot.created_at if snapshot.created_at is not None else now
@@ -136,6 +148,7 @@ class RunRecorder:
         `context` is the request of the starter; without it a provisional identity is left for those who joined.
         """
         view, run = recorded.view, recorded.view.run
+        self._followed_up[run.id] = None
         self._events.call(Listener.TRACKER, run.id, self._tracker.follow, run)
         self.announce(view)
         if snapshot.status.is_terminal:
@@ -180,6 +193,9 @@ class RunRecorder:
         view = await self._store.prediction(run.leader_id)
         if view is None:
             raise StoreUnavailable("The prediction was recorded and cannot be found.")
+        if run.id in self._followed_up:
+            self._pending_creates.resolve(run.id, in_flight.Created(view, None))
+            return
         await self.follow_up(Recorded(view), documents.stored_snapshot(view.run.document), None, None)
 
     async def _learn(self, run: Run, snapshot: Snapshot) -> None:

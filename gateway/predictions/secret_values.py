@@ -69,7 +69,10 @@ class SecretValues:
         The schema is read if the run quotes a text of its input.
         """
         suspects = self.suspects.get(run.id)
-        if suspects is None or not secrets.are_quoted(snapshot.document, secrets.suspected_texts(suspects)):
+        document = snapshot.document
+        if suspects is None or not await off_the_loop(
+            document, partial(secrets.are_quoted, document, secrets.suspected_texts(suspects))
+        ):
             return snapshot
         schema = None
         if self._schemas is not None and snapshot.version and snapshot.model and is_model_name(snapshot.model):
@@ -84,7 +87,8 @@ class SecretValues:
         else:
             # A failure is what quotes a bad secret. Logs often repeat a prompt.
             values = secrets.suspected_texts(suspects) if snapshot.status is Status.FAILED else ()
-        return msgspec.structs.replace(snapshot, document=secrets.strike_document(snapshot.document, values))
+        struck = await off_the_loop(document, partial(secrets.strike_document, document, values))
+        return msgspec.structs.replace(snapshot, document=struck)
 
     def of_stream(self, run_id: str) -> "StreamStriker | None":
         """Return what strikes a run's secret values from its events; `None` if it has none. Call before its end."""

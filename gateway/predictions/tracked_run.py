@@ -1,6 +1,7 @@
 """A run that the tracker follows, and the requests that wait for it. Memory only."""
 
 import asyncio
+import hashlib
 from collections.abc import Callable
 
 from msgspec.structs import replace
@@ -8,7 +9,11 @@ from msgspec.structs import replace
 from gateway.domain.ports.clock import Clock
 from gateway.domain.records import Run
 from gateway.predictions.document_memory import DocumentMemory
+from gateway.runtime.pauses import LARGE
 from gateway.runtime.sleep import sleep_until_event
+
+Mark = tuple[int, int | bytes]
+"""What tells a document from another one."""
 
 
 class TrackedRun:
@@ -30,11 +35,11 @@ class TrackedRun:
         self._memory = memory
         self.is_whole = True
         """Whether `run` has its document. If not, only the store has it."""
-        self._document_mark = 0, 0
-        self.run = run
+        self._document_mark: Mark = 0, 0
+        self._set(run, mark_of(run.document))
         self.is_cancel_asked = False
-        self.repaired: bytes | None = None
-        """Upstream's last answer, if it was not valid text and the run has it in a repaired form."""
+        self.repaired: Mark | None = None
+        """The mark of upstream's last answer, if it was not valid text and the run has it in a repaired form."""
         self.is_unreadable = False
         """Whether the last answer about it could not be read."""
         self._poll_due = asyncio.Event()
@@ -47,10 +52,18 @@ class TrackedRun:
 
     @run.setter
     def run(self, run: Run) -> None:
+        is_same = run.document is self._run.document
+        self._set(run, self._document_mark if is_same else mark_of(run.document))
+
+    def update(self, run: Run, document: bytes, mark: Mark) -> None:
+        """Set `run`. `mark` is that of `document`, which is the run's unless the store kept another one."""
+        self._set(run, mark if run.document is document else mark_of(run.document))
+
+    def _set(self, run: Run, mark: Mark) -> None:
         self._run = run
         if run.document or self.is_whole:
             self.is_whole = True
-            self._document_mark = _mark(run.document)
+            self._document_mark = mark
             if run.status.is_terminal:
                 self.leave_memory()
             elif self._memory is not None:
@@ -61,9 +74,9 @@ class TrackedRun:
         """Size of the newest document, whether it is held or not."""
         return self._document_mark[0]
 
-    def has_document(self, document: bytes) -> bool:
-        """Return whether the newest document is equal to this one."""
-        return self._document_mark == _mark(document)
+    def has_document(self, mark: Mark) -> bool:
+        """Return whether the newest document has this mark."""
+        return self._document_mark == mark
 
     def drop_document(self) -> None:
         """Hold the document no longer."""
@@ -110,9 +123,13 @@ class TrackedRun:
         return self.run
 
 
-def _mark(document: bytes) -> tuple[int, int]:
-    # Python computes the hash of a bytes object once. It is seeded at random, so nobody can choose equal ones.
-    return len(document), hash(document)
+def mark_of(document: bytes) -> Mark:
+    """Return the mark of a document.
+
+    Python computes the hash of a bytes object once, and seeds it at random, so that nobody can choose equal ones. While
+    it hashes, nothing else runs: for large documents, SHA-256 is taken, which a thread can compute beside the loop.
+    """
+    return len(document), hash(document) if len(document) <= LARGE else hashlib.sha256(document).digest()
 
 
 class Attempt:

@@ -3,9 +3,8 @@
 See docs/architecture.md, Following a run and End of a run.
 
 One task for each run polls upstream, at intervals that grow with the run's age. Every snapshot of a run, from a poll, a
-webhook or the answer to a cancel, passes `_merge`, where the store's compare-and-set lets a status only move forward.
-Nothing that fails in a poll or a cancel ends its task. A run survives a crash: `resume` follows every run that the
-store knows to be open. A run whose answers cannot be read for `unreadable_seconds` fails.
+webhook or the answer to a cancel, passes `SnapshotMerger`. Nothing that fails in a poll or a cancel ends its task. A
+run survives a crash: `resume` follows every run that the store knows to be open.
 """
 
 import asyncio
@@ -15,7 +14,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from functools import partial
 from http import HTTPStatus
-from typing import Any, Literal, assert_never
+from typing import Any, Literal
 
 import msgspec
 
@@ -27,23 +26,18 @@ from gateway.domain.ports.upstream import Upstream
 from gateway.domain.records import Run, RunState, Status
 from gateway.domain.run_end import RunEnded
 from gateway.errors import GatewayError
-from gateway.money.rules.usage import Doubt
 from gateway.predictions.document_memory import DocumentMemory
 from gateway.predictions.events import PredictionEvents
-from gateway.predictions.ports.predictions import AdvanceOutcome, Progressed, Unchanged
+from gateway.predictions.merging import SnapshotMerger
 from gateway.predictions.ports.sharing import CreateStore
 from gateway.predictions.rules import answers, polling
 from gateway.predictions.secret_values import SecretValues
 from gateway.predictions.settings import DEFAULT_FOLLOWED_BYTES, DEFAULT_UNREADABLE_SECONDS
 from gateway.predictions.tracked_run import Attempt, TrackedRun
-from gateway.runtime.pauses import LARGE, off_the_loop
 from gateway.runtime.tasks import Tasks
 
 logger = logging.getLogger(__name__)
 
-# GET right after a create may answer 404 (docs/replicate-api.md, States). After this many seconds upstream has lost the
-# run.
-_UNKNOWN_FOR = 120.0
 _FIRST_PAUSE = 1.0
 _LONGEST_PAUSE = 30.0
 _PAGE = 20
@@ -77,9 +71,17 @@ class Tracker:
         self._documents = DocumentMemory(max_document_bytes)
         self._large_polls = asyncio.Semaphore(_LARGE_POLLS)
         self._secrets = SecretValues() if secret_values is None else secret_values
-        self._unreadable_seconds = unreadable_seconds
-        self._keep_until = keep_until
-        self._settlement_of = settlement_of
+        self._merger = SnapshotMerger(
+            store,
+            clock,
+            events,
+            observer,
+            report=self._report,
+            keep_until=keep_until,
+            settlement_of=settlement_of,
+            unreadable_seconds=unreadable_seconds,
+            secret_values=self._secrets,
+        )
         self._store = store
         self._upstream = upstream
         self._clock = clock
@@ -161,7 +163,7 @@ class Tracker:
         """
         tracked = self._tracked.get(run_id)
         if tracked is not None and answers.is_ahead(body, tracked.run):
-            await self._merge_body(tracked, body)
+            await self._merger.merge_body(tracked, body)
 
     async def newest(self, run: Run) -> Run:
         """Return a run as it is now, followed or not."""
@@ -253,12 +255,12 @@ class Tracker:
         self._observer.polled("upstream")
         answer = await self._upstream.read(f"{family}.get", f"/{family}/{run.upstream_id}")
         if answer.status == HTTPStatus.NOT_FOUND:
-            await self._merge_unknown(tracked)
-        elif answer.is_ok and await self._merge_body(tracked, answer.body):
-            await self._note_readable(tracked)
+            await self._merger.merge_unknown(tracked)
+        elif answer.is_ok and await self._merger.merge_body(tracked, answer.body):
+            await self._merger.note_readable(tracked)
         elif answer.status != HTTPStatus.TOO_MANY_REQUESTS:
             # A 5xx is upstream's trouble: it counts towards the end of the run, and delays no poll.
-            await self._note_unreadable(tracked, delays=answer.status < HTTPStatus.INTERNAL_SERVER_ERROR)
+            await self._merger.note_unreadable(tracked, delays=answer.status < HTTPStatus.INTERNAL_SERVER_ERROR)
 
     def _start_cancel(self, tracked: TrackedRun) -> None:
         if not tracked.is_cancel_asked and not self._is_closing:
@@ -281,119 +283,11 @@ class Tracker:
         if answer.is_ok:
             # An answer that cannot be recorded is not asked for again: the next poll brings the same.
             with self._surviving("cancel", tracked.run):
-                await self._merge_body(tracked, answer.body)
+                await self._merger.merge_body(tracked, answer.body)
         # 404: not there yet (docs/replicate-api.md, States), or gone; the polls find out which.
         return answer.is_ok or (answer.status < 500 and answer.status not in (404, 429))
 
-    async def _merge_body(self, tracked: TrackedRun, body: bytes) -> bool:
-        """Merge a body of upstream. Return whether it could be read; log the first of several that cannot."""
-        if body == tracked.repaired or tracked.has_document(body.strip()):
-            return True
-        try:
-            news = await self._secrets.read_snapshot(tracked.run, body)
-        except ValueError as exc:
-            if not tracked.is_unreadable:
-                extra = {"run": tracked.run.id, "upstream_id": tracked.run.upstream_id, "reason": str(exc)}
-                logger.warning("upstream's answer is no prediction", extra=extra)
-            return False
-        if news.is_repaired:
-            logger.warning("upstream's answer is not valid text", extra={"run": tracked.run.id})
-            self._observer.document_repaired()
-        tracked.repaired = body if news.is_repaired else None
-        doubt = Doubt.STATUS_UNKNOWN if news.is_status_unknown else None
-        await self._merge(tracked, news.status, news.document, news.stream_url, news.completed_at, doubt)
-        return True
-
-    async def _note_readable(self, tracked: TrackedRun) -> None:
-        tracked.is_unreadable = False
-        if tracked.run.unreadable_since is not None and not tracked.run.status.is_terminal:
-            await self._store.mark_unreadable(tracked.run.id, None)
-            tracked.run = msgspec.structs.replace(tracked.run, unreadable_since=None)
-
-    async def _note_unreadable(self, tracked: TrackedRun, *, delays: bool) -> None:
-        """Note an answer that cannot be read. Record the run as failed when there was no other for too long.
-
-        Nothing is known of its cost then, so the estimate is charged, with a doubt.
-        """
-        tracked.is_unreadable = tracked.is_unreadable or delays
-        now, since = self._clock.now(), tracked.run.unreadable_since
-        if since is None:
-            await self._store.mark_unreadable(tracked.run.id, now)
-            tracked.run = msgspec.structs.replace(tracked.run, unreadable_since=now)
-        elif now - since > self._unreadable_seconds():
-            extra = {"run": tracked.run.id, "upstream_id": tracked.run.upstream_id, "seconds": round(now - since)}
-            logger.error("a run cannot be read, so it has failed", extra=extra)
-            text = "Replicate's answers about this prediction cannot be read."
-            document = documents.failed((await self.newest(tracked.run)).document, text)
-            await self._merge(tracked, Status.FAILED, document, None, None, Doubt.RUN_UNREADABLE)
-
-    async def _merge_unknown(self, tracked: TrackedRun) -> None:
-        """Tolerate a 404 for a while after the create; then record the run as failed."""
-        began = tracked.run.live_at or tracked.run.intended_at
-        if self._clock.now() - began > _UNKNOWN_FOR:
-            logger.error("upstream no longer knows a run", extra={"run": tracked.run.id})
-            run = await self.newest(tracked.run)
-            document = documents.failed(run.document, "Replicate no longer knows this prediction.")
-            await self._merge(tracked, Status.FAILED, document, None, None)
-
-    async def _merge(
-        self,
-        tracked: TrackedRun,
-        status: Status,
-        document: bytes,
-        stream_url: str | None,
-        completed_at: float | None,
-        doubt: Doubt | None = None,
-    ) -> None:
-        """Record a snapshot of a run if it moves the run forward, then wake its waiters and call the listeners."""
-        run = tracked.run
-        if status == run.status and tracked.has_document(document):
-            return
-        at = completed_at if completed_at is not None else self._clock.now()
-        at_end = partial(self._at_end, run, status, document, at, doubt)
-        cache_until, settlement = at_end() if len(document) <= LARGE else await off_the_loop(document, at_end)
-        outcome: AdvanceOutcome | None = await self._store.advance(
-            run.id,
-            status=status,
-            document=document,
-            stream_url=stream_url,
-            at=at,
-            cache_until=cache_until,
-            settlement=settlement,
-        )
-        if isinstance(outcome, Unchanged) and status.is_terminal:
-            # The end is recorded already: the answer of an earlier step was lost.
-            outcome = await self._store.ended_run(run.id)
-        if tracked.run.status.is_terminal:
-            # Another snapshot brought the same end meanwhile, and its caller has reported it.
-            return
-        match outcome:
-            case Progressed(progressed):
-                tracked.run = progressed = documents.with_same(progressed, document)
-                tracked.wake()
-                self._events.on_run_progressed(progressed)
-            case RunEnded():
-                outcome = msgspec.structs.replace(outcome, run=documents.with_same(outcome.run, document))
-                tracked.run = outcome.run
-                tracked.wake()
-                tracked.poll_now()
-                self._report(outcome)
-            case Unchanged() | None:
-                pass
-            case never:
-                assert_never(never)
-
     # Ends
-
-    def _at_end(
-        self, run: Run, status: Status, document: bytes, at: float, doubt: Doubt | None
-    ) -> tuple[float | None, Settlement | None]:
-        """Return until when a run can be cached, and its charge; `None` if it has not ended so."""
-        cache_until = self._keep_until(run, document, at) if status is Status.SUCCEEDED else None
-        # In the store's step, so that no crash comes between an end and its price. By our clock, not upstream's.
-        if not status.is_terminal:
-            return cache_until, None
-        return cache_until, answers.settled(self._settlement_of(run, status, document, self._clock.now()), doubt)
 
     def _report(self, ended: RunEnded) -> None:
         run = ended.run

@@ -6,7 +6,6 @@ An exception of a task is raised in every waiter. If nothing waits for the task,
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Hashable
-from contextlib import AsyncExitStack
 from typing import Any, TypeVar
 
 import msgspec
@@ -109,13 +108,6 @@ def _log_failure(call: _Call) -> None:
         logger.warning("a background task failed", extra=extra | {"reason": error.detail})
     else:
         logger.error("a background task crashed", extra=extra, exc_info=error)
-
-
-def run_while_open(stack: AsyncExitStack, work: Work[None], name: str) -> None:
-    """Run a loop until the stack closes, which cancels it."""
-    tasks = Tasks()
-    tasks.spawn(work, name)
-    stack.push_async_callback(tasks.close, 0.0)
 
 
 async def run_until_first(*works: Work[Any]) -> None:

@@ -6,6 +6,7 @@ so it ends when the process ends, for whatever reason. The command line takes no
 
 import fcntl
 import os
+import threading
 from pathlib import Path
 
 from gateway.errors import StoreUnavailable
@@ -17,6 +18,8 @@ class Claim:
     def __init__(self, database: Path) -> None:
         self._path = database.with_name(database.name + ".serving")
         self._file: int | None = None
+        # Two threads that renew at once would lock each other out.
+        self._lock = threading.Lock()
 
     def take(self) -> None:
         """Take the claim. Raise `StoreUnavailable` if another process has it or the lock file cannot be opened."""
@@ -36,8 +39,12 @@ class Claim:
     def renew(self) -> None:
         """Take the claim again if its file was deleted or replaced. Raise `StoreUnavailable` if another process has it.
 
-        A lock on a file that is gone protects from nobody.
+        A lock on a file that is gone protects from nobody. Threads may call this at the same time.
         """
+        with self._lock:
+            self._renew()
+
+    def _renew(self) -> None:
         if self._file is None:
             return
         try:

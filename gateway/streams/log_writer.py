@@ -57,6 +57,9 @@ class LogWriter:
 
     async def run(self) -> None:
         """Write batches until cancelled. Retry while the store is unavailable."""
+        if self._dirty:
+            # The loop crashed while it wrote these.
+            self._changed.set()
         while True:
             await self._changed.wait()
             self._changed.clear()

@@ -52,7 +52,7 @@ class FairLimiter:
 
     def take(self) -> bool:
         """Take a permit without waiting; return `False` if none is available or others are already waiting."""
-        if self._queue:
+        if self._queue.total:
             return False
         now = self._clock.monotonic()
         if self.rate.wait(now) > 0:

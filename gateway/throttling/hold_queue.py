@@ -106,6 +106,12 @@ class HoldQueue:
                 if not teams.line:
                     return
                 await sleep_until_event(self._clock, pause, teams.changed)
+        except Exception as exc:
+            # Nothing else would answer those who wait.
+            for answer in teams.answers.values():
+                if not answer.done():
+                    answer.set_exception(exc)
+            raise
         finally:
             del self._lines[team]
 

@@ -13,7 +13,6 @@ The context variable `asking` says on whose behalf a call is made. The authentic
 request (`asked_by`), `InternalUpstream` for the gateway's own calls.
 """
 
-import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -31,6 +30,7 @@ from gateway.domain.upstream_response import Answer
 from gateway.errors import RateLimited
 from gateway.money.rules import refusals
 from gateway.runtime.live import LiveSettings
+from gateway.runtime.tasks import run_until_first
 from gateway.throttling.fair_limiter import MAX_WAITING, FairLimiter
 from gateway.throttling.ports import CreateLimiter
 from gateway.throttling.settings import CANCELS, OWN, Lane, ThrottlingSettings, weights_of
@@ -103,6 +103,8 @@ class UpstreamLimiter:
         self._known = frozenset(weights_of(teams.value))
         self.creates = FairLimiter(CREATES, settings, teams, clock)
         self.requests = FairLimiter(REQUESTS, settings, teams, clock)
+        # Not in a function: each call upstream would call it twice.
+        self._creating, self._other = (CREATES, self.creates), (REQUESTS, self.requests)
         teams.subscribe(self._learn_teams)
 
     def _learn_teams(self, teams: Teams) -> None:
@@ -129,7 +131,7 @@ class UpstreamLimiter:
 
     def observe_response(self, operation: str, answer: Answer) -> None:
         """Adapt the rate to upstream's response."""
-        name, limiter = self._limiter(operation)
+        name, limiter = self._creating if operation in _CREATE_OPERATIONS else self._other
         if answer.status == 429:
             self._observer.account_throttled(name)
         limiter.rate.observe_response(answer, self._clock.monotonic())
@@ -140,7 +142,7 @@ class UpstreamLimiter:
         self, operation: str, team: str, until: float, *, returned: bool = False, hold: Hold | None = None
     ) -> bool:
         """Wait for a permit to create; return whether the create had to wait. Raise `RateLimited` on timeout."""
-        name, limiter = self._limiter(operation)
+        name, limiter = self._creating if operation in _CREATE_OPERATIONS else self._other
         if limiter.take():
             return False
         began = self._clock.monotonic()
@@ -154,7 +156,8 @@ class UpstreamLimiter:
 
     def give_back(self, operation: str) -> None:
         """Return an unused permit."""
-        self._limiter(operation)[1].give_back()
+        limiter = self.creates if operation in _CREATE_OPERATIONS else self.requests
+        limiter.give_back()
 
     async def _queue(self, name: str, asker: str, until: float, *, returned: bool) -> None:
         limiter, began = self.creates if name == CREATES else self.requests, self._clock.monotonic()
@@ -181,9 +184,6 @@ class UpstreamLimiter:
             limit=state_shown(state),
         )
 
-    def _limiter(self, operation: str) -> tuple[str, FairLimiter]:
-        return (CREATES, self.creates) if operation in _CREATE_OPERATIONS else (REQUESTS, self.requests)
-
     # State for display, and the background task.
 
     def states(self) -> tuple[RateState, RateState]:
@@ -206,7 +206,7 @@ class UpstreamLimiter:
 
     async def run(self) -> None:
         """Grant permits until cancelled."""
-        await asyncio.gather(self.creates.run(), self.requests.run())
+        await run_until_first(self.creates.run(), self.requests.run())
 
     def close(self) -> None:
         """Fail all waiters with `UpstreamUnavailable`."""

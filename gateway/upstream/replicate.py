@@ -16,7 +16,6 @@ import msgspec
 from yarl import URL
 
 from gateway import __version__
-from gateway.domain import json_scan, retry
 from gateway.domain.ports.clock import Clock
 from gateway.domain.ports.observers import UpstreamObserver
 from gateway.domain.ports.tracing import NoTracer, Tracer
@@ -31,17 +30,14 @@ from gateway.errors import (
 )
 from gateway.runtime.live import LiveSettings
 from gateway.throttling.upstream_limiter import UpstreamLimiter
+from gateway.upstream import retry
 from gateway.upstream.breaker import Breaker, BreakerState
 from gateway.upstream.pools import ConnectionPool, Pool
+from gateway.upstream.response_body import BodyReader
 
-_SEARCHED_AT_ONCE = 1024 * 1024
-_LONGEST_ESCAPE = 6
 _WHOLE_BODY = 256 * 1024
 """A larger body is written in pieces, between which others are served."""
 _LONGEST_UPLOAD_SECONDS = 24 * 3600.0
-_LARGE_ANSWER = 1024 * 1024
-_LARGE_ANSWERS = 4
-"""Responses above `_LARGE_ANSWER` that are read at a time, so that many do not fill the memory together."""
 _JSON = {"Accept": "application/json", "Content-Type": "application/json"}
 
 
@@ -99,11 +95,12 @@ class ReplicateClient:
     ) -> None:
         self.pool = ConnectionPool(Pool.API, session, settings.max_connections, observer)
         self._uploads = uploads or self.pool
-        self._large_answers = asyncio.Semaphore(_LARGE_ANSWERS)
+        self._bodies = BodyReader(settings.max_answer_bytes)
         self._downloads = downloads or self.pool
         self._call_limiter = call_limiter
         self._tracer = tracer or NoTracer()
         self._authorization: Mapping[str, str] = {}
+        self._token_bytes: tuple[bytes, ...] = ()
         self._tokens: tuple[str, ...] = ()
         """The token and the previous one: answers to requests that were sent with the previous one may still arrive."""
         self._use_token(credentials.value)
@@ -132,6 +129,7 @@ class ReplicateClient:
         if not self._tokens or self._tokens[0] != token:
             self._authorization = {"Authorization": f"Bearer {token}"}
             self._tokens = (token, *self._tokens[:1])
+            self._token_bytes = tuple(each.encode() for each in self._tokens)
 
     async def read(
         self,
@@ -270,7 +268,7 @@ class ReplicateClient:
             operation, method, path, query, body, headers, pool=pool or self.pool, total=total, failures=failures
         )
         async with request as response:
-            body, has_token = await self._body_of(response)
+            body, has_token = await self._bodies.read(response, self._token_bytes)
             answer = as_json(Answer(response.status, passable(response.headers), body))
         if self._call_limiter is not None:
             self._call_limiter.observe_response(operation, answer)
@@ -278,37 +276,6 @@ class ReplicateClient:
             # A debugging proxy, for example, may echo the request. Callers must not see the token.
             raise UpstreamBroken("Replicate's response contained the gateway's own credentials and was withheld.")
         return answer
-
-    async def _body_of(self, response: aiohttp.ClientResponse) -> tuple[bytes, bool]:
-        """Read a body. Return it, and whether it contains a token, in plain or in JSON escapes.
-
-        A large body is searched as it comes, so that there is no long search at the end.
-        """
-        tokens = [token.encode() for token in self._tokens]
-        overlap = _LONGEST_ESCAPE * max(map(len, tokens))
-        done: list[bytes] = []
-        chunks: list[bytes] = []
-        size, searched, has_token, is_large = 0, 0, False, False
-        try:
-            async for chunk in response.content.iter_any():
-                size += len(chunk)
-                if size > self._settings.max_answer_bytes:
-                    raise UpstreamBroken("Replicate's response is larger than the gateway accepts.")
-                chunks.append(chunk)
-                if size > _LARGE_ANSWER and not is_large:
-                    # The others wait, unread, in the sockets' buffers.
-                    await self._large_answers.acquire()
-                    is_large = True
-                if size - searched > _SEARCHED_AT_ONCE:
-                    part = b"".join(chunks)
-                    has_token = has_token or json_scan.holds(part, tokens)
-                    done.append(part[:-overlap])
-                    chunks, searched = [part[-overlap:]], size
-            part = b"".join(chunks)
-            return b"".join([*done, part]), has_token or json_scan.holds(part, tokens)
-        finally:
-            if is_large:
-                self._large_answers.release()
 
     @asynccontextmanager
     async def _request(

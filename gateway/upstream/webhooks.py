@@ -7,8 +7,9 @@ the response only the status and `Retry-After` are used.
 import asyncio
 import email.utils
 import ssl
-from collections.abc import Mapping
-from contextlib import suppress
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
 import aiohttp
@@ -61,7 +62,8 @@ class WebhookSender:
         self._tls = tls
         self._allow_private = settings.value.allow_private
         self._session = self._opened(settings.value)
-        self._retired: list[aiohttp.ClientSession] = []
+        self._in_use: Counter[aiohttp.ClientSession] = Counter()
+        """Requests in progress, of sessions that have any."""
 
     def _opened(self, settings: TransportSettings) -> aiohttp.ClientSession:
         return aiohttp.ClientSession(
@@ -79,14 +81,28 @@ class WebhookSender:
             skip_auto_headers=("Accept-Encoding",),
         )
 
-    def _current_session(self) -> aiohttp.ClientSession:
-        settings = self._settings.value
+    @asynccontextmanager
+    async def _current_session(self) -> AsyncIterator[aiohttp.ClientSession]:
+        settings, before = self._settings.value, self._session
         if settings.allow_private != self._allow_private:
             # Addresses are judged when a connection is made, so those that are open are not used again.
-            self._retired.append(self._session)
             self._allow_private = settings.allow_private
             self._session = self._opened(settings)
-        return self._session
+            await self._close_unused(before)
+        session = self._session
+        self._in_use[session] += 1
+        try:
+            yield session
+        finally:
+            self._in_use[session] -= 1
+            await self._close_unused(session)
+
+    async def _close_unused(self, session: aiohttp.ClientSession) -> None:
+        """Forget a session without requests in progress. Close it if new requests use another one."""
+        if not self._in_use[session]:
+            del self._in_use[session]
+            if session is not self._session:
+                await session.close()
 
     async def send(self, url: str, headers: Mapping[str, str], body: bytes) -> Receipt:
         """Send a delivery, one attempt, and return its outcome. Does not raise for failures."""
@@ -111,9 +127,10 @@ class WebhookSender:
 
     async def _post(self, url: URL, headers: Mapping[str, str], body: bytes) -> Receipt:
         content = {"Content-Type": "application/json"}
-        async with self._current_session().post(
-            url, data=body, headers={**content, **headers}, allow_redirects=False
-        ) as response:
+        async with (
+            self._current_session() as session,
+            session.post(url, data=body, headers={**content, **headers}, allow_redirects=False) as response,
+        ):
             await self._drain(response)
             if response.status in _SUCCESSES:
                 return Receipt(Result.DELIVERED)
@@ -132,7 +149,7 @@ class WebhookSender:
 
     async def close(self) -> None:
         """Close all connections."""
-        for session in (*self._retired, self._session):
+        for session in {*self._in_use, self._session}:
             await session.close()
 
 

@@ -25,6 +25,7 @@ from gateway.domain.records import PredictionView, Run
 from gateway.domain.run_end import RunEnded
 from gateway.errors import GatewayError
 from gateway.runtime.live import LiveSettings
+from gateway.runtime.loops import BackgroundLoop, keep_running
 from gateway.runtime.sleep import sleep_until_event
 from gateway.runtime.tasks import Tasks
 from gateway.webhooks.ports import Busy, WebhookTransport
@@ -99,7 +100,7 @@ class WebhookDispatcher:
         self._changed = asyncio.Event()
         self._may_be_more = True
         self._loop = Tasks()
-        self._closing = False
+        self._stopping = asyncio.Event()
         self._look_at = self._count_at = self._tidy_at = 0.0
 
     # Events.
@@ -163,11 +164,13 @@ class WebhookDispatcher:
     def start(self, origin: str) -> None:
         """Start sending. `origin` (without `/v1`) is the base of links in bodies if no public URL is set."""
         self._sender.origin = origin
-        self._loop.spawn(self._run(), "webhooks")
+        on_crash = self._observer.loop_crashed
+        loop = keep_running(self._run, BackgroundLoop.WEBHOOKS, self._clock, on_crash, self._stopping)
+        self._loop.spawn(loop, "webhooks")
 
     async def close(self, grace_seconds: float) -> None:
         """Finish what is being sent, within the grace; everything else stays in the store."""
-        self._closing = True
+        self._stopping.set()
         # The loop is not cancelled, so that deliveries that it is just claiming are released.
         self._changed.set()
         await self._loop.close()
@@ -181,7 +184,9 @@ class WebhookDispatcher:
         self._changed.set()
 
     async def _run(self) -> None:
-        while not self._closing:
+        # After a crash, deliveries may be due that nothing reports again.
+        self._may_be_more = True
+        while not self._stopping.is_set():
             self._changed.clear()
             now = self._clock.monotonic()
             for view in self._progress.due(now):
@@ -228,7 +233,7 @@ class WebhookDispatcher:
             self._slots.put(Job(prediction.team, receiver, prediction.id, prediction.id))
 
     def _start_jobs(self) -> None:
-        while not self._closing and (job := self._slots.take()) is not None:
+        while not self._stopping.is_set() and (job := self._slots.take()) is not None:
             self._jobs.spawn(self._do(job), f"webhook {job.key}")
 
     async def _do(self, job: Job[_Work]) -> None:

@@ -21,10 +21,10 @@ class Deliveries(Protocol):
     """The queue of deliveries, and the dead letters.
 
     The delivery for the end of a prediction with a `webhook` is queued in the transaction that ends the prediction:
-    `advance` and `record_created` that end its run, a `cancel`, a `begin` that hits, and `settle_identity` for joined
-    predictions that could be detached until then. So no crash can lose the delivery of an end that a caller has seen.
-    Each end is queued once, under an id that is derived from the prediction's. Detaching a joined prediction deletes
-    its delivery.
+    `advance` and `record_created` that end its run, a `cancel`, a `share` or `start` that answers with a hit, and
+    `settle_identity` for joined predictions that could be detached until then. So no crash can lose the delivery of an
+    end that a caller has seen. Each end is queued once, under an id that is derived from the prediction's. Detaching a
+    joined prediction deletes its delivery.
 
     The place of that delivery is taken in the step that records the prediction (`ShareRequest.webhook_place`), as a
     delivery in the state `reserved`, which only `delivery_counts` counts.

@@ -48,7 +48,7 @@ class DeliverySender:
     def __init__(
         self,
         store: DeliveryStore,
-        lines: ProgressQueue,
+        progress: ProgressQueue,
         secrets: WebhookSecrets,
         transport: WebhookTransport,
         clock: Clock,
@@ -59,7 +59,7 @@ class DeliverySender:
         random_bytes: Callable[[int], bytes],
     ) -> None:
         self._store = store
-        self._progress = lines
+        self._progress = progress
         self._secrets = secrets
         self._transport = transport
         self._clock = clock

@@ -74,11 +74,15 @@ async def test_equal_bytes_are_found_within_a_team_only(store: Store) -> None:
     assert await store.files_of_content("red", "U", NOW) == []
 
 
-async def test_files_of_one_upstream_file_are_counted(store: Store) -> None:
-    """Upstream's file is deleted when the last of them is."""
+async def test_last_record_of_an_upstream_file_releases_it(store: Store) -> None:
+    """Upstream's file is deleted when the last of them is, and a released one is not used again."""
     for each in ("f1", "f2", "f3"):
         await store.add_file(file(each, upstream_id="f3" if each == "f3" else "f1"))
-    assert await store.count_of_upstream_file("f1") == 2
-    await store.delete_file("f1")
-    assert await store.count_of_upstream_file("f1") == 1
-    assert await store.count_of_upstream_file("f2") == 0
+    assert not await store.delete_file("f1")
+    assert not await store.delete_file("f1")
+    assert await store.share_file(file("f4", upstream_id="f1"))
+    assert not await store.delete_file("f2")
+    assert await store.delete_file("f4")
+    assert not await store.delete_file("f4")
+    assert not await store.share_file(file("f5", upstream_id="f1"))
+    assert [each.id for each in await store.files_among(["f1", "f2", "f3", "f4", "f5"])] == ["f3"]

@@ -381,9 +381,13 @@ async def test_idle_counters_are_deleted_and_busy_ones_kept(store: Store) -> Non
 
 
 async def test_budget_warning_is_sent_once_per_window(store: Store, another: StoreMaker) -> None:
+    assert await store.warned("red", "budget_usd_per_day", DAY) == 0
     assert await store.warn_once("red", "budget_usd_per_day", DAY, 80)
+    assert await store.warned("red", "budget_usd_per_day", DAY) == 80
     assert not await store.warn_once("red", "budget_usd_per_day", DAY, 80)
     assert await store.warn_once("red", "budget_usd_per_day", DAY, 100)
+    assert await store.warned("red", "budget_usd_per_day", DAY) == 100
+    assert await store.warned("red", "budget_usd_per_month", DAY) == 0
     assert await store.warn_once("red", "budget_usd_per_day", DAY + 1, 80)
     other = another()
     await other.open()

@@ -2,11 +2,14 @@
 
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from gateway.errors import StoreUnavailable
+from gateway.store.claim import Claim
 from gateway.store.sqlite import SQLiteStore
 
 _HOLD = """
@@ -50,6 +53,24 @@ async def test_a_claim_whose_file_is_gone_is_taken_again(tmp_path: Path) -> None
     await second.close()
     await first.ping()
     await first.close()
+
+
+def test_claim_is_renewed_by_several_threads_at_once(tmp_path: Path) -> None:
+    """Probes of readiness come together: none of them may find the claim of another one."""
+    claim = Claim(tmp_path / "g.db")
+    claim.take()
+    start = threading.Barrier(4)
+
+    def renew() -> None:
+        start.wait()
+        claim.renew()
+
+    with ThreadPoolExecutor(4) as threads:
+        for _ in range(100):
+            (tmp_path / "g.db.serving").unlink()
+            for each in [threads.submit(renew) for _ in range(4)]:
+                each.result()
+    claim.release()
 
 
 async def test_restart_after_kill_9_is_immediate(tmp_path: Path) -> None:

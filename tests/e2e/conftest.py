@@ -1,7 +1,7 @@
 """Fixtures of the client matrix: the stack, and the npm clients installed."""
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ import pytest
 
 from gateway.simulator import Simulator
 from tests.support.fixtures import upstream
-from tests.support.node import CLIENTS, Outcome, install_clients, run_script
+from tests.support.node import CLIENTS, Outcome, Play, install_clients, run_script
 from tests.support.pages import Site, bundle_page, serve_site
 from tests.support.python_client import Python, python_client
 from tests.support.stack import Stack, start_gateway
@@ -20,8 +20,6 @@ from tests.support.upstream import assert_upstream_saw_no_key, version_of
 __all__ = ["upstream"]
 
 _NOT_INSTALLED = pytest.StashKey[str | None]()
-
-Play = Callable[..., Awaitable[Outcome]]
 
 
 @pytest.fixture

@@ -8,8 +8,7 @@ import pytest
 
 from gateway.simulator import Simulator
 from gateway.simulator.models.image import paint
-from tests.e2e.conftest import Play
-from tests.support.node import node_22
+from tests.support.node import Play, node_22
 from tests.support.simulator_models import FILM, INLINE_PICTURE, add_film, add_inline
 from tests.support.stack import Stack
 from tests.support.upstream import creates, reads, version_of

@@ -12,7 +12,7 @@ from replicate.helpers import FileOutput
 
 from gateway.simulator import Simulator
 from gateway.simulator.models.image import paint
-from tests.e2e.conftest import Play
+from tests.support.node import Play
 from tests.support.python_client import python_client
 from tests.support.stack import Stack, start_upstream
 from tests.support.tls import Door, tls_door

@@ -6,7 +6,7 @@ from functools import partial
 import pytest
 
 from gateway.simulator import Simulator
-from tests.e2e.conftest import Play
+from tests.support.node import Play
 from tests.support.python_client import python_client
 from tests.support.stack import Stack
 from tests.support.upstream import creates, version_of

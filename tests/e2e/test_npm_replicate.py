@@ -6,7 +6,7 @@ import pytest
 
 from gateway.simulator import Simulator
 from gateway.simulator.faults import Fault
-from tests.e2e.conftest import Play
+from tests.support.node import Play
 from tests.support.polling import until
 from tests.support.stack import Stack
 from tests.support.upstream import creates, reads, version_of

@@ -9,7 +9,7 @@ from PIL import Image
 from gateway.simulator import Simulator
 from gateway.simulator.faults import Fault
 from gateway.simulator.models.image import paint
-from tests.e2e.conftest import Play
+from tests.support.node import Play
 from tests.support.stack import Stack
 from tests.support.upstream import creates, version_of
 

@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 
 from gateway.simulator import Simulator
-from tests.e2e.conftest import Play
+from tests.support.node import Play
 from tests.support.stack import Stack, start_gateway, start_upstream
 from tests.support.upstream import assert_upstream_saw_no_key, creates
 

@@ -10,8 +10,7 @@ import pytest
 
 from gateway.simulator import Fault, Simulator
 from gateway.simulator.models.image import paint
-from tests.e2e.conftest import Play
-from tests.support.node import run_script
+from tests.support.node import Play, run_script
 from tests.support.stack import Stack, start_gateway
 from tests.support.upstream import creates, version_of
 

@@ -8,7 +8,7 @@ import pytest
 from gateway.domain.scopes import Scope
 from gateway.simulator import Simulator
 from gateway.simulator.models.image import paint
-from tests.e2e.conftest import Play
+from tests.support.node import Play
 from tests.support.polling import until
 from tests.support.simulator_models import INLINE_PICTURE, add_inline
 from tests.support.stack import Stack

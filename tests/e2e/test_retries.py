@@ -9,7 +9,7 @@ from replicate.exceptions import ReplicateError
 
 from gateway.simulator import Simulator
 from gateway.simulator.faults import Fault
-from tests.e2e.conftest import Play
+from tests.support.node import Play
 from tests.support.python_client import Python, python_client
 from tests.support.stack import Stack, start_gateway
 from tests.support.upstream import assert_upstream_saw_no_key, creates

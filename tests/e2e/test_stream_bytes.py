@@ -8,7 +8,7 @@ import httpx_sse
 import pytest
 
 from gateway.simulator import Simulator
-from tests.e2e.conftest import Play
+from tests.support.node import Play
 from tests.support.polling import until
 from tests.support.stack import Stack
 from tests.support.upstream import version_of

@@ -10,7 +10,7 @@ from gateway.runtime.clock import SystemClock
 from gateway.simulator import Simulator
 from gateway.store.sqlite import SQLiteStore
 from gateway.webhooks.secrets import WebhookSecrets
-from tests.e2e.conftest import Play
+from tests.support.node import Play
 from tests.support.python_client import python_client
 from tests.support.stack import Stack, start_gateway
 from tests.support.upstream import version_of

@@ -3,35 +3,19 @@
 import asyncio
 import gzip
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import pytest
 
 from gateway.errors import UpstreamBroken, UpstreamTimeout, UpstreamUnavailable, UpstreamUncertain
-from gateway.runtime.clock import SystemClock
-from gateway.runtime.live import LiveSettings
 from gateway.simulator import Fault, Simulator
 from gateway.upstream.breaker import BreakerState
 from gateway.upstream.hosts import is_trusted
-from gateway.upstream.replicate import ReplicateClient, UpstreamCredentials, UpstreamSettings, new_session
+from gateway.upstream.replicate import new_session
 from gateway.upstream.streams import StreamReader, StreamReaderSettings
 from tests.support.observer import RecordingObserver
 from tests.support.polling import until
 from tests.support.raw_server import answer, raw_server
-
-SHORT = 0.15
-
-
-@asynccontextmanager
-async def client_of(
-    base_url: str, token: str = "r8_x", **more: float
-) -> AsyncIterator[tuple[ReplicateClient, RecordingObserver]]:
-    notes = RecordingObserver()
-    chosen = {"connect_seconds": SHORT, "read_seconds": SHORT, "transfer_seconds": 1.0} | more
-    async with new_session(10) as session:
-        settings = UpstreamSettings(base_url=base_url, **chosen)
-        yield ReplicateClient(session, LiveSettings(UpstreamCredentials(token)), settings, SystemClock(), notes), notes
+from tests.support.upstream_client import SHORT, client_of
 
 
 @pytest.mark.parametrize("fault", ["delay", "delay_headers", "slow_body"])

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from urllib.parse import urlsplit
 
 import pytest
@@ -10,13 +10,13 @@ import pytest
 from gateway.errors import RateLimited
 from gateway.simulator import Fault
 from gateway.upstream.breaker import BreakerState
-from tests.gateway.test_outbound import client_of
-from tests.support.http_calls import PAGE, Reply, ask, assert_problem, metrics_of
+from tests.support.http_calls import PAGE, Reply, ask, assert_problem, connection, metrics_of, raw_request
 from tests.support.polling import attempts
 from tests.support.raw_server import raw_server
 from tests.support.samples import FORM, content, create, upload
 from tests.support.stack import TEAM_SCOPES, OpenGateway, Stack
-from tests.support.uploads import download
+from tests.support.uploads import download, signed_query
+from tests.support.upstream_client import client_of
 
 FEW = {"max_per_team": 2, "max_per_public_key": 1}
 AT_ONCE = {"alpha": {"scopes": TEAM_SCOPES, "origins": [PAGE], "max_wait_seconds": 0}}
@@ -106,14 +106,34 @@ async def test_a_page_has_a_smaller_bound_than_its_team(open_gateway: OpenGatewa
 
 @pytest.mark.parametrize("sent", [1000, 100_000])
 async def test_an_upload_that_stops_is_ended(open_gateway: OpenGateway, sent: int):
-    """It holds neither a place nor a connection for longer than `idle_seconds`."""
-    async with open_gateway(transfers={"idle_seconds": 0.2}) as stack:
+    """It holds neither a place nor a connection for longer than `body_idle_seconds`."""
+    async with open_gateway(server={"body_idle_seconds": 0.2}) as stack:
         async with started_upload(stack, sent=sent) as reader:
             assert b" 400 " in await reader.readline()
         assert await measured(stack, 'transfers{direction="uploads"}') == 0
         assert await measured(stack, 'upstream_connections{pool="uploads"}') == 0
         assert await measured(stack, 'slow_transfers_total{direction="uploads"}') == 1
         assert await measured(stack, "upstream_breaker_state") == 0
+
+
+async def test_a_download_at_a_crawl_is_cut_off(open_gateway: OpenGateway):
+    """Its caller accepts bytes, but fewer than the least rate."""
+    slow = {"body_idle_seconds": 0.2, "body_min_bytes_per_second": 10**9}
+    async with open_gateway(server=slow) as stack:
+        sample = upload(b"x" * 8 * 10**6)
+        file = (await ask(stack, "POST", "/v1/files", **sample)).json
+        async with connection(stack) as (reader, writer):
+            path = f"/v1/files/{file['id']}/download?{signed_query(stack, file['id'])}"
+            writer.write(raw_request("GET", path, [], b"", key=stack.keys["alpha"]))
+            received = 0
+            # The gateway waits longer than `body_idle_seconds` for it.
+            await asyncio.sleep(0.4)
+            with suppress(ConnectionError):
+                while chunk := await reader.read(2**16):
+                    received += len(chunk)
+        assert received < 8 * 10**6
+        assert await measured(stack, 'slow_transfers_total{direction="downloads"}') == 1
+        assert await measured(stack, 'transfers{direction="downloads"}') == 0
 
 
 async def test_an_upload_takes_no_connection_before_its_beginning_is_here(open_gateway: OpenGateway):

@@ -16,9 +16,8 @@ import aiohttp
 import pytest
 
 from gateway.simulator import Fault, Simulator
-from tests.hostile.test_connections import connection
 from tests.support.hostile import bomb, data_uri
-from tests.support.http_calls import ask, metrics_of
+from tests.support.http_calls import ask, connection, metrics_of
 from tests.support.installation import Installation, install
 from tests.support.memory import MIB, peak_bytes, resident_bytes
 from tests.support.ports import free_port

@@ -3,31 +3,27 @@
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from urllib.parse import urlsplit
 
 import pytest
 
-from tests.support.http_calls import PAGE, Reply, ask, assert_problem, metrics_of, parse, raw_request, send_raw
+from tests.support.http_calls import (
+    PAGE,
+    Reply,
+    ask,
+    assert_problem,
+    connection,
+    metrics_of,
+    parse,
+    raw_request,
+    send_raw,
+)
 from tests.support.samples import FORM, content, create, form
 from tests.support.stack import TEAM_SCOPES, OpenGateway, Stack
 from tests.support.upstream import creates, version_of
 
 JSON = ("Content-Type", "application/json")
-
-
-@asynccontextmanager
-async def connection(stack: Stack) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    """Open a connection, and close it."""
-    parts = urlsplit(stack.origin)
-    reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
-    try:
-        yield reader, writer
-    finally:
-        writer.close()
-        with suppress(ConnectionError):
-            await writer.wait_closed()
 
 
 async def read_answer(reader: asyncio.StreamReader, seconds: float = 8.0) -> Reply:

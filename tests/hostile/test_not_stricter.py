@@ -9,7 +9,7 @@ import pytest
 from gateway.http.route import OPEN_ROUTES, Route
 from gateway.http.routes import OWN, PUBLIC
 from gateway.simulator import Simulator
-from tests.simulator.test_cassettes import CASSETTES, interactions
+from tests.support.cassettes import CASSETTES, interactions
 from tests.support.hostile import long_unless
 from tests.support.http_calls import PAGE, Reply, ask, assert_problem
 from tests.support.polling import until

@@ -3,22 +3,17 @@
 Values differ, of course. What else differs is in TOLERATED, with its reason; an entry that no recording needs fails.
 """
 
-import gzip
 import json
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from gateway.simulator import Fault
 from gateway.simulator.prediction import Prediction
 from gateway.simulator.times import parse_time
+from tests.support.cassettes import CASSETTES, interactions
 from tests.support.simulator_api import find
-
-FOLDER = Path(__file__).parents[2].parent / "shared" / "fixtures" / "cassettes"
-CASSETTES = sorted(FOLDER.glob("*.yaml")) if FOLDER.is_dir() else []
 
 # (location in the response, kind of difference, groups of responses): reason
 TOLERATED: dict[tuple[str, str, str], str] = {
@@ -51,28 +46,6 @@ TOLERATED: dict[tuple[str, str, str], str] = {
 OPAQUE = re.compile(r"(^|\.)(input|output|openapi_schema\.(paths|components|info))$")
 HEADERS = ("preference-applied", "ratelimit-remaining", "ratelimit-reset", "allow", "vary")
 used: set[tuple[str, str, str]] = set()
-
-
-def interactions(path: Path) -> list[dict[str, Any]]:
-    return [normal(each) for each in yaml.safe_load(path.read_text())["interactions"]]
-
-
-def normal(each: dict[str, Any]) -> dict[str, Any]:
-    """Convert both formats of VCR to one."""
-    request, response = each["request"], each["response"]
-    body = response["content"] if "content" in response else response["body"]["string"]
-    raw = body.encode() if isinstance(body, str) else body
-    raw = gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw
-    sent = request.get("body") or b""
-    return {
-        "method": request["method"],
-        "path": request["uri"].removeprefix("https://api.replicate.com/v1"),
-        "headers": {name.lower(): values[0] for name, values in request["headers"].items()},
-        "body": sent.encode() if isinstance(sent, str) else sent,
-        "status": response.get("status_code") or response["status"]["code"],
-        "answer_headers": {name.lower(): values[0] for name, values in response["headers"].items()},
-        "answer": raw,
-    }
 
 
 def group_of(method: str, path: str) -> str:

@@ -71,8 +71,6 @@ VALUES: dict[str, tuple[Any, Any]] = {
     "transfers.max_downloads": (10, 20),
     "transfers.max_per_team": (10, 20),
     "transfers.max_per_public_key": (1, 2),
-    "transfers.idle_seconds": (15, 5),
-    "transfers.min_bytes_per_second": (1000, 0),
     "streams.heartbeat_seconds": (15, 5),
     "streams.ticket_ttl_seconds": (1000, 2000),
     "streams.max_log_bytes": (1000, 2000),

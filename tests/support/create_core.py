@@ -13,7 +13,7 @@ from gateway.domain.keyed_digest import KeyedDigest
 from gateway.domain.records import Kind, PredictionView, Run, Status
 from gateway.domain.scopes import Scope
 from gateway.domain.targets import Target, parse_version
-from gateway.domain.teams import Caller, Team
+from gateway.domain.teams import Caller, Team, Teams
 from gateway.domain.upstream_response import Answer
 from gateway.models.schemas import SchemaService
 from gateway.models.versions import VersionMap
@@ -209,6 +209,7 @@ class CreateCore:
             secret_values=self.secret_values,
             digest=self.digest,
         )
+        self.teams: LiveSettings[Teams] = LiveSettings({})
         self.limit_queue = LimitQueue(self.store, self.clock, self.observer)  # type: ignore[arg-type]  # meters only
         self.creates = CreateService(
             self.store,
@@ -224,6 +225,7 @@ class CreateCore:
             pricing=Pricing(money(PriceList(unknown=unknown_prices)), self.observer),
             limit_queue=self.limit_queue,
             money=self.observer,
+            teams=self.teams,
         )
         self.events.add_created_listener(Listener.WEBHOOKS, self.announced.append)
 

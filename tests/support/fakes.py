@@ -361,15 +361,22 @@ class FakeStore:
         kept = [f for f in self.uploaded.values() if f.team == team and f.expires_at > kept_at]
         return [file for file in kept if file.sha256 == sha256][:limit]
 
-    async def count_of_upstream_file(self, upstream_id: str) -> int:
-        """Count those that stand for one."""
-        self._note("count_of_upstream_file")
-        return sum(file.upstream_id == upstream_id for file in self.uploaded.values())
+    async def share_file(self, file: File) -> bool:
+        """Remember a file if another one stands for the same."""
+        self._note("share_file")
+        is_used = self._is_used(file.upstream_id)
+        if is_used:
+            self.uploaded[file.id] = file
+        return is_used
 
-    async def delete_file(self, file_id: str) -> None:
+    async def delete_file(self, file_id: str) -> bool:
         """Forget a file."""
         self._note("delete_file")
-        self.uploaded.pop(file_id, None)
+        file = self.uploaded.pop(file_id, None)
+        return file is not None and not self._is_used(file.upstream_id)
+
+    def _is_used(self, upstream_id: str) -> bool:
+        return any(file.upstream_id == upstream_id for file in self.uploaded.values())
 
     async def delete_expired_files(self, before: float, limit: int) -> int:
         """Forget expired files."""

@@ -6,7 +6,8 @@ Every response is scanned for the secrets of the running test (see `secret_scann
 import asyncio
 import contextlib
 import json as jsonlib
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
@@ -119,6 +120,19 @@ def raw_request(
 
 def _bytes(text: str | bytes) -> bytes:
     return text if isinstance(text, bytes) else text.encode("utf-8", "surrogateescape")
+
+
+@asynccontextmanager
+async def connection(stack: Stack) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """Open a connection, and close it."""
+    parts = urlsplit(stack.origin)
+    reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+    try:
+        yield reader, writer
+    finally:
+        writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
 
 
 async def exchange(stack: Stack, data: bytes | Iterable[bytes], *, patience: float | None = None) -> bytes:

@@ -185,6 +185,7 @@ class Life:
             pricing=self.pricing,
             limit_queue=self.limit_queue,
             money=observer,
+            teams=LiveSettings({}),
         )
 
     async def begin(self) -> None:

@@ -6,7 +6,7 @@ import fcntl
 import hashlib
 import json
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,6 +80,10 @@ class Outcome:
     def find(self, method: str, ending: str = "") -> list[Request]:
         """Return the requests of a method whose path ends so."""
         return [each for each in self.requests if each.method == method and each.url.split("?")[0].endswith(ending)]
+
+
+Play = Callable[..., Awaitable[Outcome]]
+"""What the fixture `play` returns."""
 
 
 class ScriptFailed(AssertionError):

@@ -183,6 +183,9 @@ class RecordingObserver:
     def store_failed(self, lane: str, kind: str) -> None:
         self._note("store_failed", lane, kind)
 
+    def loop_crashed(self, loop: str) -> None:
+        self._note("loop_crashed", loop)
+
     def config_reloaded(self, result: str, at: float) -> None:
         self._note("config_reloaded", result, at)
 

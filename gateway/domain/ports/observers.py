@@ -16,6 +16,14 @@ POOLS: Final = ("api", "uploads", "downloads")
 """The pools of connections to upstream."""
 
 
+class LoopObserver(Protocol):
+    """Counts crashes of background loops."""
+
+    def loop_crashed(self, loop: str) -> None:
+        """Count a crash of a loop, by a `gateway.runtime.loops.BackgroundLoop`. The loop starts again."""
+        ...
+
+
 class PredictionObserver(Protocol):
     """Counts predictions, the runs they share, and the results kept for later requests."""
 
@@ -169,7 +177,7 @@ class UpstreamObserver(Protocol):
         ...
 
 
-class DeliveryObserver(Protocol):
+class DeliveryObserver(LoopObserver, Protocol):
     """Counts webhooks, uploads and stored outputs."""
 
     def delivery_attempted(self, event: str, result: str) -> None:
@@ -232,7 +240,7 @@ class DeliveryObserver(Protocol):
         ...
 
 
-class OperationsObserver(Protocol):
+class OperationsObserver(LoopObserver, Protocol):
     """Counts what operators watch: the store, and reloads of the config."""
 
     def store_answered(self, lane: str, result: str, seconds: float) -> None:

@@ -68,12 +68,18 @@ class Files(Protocol):
         """Return a team's files with these bytes that expire after `kept_at`, the latest expiry first."""
         ...
 
-    async def count_of_upstream_file(self, upstream_id: str) -> int:
-        """Count the records, of any team, that use an upstream file."""
+    async def share_file(self, file: File) -> bool:
+        """Add a file if another record uses the same upstream file; return whether it was added.
+
+        Atomic with `delete_file`: an upstream file that was released is not used again.
+        """
         ...
 
-    async def delete_file(self, file_id: str) -> None:
-        """Delete a file's record."""
+    async def delete_file(self, file_id: str) -> bool:
+        """Delete a file's record. Return whether this released its upstream file.
+
+        `False` if another record, of any team, uses that, or if there is no such record.
+        """
         ...
 
     async def delete_expired_files(self, before: float, limit: int) -> int:

@@ -1,4 +1,4 @@
-"""Bounds of file transfers between callers and upstream: how many at once, and how slow one may be.
+"""Bounds of file transfers between callers and upstream: how many at once.
 
 A transfer holds a connection to upstream for as long as its caller takes, so without bounds one caller could hold them
 all (docs/limits.md, Uploads and downloads).
@@ -25,16 +25,12 @@ class Bound(StrEnum):
 
 
 class TransferSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """How many transfers of one direction may be in progress, and the pace that each must keep."""
+    """How many transfers of one direction may be in progress."""
 
     max_uploads: int = 100
     max_downloads: int = 100
     max_per_team: int = 32
     max_per_public_key: int = 8
-    idle_seconds: float = 30.0
-    """Longest time without a byte from or to the caller."""
-    min_bytes_per_second: int = 1024
-    """Least average rate of the caller, once the gateway has waited `idle_seconds` for it in total."""
 
     def total(self, direction: Direction) -> int:
         """Return the bound of all teams together."""
@@ -74,19 +70,3 @@ def reached(settings: TransferSettings, direction: Direction, count: Count, *, t
     if count.of_team >= settings.max_per_team * times:
         return Bound.TEAM
     return Bound.TOTAL if count.total >= settings.total(direction) * times else None
-
-
-class Pace:
-    """The average rate of one caller. Only the time that the gateway waits for the caller counts, not upstream's."""
-
-    def __init__(self, settings: TransferSettings) -> None:
-        self._settings = settings
-        self._seconds = 0.0
-        self._size = 0
-
-    def is_too_slow(self, seconds: float, size: int) -> bool:
-        """Add the time that the gateway waited for the caller to send or take `size` bytes."""
-        self._seconds += seconds
-        self._size += size
-        is_judged = self._seconds > self._settings.idle_seconds
-        return is_judged and self._size < self._seconds * self._settings.min_bytes_per_second

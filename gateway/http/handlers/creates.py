@@ -30,6 +30,7 @@ from gateway.http.keys import (
 )
 from gateway.http.prefer import parse_cancel_after, parse_prefer
 from gateway.http.request_body import read_json, release
+from gateway.runtime.pauses import LARGE, off_the_loop
 
 JSON = "application/json"
 _SPAN_NAMES = {"hit": "hit", "joined": "join"}
@@ -162,10 +163,15 @@ async def _respond(request: web.Request, created: Created, base: str, wait: floa
             status = HTTPStatus.ACCEPTED
     # The response to creating a training links to /predictions, as upstream's does (docs/replicate-api.md, Routes).
     if _may_show_output(request, view, wait):
-        document = service.show(view, base, "predictions")
+        document = (
+            service.show(view, base, "predictions")
+            if len(view.run.document) <= LARGE
+            else await service.show_large(view, base, "predictions")
+        )
     else:
-        stream = service.stream_path(view)
-        document = documents.render(view, base, stream, family="predictions", as_starting=True)
+        stream, run = service.stream_path(view), view.run
+        render = partial(documents.render, view, base, stream, family="predictions", as_starting=True)
+        document = render() if len(run.document) <= LARGE else await off_the_loop(run.document, render)
     headers: dict[str, str] = {}
     headers["Location"] = f"{base}/{documents.family_of(view.prediction.kind)}/{view.prediction.id}"
     headers["Cache-Status"] = created.cache_status

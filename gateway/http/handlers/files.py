@@ -12,6 +12,7 @@ from gateway.domain.scopes import Scope
 from gateway.errors import GatewayError, NotFound
 from gateway.files.transfers import Transfers
 from gateway.http import base_url, errors
+from gateway.http.body_pace import pace_of
 from gateway.http.handlers import passthrough
 from gateway.http.handlers.creates import JSON
 from gateway.http.handlers.predictions import cursor_of, page_links
@@ -92,7 +93,7 @@ async def download_file(request: web.Request) -> web.StreamResponse:
 
 async def _download(request: web.Request, file_id: str, downloads: Transfers) -> web.StreamResponse:
     query = request.rel_url.raw_query_string
-    clock, pace = request.app[CLOCK], downloads.pace()
+    clock, pace = request.app[CLOCK], pace_of(request)
     opening = request.app[UPSTREAM].download("files.download", f"/files/{file_id}/download", query=query)
     response = web.StreamResponse()
     try:
@@ -108,7 +109,9 @@ async def _download(request: web.Request, file_id: str, downloads: Transfers) ->
             async for chunk in download.chunks:
                 began = clock.monotonic()
                 await send(request, response, chunk)
-                if pace.is_too_slow(clock.monotonic() - began, len(chunk)):
+                pace.waited(clock.monotonic() - began)
+                pace.moved(len(chunk))
+                if pace.patience <= 0:
                     downloads.too_slow()
                     abort(request)
                     break

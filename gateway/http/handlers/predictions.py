@@ -75,9 +75,11 @@ async def _cancel(request: web.Request, family: Family) -> web.StreamResponse:
 
 async def _respond(request: web.Request, view: PredictionView, family: Family) -> web.StreamResponse:
     request[VIEW] = view
-    body = request.app[PREDICTIONS].show(view, base_url.base_of(request), family)
-    if len(body) > response_body.IN_ONE_PIECE:
+    base = base_url.base_of(request)
+    if len(view.run.document) > response_body.IN_ONE_PIECE:
+        body = await request.app[PREDICTIONS].show_large(view, base, family)
         return await response_body.respond(request, [body], JSON)
+    body = request.app[PREDICTIONS].show(view, base, family)
     return web.Response(body=body, content_type=JSON)
 
 
@@ -96,7 +98,7 @@ async def _list(request: web.Request, family: Family, kind: Kind) -> web.StreamR
     else:
         page = await service.list(request[CALLER], kind, position=position, **time_filters)
     views = [item for item in page.items if isinstance(item, PredictionView)]
-    results = [service.show(view, base, family) for view in views]
+    results = [await service.show_large(view, base, family) for view in views]
     keep = {name: request.query[name] for name in _FILTERS if request.query.get(name)}
     ends = [Cursor(view.prediction.created_at, view.prediction.id) for view in views]
     next_url, previous_url = page_links(f"{base}/{family}", keep, page, ends, position)

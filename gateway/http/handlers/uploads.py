@@ -160,7 +160,7 @@ class _Reencoder:
                 chunk = bytes(await part.read_chunk(_CHUNK))
             if not chunk:
                 break
-            self._pace.received(len(chunk))
+            self._pace.moved(len(chunk))
             size += len(chunk)
             if size > limit:
                 raise _too_large()

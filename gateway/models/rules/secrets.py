@@ -28,7 +28,8 @@ Digest = Callable[[bytes], str]
 SHORTEST_STRUCK = 6
 """A shorter value is not searched for in other texts: it could be part of any word."""
 MOST_STRUCK = 16
-"""Values of one input that are searched for: each is one pass over every document of the run."""
+"""Values of one input that are searched for: each is one pass over every document of the run. The first ones count
+(docs/architecture.md, Secret inputs). All values are removed from the recorded input."""
 _LONGEST_QUOTING = 64 * 1024
 _SUSPECT = range(12, 4097)
 """Lengths of written values that are taken for a secret, or for several. Shorter ones could be words of a message."""

@@ -7,6 +7,7 @@ cost cannot block a budget or empty it.
 
 from collections.abc import Mapping
 from decimal import Decimal
+from functools import lru_cache
 
 import msgspec
 from msgspec import Raw
@@ -42,6 +43,9 @@ class RequestedSize(msgspec.Struct, frozen=True):
     output_tokens: int | None = None
 
 
+_UNNAMED = RequestedSize()
+
+
 class _Inputs(msgspec.Struct):
     """The inputs that name a size. All other inputs are skipped without being decoded."""
 
@@ -63,7 +67,9 @@ def requested_size(input: bytes) -> RequestedSize:  # noqa: A002 - Replicate's w
     try:
         inputs = _decode_inputs(input)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return RequestedSize()
+        return _UNNAMED
+    if inputs.num_outputs is inputs.num_images is inputs.max_tokens is inputs.max_new_tokens is _NULL:
+        return _UNNAMED
     return RequestedSize(
         outputs=_largest((inputs.num_outputs, inputs.num_images), MOST_OUTPUTS_REQUESTED),
         output_tokens=_largest((inputs.max_tokens, inputs.max_new_tokens), MOST_TOKENS_REQUESTED),
@@ -83,20 +89,23 @@ def _largest(values: tuple[Raw, ...], most: int) -> int | None:
 def estimate(
     price: Price,
     typical: Typical | None = None,
-    size: RequestedSize = RequestedSize(),  # noqa: B008 - immutable
+    size: RequestedSize = _UNNAMED,
 ) -> Amounts:
     """Return the amounts to reserve for a run, rounded up. `typical` is the target's cost history, if there is one."""
-    prices = price.by_unit()
-    table = Amounts(_by_table(prices, size), DEFAULT_SECONDS * money.MILLISECONDS_PER_SECOND)
+    microusd, is_decided = _by_table(price, size)
+    table = Amounts(microusd, DEFAULT_SECONDS * money.MILLISECONDS_PER_SECOND)
     if typical is None:
         return table
     milliseconds = _bounded(typical.p95.milliseconds, typical.median.milliseconds, table.milliseconds)
-    if _is_decided(prices, size):
+    if is_decided:
         return Amounts(table.microusd, milliseconds)
     return Amounts(_bounded(typical.p95.microusd, typical.median.microusd, table.microusd), milliseconds)
 
 
-def _by_table(prices: Mapping[Unit, Decimal], size: RequestedSize) -> int:
+@lru_cache(maxsize=1024)
+def _by_table(price: Price, size: RequestedSize) -> tuple[int, bool]:
+    """Return the micro-dollars of a run of that size, by the price alone, and whether they are decided."""
+    prices = price.by_unit()
     quantities = {
         Unit.SECOND: DEFAULT_SECONDS,
         Unit.RUN: 1,
@@ -105,9 +114,9 @@ def _by_table(prices: Mapping[Unit, Decimal], size: RequestedSize) -> int:
         Unit.OUTPUT_TOKEN: size.output_tokens or DEFAULT_TOKENS,
     }
     dollars = Decimal(0)
-    for unit, price in prices.items():
-        dollars = EXACT.add(dollars, EXACT.multiply(Decimal(quantities[unit]), price))
-    return min(money.rounded_up(dollars), MOST_MICROUSD)
+    for unit, each in prices.items():
+        dollars = EXACT.add(dollars, EXACT.multiply(Decimal(quantities[unit]), each))
+    return min(money.rounded_up(dollars), MOST_MICROUSD), _is_decided(prices, size)
 
 
 def _is_decided(prices: Mapping[Unit, Decimal], size: RequestedSize) -> bool:

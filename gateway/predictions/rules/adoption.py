@@ -38,20 +38,20 @@ class Fit(IntEnum):
     EXACT = 2
 
 
-def fits(run: Run, news: Snapshot, digest: Digest | None = None) -> Fit:
+def fits(run: Run, listed: Snapshot, digest: Digest | None = None) -> Fit:
     """Say whether a listed run is equal to what an intent asked for, and was created since.
 
     `digest` is the one by which intents of an unknown schema hide their texts.
     """
-    if news.created_at is None or news.created_at < run.intended_at - CLOCK_SKEW_SECONDS:
+    if listed.created_at is None or listed.created_at < run.intended_at - CLOCK_SKEW_SECONDS:
         return Fit.NO
     try:
         sent = msgspec.json.decode(run.request, type=_Sent)
-        found = msgspec.json.decode(news.document, type=_Found)
+        found = msgspec.json.decode(listed.document, type=_Found)
         if sent.webhook is not None and found.webhook is not None:
             # The gateway's own address, which is different for each run.
             return Fit.EXACT if sent.webhook == found.webhook else Fit.NO
-        return _compare(sent.input, found.input, digest) if _same_target(run, sent, news, found) else Fit.NO
+        return _compare(sent.input, found.input, digest) if _same_target(run, sent, listed, found) else Fit.NO
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return Fit.NO
 
@@ -107,11 +107,11 @@ class Sought:
         """Return whether parts of an intent's input are hidden."""
         return _HIDDEN in self._keys.get(run.id, ())
 
-    def candidates(self, news: Snapshot) -> list[Run]:
+    def candidates(self, listed: Snapshot) -> list[Run]:
         """Return the intents that a listed run can fit, in the order in which they were added."""
         if not self._runs:
             return []
-        keys = _keys_of(news.document)
+        keys = _keys_of(listed.document)
         # What upstream shows may be redacted although the intent is not.
         found = self._runs if keys[:1] == [_HIDDEN] else {}
         for key in (*keys, _HIDDEN):
@@ -167,16 +167,16 @@ def _canonical(given: Raw) -> bytes:
     return Input(bytes(given), {}).canonical(None)
 
 
-def _same_target(run: Run, sent: _Sent, news: Snapshot, found: _Found) -> bool:
+def _same_target(run: Run, sent: _Sent, listed: Snapshot, found: _Found) -> bool:
     if run.path.startswith("/deployments/"):
         return found.deployment is None or run.path == f"/deployments/{found.deployment}/predictions"
     if sent.version is not None:
         target = parse_version(sent.version)
         if target.kind is TargetKind.MODEL:
-            return news.model == target.model
+            return listed.model == target.model
         # An override of upstream's shows another version of the model (docs/replicate-api.md, Prediction object).
-        return news.version == target.version or (target.model is not None and news.model == target.model)
+        return listed.version == target.version or (target.model is not None and listed.model == target.model)
     _, owner, name, *rest = run.path.removeprefix("/models").split("/")
     if rest[:1] == ["versions"]:
-        return news.version == rest[1] or news.model == f"{owner}/{name}"
-    return news.model == f"{owner}/{name}"
+        return listed.version == rest[1] or listed.model == f"{owner}/{name}"
+    return listed.model == f"{owner}/{name}"

@@ -1,5 +1,6 @@
 """How long a run was queued and how long it ran, from the times in its document."""
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import msgspec
@@ -42,6 +43,7 @@ def _between(first: str | None, last: str | None) -> float | None:
     return seconds if seconds >= 0 else None
 
 
+@lru_cache(maxsize=1024)
 def name_of(target: str) -> str:
     """Return the model or deployment that a run's target names, for people to read; `unknown` for a bare version."""
     model = target.partition(":")[0]

@@ -1,11 +1,11 @@
 """The identity of a deterministic request: target, canonical input, sharing scope (docs/architecture.md, Sharing).
 
-Two spellings of one request meet; any other difference parts them. What meets:
+Two spellings of one request have one fingerprint; any other difference gives two. Equal are:
 - keys in any order, whitespace, escapes that decode to the same text (no Unicode normalisation: other code points are
   another text), a repeated key and its last value (both of upstream's parsers take the last);
-- an integral number in any form where the schema says number or integer: 1, 1.0, 1e0. Elsewhere 1 and 1.0 part, since a
-  model may print them. Other numbers meet by exact decimal value, so that no digit is ever lost. The sign of a zero
-  (-0.0) is kept, but where the schema says integer: integers have none;
+- an integral number in any form where the schema says number or integer: 1, 1.0, 1e0. Elsewhere 1 and 1.0 differ, since
+  a model may print them. Other numbers are equal by exact decimal value, so that no digit is ever lost. The sign of a
+  zero (-0.0) is kept, but where the schema says integer: integers have none;
 - an input that is absent and one that is given its default; a given null is not absent;
 - a file by its content (bytes, media type and extension), however it was sent: a link in `files`, or a data: URI where
   text may be a file's address. Where the schema says that an input is plain text, a data: URI is text like any other.
@@ -152,7 +152,7 @@ class Input:
 
 
 def fingerprint(target: str, canonical: bytes, scope: str) -> str:
-    """Return the key under which equal requests meet, as 64 hex digits.
+    """Return the key that equal requests have in common, as 64 hex digits.
 
     `target` is a `target_identity`, `scope` a `sharing_scope`, `canonical` what `Input.canonical` wrote.
     """

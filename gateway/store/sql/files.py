@@ -67,22 +67,25 @@ class SQLiteFiles(Connections):
             lambda db: [FILES.record(row) for row in db.execute(SQL["files_of_content"], parameters)]
         )
 
-    async def count_of_upstream_file(self, upstream_id: str) -> int:
-        """Count the records that use an upstream file."""
+    async def share_file(self, file: File) -> bool:
+        """Add a file if another record uses the same upstream file."""
 
-        def step(db: sqlite3.Connection) -> int:
-            ((count,),) = db.execute(SQL["count_of_upstream_file"], {"upstream_id": upstream_id}).fetchall()
-            return int(count)
+        def step(db: sqlite3.Connection) -> bool:
+            is_used = _is_used(db, file.upstream_id)
+            if is_used:
+                db.execute(SQL["add_file"], FILES.row(file))
+            return is_used
 
-        return await self._read(step)
+        return await self._write(step)
 
-    async def delete_file(self, file_id: str) -> None:
-        """Delete a file's record."""
+    async def delete_file(self, file_id: str) -> bool:
+        """Delete a file's record; return whether this released its upstream file."""
 
-        def step(db: sqlite3.Connection) -> None:
-            db.execute(SQL["delete_file"], {"id": file_id})
+        def step(db: sqlite3.Connection) -> bool:
+            deleted = db.execute(SQL["delete_file"], {"id": file_id}).fetchall()
+            return bool(deleted) and not _is_used(db, deleted[0][0])
 
-        await self._write(step, erases=True)
+        return await self._write(step, erases=True)
 
     async def delete_expired_files(self, before: float, limit: int) -> int:
         """Forget some of the files that have expired."""
@@ -95,3 +98,8 @@ class SQLiteFiles(Connections):
 
 def _place(file: File) -> Place:
     return file.created_at, file.id
+
+
+def _is_used(db: sqlite3.Connection, upstream_id: str) -> bool:
+    """Return whether a record uses an upstream file."""
+    return db.execute(SQL["use_of_upstream_file"], {"upstream_id": upstream_id}).fetchone() is not None

@@ -15,7 +15,7 @@ from gateway.store.sql.rows import ENTRIES, PREDICTIONS
 Joiner = tuple[str, str, str | None]
 """Whose prediction joined a run: team, key and user."""
 
-_PARTED = "parted"
+_DETACHED = "detached"
 _SUMS = ("runs", "joined", "hits", "milliseconds", "microusd", "saved_microusd")
 
 
@@ -101,7 +101,7 @@ def take_back_join(db: sqlite3.Connection, prediction: Prediction) -> None:
         prediction_id=prediction.id,
         kind=EntryKind.SAVED_JOINED,
         microusd=-settled.microusd,
-        reason=_PARTED,
+        reason=_DETACHED,
     )
     insert_entry(db, back)
 

@@ -63,6 +63,15 @@ class SQLiteMoney(Connections):
             lambda db: [ENTRIES.record(row) for row in db.execute(SQL["newest_spend"], {"limit": limit})]
         )
 
+    async def warned(self, team: str, name: str, day: int) -> int:
+        """Return the highest percentage of a window's budget warnings."""
+
+        def step(db: sqlite3.Connection) -> int:
+            ((percent,),) = db.execute(SQL["warned"], {"team": team, "name": name, "day": day}).fetchall()
+            return int(percent)
+
+        return await self._read(step)
+
     async def warn_once(self, team: str, name: str, day: int, percent: int) -> bool:
         """Record a budget warning; return whether it is new."""
         warning = {"team": team, "name": name, "day": day, "percent": percent}

@@ -159,7 +159,7 @@ def _cancel(db: sqlite3.Connection, prediction_id: str, at: float, *, by_deadlin
     db.execute(SQL["cancel_prediction"], {"id": prediction_id, "at": at, "final_status": final_status.value})
     prediction = replace(prediction, canceled_at=at, final_status=final_status)
     if prediction.source is not Source.JOINED or run.fingerprint is not None:
-        # Else it parts, before anybody has been told of it.
+        # Else it will be detached from the run, and no caller knows its id.
         queue_end(db, prediction, at)
     is_last = run.cancel_asked_at is None and db.execute(SQL["someone_waits"], {"run_id": run.id}).fetchone() is None
     if is_last:

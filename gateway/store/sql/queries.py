@@ -48,9 +48,7 @@ def _load() -> dict[str, str]:
     }
     for name, table in tables.items():
         values |= _placeholders(name, table)
-    values["{sight}"] = ", ".join(
-        [f"p.{each}" for each in PREDICTIONS.columns] + [f"r.{each}" for each in RUNS.columns]
-    )
+    values["{view}"] = ", ".join([f"p.{each}" for each in PREDICTIONS.columns] + [f"r.{each}" for each in RUNS.columns])
     for placeholder, value in values.items():
         text = text.replace(placeholder, value)
     _, *parts = re.split(r"^-- name: (\w+)\n", text, flags=re.MULTILINE)

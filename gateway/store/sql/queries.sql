@@ -1,6 +1,6 @@
 -- Every statement of the SQLite store, by name. `queries.py` replaces the placeholders:
 -- {run}, {prediction}, {key}, {file}, {delivery}, {reservation}, {entry}: the columns of a record.
--- {sight}: the columns of a prediction `p` and of its run `r`.
+-- {view}: the columns of a prediction `p` and of its run `r`.
 -- {open}: a run that can be joined.
 -- {shown}: a prediction whose id a caller can know. The id of the prediction that starts a run is a placeholder until
 -- upstream's id is known, even if the run's end was recorded before.
@@ -198,13 +198,13 @@ WHERE id = :id AND state IN ('intended', 'live')
 RETURNING {run};
 
 -- name: prediction
-SELECT {sight} FROM predictions AS p CROSS JOIN runs AS r ON r.id = p.run_id WHERE p.id = :id;
+SELECT {view} FROM predictions AS p CROSS JOIN runs AS r ON r.id = p.run_id WHERE p.id = :id;
 
 -- name: shown_prediction
-SELECT {sight} FROM predictions AS p CROSS JOIN runs AS r ON r.id = p.run_id WHERE p.id = :id AND {shown};
+SELECT {view} FROM predictions AS p CROSS JOIN runs AS r ON r.id = p.run_id WHERE p.id = :id AND {shown};
 
 -- name: prediction_by_ticket
-SELECT {sight} FROM predictions AS p CROSS JOIN runs AS r ON r.id = p.run_id WHERE p.ticket = :ticket AND {shown} LIMIT 1;
+SELECT {view} FROM predictions AS p CROSS JOIN runs AS r ON r.id = p.run_id WHERE p.ticket = :ticket AND {shown} LIMIT 1;
 
 -- name: cancel_prediction
 UPDATE predictions SET canceled_at = :at, final_status = :final_status WHERE id = :id;
@@ -216,13 +216,13 @@ SELECT 1 FROM predictions WHERE run_id = :run_id AND canceled_at IS NULL AND sou
 UPDATE runs SET cancel_asked_at = :at WHERE id = :run_id;
 
 -- name: predictions_of_team_older
-SELECT {sight} FROM predictions AS p CROSS JOIN runs AS r ON r.id = p.run_id
+SELECT {view} FROM predictions AS p CROSS JOIN runs AS r ON r.id = p.run_id
 WHERE p.team = :team AND p.kind = :kind AND {shown}
     AND (p.created_at, p.id) > (:low_at, :low_id) AND (p.created_at, p.id) < (:high_at, :high_id)
 ORDER BY p.created_at DESC, p.id DESC LIMIT :limit;
 
 -- name: predictions_of_team_newer
-SELECT {sight} FROM predictions AS p CROSS JOIN runs AS r ON r.id = p.run_id
+SELECT {view} FROM predictions AS p CROSS JOIN runs AS r ON r.id = p.run_id
 WHERE p.team = :team AND p.kind = :kind AND {shown}
     AND (p.created_at, p.id) > (:low_at, :low_id) AND (p.created_at, p.id) < (:high_at, :high_id)
 ORDER BY p.created_at, p.id LIMIT :limit;
@@ -234,13 +234,13 @@ WHERE p.team = :team AND p.kind = :kind AND {shown}
 LIMIT 1;
 
 -- name: predictions_of_owner_older
-SELECT {sight} FROM predictions AS p CROSS JOIN runs AS r ON r.id = p.run_id
+SELECT {view} FROM predictions AS p CROSS JOIN runs AS r ON r.id = p.run_id
 WHERE p.team = :team AND p.owner = :owner AND p.kind = :kind AND {shown}
     AND (p.created_at, p.id) > (:low_at, :low_id) AND (p.created_at, p.id) < (:high_at, :high_id)
 ORDER BY p.created_at DESC, p.id DESC LIMIT :limit;
 
 -- name: predictions_of_owner_newer
-SELECT {sight} FROM predictions AS p CROSS JOIN runs AS r ON r.id = p.run_id
+SELECT {view} FROM predictions AS p CROSS JOIN runs AS r ON r.id = p.run_id
 WHERE p.team = :team AND p.owner = :owner AND p.kind = :kind AND {shown}
     AND (p.created_at, p.id) > (:low_at, :low_id) AND (p.created_at, p.id) < (:high_at, :high_id)
 ORDER BY p.created_at, p.id LIMIT :limit;
@@ -252,13 +252,13 @@ WHERE p.team = :team AND p.owner = :owner AND p.kind = :kind AND {shown}
 LIMIT 1;
 
 -- name: predictions_of_all_older
-SELECT {sight} FROM predictions AS p CROSS JOIN runs AS r ON r.id = p.run_id
+SELECT {view} FROM predictions AS p CROSS JOIN runs AS r ON r.id = p.run_id
 WHERE p.kind = :kind AND {shown}
     AND (p.created_at, p.id) > (:low_at, :low_id) AND (p.created_at, p.id) < (:high_at, :high_id)
 ORDER BY p.created_at DESC, p.id DESC LIMIT :limit;
 
 -- name: predictions_of_all_newer
-SELECT {sight} FROM predictions AS p CROSS JOIN runs AS r ON r.id = p.run_id
+SELECT {view} FROM predictions AS p CROSS JOIN runs AS r ON r.id = p.run_id
 WHERE p.kind = :kind AND {shown}
     AND (p.created_at, p.id) > (:low_at, :low_id) AND (p.created_at, p.id) < (:high_at, :high_id)
 ORDER BY p.created_at, p.id LIMIT :limit;
@@ -496,11 +496,11 @@ SELECT 1 FROM files WHERE team = :team AND size BETWEEN :smallest AND :largest A
 SELECT {file} FROM files WHERE team = :team AND sha256 = :sha256 AND expires_at > :kept_at
 ORDER BY expires_at DESC LIMIT :limit;
 
--- name: count_of_upstream_file
-SELECT count(*) FROM files WHERE upstream_id = :upstream_id;
+-- name: use_of_upstream_file
+SELECT 1 FROM files WHERE upstream_id = :upstream_id LIMIT 1;
 
 -- name: delete_file
-DELETE FROM files WHERE id = :id;
+DELETE FROM files WHERE id = :id RETURNING upstream_id;
 
 -- name: delete_expired_files
 DELETE FROM files WHERE id IN (SELECT id FROM files WHERE expires_at < :before ORDER BY expires_at LIMIT :limit);
@@ -620,7 +620,7 @@ WHERE id IN (SELECT id FROM deliveries WHERE state = 'dead' AND dead_at < :befor
 
 -- name: awaiting_webhooks
 -- Starts from the live runs, because they are few. The caller sorts the result.
-SELECT {sight} FROM runs AS r CROSS JOIN predictions AS p ON p.run_id = r.id
+SELECT {view} FROM runs AS r CROSS JOIN predictions AS p ON p.run_id = r.id
 WHERE r.state IN ('intended', 'live') AND r.state <> 'intended' AND r.id > ''
     AND p.webhook IS NOT NULL AND p.canceled_at IS NULL AND p.source <> 'hit' AND +p.id > :after
     AND (p.source <> 'joined' OR r.fingerprint IS NOT NULL);
@@ -810,6 +810,9 @@ DELETE FROM spent WHERE (scope, day) IN (SELECT scope, day FROM spent WHERE day 
 DELETE FROM budget_warnings WHERE (team, name, day, percent) IN (
     SELECT team, name, day, percent FROM budget_warnings WHERE day < :before LIMIT :limit
 );
+
+-- name: warned
+SELECT coalesce(max(percent), 0) FROM budget_warnings WHERE team = :team AND name = :name AND day = :day;
 
 -- name: add_warning
 INSERT INTO budget_warnings (team, name, day, percent) VALUES (:team, :name, :day, :percent)

@@ -127,7 +127,8 @@ class LearnedRate:
         if answer.status == 429:
             self._apply_throttle(read_throttle(answer), now)
         elif (left := _integer(answer.headers, "ratelimit-remaining")) is not None:
-            if left < rates.remaining(self._full_at, self.rate, now):
+            # The first comparison is cheaper, and usually enough.
+            if left < self.rate.burst and left < rates.remaining(self._full_at, self.rate, now):
                 self._full_at = now + self.rate.tolerance - left * self.rate.interval
             if left == 0:
                 self._pause(now + (_integer(answer.headers, "ratelimit-reset") or 0), now)

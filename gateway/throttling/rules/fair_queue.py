@@ -68,7 +68,8 @@ class FairQueue:
     def __init__(self, weights: Mapping[str, float], *, max_waiting: int) -> None:
         self._flows = {name: _Flow(weight) for name, weight in weights.items()}
         self._max_waiting = max_waiting
-        self._waiting = 0
+        self.total = 0
+        """Number of waiters of all flows. Every call of upstream reads it."""
         self._virtual = 0.0
         self._latest_finish = 0.0
         self._numbers = itertools.count()
@@ -88,7 +89,7 @@ class FairQueue:
                 self._flows[name] = _Flow(weight)
 
     def __len__(self) -> int:
-        return self._waiting
+        return self.total
 
     def waiting(self, name: str) -> int:
         """Return the number of waiters of a flow."""
@@ -103,7 +104,7 @@ class FairQueue:
         flow = self._flows[name]
         position = QueuePosition(flow, next(self._numbers), until)
         (flow.returned if returned else flow.fresh)[position.number] = position
-        self._waiting += 1
+        self.total += 1
         heapq.heappush(self._deadlines, (until, position.number, position))
         if not flow.is_scheduled:
             self._schedule_flow(flow, position.number)
@@ -158,12 +159,12 @@ class FairQueue:
 
     def _remove(self, position: QueuePosition) -> None:
         position.is_waiting = False
-        self._waiting -= 1
+        self.total -= 1
         if position.flow.returned.pop(position.number, None) is None:
             del position.flow.fresh[position.number]
-        if not self._waiting:
+        if not self.total:
             self._end_busy_period()
-        elif len(self._deadlines) > 2 * self._waiting + _STALE_TOLERATED:
+        elif len(self._deadlines) > 2 * self.total + _STALE_TOLERATED:
             self._deadlines = [entry for entry in self._deadlines if entry[2].is_waiting]
             heapq.heapify(self._deadlines)
 

@@ -10,7 +10,6 @@ from gateway.domain.targets import (
     Target,
     TargetKind,
     allows,
-    allows_everything,
     exact_models,
     is_model_name,
     is_named_by,
@@ -124,13 +123,6 @@ def test_longer_list_allows_no_less(globs, extra, owner, name):
 def test_glob_of_many_stars_is_fast():
     """A list cannot stop the gateway."""
     assert allows(["acme/" + "*a" * 50 + "b"], "acme/" + "a" * 200) is False
-
-
-def test_only_the_single_star_needs_no_name():
-    """A bare version may run unresolved only where nothing is excluded."""
-    assert allows_everything(["acme/x", "*"])
-    assert not allows_everything(["*/*"])
-    assert not allows_everything([])
 
 
 def test_entries_without_wildcards_name_one_model():

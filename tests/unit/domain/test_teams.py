@@ -42,6 +42,8 @@ def test_names_are_needed_if_any_list_restricts():
     """One list of three that names models is enough."""
     assert caller(("*",), ("a/x", "*")).may_run_anything
     assert not caller(("*",), ("a/*",)).may_run_anything
+    assert not caller(("*/*",)).may_run_anything
+    assert not caller(()).may_run_anything
 
 
 def test_scopes_are_the_keys():

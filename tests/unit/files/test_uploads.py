@@ -1,24 +1,10 @@
 """Uploads whose bytes upstream has already."""
 
 import asyncio
-import hashlib
-from collections.abc import AsyncIterator
 
-from gateway.domain.file_content import OCTETS
-from gateway.domain.scopes import Scope
-from gateway.domain.teams import Caller, Team
-from gateway.files.rules.transfers import Direction, TransferSettings
-from gateway.files.rules.uploads import Described
-from gateway.files.transfers import Transfers
-from gateway.files.uploads import Upload, UploadService, UploadSettings
-from gateway.runtime.live import LiveSettings
-from tests.support.clock import START, ManualClock, settle
+from tests.support.clock import ManualClock, settle
 from tests.support.fakes import FakeObserver, FakeStore, FakeUpstream
-from tests.support.records import file
-
-CALLER = Caller(team=Team(name="red", scopes=frozenset(Scope)), key_id="k1", scopes=frozenset(Scope), models=(("*",),))
-CONTENT = b"equal bytes"
-DIGEST = hashlib.sha256(CONTENT).hexdigest()
+from tests.support.upload_service import CALLER, known_file, upload, uploads_of
 
 
 class SlowStore(FakeStore):
@@ -28,24 +14,11 @@ class SlowStore(FakeStore):
         super().__init__()
         self.may_answer = asyncio.Event()
 
-    async def add_file(self, file) -> None:
+    async def share_file(self, file) -> bool:
         """Add a file, and answer later."""
-        await super().add_file(file)
+        is_added = await super().share_file(file)
         await self.may_answer.wait()
-
-
-def upload() -> Upload:
-    async def chunks() -> AsyncIterator[bytes]:
-        yield CONTENT
-
-    return Upload(
-        chunks(),
-        "multipart/form-data",
-        lambda: (DIGEST, len(CONTENT)),
-        lambda: Described("a.bin", OCTETS, b"{}"),
-        11,
-        100,
-    )
+        return is_added
 
 
 async def test_upload_cancelled_while_its_record_is_written_leaves_no_record(
@@ -53,12 +26,8 @@ async def test_upload_cancelled_while_its_record_is_written_leaves_no_record(
 ):
     """The caller never got the new id, so it could not delete the file."""
     store = SlowStore()
-    document = b'{"id":"known","name":"b.bin","content_type":"application/octet-stream"}'
-    known = file("known", sha256=DIGEST, size=len(CONTENT), expires_at=START + 86_400, document=document)
-    store.uploaded["known"] = known
-    places = Transfers(Direction.UPLOADS, LiveSettings(TransferSettings()), clock, observer)
-    settings = LiveSettings(UploadSettings(max_spool_bytes=1000))
-    uploads = UploadService(store, upstream, clock, observer, settings, places)
+    store.uploaded["known"] = known_file()
+    uploads = uploads_of(store, upstream, clock, observer)
     task = asyncio.create_task(uploads.upload(CALLER, upload()))
     await settle()
     assert len(store.uploaded) == 2

@@ -12,7 +12,7 @@ def test_silence_is_bounded():
     """From the beginning and at any time."""
     pace = Pace(IDLE, RATE)
     assert pace.patience == IDLE
-    pace.received(10**9)
+    pace.moved(10**9)
     assert pace.patience == IDLE
 
 
@@ -22,7 +22,7 @@ def test_byte_now_and_then_does_not_hold_a_connection():
     waits = 0
     while pace.patience >= 29.0:
         pace.waited(29.0)
-        pace.received(1)
+        pace.moved(1)
         waits += 1
     assert waits == 1
 
@@ -34,4 +34,4 @@ def test_body_at_the_least_rate_is_taken_whole(pauses, factor):
     for pause in pauses:
         assert pace.patience >= pause
         pace.waited(pause)
-        pace.received(int(pause * RATE * factor) + 1)
+        pace.moved(int(pause * RATE * factor) + 1)

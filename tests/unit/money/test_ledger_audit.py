@@ -13,7 +13,7 @@ from gateway.domain.ledger import By
 from gateway.domain.limits import Allowance, Limits
 from gateway.domain.records import Status
 from gateway.domain.teams import Team
-from gateway.errors import PriceUnknown
+from gateway.errors import PriceUnknown, StoreUnavailable
 from gateway.money.budget_alerts import EXHAUSTED, WARNING, Budgets
 from gateway.money.ledger_audit import LedgerAuditor
 from gateway.money.ports import Announcer
@@ -35,8 +35,11 @@ class Heard:
 
     def __init__(self) -> None:
         self.said: list[tuple[str, str, Any]] = []
+        self.is_away = False
 
     async def announce(self, team: str, url: str, kind: str, payload: Any) -> None:
+        if self.is_away:
+            raise StoreUnavailable("The store is away.")
         assert url == HOOK
         self.said.append((team, kind, payload["percent"]))
         json.dumps(payload)
@@ -117,6 +120,35 @@ class TestWarnings:
         await spend(store, "1", 5000)
         await budgets.check("red")
         assert sorted(heard.said) == [("red", EXHAUSTED, 100)] * 2
+
+    async def test_warning_that_could_not_be_queued_is_given_at_the_next_check(self, store, budgets, heard):
+        """The store was away for a moment."""
+        await spend(store, "1", 800)
+        heard.is_away = True
+        with pytest.raises(StoreUnavailable):
+            await budgets.check("red")
+        heard.is_away = False
+        await budgets.check("red")
+        assert heard.said == [("red", WARNING, 80)]
+
+    async def test_warning_whose_record_failed_is_not_given_twice(self, store, budgets, heard, monkeypatch):
+        await spend(store, "1", 800)
+
+        async def away(*_: Any) -> bool:
+            raise StoreUnavailable("The store is away.")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(store, "warn_once", away)
+            with pytest.raises(StoreUnavailable):
+                await budgets.check("red")
+        for _ in range(2):
+            await budgets.check("red")
+        assert heard.said == [("red", WARNING, 80)]
+
+    async def test_two_checks_at_once_warn_once(self, store, budgets, heard):
+        await spend(store, "1", 800)
+        await asyncio.gather(budgets.check("red"), budgets.check("red"))
+        assert heard.said == [("red", WARNING, 80)]
 
     async def test_next_day_warns_again_and_the_month_does_not(self, store, budgets, heard, clock):
         await spend(store, "1", 4100)

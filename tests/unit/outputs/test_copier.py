@@ -260,6 +260,25 @@ async def test_run_whose_end_event_was_lost_is_found_in_the_store():
     assert world.stored == 1
 
 
+async def test_copier_that_starts_again_finds_the_copies_that_its_end_cancelled():
+    """A crash of its loop loses no copy."""
+    gate = asyncio.Event()
+
+    async def fetch(_: str) -> bytes:
+        await gate.wait()
+        return b"picture"
+
+    world = World(fetch)
+    async with world.working():
+        await world.end(run())
+        assert world.asked
+    assert world.copier.pending == 0
+    gate.set()
+    async with world.working():
+        await world.clock.advance(1)
+    assert world.stored == 1
+
+
 async def test_run_that_cannot_be_queued_does_not_stop_other_copies(caplog: pytest.LogCaptureFixture):
     """A defect that one document triggers is logged and counted, and the copier continues."""
     world = World(answer)

@@ -10,8 +10,9 @@ from msgspec.structs import replace
 
 from gateway.domain import tickets
 from gateway.domain.cache_directives import Directives
+from gateway.domain.create_request import Created
 from gateway.domain.hold import Hold, rate_status
-from gateway.domain.limits import SubjectKind
+from gateway.domain.limits import Allowance, Limits, SubjectKind
 from gateway.domain.quota import LimitKind, LimitStatus
 from gateway.domain.quota import Refused as LimitRefused
 from gateway.domain.records import RunState, Source, Status
@@ -299,6 +300,21 @@ async def test_create_waits_no_longer_than_the_maximum(core: CreateCore) -> None
     with pytest.raises(RateLimited):
         await task
     assert core.store.runs == {}
+
+
+async def test_reload_of_the_config_lets_a_waiting_create_try_with_the_new_limits(core: CreateCore) -> None:
+    core.store.refusals = [refusal(LimitKind.CONCURRENCY)]
+    core.teams.subscribe(lambda _: core.limit_queue.retry())
+    task = core.ask()
+    await settle()
+    team = replace(caller().team, allowance=Allowance(own=Limits(concurrent_predictions=9)))
+    core.teams.replace({team.name: team})
+    created = await task
+    assert isinstance(created, Created)
+    reserved = core.store.reserved[created.view.run.id]
+    assert reserved is not None
+    assert [each.concurrent for each in reserved.allowances] == [9]
+    assert core.clock.monotonic() == 1000.0
 
 
 async def test_create_that_a_rate_cannot_admit_in_time_is_refused_at_once(core: CreateCore) -> None:
@@ -615,6 +631,62 @@ async def test_equal_request_settles_the_identity_of_an_unsettled_run(cold: Crea
     assert created.view.run.fingerprint is not None
     assert cold.store.runs["old"].fingerprint == created.view.run.fingerprint
     assert cold.replicate.sent == 0
+
+
+async def test_repeated_key_during_a_join_announces_nothing(cold: CreateCore) -> None:
+    """The first request does not know yet whether its prediction stays on the run; the second waits for it."""
+    cold.replicate.schema = SEEDED
+    await add_unsettled(cold)
+    cold.store.held["settle_identity"] = asyncio.Event()
+    first, again = (cold.ask(target=VERSION, idempotency_key="k") for _ in range(2))
+    await settle()
+    cold.store.held.pop("settle_identity").set()
+    joined, replayed = await asyncio.gather(first, again)
+    assert isinstance(joined, Created)
+    assert isinstance(replayed, Created)
+    assert (joined.is_replay, replayed.is_replay) == (False, True)
+    assert replayed.view == joined.view
+    assert (cold.counted, len(cold.announced)) == (1, 1)
+
+
+async def test_repeated_key_during_a_detach_shows_no_prediction_that_goes(cold: CreateCore) -> None:
+    """The first request's prediction is detached and made again: the second does not show the detached one."""
+    cold.replicate.schema = SEEDLESS
+    await add_unsettled(cold)
+    cold.store.held["detach"] = asyncio.Event()
+    first = cold.ask(target=VERSION, idempotency_key="k")
+    await settle()
+    again = cold.ask(target=VERSION, idempotency_key="k")
+    await settle()
+    cold.store.held.pop("detach").set()
+    outcomes = await asyncio.gather(first, again, return_exceptions=True)
+    shown = {each.view.prediction.id for each in outcomes if isinstance(each, Created)}
+    assert len(shown) == 1
+    assert shown <= cold.store.kept.keys()
+    assert (cold.replicate.sent, cold.counted) == (1, 1)
+
+
+async def test_repeated_key_completes_a_join_that_failed(cold: CreateCore) -> None:
+    """The store was away while the first request settled the run's identity."""
+    cold.replicate.schema = SEEDED
+    await add_unsettled(cold)
+    cold.store.held["settle_identity"] = asyncio.Event()
+    cold.store.failures["settle_identity"] = [StoreUnavailable("The store is away.")]
+    first, again = (cold.ask(target=VERSION, idempotency_key="k") for _ in range(2))
+    await settle()
+    cold.store.held.pop("settle_identity").set()
+    with pytest.raises(StoreUnavailable):
+        await first
+    replayed = await again
+    assert isinstance(replayed, Created)
+    assert (replayed.is_replay, cold.counted, len(cold.announced)) == (True, 1, 1)
+
+
+async def add_unsettled(core: CreateCore) -> None:
+    """Add a run whose process died before it could give the run its final identity."""
+    _, identity = await core.context(target=VERSION)
+    run = live("old", target=VERSION, provisional=identity.provisional, document=cold_document(core))
+    core.store.add(run, prediction("upold", "old"))
 
 
 def cold_document(core: CreateCore) -> bytes:

@@ -5,7 +5,7 @@ from msgspec.structs import replace
 
 from gateway.domain.records import Run, RunState, Status
 from gateway.predictions.document_memory import DocumentMemory
-from gateway.predictions.tracked_run import TrackedRun
+from gateway.predictions.tracked_run import TrackedRun, mark_of
 from tests.support.records import NOW, live
 
 
@@ -32,8 +32,8 @@ async def test_a_document_larger_than_the_bound_is_not_held(memory: DocumentMemo
     tracked = TrackedRun(run("one", 101), memory)
     assert (tracked.is_whole, tracked.run.document, memory.held_bytes) == (False, b"", 0)
     assert tracked.document_size == 101
-    assert tracked.has_document(b"x" * 101)
-    assert not tracked.has_document(b"y" * 101)
+    assert tracked.has_document(mark_of(b"x" * 101))
+    assert not tracked.has_document(mark_of(b"y" * 101))
 
 
 async def test_changes_of_a_run_without_its_document_leave_it_so(memory: DocumentMemory) -> None:
@@ -41,7 +41,7 @@ async def test_changes_of_a_run_without_its_document_leave_it_so(memory: Documen
     tracked = TrackedRun(run("one", 101), memory)
     tracked.run = replace(tracked.run, fingerprint="F")
     assert (tracked.is_whole, tracked.run.fingerprint, memory.held_bytes) == (False, "F", 0)
-    assert tracked.has_document(b"x" * 101)
+    assert tracked.has_document(mark_of(b"x" * 101))
 
 
 async def test_an_ended_run_is_held_by_those_who_ask_for_it(memory: DocumentMemory) -> None:

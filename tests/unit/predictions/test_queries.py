@@ -119,6 +119,15 @@ async def test_cancel_is_published_once_with_the_current_prediction(predictions,
     assert view.prediction.canceled_at is not None
 
 
+async def test_deadline_after_the_end_is_no_cancel(predictions, store, run, observer):
+    """Every prediction with a deadline would count as cancelled too late."""
+    store.runs[run.id] = over(run)
+    await predictions.expire("p1")
+    assert observer.of("canceled") == []
+    await predictions.cancel(CALLER, "p1")
+    assert observer.of("canceled") == ["over"]
+
+
 async def test_failing_listener_does_not_fail_the_cancel(predictions, events, run, observer):
     """The caller's cancel is recorded, and the response sent."""
 

@@ -5,6 +5,7 @@ import json
 from collections.abc import AsyncIterator
 
 import pytest
+from msgspec.structs import replace
 
 from gateway.domain.hold import Hold
 from gateway.domain.records import PredictionView, Run, RunState, Status
@@ -372,3 +373,19 @@ async def test_creates_and_records_share_one_grace_at_the_end(
     assert (graces, closing.done()) == ([60.0], False)
     await core.clock.advance(2.0)
     await closing
+
+
+@pytest.mark.parametrize("status", ["starting", "succeeded"])
+async def test_late_search_for_a_recorded_create_repeats_nothing(core: CreateCore, status: str) -> None:
+    """A request that joined the intent saw an old state of it, and searches for a run that is known and may be over."""
+    if status == "succeeded":
+        terminal(core)
+    created = await core.create()
+    await settle()
+    ends: list[str] = []
+    core.events.add_ended_listener(Listener.RUN_TIMINGS, lambda ended: ends.append(ended.run.id))
+    intent = replace(created.view.run, state=RunState.INTENDED, upstream_id=None)
+    found = await core.run_creator.adopter.search(intent).wait(60.0)
+    assert isinstance(found, Created)
+    assert found.view == created.view
+    assert (core.counted, len(core.announced), ends, len(core.pending)) == (1, 1, [], 0)

@@ -2,12 +2,11 @@
 
 import asyncio
 import logging
-from contextlib import AsyncExitStack
 
 import pytest
 
 from gateway.errors import StoreUnavailable
-from gateway.runtime.tasks import Tasks, run_until_first, run_while_open
+from gateway.runtime.tasks import Tasks, run_until_first
 from tests.support.clock import settle
 
 
@@ -194,30 +193,6 @@ class TestClose:
         work.may_end.set()
         await tasks.close()
         assert work.ended == 1
-
-
-async def test_a_loop_runs_until_its_stack_closes(work: Work) -> None:
-    async with AsyncExitStack() as stack:
-
-        async def loop() -> None:
-            await work.run()
-
-        run_while_open(stack, loop(), "loop")
-        await settle()
-        assert work.began == 1
-    assert work.cancelled == 1
-
-
-async def test_a_loop_that_crashes_is_logged_at_once(caplog: pytest.LogCaptureFixture) -> None:
-    """Not only when the process ends."""
-    async with AsyncExitStack() as stack:
-
-        async def crash() -> None:
-            raise ValueError("no")
-
-        run_while_open(stack, crash(), "loop")
-        await settle()
-        assert [record.__dict__["task"] for record in caplog.records] == ["loop"]
 
 
 async def test_the_first_that_ends_cancels_the_others() -> None:

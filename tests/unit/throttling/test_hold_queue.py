@@ -194,3 +194,21 @@ async def test_polls_in_between_delay_the_line_and_keep_its_order(clock: ManualC
     await clock.advance(60)
     await asyncio.gather(*making)
     assert order == list(range(8))
+
+
+class BrokenClock(ManualClock):
+    """A clock that cannot sleep."""
+
+    async def sleep(self, seconds: float) -> None:
+        raise RuntimeError("a defect")
+
+
+async def test_crash_answers_the_held_creates_and_the_next_starts_a_new_line(notes: RecordingObserver):
+    """None waits for an answer that never comes."""
+    clock = BrokenClock()
+    buckets, hold_queue = emptied(clock), HoldQueue(clock, notes)
+    for _ in range(2):
+        with pytest.raises(RuntimeError):
+            await hold_queue.enqueue("red", buckets, clock.monotonic() + 20)
+        await settle()
+        assert not hold_queue.has_line("red")

@@ -60,6 +60,29 @@ async def opened(
         await running
 
 
+class BrokenClock(ManualClock):
+    """A clock that cannot sleep."""
+
+    async def sleep(self, seconds: float) -> None:
+        raise RuntimeError("a defect")
+
+
+async def test_crash_of_one_rate_ends_both_loops(notes: RecordingObserver):
+    """They start again together: a loop that was left behind would run twice."""
+    clock = BrokenClock()
+    settings = LiveSettings(ThrottlingSettings(creates_per_minute=6, requests_per_minute=6))
+    account = UpstreamLimiter(teams_of(*teams(red=1)), clock, notes, settings)
+    while account.take(READ):
+        pass
+    others = asyncio.all_tasks()
+    waiting = begin(account.permit(READ))
+    await settle()
+    with pytest.raises(RuntimeError):
+        await account.run()
+    assert asyncio.all_tasks() - others == {waiting}
+    waiting.cancel()
+
+
 def begin(work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
     return asyncio.create_task(work)
 

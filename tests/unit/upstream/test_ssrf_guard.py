@@ -148,3 +148,31 @@ async def test_open_connections_are_dropped_when_private_addresses_are_forbidden
         finally:
             await sender.close()
         assert len(seen) == 2
+
+
+async def test_connection_from_before_a_reload_is_closed_after_its_last_request():
+    """A reload does not cut a delivery, and leaves no connection open until the shutdown."""
+    received, may_answer, closed = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n{}")
+        received.set()
+        await may_answer.wait()
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+        await reader.read()
+        closed.set()
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+        settings = LiveSettings(TransportSettings(allow_private=True, allow_http=True))
+        sender = WebhookSender(settings, SystemClock())
+        sending = asyncio.create_task(sender.send(url, {}, b"{}"))
+        await received.wait()
+        settings.replace(TransportSettings(allow_private=False, allow_http=True))
+        assert (await sender.send(url, {}, b"{}")).result is Result.REFUSED
+        may_answer.set()
+        assert (await sending).result is Result.DELIVERED
+        async with asyncio.timeout(5):
+            await closed.wait()
+        await sender.close()

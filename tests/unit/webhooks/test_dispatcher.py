@@ -289,6 +289,25 @@ async def test_name_that_resolves_to_a_private_address_is_refused(
         assert not receiver.messages
 
 
+async def test_crash_of_the_loop_delays_and_loses_nothing(
+    open_house: Callable[..., Stack], receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+):
+    """A defect met while the queue is read is counted, and the queue is read again after a pause."""
+    stack, defects = open_house(), [RuntimeError("a defect")]
+    claim = stack.store.claim_deliveries
+
+    async def once_broken(*given: Any) -> Any:
+        if defects:
+            raise defects.pop()
+        return await claim(*given)
+
+    monkeypatch.setattr(stack.store, "claim_deliveries", once_broken)
+    async with stack.working() as dispatcher:
+        await dispatcher.announce("red", receiver.url, "test", 1)
+        await stack.until(lambda: receiver.messages, passing=1.0)
+    assert stack.counted.of("loop_crashed") == ["webhooks"]
+
+
 async def test_message_queued_during_a_queue_read_is_sent_at_once(
     open_house: Callable[..., Stack], receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ):

@@ -2,11 +2,9 @@
 
 import pytest
 
-from gateway.files.rules.transfers import WAITING_PER_PLACE, Bound, Count, Direction, Pace, TransferSettings, reached
+from gateway.files.rules.transfers import WAITING_PER_PLACE, Bound, Count, Direction, TransferSettings, reached
 
-SETTINGS = TransferSettings(
-    max_uploads=10, max_downloads=6, max_per_team=4, max_per_public_key=2, idle_seconds=10.0, min_bytes_per_second=100
-)
+SETTINGS = TransferSettings(max_uploads=10, max_downloads=6, max_per_team=4, max_per_public_key=2)
 
 
 @pytest.mark.parametrize(
@@ -39,19 +37,3 @@ def test_more_may_wait_than_be_in_progress():
         None,
         Bound.TEAM,
     ]
-
-
-@pytest.mark.parametrize(
-    ("moves", "slow"),
-    [
-        ([(10.0, 0)], False),
-        ([(10.1, 1009)], True),
-        ([(10.1, 1010)], False),
-        ([(5.0, 0), (5.0, 0), (5.0, 1499)], True),
-        ([(0.0, 10**6), (60.0, 1)], False),
-        ([(1.0, 0)] * 10 + [(0.1, 10)], True),
-    ],
-)
-def test_pace_is_an_average_that_is_judged_after_the_idle_time(moves, slow):
-    pace = Pace(SETTINGS)
-    assert [pace.is_too_slow(seconds, size) for seconds, size in moves][-1] is slow

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.domain.retry import MAX_ATTEMPTS, is_worth_retrying, pause
 from gateway.domain.upstream_response import Answer
+from gateway.upstream.retry import MAX_ATTEMPTS, is_worth_retrying, pause
 
 JSON = {"content-type": "application/json"}
 ATTEMPTS = st.integers(1, MAX_ATTEMPTS - 1)

@@ -1,0 +1,54 @@
+"""Bodies of upstream's responses, read within bounds and searched for secrets."""
+
+import asyncio
+from collections.abc import Sequence
+
+import aiohttp
+
+from gateway.domain import json_scan
+from gateway.errors import UpstreamBroken
+
+_SEARCHED_AT_ONCE = 1024 * 1024
+_LONGEST_ESCAPE = 6
+_LARGE = 1024 * 1024
+_LARGE_AT_A_TIME = 4
+"""Bodies above `_LARGE` that are read at a time, so that many do not fill the memory together."""
+
+
+class BodyReader:
+    """Reads bodies of at most `max_bytes`."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._large = asyncio.Semaphore(_LARGE_AT_A_TIME)
+
+    async def read(self, response: aiohttp.ClientResponse, secrets: Sequence[bytes]) -> tuple[bytes, bool]:
+        """Read a body. Return it, and whether it contains one of the secrets, in plain or in JSON escapes.
+
+        A large body is searched as it comes, so that there is no long search at the end. Raise `UpstreamBroken` if it
+        is too large.
+        """
+        overlap = _LONGEST_ESCAPE * max(map(len, secrets))
+        done: list[bytes] = []
+        chunks: list[bytes] = []
+        size, searched, has_secret, is_large = 0, 0, False, False
+        try:
+            async for chunk in response.content.iter_any():
+                size += len(chunk)
+                if size > self._max_bytes:
+                    raise UpstreamBroken("Replicate's response is larger than the gateway accepts.")
+                chunks.append(chunk)
+                if size > _LARGE and not is_large:
+                    # The others wait, unread, in the sockets' buffers.
+                    await self._large.acquire()
+                    is_large = True
+                if size - searched > _SEARCHED_AT_ONCE:
+                    part = b"".join(chunks)
+                    has_secret = has_secret or json_scan.holds(part, secrets)
+                    done.append(part[:-overlap])
+                    chunks, searched = [part[-overlap:]], size
+            part = b"".join(chunks)
+            return b"".join([*done, part]), has_secret or json_scan.holds(part, secrets)
+        finally:
+            if is_large:
+                self._large.release()

@@ -1,0 +1,25 @@
+"""The upstream client alone, with short deadlines."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from gateway.runtime.clock import SystemClock
+from gateway.runtime.live import LiveSettings
+from gateway.upstream.replicate import ReplicateClient, UpstreamCredentials, UpstreamSettings, new_session
+from tests.support.observer import RecordingObserver
+
+SHORT = 0.15
+"""Seconds after which the client gives up a connection or a read."""
+
+
+@asynccontextmanager
+async def client_of(
+    base_url: str, token: str = "r8_x", **more: float
+) -> AsyncIterator[tuple[ReplicateClient, RecordingObserver]]:
+    """Open a client, and yield it with its observer. `more` replaces settings."""
+    notes = RecordingObserver()
+    chosen: dict[str, Any] = {"connect_seconds": SHORT, "read_seconds": SHORT, "transfer_seconds": 1.0} | more
+    async with new_session(10) as session:
+        settings = UpstreamSettings(base_url=base_url, **chosen)
+        yield ReplicateClient(session, LiveSettings(UpstreamCredentials(token)), settings, SystemClock(), notes), notes
