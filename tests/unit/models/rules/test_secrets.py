@@ -3,6 +3,8 @@
 import json
 
 import pytest
+from hypothesis import given as examples
+from hypothesis import strategies as st
 
 from gateway.domain.keyed_digest import KeyedDigest
 from gateway.models.rules import secrets
@@ -210,3 +212,32 @@ def test_answer_that_is_no_json_is_searched_as_text():
         f'{{"status":422,"detail":"bad {REDACTED}"}}'.encode()
     )
     assert secrets.strike_answer(b'{"detail":"x","n":422422}', ("detail", "422422")) == b'{"detail":"x","n":422422}'
+
+
+LETTERS = st.text(alphabet='ab"\\\n\u00e9\U0001f600/<&: ,{}[]1.', min_size=6, max_size=10)
+VALUES = st.recursive(
+    st.none() | st.integers() | LETTERS,
+    lambda part: st.lists(part, max_size=3) | st.dictionaries(LETTERS, part, max_size=3),
+)
+
+
+def strings_in(value):
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for name, each in value.items():
+            yield name
+            yield from strings_in(each)
+    elif isinstance(value, list):
+        for each in value:
+            yield from strings_in(each)
+
+
+@examples(st.lists(LETTERS, min_size=1, max_size=4), VALUES, LETTERS, st.booleans(), st.data())
+def test_struck_document_is_readable_and_has_no_value(values, output, logs, is_ascii, data):
+    quoted = data.draw(st.sampled_from(values))
+    document = DOCUMENT | {"output": output, "logs": f"{logs}{quoted}{logs}", "model": quoted}
+    struck = json.loads(secrets.strike_document(json.dumps(document, ensure_ascii=is_ascii).encode(), tuple(values)))
+    assert {**struck, "output": 0, "logs": 0, "input": 0} == {**document, "output": 0, "logs": 0, "input": 0}
+    texts = [text.replace(REDACTED, "\0") for text in strings_in([struck["output"], struck["logs"]])]
+    assert not any(value in text for value in values for text in texts)
