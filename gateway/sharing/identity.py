@@ -125,17 +125,14 @@ class IdentityService:
             await pause_after(canonical)
         identity = described.identity if described else target_identity(target)
         return Identity(
-            fingerprint=self._fingerprint(schema, identity, canonical, scope),
+            fingerprint=fingerprint.fingerprint(identity, canonical, scope)
+            if schema is not None
+            else fingerprint.without_schema(identity, canonical, scope, self._secret),
             provisional=provisional,
             reason=judgement.reason,
             ttl_seconds=sharing.ttl_seconds if rule is None else caching.ttl_of(rule.ttl_seconds, sharing.ttl_seconds),
             schema=schema,
         )
-
-    def _fingerprint(self, schema: InputSchema | None, target: str, canonical: bytes, scope: str) -> str:
-        if schema is None:
-            return fingerprint.without_schema(target, canonical, scope, self._secret)
-        return fingerprint.fingerprint(target, canonical, scope)
 
     async def named(self, context: CreateContext) -> CreateContext:
         """Name the model of a bare version id in a create, if the version map knows it."""
