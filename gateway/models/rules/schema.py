@@ -115,7 +115,8 @@ _decode = msgspec.json.Decoder(_Document, float_hook=Raw).decode
 def read_schema(document: bytes) -> InputSchema | None:
     """Read the schema in the JSON of a version, or of a model (its latest version's).
 
-    Return `None` if there is none: the version is hidden, the model has no version, or the body is something else.
+    Return `None` if there is none: the version is hidden, the model has no version, or the body is something else. Also
+    if it does not say which inputs are secret, and some are.
     """
     try:
         body = _decode(document)
@@ -128,7 +129,13 @@ def read_schema(document: bytes) -> InputSchema | None:
         return None
     schemas = _dict(_dict(openapi.get("components")).get("schemas"))
     wanted = schemas.get("Input")
-    inputs = _Reader(schemas).shape(wanted, _MAX_DEPTH).properties
+    whole, training = (
+        _Reader(schemas).shape(wanted, _MAX_DEPTH),
+        _Reader(schemas).shape(schemas.get("TrainingInput"), _MAX_DEPTH),
+    )
+    if _hides_secrets(whole) or _hides_secrets(training):
+        return None
+    inputs = whole.properties
     defaults = _defaults(_Reader(schemas).properties(wanted, _MAX_DEPTH))
     return InputSchema(
         inputs=dict(islice(inputs.items(), _MAX_INPUTS)),
@@ -136,8 +143,13 @@ def read_schema(document: bytes) -> InputSchema | None:
         output=_Reader(schemas).shape(schemas["Output"], _MAX_DEPTH) if "Output" in schemas else None,
         linked_defaults=_linked(defaults),
         secrets=_secrets(inputs),
-        training_secrets=_secrets(_Reader(schemas).shape(schemas.get("TrainingInput"), _MAX_DEPTH).properties),
+        training_secrets=_secrets(training.properties),
     )
+
+
+def _hides_secrets(whole: Shape) -> bool:
+    """Return whether inputs can be secret that have no shape of their own: the schema is then as good as unknown."""
+    return whole.is_secret or (whole.others is not None and whole.others.holds_secret)
 
 
 def _secrets(inputs: dict[str, Shape]) -> dict[str, Shape]:

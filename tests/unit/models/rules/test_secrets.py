@@ -85,6 +85,24 @@ def test_what_is_too_deep_to_read_counts_as_secret():
     assert "token" not in json.dumps(redacted({"x": value}, {"x": deep}))
 
 
+@pytest.mark.parametrize(
+    "whole",
+    [
+        {"anyOf": [{"type": "object", "properties": {"k": MARK}}, {"type": "object", "properties": {"y": {}}}]},
+        {"type": "object", "additionalProperties": MARK},
+        {"$ref": "#/components/schemas/Input"},
+        {"type": "object", "properties": {"k": {}}, "x-cog-secret": True},
+    ],
+)
+@pytest.mark.parametrize("of", ["Input", "TrainingInput"])
+def test_schema_that_does_not_say_which_inputs_are_secret_is_unknown(whole, of):
+    """Its inputs are stored as digests then, as those of any unknown schema."""
+    parts = {"Input": {"type": "object", "properties": {"k": {"type": "string"}}}} | {of: whole}
+    if "$ref" in whole:
+        whole["$ref"] = f"#/components/schemas/{of}"
+    assert read_schema(json.dumps({"openapi_schema": {"components": {"schemas": parts}}}).encode()) is None
+
+
 def test_all_spellings_of_the_values_are_struck():
     given = json.dumps({"x": 'sk-"é</>&'}).encode()
     found = secrets.redact(given, read({"x": MARK}))
