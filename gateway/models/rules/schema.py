@@ -39,6 +39,13 @@ _PASSWORD = "password"  # noqa: S105 - a format of JSON Schema
 _WRITE_ONLY = "write-only"
 _NO_MARKS: frozenset[str] = frozenset()
 _AS_SECRET = frozenset({_SECRET})
+_NOT_READ = (
+    "prefixItems", "additionalItems", "unevaluatedItems", "contains", "patternProperties", "unevaluatedProperties",
+    "dependentSchemas", "if", "then", "else", "not",
+)  # fmt: skip
+"""Keywords that apply schemas in ways that shapes have no place for."""
+_MARKS = (b"x-cog-secret", b"writeOnly", b"$ref")
+"""What can be a mark, or lead to one."""
 
 
 class Shape(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -187,7 +194,8 @@ class _Reader:
             return _UNREAD
         parts = [self._own(schema, depth - 1)]
         if "$ref" in schema:
-            parts.append(self.shape(self._referred(schema), depth - 1))
+            referred = self._referred(schema)
+            parts.append(_UNREAD if referred is None else self.shape(referred, depth - 1))
         parts += [self.shape(part, depth - 1) for part in _dicts(schema.get("allOf"))]
         parts += [
             _any_of([self.shape(part, depth - 1) for part in _dicts(schema[keyword])])
@@ -223,7 +231,7 @@ class _Reader:
             items=self.shape(schema["items"], depth) if isinstance(schema.get("items"), dict) else None,
             properties={name: self.shape(part, depth) for name, part in properties},
             others=self._others(schema.get("additionalProperties"), depth),
-            marks=_marks(schema),
+            marks=_marks(schema) | (_AS_SECRET if _has_unread_mark(schema) else _NO_MARKS),
         )
 
     def _others(self, schema: Any, depth: int) -> Shape | None:
@@ -237,6 +245,14 @@ def _types(value: Any) -> frozenset[str]:
 
 
 _UNREAD = Shape(marks=_AS_SECRET, holds_secret=True)
+
+
+def _has_unread_mark(schema: dict[str, Any]) -> bool:
+    """Return whether a keyword that is not read holds a mark, such as the schemas of the places of a tuple."""
+    unread = [schema[keyword] for keyword in _NOT_READ if keyword in schema]
+    if isinstance(schema.get("items"), list):
+        unread.append(schema["items"])
+    return any(mark in _encode(part) for part in unread for mark in _MARKS)
 
 
 def _marks(schema: dict[str, Any]) -> frozenset[str]:

@@ -39,6 +39,12 @@ def redacted(given, inputs, schemas=None, of="Input"):
         {"anyOf": [{"type": "string"}, {"$ref": "#/components/schemas/S"}]},
         {"anyOf": [{"x-cog-secret": True}, {"type": "null"}]},
         {"oneOf": [{"anyOf": [MARK]}, {"type": "integer"}]},
+        {"$ref": "#/$defs/S"},
+        {"$ref": "#/components/schemas/Missing"},
+        {"type": "array", "items": [MARK]},
+        {"type": "array", "prefixItems": [{"type": "string"}, MARK]},
+        {"type": "object", "patternProperties": {".*": MARK}},
+        {"if": {"type": "string"}, "then": {"$ref": "#/components/schemas/S"}},
     ],
 )
 @pytest.mark.parametrize("of", ["Input", "TrainingInput"])
