@@ -112,18 +112,21 @@ class StreamStriker:
         self._known = known
         self._run_id = run_id
         self._values: tuple[str, ...] = ()
-        self._suspects: tuple[str, ...] = ()
+        self._spelled: list[bytes] = []
+        self._suspects: Mapping[str, Any] = {}
         self._refresh()
 
     def _refresh(self) -> None:
         known = self._known
         if self._run_id in known.by_run or self._run_id in known.suspects:
-            self._values = known.by_run.get(self._run_id, ())
-            self._suspects = secrets.suspected_texts(known.suspects.get(self._run_id, {}))
+            values = known.by_run.get(self._run_id, ())
+            if values is not self._values:
+                self._values, self._spelled = values, secrets.spelled(values)
+            self._suspects = known.suspects.get(self._run_id, {})
 
     def __call__(self, data: bytes, *, is_error: bool) -> bytes:
         """Return a line of data without secret values. An error is JSON, and can quote what is not known to be none."""
         self._refresh()
         if is_error:
-            return secrets.strike_answer(data, (*self._values, *self._suspects))
-        return secrets.strike(data, self._values)
+            return secrets.strike_answer(data, (*self._values, *secrets.suspected_texts(self._suspects)))
+        return secrets.strike_spelled(data, self._spelled)

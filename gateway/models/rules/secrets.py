@@ -7,7 +7,7 @@ them without the store's secret.
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import islice
 from typing import Any
@@ -145,7 +145,12 @@ def is_redacted(value: Raw) -> bool:
 
 def strike(text: bytes, values: tuple[str, ...]) -> bytes:
     """Replace secret values in a text, as they are and in the spellings of JSON strings."""
-    for spelling in _spelled(values):
+    return strike_spelled(text, spelled(values))
+
+
+def strike_spelled(text: bytes, spellings: Sequence[bytes]) -> bytes:
+    """Do as `strike`, with what `spelled` has returned for the values."""
+    for spelling in spellings:
         text = text.replace(spelling, _HOLE)
     # Only now: the redaction text can contain a value.
     return text.replace(_HOLE, REDACTED.encode())
@@ -156,13 +161,13 @@ def strike_json(text: bytes, values: tuple[str, ...], *, with_keys: bool = True)
 
     `with_keys`: the keys of objects count, too.
     """
-    spelled, searched = _spelled(values), _searched(values)
-    if not any(spelling in text for spelling in spelled):
+    spellings, searched = spelled(values), _searched(values)
+    if not any(spelling in text for spelling in spellings):
         return text
 
     def struck(found: re.Match[bytes]) -> bytes:
         written, colon = found.groups(b"")
-        if (colon and not with_keys) or not any(spelling in written for spelling in spelled):
+        if (colon and not with_keys) or not any(spelling in written for spelling in spellings):
             return found[0]
         return _struck_string(written, searched) + colon
 
@@ -194,7 +199,7 @@ def strike_document(document: bytes, values: tuple[str, ...]) -> bytes:
 
     All else stays: whatever the caller calls a secret, the status, the times and the numbers can be read.
     """
-    if not any(spelling in document for spelling in _spelled(values)):
+    if not any(spelling in document for spelling in spelled(values)):
         return document
     fields = surrogates.split(document)
     for name in _WRITTEN_BY_MODELS & fields.keys():
@@ -207,7 +212,8 @@ def _searched(values: tuple[str, ...]) -> list[str]:
     return sorted((value for value in values if len(value) >= SHORTEST_STRUCK), key=len, reverse=True)
 
 
-def _spelled(values: tuple[str, ...]) -> list[bytes]:
+def spelled(values: tuple[str, ...]) -> list[bytes]:
+    """Return the spellings of secret values that are searched for, longest first."""
     return sorted({each for value in _searched(values) for each in _spellings(value)}, key=len, reverse=True)
 
 
