@@ -18,7 +18,6 @@ from gateway.domain import (
     cursors,
     documents,
     links,
-    retry,
     scopes,
     surrogates,
     targets,
@@ -41,7 +40,7 @@ from gateway.streams.rules import replay, resume
 from gateway.streams.rules.event_log import EventLog
 from gateway.streams.rules.sse import is_idle_timeout, read_event
 from gateway.throttling.rules.adaptive_rate import read_throttle
-from gateway.upstream import hosts
+from gateway.upstream import hosts, retry
 from gateway.webhooks.rules import events
 from tests.support import records
 from tests.support.growth import assert_linear
@@ -173,7 +172,7 @@ def _sets_seed(given: bytes) -> bool:
     return determinism.sets_seed(determinism.read_controls(given), (-1,))
 
 
-def _fits(value: bytes) -> bool:
+def _fits(value: bytes) -> adoption.Fit:
     intent = records.intent(request=_create(value))
     return adoption.fits(intent, documents.read_snapshot(_document(value, "input")))
 
