@@ -215,8 +215,7 @@ class RunCreator:
                 assert_never(never)
 
     async def _adopt(self, intent: Run, snapshot: Snapshot) -> None:
-        document = self._secrets.strike_document(intent.id, snapshot.document)
-        await self.recorder.adopt(intent, replace(snapshot, document=document))
+        await self.recorder.adopt(intent, await self._secrets.strike_snapshot(intent, snapshot))
 
     async def _settled(self, view: PredictionView, context: CreateContext) -> PredictionView:
         """Give an adopted run its final identity. Its record is on disk, so a failure does not fail the create."""

@@ -45,23 +45,22 @@ class SecretValues:
         values = self.by_run.get(run_id)
         return text if values is None else secrets.strike(text, values)
 
-    def strike_document(self, run_id: str, document: bytes) -> bytes:
-        """Return a document of a run without the run's secret values."""
-        values = self.by_run.get(run_id)
-        return document if values is None else secrets.strike_document(document, values)
-
     async def read_snapshot(self, run: Run, body: bytes) -> Snapshot:
         """Read upstream's body of a run without the run's secret values. Raise `ValueError` if it is no prediction."""
         try:
-            snapshot = await off_the_loop(body, partial(self._read, run.id, body))
+            snapshot = await off_the_loop(body, partial(documents.read_snapshot, body))
         except ValueError as exc:
             raise ValueError(str(self.strike(run.id, str(exc).encode(errors="replace")), "utf-8")) from None
-        return await self._strike_suspects(run, snapshot) if run.id in self.suspects else snapshot
+        return await self.strike_snapshot(run, snapshot)
 
-    def _read(self, run_id: str, body: bytes) -> Snapshot:
-        snapshot = documents.read_snapshot(body)
-        document = self.strike_document(run_id, snapshot.document)
-        return snapshot if document is snapshot.document else msgspec.structs.replace(snapshot, document=document)
+    async def strike_snapshot(self, run: Run, snapshot: Snapshot) -> Snapshot:
+        """Return what upstream says of a run without the run's secret values."""
+        if (values := self.by_run.get(run.id)) is not None:
+            document = await off_the_loop(
+                snapshot.document, partial(secrets.strike_document, snapshot.document, values)
+            )
+            snapshot = msgspec.structs.replace(snapshot, document=document)
+        return await self._strike_suspects(run, snapshot) if run.id in self.suspects else snapshot
 
     async def _strike_suspects(self, run: Run, snapshot: Snapshot) -> Snapshot:
         """Return the snapshot of a run, whose schema was not known at its create, without its secret values.

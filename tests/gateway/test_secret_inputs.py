@@ -171,6 +171,21 @@ async def test_uncertain_create_with_a_secret_is_found(open_gateway: OpenGateway
         assert creates(upstream) == 1
 
 
+@pytest.mark.parametrize("kind", ["named", "bare"])
+async def test_adopted_run_that_quotes_a_secret_is_redacted(open_gateway: OpenGateway, upstream: Simulator, kind: str):
+    """The run has failed, with its token in its error, before the search finds it."""
+    async with open_gateway() as stack:
+        version = named(upstream) if kind == "named" else version_of(upstream, "acme/signer")
+        upstream.faults.set(
+            Fault("drop_after", operation="predictions.create", times=1),
+            Fault("error", operation="predictions.list", times=2),
+        )
+        reply = await sign(stack, version, api_token=BAD)
+        assert reply.status == 201, reply.text
+        shown = await finished(stack, reply.json["id"])
+        assert (shown["status"], shown["error"]) == ("failed", f"Invalid API token: {REDACTED}")
+
+
 async def test_runs_that_differ_in_secrets_only_are_not_confused(
     open_gateway: OpenGateway, upstream: Simulator, log_scanner: LogScanner
 ):
