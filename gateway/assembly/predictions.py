@@ -44,6 +44,7 @@ class PredictionParts(msgspec.Struct, frozen=True):
     estimates: EstimateService
     deadlines: Deadlines
     upstream_webhooks: UpstreamWebhooks
+    secret_values: SecretValues
 
 
 async def build_predictions(
@@ -150,7 +151,16 @@ async def build_predictions(
     base.keep_running(deadlines.run, BackgroundLoop.DEADLINES)
     metrics.read_on_scrape("waiters", lambda: {"sync": service.waiting, "create": pending_creates.waiting})
     return PredictionParts(
-        events, lifetime, tracker, service, run_creator, creates, estimates, deadlines, upstream_webhooks
+        events,
+        lifetime,
+        tracker,
+        service,
+        run_creator,
+        creates,
+        estimates,
+        deadlines,
+        upstream_webhooks,
+        secret_values,
     )
 
 

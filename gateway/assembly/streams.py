@@ -23,7 +23,15 @@ class StreamParts(msgspec.Struct, frozen=True):
 def build_streams(base: Base, upstream: UpstreamParts, predictions: PredictionParts) -> StreamParts:
     """Build the hub, the streams of callers and the probes."""
     live, metrics = base.live, base.metrics
-    hub = StreamHub(upstream.stream_reader, predictions.tracker, base.store, base.clock, metrics, live.streams)
+    hub = StreamHub(
+        upstream.stream_reader,
+        predictions.tracker,
+        base.store,
+        base.clock,
+        metrics,
+        live.streams,
+        predictions.secret_values,
+    )
     base.stack.push_async_callback(hub.close)
     base.keep_running(hub.log_writer.run, BackgroundLoop.EVENT_LOGS)
     open_streams = OpenStreams(base.clock, metrics, live.streams, live.teams)

@@ -1,10 +1,13 @@
 """Links in the texts of an input: texts that contain `http://` or `https://`, at any depth."""
 
+import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
 # Browsers and Python's urllib read a backslash as a slash, and take one slash for two.
 _MARKS = ("http:/", "https:/", "http:\\", "https:\\")
+# At the beginning of a text, browsers take no slash for two.
+_LINK = re.compile(r"[\x00-\x20]*+https?:[^\x00-\x20]", re.IGNORECASE)
 _FEW = 100
 _PIECE = 1 << 16
 _DROPPED = ("\t", "\n", "\r")
@@ -29,7 +32,9 @@ def is_in(text: str) -> bool:
         folded = text.lower()
         for dropped in _DROPPED:
             folded = folded.replace(dropped, "")
-        return any(mark in folded for mark in _MARKS)
+        return _LINK.match(folded) is not None or any(mark in folded for mark in _MARKS)
+    if _LINK.match(text) is not None:
+        return True
     # A file in a data: URI has one colon: nothing as large is folded.
     at = text.find(":")
     while at >= 0:

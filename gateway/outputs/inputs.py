@@ -1,8 +1,9 @@
 """Links of stored outputs in inputs of creates (docs/architecture.md, Files and outputs).
 
-A ticket is a permission, so it never goes upstream. The link is replaced by upstream's own while that lives; afterwards
-the stored bytes are uploaded as a file of the caller's team. The input counts by the content of the file, so every
-link to it, an upload and a data: URI are equal.
+A ticket is a permission, so a link that is a text of its own does not go upstream. It is replaced by upstream's own
+link while that lives; afterwards the stored bytes are uploaded as a file of the caller's team. The input counts by the
+content of the file, so every link to it, an upload and a data: URI are equal. Links within longer texts, and in keys of
+objects, are not replaced.
 
 Whoever has a ticket can read the file. So any ticket of the caller's team is accepted, and links are recognised on
 every host: a ticket proves itself.

@@ -7,6 +7,7 @@ keyed digests while the schema is not known. Only a request that starts a run co
 import asyncio
 from collections.abc import Mapping
 from functools import partial
+from typing import Any
 
 import msgspec
 
@@ -37,7 +38,7 @@ class Outgoing(msgspec.Struct, frozen=True):
     """As the intent records it."""
     secrets: tuple[str, ...] = ()
     """Values that upstream's answers must not bring back into records and logs."""
-    suspects: Mapping[str, str] = {}
+    suspects: Mapping[str, Any] = {}
     """Values that can be secret, by name, where the schema is not known."""
 
 

@@ -116,7 +116,9 @@ class RunCreator:
             answer, sent_at = await self._send(intent, context.command, identity, body)
             if not answer.is_ok:
                 # What a model says of a value that it does not like can quote the value.
-                said = secrets.strike(answer.body, (*outgoing.secrets, *outgoing.suspects.values()))
+                said = secrets.strike_answer(
+                    answer.body, (*outgoing.secrets, *secrets.suspected_texts(outgoing.suspects))
+                )
                 answer = replace(answer, body=said)
                 await self._discard(intent.id)
                 self.pending_creates.resolve(intent.id, in_flight.Refused(answer))
@@ -213,8 +215,7 @@ class RunCreator:
                 assert_never(never)
 
     async def _adopt(self, intent: Run, snapshot: Snapshot) -> None:
-        document = self._secrets.strike_document(intent.id, snapshot.document)
-        await self.recorder.adopt(intent, replace(snapshot, document=document))
+        await self.recorder.adopt(intent, await self._secrets.strike_snapshot(intent, snapshot))
 
     async def _settled(self, view: PredictionView, context: CreateContext) -> PredictionView:
         """Give an adopted run its final identity. Its record is on disk, so a failure does not fail the create."""

@@ -125,7 +125,9 @@ class IdentityService:
             await pause_after(canonical)
         identity = described.identity if described else target_identity(target)
         return Identity(
-            fingerprint=fingerprint.fingerprint(identity, canonical, scope),
+            fingerprint=fingerprint.fingerprint(identity, canonical, scope)
+            if schema is not None
+            else fingerprint.without_schema(identity, canonical, scope, self._secret),
             provisional=provisional,
             reason=judgement.reason,
             ttl_seconds=sharing.ttl_seconds if rule is None else caching.ttl_of(rule.ttl_seconds, sharing.ttl_seconds),

@@ -19,6 +19,7 @@ from gateway.domain.ports.clock import Clock
 from gateway.domain.ports.observers import UpstreamObserver
 from gateway.domain.records import PredictionView, Run
 from gateway.errors import GatewayError, StoreUnavailable
+from gateway.predictions.secret_values import SecretValues
 from gateway.predictions.tracker import Tracker
 from gateway.runtime.live import LiveSettings
 from gateway.runtime.lru import resize_lru
@@ -30,7 +31,7 @@ from gateway.streams.ports import EventLogs
 from gateway.streams.rules import replay, sse
 from gateway.streams.rules.event_log import EventLog
 from gateway.streams.settings import StreamSettings
-from gateway.streams.upstream_reader import Reader, UpstreamStreamReader
+from gateway.streams.upstream_reader import Reader, Strike, UpstreamStreamReader
 
 logger = logging.getLogger(__name__)
 
@@ -56,10 +57,12 @@ class StreamHub:
         clock: Clock,
         observer: UpstreamObserver,
         settings: LiveSettings[StreamSettings],
+        secret_values: SecretValues | None = None,
     ) -> None:
         self.log_writer = LogWriter(store, clock, settings)
         self._feed = UpstreamStreamReader(reader, clock, observer)
         self._tracker = tracker
+        self._secrets = SecretValues() if secret_values is None else secret_values
         self._clock = clock
         self._observer = observer
         self._settings = settings
@@ -154,6 +157,7 @@ class StreamHub:
         channel.open(StoreUnavailable("The stream could not be opened.", retry_after=1))
 
     async def _fill(self, channel: Channel, run: Run) -> None:
+        strike = self._secrets.of_stream(run.id)
         try:
             await self._load(channel)
             if run.status.is_terminal and not channel.log.end:
@@ -164,7 +168,7 @@ class StreamHub:
         channel.open()
         if not channel.is_complete:
             try:
-                await self._follow(channel, run)
+                await self._follow(channel, run, strike)
             except Exception:
                 # A bug. End the current readers' streams; later readers get a new channel.
                 logger.exception("reading an upstream stream failed", extra={"run": run.id})
@@ -181,7 +185,7 @@ class StreamHub:
             channel.log = log
             channel.stored = log.end
 
-    async def _follow(self, channel: Channel, run: Run) -> None:
+    async def _follow(self, channel: Channel, run: Run, strike: Strike | None) -> None:
         """Read upstream's stream to its end. If it ends early, add the rest from the run's result."""
         note = partial(self.log_writer.mark_dirty, channel)
         feeding = self._feed.fill(
@@ -189,6 +193,7 @@ class StreamHub:
             run,
             has_ended=lambda: run.status.is_terminal or self._tracker.tracked(run.id) is None,
             on_events=note,
+            strike=strike,
         )
         # Upstream may keep a connection open after the run's end without sending `done`.
         await run_until_first(feeding, self._end_and_silence(channel, run))

@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from typing import Protocol
 
 from gateway.domain.ports.clock import Clock
@@ -18,7 +19,7 @@ from gateway.domain.records import Run
 from gateway.errors import GatewayError, UpstreamBroken
 from gateway.streams.channel import Channel
 from gateway.streams.rules import sse
-from gateway.streams.rules.event_log import EventLog, order
+from gateway.streams.rules.event_log import ERROR, EventLog, order
 from gateway.streams.rules.sse import Event, EventSplitter, EventTooLong
 
 logger = logging.getLogger(__name__)
@@ -41,6 +42,14 @@ class Reader(Protocol):
         ...
 
 
+class Strike(Protocol):
+    """Takes secret values from a line of data."""
+
+    def __call__(self, data: bytes, *, is_error: bool) -> bytes:
+        """Return the line without them. `is_error`: of an event `error`."""
+        ...
+
+
 class UpstreamStreamReader:
     """Fills channels with the events of upstream's streams."""
 
@@ -50,13 +59,19 @@ class UpstreamStreamReader:
         self._observer = observer
 
     async def fill(
-        self, channel: Channel, run: Run, *, has_ended: Callable[[], bool], on_events: Callable[[], None]
+        self,
+        channel: Channel,
+        run: Run,
+        *,
+        has_ended: Callable[[], bool],
+        on_events: Callable[[], None],
+        strike: Strike | None = None,
     ) -> None:
         """Read until the stream is complete, or give up after failures.
 
         `has_ended` returns whether the run has ended. Then its result is available, so a broken connection is not
         resumed, and a stream without any event so far is not read at all. `on_events` is called after events were
-        published.
+        published. `strike` takes the run's secret values from a line of data.
         """
         if run.stream_url is None:
             return
@@ -65,7 +80,7 @@ class UpstreamStreamReader:
         failures = 0
         while failures < _MAX_FAILURES and not (has_ended() and not channel.log.end):
             had_ended = has_ended()
-            connection = _Connection(channel, self._observer, max_event_bytes, on_events)
+            connection = _Connection(channel, self._observer, max_event_bytes, on_events, strike)
             opened_at = self._clock.monotonic()
             try:
                 async with self._reader.open(run.stream_url, channel.log.last_id) as chunks:
@@ -100,7 +115,12 @@ class _Connection:
     """The events of one connection to upstream."""
 
     def __init__(
-        self, channel: Channel, observer: UpstreamObserver, max_event_bytes: int, on_events: Callable[[], None]
+        self,
+        channel: Channel,
+        observer: UpstreamObserver,
+        max_event_bytes: int,
+        on_events: Callable[[], None],
+        strike: Strike | None,
     ) -> None:
         self.has_new_events = False
         self.timed_out_idle = False
@@ -108,6 +128,7 @@ class _Connection:
         self._channel = channel
         self._observer = observer
         self._on_events = on_events
+        self._strike = strike
         self._splitter = EventSplitter(max_event_bytes)
         self._is_repeating = channel.log.end > 0
         """Whether upstream may still repeat events that are in the log, because it ignored `Last-Event-ID`."""
@@ -124,6 +145,8 @@ class _Connection:
     async def _publish(self, events: Sequence[Event]) -> None:
         self.timed_out_idle = any(map(sse.is_idle_timeout, events))
         new_events = [event for event in events if not event.is_comment and not self._is_known(event)]
+        if self._strike is not None:
+            new_events = [_struck(event, self._strike) for event in new_events]
         if new_events:
             self.has_new_events = True
             self._observer.events_read(len(new_events))
@@ -135,6 +158,10 @@ class _Connection:
     def _is_known(self, event: Event) -> bool:
         self._is_repeating = self._is_repeating and _is_in_log(self._channel.log, event)
         return self._is_repeating
+
+
+def _struck(event: Event, strike: Strike) -> Event:
+    return sse.with_data(event, partial(strike, is_error=event.name == ERROR))
 
 
 def _is_in_log(log: EventLog, event: Event) -> bool:

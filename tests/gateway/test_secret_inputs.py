@@ -147,6 +147,17 @@ async def test_refusal_that_quotes_a_secret_is_redacted(open_gateway: OpenGatewa
         assert REDACTED in reply.text
 
 
+async def test_refusal_that_quotes_a_secret_of_a_list_is_redacted(open_gateway: OpenGateway, upstream: Simulator):
+    """Nothing is known of a bare version: the texts of lists are searched for, too."""
+    async with open_gateway() as stack:
+        upstream.faults.set(
+            Fault("error", operation="predictions.create", status=422, value=f"bad token {BAD}", times=1)
+        )
+        reply = await sign(stack, version_of(upstream, "acme/signer"), more_tokens=["sk-other", BAD])
+        assert reply.status == 422
+        assert REDACTED in reply.text
+
+
 async def test_training_with_a_secret(open_gateway: OpenGateway, upstream: Simulator):
     """`TrainingInput` has secrets of its own."""
     async with open_gateway(teams={"alpha": {"scopes": ["read", "predict", "train"]}}) as stack:
@@ -167,6 +178,21 @@ async def test_uncertain_create_with_a_secret_is_found(open_gateway: OpenGateway
         reply = await sign(stack, version)
         assert (reply.status, reply.json["id"]) == (201, upstream.predictions[0].id)
         assert creates(upstream) == 1
+
+
+@pytest.mark.parametrize("kind", ["named", "bare"])
+async def test_adopted_run_that_quotes_a_secret_is_redacted(open_gateway: OpenGateway, upstream: Simulator, kind: str):
+    """The run has failed, with its token in its error, before the search finds it."""
+    async with open_gateway() as stack:
+        version = named(upstream) if kind == "named" else version_of(upstream, "acme/signer")
+        upstream.faults.set(
+            Fault("drop_after", operation="predictions.create", times=1),
+            Fault("error", operation="predictions.list", times=2),
+        )
+        reply = await sign(stack, version, api_token=BAD)
+        assert reply.status == 201, reply.text
+        shown = await finished(stack, reply.json["id"])
+        assert (shown["status"], shown["error"]) == ("failed", f"Invalid API token: {REDACTED}")
 
 
 async def test_runs_that_differ_in_secrets_only_are_not_confused(
@@ -207,3 +233,16 @@ async def test_restart_finds_the_run_and_sends_nothing_again(open_gateway: OpenG
         assert shown[0]["id"] == upstream.predictions[0].id
         assert shown[0]["input"] == {"text": "hi", "seed": 1, "api_token": REDACTED}
         assert creates(upstream) == 1
+
+
+@pytest.mark.parametrize("value", ["status", "succeeded", "predict_time", "completed_at", '","status":"'])
+async def test_value_that_looks_like_a_part_of_the_document_keeps_it_readable(
+    open_gateway: OpenGateway, upstream: Simulator, value: str
+):
+    """A caller chooses the value: the run ends, and is charged, whatever it is."""
+    async with open_gateway() as stack:
+        reply = await sign(stack, named(upstream), more_tokens=[value])
+        assert (reply.status, reply.json["status"]) == (201, "succeeded"), reply.text
+        assert reply.json["metrics"]["predict_time"] > 0
+        explained = await ask(stack, "GET", f"/gateway/explain/{reply.json['id']}")
+        assert explained.json["price"]["charged_microusd"] > 0

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from gateway.domain.records import PredictionView, Run, RunState, Status
 from gateway.predictions.events import PredictionEvents
 from gateway.predictions.ports.sharing import CreateStore
+from gateway.predictions.secret_values import SecretValues
 from gateway.predictions.tracker import Tracker
 from gateway.runtime.live import LiveSettings
 from gateway.streams.hub import MAX_SILENCE_AFTER_END_SECONDS, StreamHub
@@ -40,6 +41,7 @@ class HubStack:
         self.streams = FakeStreams()
         self.observer = RecordingObserver()
         self.upstream = FakeUpstream(lambda _: answer(200, self.body))
+        self.secret_values = SecretValues()
         self.body = b'{"id":"uprun1","status":"processing"}'
         self.run = live(
             intended_at=START, live_at=START, status=Status.PROCESSING, stream_url="https://stream.replicate.com/1"
@@ -87,6 +89,7 @@ class HubStack:
                     heartbeat_seconds=15, max_total=10, max_per_team=10,
                 )
             ),
+            self.secret_values,
         )  # fmt: skip
         keeping = asyncio.create_task(made.log_writer.run())
         try:

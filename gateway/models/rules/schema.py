@@ -41,6 +41,13 @@ _PASSWORD = "password"  # noqa: S105 - a format of JSON Schema
 _WRITE_ONLY = "write-only"
 _NO_MARKS: frozenset[str] = frozenset()
 _AS_SECRET = frozenset({_SECRET})
+_NOT_READ = (
+    "prefixItems", "additionalItems", "unevaluatedItems", "contains", "patternProperties", "unevaluatedProperties",
+    "dependentSchemas", "if", "then", "else", "not",
+)  # fmt: skip
+"""Keywords that apply schemas in ways that shapes have no place for."""
+_MARKS = (b"x-cog-secret", b"writeOnly", b"$ref")
+"""What can be a mark, or lead to one."""
 
 
 class Shape(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -118,8 +125,8 @@ _decode_openapi = msgspec.json.Decoder(dict[str, Any], float_hook=Raw).decode
 def read_schema(document: bytes) -> InputSchema | None:
     """Read the schema in the JSON of a version, or of a model (its latest version's).
 
-    Return `None` if there is none (the version is hidden, the model has no version, or the body is something else), or
-    if it is larger than `MAX_SCHEMA_BYTES`.
+    Return `None` if there is none: the version is hidden, the model has no version, or the body is something else. Also
+    if it is larger than `MAX_SCHEMA_BYTES`, or if it does not say which inputs are secret, and some are.
     """
     try:
         body = _decode(document)
@@ -133,7 +140,13 @@ def read_schema(document: bytes) -> InputSchema | None:
         return None
     schemas = _dict(_dict(openapi.get("components")).get("schemas"))
     wanted = schemas.get("Input")
-    inputs = _Reader(schemas).shape(wanted, _MAX_DEPTH).properties
+    whole, training = (
+        _Reader(schemas).shape(wanted, _MAX_DEPTH),
+        _Reader(schemas).shape(schemas.get("TrainingInput"), _MAX_DEPTH),
+    )
+    if _hides_secrets(whole) or _hides_secrets(training):
+        return None
+    inputs = whole.properties
     defaults = _defaults(_Reader(schemas).properties(wanted, _MAX_DEPTH))
     return InputSchema(
         inputs=dict(islice(inputs.items(), _MAX_INPUTS)),
@@ -141,8 +154,13 @@ def read_schema(document: bytes) -> InputSchema | None:
         output=_Reader(schemas).shape(schemas["Output"], _MAX_DEPTH) if "Output" in schemas else None,
         linked_defaults=_linked(defaults),
         secrets=_secrets(inputs),
-        training_secrets=_secrets(_Reader(schemas).shape(schemas.get("TrainingInput"), _MAX_DEPTH).properties),
+        training_secrets=_secrets(training.properties),
     )
+
+
+def _hides_secrets(whole: Shape) -> bool:
+    """Return whether inputs can be secret that have no shape of their own: the schema is then as good as unknown."""
+    return whole.is_secret or (whole.others is not None and whole.others.holds_secret)
 
 
 def _secrets(inputs: dict[str, Shape]) -> dict[str, Shape]:
@@ -180,7 +198,8 @@ class _Reader:
             return _UNREAD
         parts = [self._own(schema, depth - 1)]
         if "$ref" in schema:
-            parts.append(self.shape(self._referred(schema), depth - 1))
+            referred = self._referred(schema)
+            parts.append(_UNREAD if referred is None else self.shape(referred, depth - 1))
         parts += [self.shape(part, depth - 1) for part in _dicts(schema.get("allOf"))]
         parts += [
             _any_of([self.shape(part, depth - 1) for part in _dicts(schema[keyword])])
@@ -216,7 +235,7 @@ class _Reader:
             items=self.shape(schema["items"], depth) if isinstance(schema.get("items"), dict) else None,
             properties={name: self.shape(part, depth) for name, part in properties},
             others=self._others(schema.get("additionalProperties"), depth),
-            marks=_marks(schema),
+            marks=_marks(schema) | (_AS_SECRET if _has_unread_mark(schema) else _NO_MARKS),
         )
 
     def _others(self, schema: Any, depth: int) -> Shape | None:
@@ -230,6 +249,14 @@ def _types(value: Any) -> frozenset[str]:
 
 
 _UNREAD = Shape(marks=_AS_SECRET, holds_secret=True)
+
+
+def _has_unread_mark(schema: dict[str, Any]) -> bool:
+    """Return whether a keyword that is not read holds a mark, such as the schemas of the places of a tuple."""
+    unread = [schema[keyword] for keyword in _NOT_READ if keyword in schema]
+    if isinstance(schema.get("items"), list):
+        unread.append(schema["items"])
+    return any(mark in _encode(part) for part in unread for mark in _MARKS)
 
 
 def _marks(schema: dict[str, Any]) -> frozenset[str]:

@@ -6,8 +6,10 @@ a keyed digest. Equal values have equal digests, so requests can still be compar
 them without the store's secret.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from itertools import islice
 from json.encoder import encode_basestring_ascii
 from typing import Any
 
@@ -35,7 +37,15 @@ _MOST_STRUCK_CHARACTERS = 64 * 1024
 """Characters of one input's values that are searched for. They are in memory until the run ends."""
 _LONGEST_QUOTING = 64 * 1024
 _SUSPECT = range(12, 4097)
-"""Lengths of texts that are taken for a secret. Shorter ones could be words of a message."""
+"""Lengths of written values that are taken for a secret, or for several. Shorter ones could be words of a message."""
+_SHORTEST_SUSPECT = 10
+
+_HOLE = b"\xff\x00\xff"
+"""Stands for a value while others are searched for. No UTF-8 text contains it."""
+_TEXT_HOLE = "\udcff\udc00\udcff"
+_STRING = re.compile(rb'("(?:[^"\\]++|\\.)*+")(\s*+:)?', re.DOTALL)
+"""A string of JSON. With the colon behind it, it is a key."""
+_WRITTEN_BY_MODELS = frozenset({"input", "output", "error", "logs", "metrics"})
 
 _decode_fields = msgspec.json.Decoder(dict[str, Raw]).decode
 _decode = msgspec.json.Decoder(float_hook=Raw).decode
@@ -51,8 +61,8 @@ class Redacted(msgspec.Struct, frozen=True):
     input: bytes
     values: tuple[str, ...] = ()
     """The secret values that are texts; empty where the schema is not known."""
-    suspects: Mapping[str, str] = {}
-    """The texts at the top level that can be secret, by name, where the schema is not known."""
+    suspects: Mapping[str, Any] = {}
+    """The values that can be secret or hold secrets, by name, where the schema is not known."""
 
 
 def are_given(secrets: Mapping[str, Shape], given: bytes) -> bool:
@@ -88,7 +98,7 @@ def redact(given: bytes, secrets: Mapping[str, Shape]) -> Redacted:
     return Redacted(_encode(fields), _searched_for(values)) if is_changed else Redacted(given)
 
 
-def _searched_for(values: Iterable[str]) -> tuple[str, ...]:
+def _searched_for(values: list[str]) -> tuple[str, ...]:
     chosen: list[str] = []
     left = _MOST_STRUCK_CHARACTERS
     for value in dict.fromkeys(values):
@@ -104,16 +114,22 @@ def digest_texts(given: bytes, digest: Digest) -> Redacted:
         fields = _decode_fields(given)
     except _UNREADABLE:
         return Redacted(_encode({}))
-    suspects: dict[str, str] = {}
+    suspects: dict[str, Any] = {}
     is_changed = False
     for name, value in fields.items():
         if (text := digest_of(value, digest)) is None:
             continue
         if len(value) in _SUSPECT and len(suspects) < MOST_STRUCK:
             with suppress(*_UNREADABLE):
-                suspects[name] = msgspec.json.decode(value, type=str)
+                suspects[name] = msgspec.json.decode(value)
         fields[name], is_changed = Raw(_encode(text)), True
     return Redacted(_encode(fields), suspects=suspects) if is_changed else Redacted(given)
+
+
+def suspected_texts(suspects: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the texts in values that can be secret, at any depth, at most `MOST_STRUCK`."""
+    found = (text for value in suspects.values() for text in _texts(value, _WHOLE))
+    return tuple(islice((text for text in found if len(text) >= _SHORTEST_SUSPECT), MOST_STRUCK))
 
 
 def digest_of(value: Raw, digest: Digest) -> str | None:
@@ -144,47 +160,76 @@ def is_redacted(value: Raw) -> bool:
 
 def strike(text: bytes, values: tuple[str, ...]) -> bytes:
     """Replace secret values in a text, as they are and in the spellings of JSON strings."""
-    for value in values:
-        if len(value) >= SHORTEST_STRUCK:
-            for spelling in {*_spellings(value), value.encode(errors="replace")}:
-                text = text.replace(spelling, REDACTED.encode())
-    return text
+    return strike_spelled(text, spelled(values))
 
 
-_KEPT = frozenset({
-    "id", "model", "version", "deployment", "status", "created_at", "started_at", "completed_at", "urls", "metrics",
-    "source", "data_removed", "webhook", "webhook_events_filter",
-})  # fmt: skip
-"""Fields of a prediction that no model writes. A value such as `predict_time` must not remove what a run cost."""
+def strike_spelled(text: bytes, spellings: Sequence[bytes]) -> bytes:
+    """Do as `strike`, with what `spelled` has returned for the values."""
+    for spelling in spellings:
+        text = text.replace(spelling, _HOLE)
+    # Only now: the redaction text can contain a value.
+    return text.replace(_HOLE, REDACTED.encode())
+
+
+def strike_json(text: bytes, values: tuple[str, ...], *, with_keys: bool = True) -> bytes:
+    """Replace secret values in the strings of a JSON text. Numbers and structure, which can look like one, stay.
+
+    `with_keys`: the keys of objects count, too.
+    """
+    spellings, searched = spelled(values), _searched(values)
+    if not any(spelling in text for spelling in spellings):
+        return text
+
+    def struck(found: re.Match[bytes]) -> bytes:
+        written, colon = found.groups(b"")
+        if (colon and not with_keys) or not any(spelling in written for spelling in spellings):
+            return found[0]
+        return _struck_string(written, searched) + colon
+
+    return _STRING.sub(struck, text)
+
+
+def _struck_string(written: bytes, searched: list[str]) -> bytes:
+    try:
+        decoded = msgspec.json.decode(written, type=str)
+    except _UNREADABLE:
+        return bytes(_encode(REDACTED))
+    text = decoded
+    for value in searched:
+        text = text.replace(value, _TEXT_HOLE)
+    return written if text is decoded or text == decoded else _encode(text.replace(_TEXT_HOLE, REDACTED))
+
+
+def strike_answer(body: bytes, values: tuple[str, ...]) -> bytes:
+    """Replace secret values in an error of upstream, which need not be JSON."""
+    try:
+        msgspec.json.decode(body, type=Raw)
+    except _UNREADABLE:
+        return strike(body, values)
+    return strike_json(body, values, with_keys=False)
 
 
 def strike_document(document: bytes, values: tuple[str, ...]) -> bytes:
-    """Replace secret values in the document of a prediction, where a model can quote them.
+    """Replace secret values in what a model writes to the document of a run, and in its input.
 
-    The result is valid JSON if the document is: a field that would not be is replaced as a whole.
+    All else stays: whatever the caller calls a secret, the status, the times and the numbers can be read.
     """
-    try:
-        fields = surrogates.split(document)
-    except _UNREADABLE:
+    if not any(spelling in document for spelling in spelled(values)):
         return document
-    spellings = [each for value in values if len(value) >= SHORTEST_STRUCK for each in _spellings(value)]
-    is_changed = False
-    for name in fields.keys() - _KEPT:
-        given = struck = bytes(fields[name])
-        for spelling in spellings:
-            struck = struck.replace(spelling, REDACTED.encode())
-        if struck is not given and struck != given:
-            fields[name], is_changed = Raw(struck if _is_valid(struck) else _encode(REDACTED)), True
-    return _encode(fields) if is_changed else document
+    fields = surrogates.split(document)
+    for name in _WRITTEN_BY_MODELS & fields.keys():
+        fields[name] = Raw(strike_json(bytes(fields[name]), values, with_keys=name != "metrics"))
+    return _encode(fields)
 
 
-def _is_valid(value: bytes) -> bool:
-    """Return whether a value is JSON. It is not if a number, or a part of an escape, was replaced."""
-    try:
-        surrogates.split(b'{"_":' + value + b"}")
-    except _UNREADABLE:
-        return False
-    return True
+def _searched(values: tuple[str, ...]) -> list[str]:
+    """Return the values that are searched for, longest first: one can be a part of another."""
+    return sorted((value for value in values if len(value) >= SHORTEST_STRUCK), key=len, reverse=True)
+
+
+def spelled(values: tuple[str, ...]) -> list[bytes]:
+    """Return the spellings of secret values that are searched for, longest first."""
+    return sorted({each for value in _searched(values) for each in _spellings(value)}, key=len, reverse=True)
 
 
 class _Quoting(msgspec.Struct):
@@ -212,7 +257,7 @@ def _spellings(value: str) -> set[bytes]:
     spellings |= {each.replace("/", "\\/") for each in spellings}
     # As Go does, and upstream's edge.
     spellings |= {each.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e") for each in spellings}
-    return {each.encode(errors="replace") for each in spellings}
+    return {each.encode(errors="replace") for each in (value, *spellings)}
 
 
 def _has(value: Any, shape: Shape) -> bool:

@@ -13,9 +13,9 @@ from hashlib import sha256
 from gateway.domain import file_content
 from gateway.domain.file_content import FileContent
 
-_TOKEN = r"[A-Za-z0-9!#$&^_.+%'*`{|}~-]+"  # noqa: S105 - RFC 7230's word, no secret
+_TOKEN = r"[A-Za-z0-9!$&^_.+%'*`{|}~-]+"  # noqa: S105 - RFC 7230's word, no secret; without `#`
 _HEADER = re.compile(
-    rf'data:(?P<type>{_TOKEN}/{_TOKEN})?(?:;{_TOKEN}=(?:[^;,"\s]*|"[^",]*"))*(?P<base64>;base64)?,',
+    rf'data:(?P<type>{_TOKEN}/{_TOKEN})?(?:;{_TOKEN}=(?:[^;,"#\s]*|"[^",#]*"))*(?P<base64>;(?-i:base64))?,',
     re.ASCII | re.IGNORECASE,
 )
 _LONGEST_HEADER = 1024

@@ -22,6 +22,7 @@ LONGEST_LINK = 4096
 _LINK = re.compile(r"(https?)://([^/?#@]{1,260})([^?#]*+)(?:[?#].*+)?", re.IGNORECASE)
 _AUTHORITY = re.compile(r"([A-Za-z0-9_](?:[A-Za-z0-9._-]{0,252}))(?::(\d{1,5}))?")
 _SEPARATORS = re.compile(r"%(?:2f|5c|2e|25)", re.IGNORECASE)
+_DOTS = frozenset({".", ".."})
 _DEFAULT_PORTS = {"http": "80", "https": "443"}
 _UNPRINTABLE = re.compile(r"[^\x21-\x7e]")
 
@@ -81,11 +82,18 @@ def _parse(text: str, otherwise: str = "/") -> Link | None:
 
 
 def _path(path: str) -> str | None:
-    """Resolve dot segments and decode escapes. `None` if an escaped separator makes the path ambiguous."""
+    """Resolve dot segments and decode escapes. `None` for a path that is ambiguous.
+
+    An escaped separator makes it so, and dot segments beside empty ones, which some servers drop first.
+    """
     if _SEPARATORS.search(path):
         return None
     decoded = unquote(path)
-    normal = posixpath.normpath(decoded).replace("//", "/")
+    if _DOTS.isdisjoint(decoded.split("/")):
+        return decoded
+    if "//" in decoded:
+        return None
+    normal = posixpath.normpath(decoded)
     return normal + "/" if decoded.endswith("/") and normal != "/" else normal
 
 

@@ -167,7 +167,16 @@ def provisional(target: str, canonical: bytes, scope: str, secret: bytes) -> str
     `canonical` was written without a schema, so it can hold values that are secret: the key is an HMAC with a secret of
     the store, from which they cannot be guessed. Never equal to a `fingerprint`.
     """
-    return hmac.digest(secret, _digest("provisional", target, scope, canonical).encode(), "sha256").hex()
+    return _keyed("provisional", target, canonical, scope, secret)
+
+
+def without_schema(target: str, canonical: bytes, scope: str, secret: bytes) -> str:
+    """Return the key under which equal requests meet whose schema cannot be read. An HMAC, as `provisional`."""
+    return _keyed("without schema", target, canonical, scope, secret)
+
+
+def _keyed(domain: str, target: str, canonical: bytes, scope: str, secret: bytes) -> str:
+    return hmac.digest(secret, _digest(domain, target, scope, canonical).encode(), "sha256").hex()
 
 
 def sharing_scope(share: str, team: str) -> str:

@@ -15,6 +15,7 @@ the server's retry time (12), modifies the caller's headers (13), and limits a s
 """
 
 import re
+from collections.abc import Callable
 
 import msgspec
 
@@ -34,6 +35,7 @@ _MAX_PARTIAL_MATCH = 3
 # These patterns match text with a line end prepended, so that the first line is like the others.
 _FIELD = re.compile(rb"[\r\n](?:(id)|event)(?::[ ]?([^\r\n]*))?(?=[\r\n])")
 _DATA = re.compile(rb"[\r\n]data(?::[ ]?([^\r\n]*))?(?=[\r\n])")
+_DATA_LINE = re.compile(rb"([\r\n]data:[ ]?)([^\r\n]+)")
 _ANY_FIELD = re.compile(rb"[\r\n][^\r\n:]")
 
 
@@ -79,6 +81,13 @@ def read_event(raw: bytes) -> Event:
             event_id = value.decode("utf-8", "replace")
     is_comment = _ANY_FIELD.search(lines) is None
     return Event(raw, event_id, name.decode("utf-8", "replace") if name else _MESSAGE, is_comment)
+
+
+def with_data(event: Event, change: Callable[[bytes], bytes]) -> Event:
+    """Return an event with `change` applied to each line of its data; the same object if nothing changes."""
+    lines = b"\n" + event.raw
+    changed = _DATA_LINE.sub(lambda line: line[1] + change(line[2]), lines)
+    return event if changed == lines else msgspec.structs.replace(event, raw=changed[1:])
 
 
 def is_done(event: Event) -> bool:

@@ -267,3 +267,18 @@ async def test_secret_input_is_a_reason_even_against_rules(sharing: Sharing) -> 
     sharing.rule(Policy(rules=(Rule(MODEL, Mode.ALWAYS),)))
     assert (await sharing.of(given={"seed": 1, "token": "sk-1"})).reason is BypassReason.SECRET_INPUT
     assert (await sharing.of(given={"seed": 1, "token": None})).reason is Proof.RULE_ALWAYS
+
+
+async def test_fingerprint_without_a_schema_is_keyed(sharing: Sharing):
+    """What cannot be read can mark inputs as secret, and a plain digest lets short values be guessed."""
+    sharing.rule(Policy(rules=(Rule("*", Mode.ALWAYS),)))
+    sharing.schema = None
+    one, again = await sharing.of(given={"pin": "1234"}), await sharing.of(given={"pin": "1234"})
+    assert one.fingerprint == again.fingerprint is not None
+    sharing.service = IdentityService(
+        SchemaService(sharing.upstream, ManualClock()),
+        VersionMap(sharing.store, sharing.upstream),
+        sharing.settings,
+        secret=b"another store's",
+    )
+    assert (await sharing.of(given={"pin": "1234"})).fingerprint not in (None, one.fingerprint)

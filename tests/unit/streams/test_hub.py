@@ -6,6 +6,7 @@ import pytest
 
 from gateway.domain.records import Status
 from gateway.errors import StoreUnavailable, UpstreamUnavailable
+from gateway.models.rules.secrets import REDACTED
 from gateway.streams.channel import Channel
 from gateway.streams.log_writer import PAUSE_SECONDS
 from gateway.streams.rules.event_log import EventLog
@@ -83,6 +84,34 @@ async def test_complete_log_is_stored_in_one_part(stack: HubStack):
         channel = await hub.open(stack.view)
         assert channel.log.read(0, MIB)[0] == raws(*map(output, range(20)), DONE)
         assert stack.streams.asked == [None]
+
+
+@pytest.mark.parametrize("is_forgotten", [False, True], ids=["running", "ended"])
+async def test_secret_values_are_struck_from_events(stack: HubStack, is_forgotten: bool):
+    """A model that quotes its token in the stream: neither readers nor the stored log get it. Names and ids stay."""
+    stack.secret_values.keep(stack.run.id, ("sk-12345", "output"), {})
+    error = frame("error", "10:1", '{"detail":"bad sk-12345"}')
+    async with stack.hub() as hub:
+        channel = await hub.open(stack.view)
+        await settle()
+        if is_forgotten:
+            stack.secret_values.forget(stack.run.id)
+        await stack.streams.say(frame("output", "10:0", "my\nsk-12345!"), error, DONE)
+        await settle()
+        shown = frame("output", "10:0", f"my\n{REDACTED}!"), frame("error", "10:1", f'{{"detail":"bad {REDACTED}"}}')
+        assert channel.log.read(0, MIB)[0] == raws(*shown, DONE)
+    assert EventLog.from_chunks(await stack.logs.event_parts(stack.run.id), MIB).read(0, MIB)[0] == raws(*shown, DONE)
+
+
+async def test_error_of_an_unknown_schema_is_searched_for_what_can_be_secret(stack: HubStack):
+    stack.secret_values.keep(stack.run.id, (), {"prompt": "a long prompt", "token": "sk-1234567890"})
+    async with stack.hub() as hub:
+        channel = await hub.open(stack.view)
+        await stack.streams.say(output(0), frame("error", "10:1", '{"detail":"bad sk-1234567890"}'), DONE)
+        await settle()
+        assert channel.log.read(0, MIB)[0] == raws(
+            output(0), frame("error", "10:1", f'{{"detail":"bad {REDACTED}"}}'), DONE
+        )
 
 
 @pytest.mark.parametrize("is_killed", [False, True])

@@ -3,7 +3,7 @@
 import asyncio
 from dataclasses import dataclass
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gateway.streams.channel import Channel
@@ -13,6 +13,8 @@ from gateway.streams.rules.sse import EventSplitter
 from tests.support.clock import ManualClock, settle
 from tests.support.fake_streams import BROKEN, IDLE, output
 from tests.support.hub import DONE, HubStack
+
+_FAILURES_IN_A_ROW = 4
 
 STEPS = st.lists(
     st.one_of(
@@ -78,6 +80,7 @@ async def play(steps) -> None:
     async def serve(steps: list) -> bool:
         """Run the gateway until it is killed or the steps are done; return whether it was killed."""
         nonlocal told
+        stops = 0
         async with stack.hub() as hub:
             channel = await hub.open(stack.view)
             for caller in callers:
@@ -85,7 +88,13 @@ async def play(steps) -> None:
             crowd = Crowd(channel, callers)
             await crowd.pump()
             while steps:
+                if stops == _FAILURES_IN_A_ROW:
+                    # After one more, the reader gives up and waits for the end of the run.
+                    await clock.advance(60)
+                    steps.insert(0, ("say", 1))
+                    stops = 0
                 step, value = steps.pop(0)
+                stops += step in ("cut", "idle")
                 match step:
                     case "say":
                         await stack.streams.say(*(output(told + n, "a" * (n % 3)) for n in range(value)))
@@ -122,6 +131,7 @@ async def play(steps) -> None:
 
 
 @given(STEPS)
+@example([("cut", False), ("cut", False), ("idle", None), ("idle", None), ("idle", None), ("wait", 7.0)])
 @settings(max_examples=100, deadline=None)
 def test_random_steps_lose_and_repeat_no_event(steps) -> None:
     """Each of three readers has exactly what upstream sent."""

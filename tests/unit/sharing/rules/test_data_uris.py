@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.sharing.rules.data_uris import sha256_of
+from gateway.sharing.rules.data_uris import content_of, sha256_of
 
 MEDIA = st.sampled_from(["", "image/png", "text/plain;charset=utf-8", 'a/b;x=%20;name="y z"', "IMAGE/SVG+XML"])
 
@@ -96,3 +96,12 @@ def test_plus_equals_and_underscore_are_literal_when_percent_encoded(parts):
     """They have no special meaning in a percent-encoded file."""
     text = "".join(parts)
     assert sha256_of(f"data:,{text}") == digest(unquote_to_bytes(text))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["data:text/plain;BASE64,aGVsbG8=", "data:text/pl#ain,hello", "data:text/plain;a=#b,hello", 'data:;a="#",hello'],
+)
+def test_what_parsers_read_in_different_ways_is_text(text):
+    """Python's urllib decodes base64 only after `;base64` in lower case; browsers end a URL at `#`."""
+    assert content_of(text) is None
