@@ -50,6 +50,8 @@ a minute has about 60 pages in ten minutes."""
 _SHORTEST_WINDOW = 1.0
 """Seconds of a list that are not divided further if they cannot be read."""
 _STORE_PAGE = 20
+_MATCHED_AT_ONCE = 100
+"""Listed runs after which others are served: Replicate's pages have 100."""
 _LARGE_REQUEST = 64 * 1024
 
 Adopt = Callable[[Run, Snapshot], Awaitable[None]]
@@ -260,7 +262,9 @@ class Adopter:
                 page = msgspec.json.decode(answer.body, type=_Page)
             except (msgspec.MsgspecError, RecursionError):
                 return False
-            for result in page.results:
+            for number, result in enumerate(page.results):
+                if number % _MATCHED_AT_ONCE == _MATCHED_AT_ONCE - 1:
+                    await asyncio.sleep(0)
                 snapshot = _snapshot(bytes(result))
                 if snapshot is not None:
                     sweep.reached = sweep.reached if snapshot.created_at is None else snapshot.created_at
