@@ -22,7 +22,8 @@
     ├── UpstreamError          Replicate gave no response that can be passed on
     │   ├── UpstreamUnavailable   Replicate is unreachable, or the circuit breaker is open: nothing was sent (503)
     │   ├── UpstreamBroken        an invalid response (502)
-    │   │   └── UpstreamUnreadable   a response that is too large, or has the gateway's own token in it (502)
+    │   │   └── UpstreamUnreadable   a response that is not used, such as one with the gateway's own token (502)
+    │   │       └── UpstreamTooLarge   a response that is too large (502)
     │   ├── UpstreamUncertain     the request was sent and its outcome is unknown (504)
     │   ├── UpstreamTimeout       a read timed out (504)
     │   └── UpstreamTokenRefused  Replicate refused the account's token (502)
@@ -218,6 +219,10 @@ class UpstreamUnreadable(UpstreamBroken):
 
     The next one is likely to be the same.
     """
+
+
+class UpstreamTooLarge(UpstreamUnreadable):
+    """Replicate's response is larger than the gateway accepts."""
 
 
 class UpstreamUncertain(UpstreamError):

@@ -27,7 +27,7 @@ from gateway.domain.ports.clock import Clock
 from gateway.domain.ports.observers import PredictionObserver
 from gateway.domain.ports.upstream import Upstream
 from gateway.domain.records import Run, RunState
-from gateway.errors import Conflict, GatewayError, UpstreamUnavailable, UpstreamUnreadable
+from gateway.errors import Conflict, GatewayError, UpstreamTooLarge, UpstreamUnavailable
 from gateway.models.rules.secrets import Digest
 from gateway.predictions.in_flight import NotSent, PendingCreate, PendingCreates
 from gateway.predictions.ports.sharing import CreateStore
@@ -189,7 +189,7 @@ class Adopter:
             try:
                 try:
                     await self._read_list(sweep, most)
-                except UpstreamUnreadable:
+                except UpstreamTooLarge:
                     if family != "predictions":
                         raise
                     await self._read_in_windows(sweep, most)
@@ -234,7 +234,7 @@ class Adopter:
                     return
                 sweep.reached = after
                 continue
-            except UpstreamUnreadable:
+            except UpstreamTooLarge:
                 sweep.pages += 1
             until = self._clock.now() + adoption.CLOCK_SKEW_SECONDS if before is None else before
             if until - after > _SHORTEST_WINDOW:
@@ -243,7 +243,7 @@ class Adopter:
             else:
                 sweep.unread_until = max(sweep.unread_until, until)
                 sweep.reached = after
-                logger.error("a part of upstream's list is too large to be read", extra={"until": until})
+                logger.warning("a part of upstream's list is too large to be read", extra={"until": until})
 
     async def _read_list(
         self, sweep: "_Sweep", max_pages: int, window: tuple[float, float | None] | None = None

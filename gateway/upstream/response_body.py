@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import aiohttp
 
 from gateway.domain import json_scan
-from gateway.errors import UpstreamUnreadable
+from gateway.errors import UpstreamTooLarge
 
 _SEARCHED_AT_ONCE = 1024 * 1024
 _LONGEST_ESCAPE = 6
@@ -25,7 +25,7 @@ class BodyReader:
     async def read(self, response: aiohttp.ClientResponse, secrets: Sequence[bytes]) -> tuple[bytes, bool]:
         """Read a body. Return it, and whether it contains one of the secrets, in plain or in JSON escapes.
 
-        A large body is searched as it comes, so that there is no long search at the end. Raise `UpstreamUnreadable`
+        A large body is searched as it comes, so that there is no long search at the end. Raise `UpstreamTooLarge`
         if it is too large.
         """
         overlap = _LONGEST_ESCAPE * max(map(len, secrets))
@@ -36,7 +36,7 @@ class BodyReader:
             async for chunk in response.content.iter_any():
                 size += len(chunk)
                 if size > self._max_bytes:
-                    raise UpstreamUnreadable("Replicate's response is larger than the gateway accepts.")
+                    raise UpstreamTooLarge("Replicate's response is larger than the gateway accepts.")
                 chunks.append(chunk)
                 if size > _LARGE and not is_large:
                     # The others wait, unread, in the sockets' buffers.

@@ -13,7 +13,7 @@ from gateway.domain import times
 from gateway.domain.documents import Snapshot
 from gateway.domain.records import Run, RunState
 from gateway.domain.upstream_response import Answer
-from gateway.errors import Conflict, StoreUnavailable, UpstreamTimeout, UpstreamUnreadable
+from gateway.errors import Conflict, StoreUnavailable, UpstreamTimeout, UpstreamTooLarge
 from gateway.models.rules.secrets import REDACTED
 from gateway.predictions.adoption import Adopter
 from gateway.predictions.in_flight import NotSent, PendingCreates
@@ -424,7 +424,7 @@ class LargeList:
             if (after is None or each[0] >= after) and (before is None or each[0] < before)
         ]
         if sum(is_large for _, _, is_large in found) > 1:
-            raise UpstreamUnreadable("Too large.")
+            raise UpstreamTooLarge("Too large.")
         return answer(200, json.dumps({"results": [run for _, run, _ in found], "next": None}).encode())
 
 
