@@ -1,6 +1,7 @@
 """Which run of upstream's list was started by an uncertain create (docs/architecture.md, Create)."""
 
 import hashlib
+from collections.abc import Callable
 from enum import IntEnum
 
 import msgspec
@@ -51,7 +52,9 @@ def fits(run: Run, listed: Snapshot, digest: Digest | None = None) -> Fit:
         if sent.webhook is not None and found.webhook is not None:
             # The gateway's own address, which is different for each run.
             return Fit.EXACT if sent.webhook == found.webhook else Fit.NO
-        return _compare(sent.input, found.input, digest) if _same_target(run, sent, listed, found) else Fit.NO
+        return (
+            _compare(sent.input, found.input, digest, _is_hidden) if _same_target(run, sent, listed, found) else Fit.NO
+        )
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return Fit.NO
 
@@ -64,7 +67,10 @@ def may_be_equal(one: bytes, other: bytes, digest: Digest | None = None) -> bool
         return False
     try:
         first, second = msgspec.json.decode(one, type=_Sent), msgspec.json.decode(other, type=_Sent)
-        return first.version == second.version and _compare(first.input, second.input, digest) is not Fit.NO
+        return (
+            first.version == second.version
+            and _compare(first.input, second.input, digest, _may_be_hidden) is not Fit.NO
+        )
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return False
 
@@ -137,7 +143,20 @@ def _hides(request: bytes) -> bool:
     return secrets.REDACTED.encode() in request or secrets.DIGEST_PREFIX.encode() in request
 
 
-def _compare(one: Raw, other: Raw, digest: Digest | None) -> Fit:
+def _is_hidden(sent: Raw | None, shown: Raw | None) -> bool:
+    """Whether upstream hides a value. A caller can send the redaction text as a value, so only what is shown counts.
+
+    Upstream may leave out what it does not show.
+    """
+    return secrets.is_redacted(shown) if shown is not None else sent is not None and secrets.is_redacted(sent)
+
+
+def _may_be_hidden(one: Raw | None, other: Raw | None) -> bool:
+    """Whether one of two recorded values is, or may be, a secret that is not recorded."""
+    return any(value is not None and secrets.is_redacted(value) for value in (one, other))
+
+
+def _compare(one: Raw, other: Raw, digest: Digest | None, is_hidden: Callable[[Raw | None, Raw | None], bool]) -> Fit:
     """Compare two inputs of which parts may be redacted, or replaced by digests."""
     if not (_hides(bytes(one)) or _hides(bytes(other))):
         return Fit.EXACT if _canonical(one) == _canonical(other) else Fit.NO
@@ -145,8 +164,7 @@ def _compare(one: Raw, other: Raw, digest: Digest | None) -> Fit:
     fit = Fit.EXACT
     for name in first.keys() | second.keys():
         pair = first.get(name), second.get(name)
-        if any(value is not None and secrets.is_redacted(value) for value in pair):
-            # Upstream may leave out what it does not show.
+        if is_hidden(*pair):
             fit = Fit.LIKELY
         elif pair[0] is None or pair[1] is None or not _same_value(pair[0], pair[1], digest):
             return Fit.NO

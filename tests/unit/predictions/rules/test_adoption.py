@@ -50,6 +50,7 @@ LEFT_OUT = {name: value for name, value in GIVEN.items() if name != "token"}
         ("secrets", LEFT_OUT, Fit.LIKELY),
         ("secrets", SHOWN | {"text": "ho"}, Fit.NO),
         ("secrets", SHOWN | {"more": 1}, Fit.NO),
+        ("secrets", GIVEN, Fit.NO),
         ("texts", GIVEN, Fit.EXACT),
         ("texts", SHOWN, Fit.LIKELY),
         ("texts", GIVEN | {"text": "ho"}, Fit.NO),
@@ -60,6 +61,13 @@ LEFT_OUT = {name: value for name, value in GIVEN.items() if name != "token"}
 )
 def test_redacted_values_are_left_out_of_the_comparison(hides, shown, fits):
     assert fit(request(GIVEN, hides), shown) is fits
+
+
+def test_redaction_text_that_a_caller_sends_hides_nothing():
+    """Otherwise it would fit any run that was started outside the gateway, and show it to the caller."""
+    sent = request(GIVEN | {"text": REDACTED})
+    assert fit(sent, GIVEN) is Fit.NO
+    assert fit(sent, GIVEN | {"text": REDACTED}) is Fit.LIKELY
 
 
 def test_webhook_of_the_gateways_own_decides_alone():
