@@ -16,7 +16,7 @@ from gateway.domain.teams import Caller
 from gateway.errors import Forbidden, Unprocessable
 from gateway.files.rules.uploads import content_of
 from gateway.models.versions import VersionMap
-from gateway.runtime.pauses import LARGE, off_the_loop, pause_after
+from gateway.runtime.pauses import LARGE, off_the_loop
 
 
 class Policy:
@@ -59,11 +59,8 @@ class Policy:
         that does not belong to the team raises `Unprocessable` with the path in the input: upstream would read the file
         with the account's rights. Return the new body, and the content of each linked file by its upstream URL.
         """
-        if len(body.input) <= LARGE:
-            links = rewrite.file_links(body.input)
-        else:
-            await pause_after(body.input)
-            links = await off_the_loop(body.input, partial(rewrite.file_links, body.input))
+        find = partial(rewrite.file_links, body.input)
+        links = find() if len(body.input) <= LARGE else await off_the_loop(body.input, find)
         if not links:
             return body, {}
         known = {file.id: file for file in await self._files.files_among([link.file_id for link in links])}

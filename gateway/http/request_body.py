@@ -13,7 +13,7 @@ from gateway.errors import BadRequest, BodyTooLarge, Overloaded, RateLimited, Un
 from gateway.http.body_memory import SMALL_BODY
 from gateway.http.body_pace import pace_of
 from gateway.http.keys import BODY_BYTES, BODY_MEMORY, CALLER, METRICS, PRESENTED_KEY, REQUEST_ID, SETTINGS
-from gateway.runtime.pauses import LARGE, off_the_loop, pause_after
+from gateway.runtime.pauses import LARGE, off_the_loop
 
 _JSON = "application/json"
 _CODINGS = ("", "identity", "gzip", "deflate")
@@ -81,12 +81,8 @@ async def read(request: web.Request) -> bytes:
     except (web.RequestPayloadError, ValueError, ConnectionError) as exc:
         raise BadRequest("The request's body could not be read.") from exc
     key = request.get(PRESENTED_KEY, b"")
-    if len(body) <= LARGE:
-        is_found = bool(key) and json_scan.holds(body, (key,))
-    else:
-        await pause_after(body)
-        is_found = bool(key) and await off_the_loop(body, partial(json_scan.holds, body, (key,)))
-    if is_found:
+    search = partial(json_scan.holds, body, (key,))
+    if key and (search() if len(body) <= LARGE else await off_the_loop(body, search)):
         raise Unprocessable(detail=_KEY_FOUND, title="API key in request")
     return body
 

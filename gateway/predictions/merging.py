@@ -23,8 +23,8 @@ from gateway.predictions.ports.sharing import CreateStore
 from gateway.predictions.rules import answers
 from gateway.predictions.secret_values import SecretValues
 from gateway.predictions.settings import DEFAULT_UNREADABLE_SECONDS
-from gateway.predictions.tracked_run import Mark, TrackedRun, mark_of
-from gateway.runtime.pauses import LARGE, off_the_loop
+from gateway.predictions.tracked_run import TrackedRun, mark_of
+from gateway.runtime.pauses import off_the_loop
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ class SnapshotMerger:
 
     async def merge_body(self, tracked: TrackedRun, body: bytes) -> bool:
         """Merge a body of upstream. Return whether it could be read; log the first of several that cannot."""
-        mark = mark_of(body.strip()) if len(body) <= LARGE else await off_the_loop(body, partial(_mark_of_text, body))
+        mark = await off_the_loop(body, lambda: mark_of(body.strip()))
         if tracked.has_document(mark) or mark == tracked.repaired:
             return True
         try:
@@ -124,12 +124,12 @@ class SnapshotMerger:
     ) -> None:
         """Record a snapshot of a run if it moves the run forward, then wake its waiters and call the listeners."""
         run = tracked.run
-        mark = mark_of(document) if len(document) <= LARGE else await off_the_loop(document, partial(mark_of, document))
+        mark = await off_the_loop(document, partial(mark_of, document))
         if status == run.status and tracked.has_document(mark):
             return
         at = completed_at if completed_at is not None else self._clock.now()
         at_end = partial(self._at_end, run, status, document, at, doubt)
-        cache_until, settlement = at_end() if len(document) <= LARGE else await off_the_loop(document, at_end)
+        cache_until, settlement = await off_the_loop(document, at_end)
         outcome: AdvanceOutcome | None = await self._store.advance(
             run.id,
             status=status,
@@ -175,7 +175,3 @@ class SnapshotMerger:
     async def _whole(self, tracked: TrackedRun) -> Run:
         """Return a run with its document."""
         return tracked.run if tracked.is_whole else await self._store.run(tracked.run.id) or tracked.run
-
-
-def _mark_of_text(body: bytes) -> Mark:
-    return mark_of(body.strip())
