@@ -1,7 +1,6 @@
 """How long one create was held for limits, and by which. Shown to its caller, logged, and kept for its explanation."""
 
-from gateway.domain.limits import SubjectKind
-from gateway.domain.quota import LimitKind, LimitStatus
+from gateway.domain.quota import LimitStatus
 
 
 class Hold:
@@ -23,10 +22,3 @@ class Hold:
     def by(self) -> str | None:
         """Name the limit that held it longest, such as `user-predictions-per-minute`."""
         return None if self.limit is None else f"{self.limit.of}-{self.limit.name}".replace("_", "-")
-
-
-def rate_status(name: str, of: SubjectKind, limit: float) -> LimitStatus:
-    """Return a rate that is kept in memory as a limit, without its usage."""
-    return LimitStatus(
-        name=name, of=of, scope=str(of), kind=LimitKind.RATE, limit=limit, used=0, held=0, remaining=0, resets_at=None
-    )

@@ -143,6 +143,29 @@ class LimitStatus(msgspec.Struct, frozen=True, kw_only=True):
     """When nothing of it is used, if nothing else is charged; `None` if only the end of runs frees it."""
 
 
+def rate_status(
+    name: str,
+    of: SubjectKind,
+    limit: float,
+    *,
+    used: int = 0,
+    remaining: int = 0,
+    resets_at: float | None = None,
+) -> LimitStatus:
+    """Return a rate that is kept in memory, not in the store, as a limit."""
+    return LimitStatus(
+        name=name,
+        of=of,
+        scope=str(of),
+        kind=LimitKind.RATE,
+        limit=limit,
+        used=used,
+        held=0,
+        remaining=remaining,
+        resets_at=resets_at,
+    )
+
+
 class Refused(msgspec.Struct, frozen=True):
     """The exceeded limit, and the seconds until a retry."""
 

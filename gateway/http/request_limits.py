@@ -12,9 +12,10 @@ from ipaddress import IPv6Address, ip_address
 from aiohttp import web
 from multidict import CIMultiDict
 
-from gateway.domain.hold import Hold, rate_status
+from gateway.domain.hold import Hold
 from gateway.domain.limits import OWN_OF_PAGES
 from gateway.domain.ports.clock import Clock
+from gateway.domain.quota import rate_status
 from gateway.domain.records import Prediction
 from gateway.domain.teams import Caller
 from gateway.errors import CallerLeft, RateLimited, Unprocessable
@@ -198,13 +199,9 @@ def limits(request: web.Request) -> list[dict[str, object]]:
 
 
 def _render(rate: RateStatus, clock: Clock) -> dict[str, object]:
-    return refusals.rate_shown(
-        rate.name,
-        rate.of,
-        limit=rate.limit,
-        used=rate.used,
-        remaining=rate.remaining,
-        resets_at=clock.now() + rate.reset_seconds,
+    resets_at = clock.now() + rate.reset_seconds
+    return refusals.shown(
+        rate_status(rate.name, rate.of, rate.limit, used=rate.used, remaining=rate.remaining, resets_at=resets_at)
     )
 
 

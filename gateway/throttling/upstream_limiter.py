@@ -20,11 +20,12 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from gateway.domain.hold import Hold, rate_status
+from gateway.domain.hold import Hold
 from gateway.domain.limits import SubjectKind
 from gateway.domain.ports.clock import Clock
 from gateway.domain.ports.observers import LimitObserver
 from gateway.domain.ports.upstream import Upstream
+from gateway.domain.quota import rate_status
 from gateway.domain.teams import Teams
 from gateway.domain.upstream_response import Answer
 from gateway.errors import RateLimited
@@ -77,13 +78,15 @@ class RateState(msgspec.Struct, frozen=True, kw_only=True):
 
 def state_shown(state: RateState) -> dict[str, object]:
     """Return one of the account's rates in the JSON form of `GET /gateway/limits`."""
-    return refusals.rate_shown(
-        state.name,
-        SubjectKind.ACCOUNT,
-        limit=state.limit,
-        used=state.used,
-        remaining=state.remaining,
-        resets_at=state.resets_at,
+    return refusals.shown(
+        rate_status(
+            state.name,
+            SubjectKind.ACCOUNT,
+            state.limit,
+            used=state.used,
+            remaining=state.remaining,
+            resets_at=state.resets_at,
+        )
     )
 
 

@@ -39,26 +39,6 @@ def shown(status: LimitStatus) -> dict[str, object]:
     return body
 
 
-def rate_shown(
-    name: str, of: SubjectKind, *, limit: float, used: int, remaining: int, resets_at: float
-) -> dict[str, object]:
-    """Return a rate that is kept in memory, not in the store, in the form of `shown`."""
-    scope = f"{of}"
-    return shown(
-        LimitStatus(
-            name=name,
-            of=of,
-            scope=scope,
-            kind=LimitKind.RATE,
-            limit=limit,
-            used=used,
-            held=0,
-            remaining=remaining,
-            resets_at=resets_at,
-        )
-    )
-
-
 def amount(kind: LimitKind, quantity: float) -> float | str:
     """Convert an amount of a limit to its JSON form: dollars (string), seconds, or a count."""
     match kind:

@@ -11,9 +11,9 @@ from msgspec.structs import replace
 from gateway.domain import tickets
 from gateway.domain.cache_directives import Directives
 from gateway.domain.create_request import Created
-from gateway.domain.hold import Hold, rate_status
+from gateway.domain.hold import Hold
 from gateway.domain.limits import Allowance, Limits, SubjectKind
-from gateway.domain.quota import LimitKind, LimitStatus
+from gateway.domain.quota import LimitKind, LimitStatus, rate_status
 from gateway.domain.quota import Refused as LimitRefused
 from gateway.domain.records import RunState, Source, Status
 from gateway.domain.upstream_response import Answer

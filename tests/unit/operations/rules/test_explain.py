@@ -7,10 +7,10 @@ from msgspec.structs import replace
 
 from gateway.domain import times
 from gateway.domain.admission_record import Admitted, Limit, admitted, held
-from gateway.domain.hold import Hold, rate_status
+from gateway.domain.hold import Hold
 from gateway.domain.ledger import Entry, EntryKind
 from gateway.domain.limits import SubjectKind
-from gateway.domain.quota import LimitKind, LimitStatus, ReservationRequest, RunLimits
+from gateway.domain.quota import LimitKind, LimitStatus, ReservationRequest, RunLimits, rate_status
 from gateway.domain.rates import Rate
 from gateway.domain.records import Copy, Kind, Prediction, PredictionView, Run, RunState, Source, Status
 from gateway.money.rules.pricing import Charge, Part, Price, Unit
