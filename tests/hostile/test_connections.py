@@ -37,11 +37,10 @@ def story(stack: Stack) -> bytes:
     return json.dumps({"version": version_of(stack.upstream, "acme/storyteller"), "input": {"prompt": "hi"}}).encode()
 
 
-async def dribble(stack: Stack, body: bytes, pieces: int, every: float, *, stop_after: int | None = None) -> Reply:
-    """Send a create whose body comes piece by piece."""
+async def send_slowly(stack: Stack, whole: bytes, pieces: int, every: float, *, stop_after: int | None = None) -> Reply:
+    """Send a request whose body comes piece by piece."""
+    head, _, body = whole.partition(b"\r\n\r\n")
     async with connection(stack) as (reader, writer):
-        whole = raw_request("POST", "/v1/predictions", [JSON], body, key=stack.keys["alpha"])
-        head, _, _ = whole.partition(b"\r\n\r\n")
         writer.write(head + b"\r\n\r\n")
         size = -(-len(body) // pieces)
         for number in range(pieces if stop_after is None else stop_after):
@@ -49,6 +48,12 @@ async def dribble(stack: Stack, body: bytes, pieces: int, every: float, *, stop_
             await writer.drain()
             await asyncio.sleep(every)
         return await read_answer(reader)
+
+
+async def dribble(stack: Stack, body: bytes, pieces: int, every: float, *, stop_after: int | None = None) -> Reply:
+    """Send a create whose body comes piece by piece."""
+    whole = raw_request("POST", "/v1/predictions", [JSON], body, key=stack.keys["alpha"])
+    return await send_slowly(stack, whole, pieces, every, stop_after=stop_after)
 
 
 async def test_a_body_that_keeps_coming_is_taken(open_gateway: OpenGateway) -> None:
@@ -220,16 +225,8 @@ async def test_head_of_a_stream_subscribes_to_nothing(gateway: Stack) -> None:
 async def upload_slowly(stack: Stack, pieces: int, every: float, *, stop_after: int | None = None) -> Reply:
     """Upload a file piece by piece."""
     body = form(content(data=b"x" * 20_000))
-    async with connection(stack) as (reader, writer):
-        whole = raw_request("POST", "/v1/files", [("Content-Type", FORM)], body, key=stack.keys["alpha"])
-        head, _, _ = whole.partition(b"\r\n\r\n")
-        writer.write(head + b"\r\n\r\n")
-        size = -(-len(body) // pieces)
-        for number in range(pieces if stop_after is None else stop_after):
-            writer.write(body[number * size : (number + 1) * size])
-            await writer.drain()
-            await asyncio.sleep(every)
-        return await read_answer(reader)
+    whole = raw_request("POST", "/v1/files", [("Content-Type", FORM)], body, key=stack.keys["alpha"])
+    return await send_slowly(stack, whole, pieces, every, stop_after=stop_after)
 
 
 async def test_file_that_keeps_coming_is_taken_and_one_that_falls_silent_is_not(open_gateway: OpenGateway) -> None:

@@ -120,7 +120,7 @@ TEXT: Mapping[str, Work] = {
     "a stream's address": _is_trusted,
     "an output's address": _is_output,
     "an output's name": lambda text: outputs.disposition("https://replicate.delivery/" + text),
-    "a data URI": data_uris.sha256_of,
+    "a data URI": data_uris.content_of,
     "a log line": api_keys.conceal,
     "an event id": lambda text: resume.resume(EventLog(4096), text),
     "an event": lambda text: read_event(_raw(text)),

@@ -40,12 +40,6 @@ def content_of(text: str) -> FileContent | None:
     return None if digest is None else file_content.of_data_uri(digest, header["type"] or "")
 
 
-def sha256_of(text: str) -> str | None:
-    """Return the SHA-256 (hex) of the bytes that a data: URI holds; `None` for text that is none."""
-    content = content_of(text)
-    return None if content is None else content.sha256
-
-
 def _base64_sha256(text: str, start: int) -> str | None:
     # Padding is right at the very end only; piece by piece it would be let through in the middle.
     if text.find("=", start, max(start, len(text) - 2)) >= 0:
