@@ -157,7 +157,10 @@ class SnapshotMerger:
                 tracked.wake()
                 tracked.poll_now()
                 self._report(outcome)
-            case Unchanged() | None:
+            case Unchanged():
+                if status == tracked.run.status:
+                    tracked.note_mark(mark)
+            case None:
                 pass
             case never:
                 assert_never(never)

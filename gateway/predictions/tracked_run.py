@@ -25,6 +25,7 @@ class TrackedRun:
         "_poll_due",
         "_run",
         "_waiters",
+        "document_size",
         "is_cancel_asked",
         "is_unreadable",
         "is_whole",
@@ -35,8 +36,10 @@ class TrackedRun:
         self._memory = memory
         self.is_whole = True
         """Whether `run` has its document. If not, only the store has it."""
-        self._document_mark: Mark = 0, 0
-        self._set(run, mark_of(run.document))
+        self._document_mark: Mark | None = None
+        self.document_size = 0
+        """Size of the newest document, whether it is held or not."""
+        self._set(run, _mark_if_small(run.document))
         self.is_cancel_asked = False
         self.repaired: Mark | None = None
         """The mark of upstream's last answer, if it was not valid text and the run has it in a repaired form."""
@@ -53,30 +56,30 @@ class TrackedRun:
     @run.setter
     def run(self, run: Run) -> None:
         is_same = run.document is self._run.document
-        self._set(run, self._document_mark if is_same else mark_of(run.document))
+        self._set(run, self._document_mark if is_same else _mark_if_small(run.document))
 
     def update(self, run: Run, document: bytes, mark: Mark) -> None:
         """Set `run`. `mark` is that of `document`, which is the run's unless the store kept another one."""
-        self._set(run, mark if run.document is document else mark_of(run.document))
+        self._set(run, mark if run.document is document else _mark_if_small(run.document))
 
-    def _set(self, run: Run, mark: Mark) -> None:
+    def _set(self, run: Run, mark: Mark | None) -> None:
         self._run = run
         if run.document or self.is_whole:
             self.is_whole = True
-            self._document_mark = mark
+            self._document_mark, self.document_size = mark, len(run.document)
             if run.status.is_terminal:
                 self.leave_memory()
             elif self._memory is not None:
                 self._memory.hold(self, len(run.document))
 
-    @property
-    def document_size(self) -> int:
-        """Size of the newest document, whether it is held or not."""
-        return self._document_mark[0]
-
     def has_document(self, mark: Mark) -> bool:
-        """Return whether the newest document has this mark."""
+        """Return whether the newest document is known to have this mark."""
         return self._document_mark == mark
+
+    def note_mark(self, mark: Mark) -> None:
+        """Take the mark of the newest document from the store, which says that another one is equal to it."""
+        if self._document_mark is None and mark[0] == self.document_size:
+            self._document_mark = mark
 
     def drop_document(self) -> None:
         """Hold the document no longer."""
@@ -130,6 +133,11 @@ def mark_of(document: bytes) -> Mark:
     it hashes, nothing else runs: for large documents, SHA-256 is taken, which a thread can compute beside the loop.
     """
     return len(document), hash(document) if len(document) <= LARGE else hashlib.sha256(document).digest()
+
+
+def _mark_if_small(document: bytes) -> Mark | None:
+    """Return a mark; `None` for a large document, whose mark takes too long on the event loop."""
+    return mark_of(document) if len(document) <= LARGE else None
 
 
 class Attempt:

@@ -6,6 +6,7 @@ from msgspec.structs import replace
 from gateway.domain.records import Run, RunState, Status
 from gateway.predictions.document_memory import DocumentMemory
 from gateway.predictions.tracked_run import TrackedRun, mark_of
+from gateway.runtime.pauses import LARGE
 from tests.support.records import NOW, live
 
 
@@ -42,6 +43,20 @@ async def test_changes_of_a_run_without_its_document_leave_it_so(memory: Documen
     tracked.run = replace(tracked.run, fingerprint="F")
     assert (tracked.is_whole, tracked.run.fingerprint, memory.held_bytes) == (False, "F", 0)
     assert tracked.has_document(mark_of(b"x" * 101))
+
+
+async def test_the_mark_of_a_large_document_is_taken_from_the_store() -> None:
+    """On the event loop, others would wait for it."""
+    size = LARGE + 1
+    tracked, mark = TrackedRun(run("one", size)), mark_of(b"x" * size)
+    assert (tracked.document_size, tracked.has_document(mark)) == (size, False)
+    tracked.note_mark(mark_of(b"x" * 5))
+    assert not tracked.has_document(mark)
+    tracked.note_mark(mark)
+    tracked.run = replace(tracked.run, fingerprint="F")
+    assert tracked.has_document(mark)
+    tracked.run = run("one", size)
+    assert not tracked.has_document(mark)
 
 
 async def test_an_ended_run_is_held_by_those_who_ask_for_it(memory: DocumentMemory) -> None:
