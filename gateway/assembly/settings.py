@@ -10,7 +10,7 @@ from gateway.config.teams import Limits as ConfigLimits
 from gateway.config.teams import Team as ConfigTeam
 from gateway.config.teams import TeamKey
 from gateway.domain import targets
-from gateway.domain.json_scan import BodyLimits
+from gateway.domain.body_limits import BodyLimits
 from gateway.domain.limits import NO_LIMITS, UNLIMITED, Allowance, Limits
 from gateway.domain.scopes import Scope
 from gateway.domain.teams import Team, Teams

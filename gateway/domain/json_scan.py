@@ -1,4 +1,4 @@
-r"""Fast scans of JSON text that is not decoded yet: where its strings are, and how much it holds.
+r"""Fast scans of JSON text that is not decoded yet: where its strings are, and whether it has a secret.
 
 Everything here is a few passes in C over the bytes, whatever they are: no work is done for each escape, and work for
 each string or bracket only up to a stated number. So the scans can run before anything of a caller's is decoded
@@ -7,28 +7,13 @@ each string or bracket only up to a stated number. So the scans can run before a
 
 import codecs
 import re
-from collections.abc import Callable, Generator, Iterable, Iterator
-from itertools import islice
-from typing import NamedTuple
-
-import msgspec
+from collections.abc import Iterable
 
 _INNERMOST = re.compile(rb"[\[{][^\[\]{}]*+[\]}]")
-_BRACKETS = re.compile(rb"[\[\]{}]++")
-_SLICE = 1 << 18
-_LEVELS_TAKEN_OUT = 6
-_FEW_BRACKETS = 1000
-_TELLS_NOTHING = bytes(code for code in range(256) if code not in b'"\\,:[]{}')
-_WHAT = {
-    "max_keys": "keys",
-    "max_values": "values",
-    "max_depth": "levels of nesting",
-    "max_links": "links",
-    "max_half_surrogates": "half surrogates",
-}
-_SPACES = b" \t\r\n"
-_OTHER_THAN_BRACKETS = bytes(code for code in range(256) if code not in b"[]{}")
-_LONGEST_FIELD_SHOWN = 60
+BRACKETS = re.compile(rb"[\[\]{}]++")
+SLICE = 1 << 18
+LEVELS_TAKEN_OUT = 6
+SPACES = b" \t\r\n"
 # What URL parsers ignore: control characters and spaces before a URL, tabs and line ends within it (WHATWG URL, 4.4).
 _LEAD = rb"(?:[\x00-\x20]|\\[bfnrt]|\\u00(?:[01][0-9a-fA-F]|20))"
 _GAP = rb"(?:[\t\n\r]|\\[nrt]|\\u000[9aAdD])"
@@ -37,11 +22,10 @@ _HTTP = rb"%b(?:%b|%b(?:%b|%b(?:%b|%b)))" % (_H, _GAP, _T, _GAP, _T, _GAP, _P)
 _MOST_LEADS = 32
 # A string that begins like an absolute URL in some spelling. One with more ignored characters in front, or with any
 # between the first letters, is taken for one without looking at what follows them.
-_LINK = rb"%(lead)s{0,%(most)d}+%(http)s|%(lead)s{%(more)d}" % {
+LINK = rb"%(lead)s{0,%(most)d}+%(http)s|%(lead)s{%(more)d}" % {
     b"lead": _LEAD, b"http": _HTTP, b"most": _MOST_LEADS, b"more": _MOST_LEADS + 1
 }  # fmt: skip
-LINK_START = re.compile(rb'"(?:%b)' % _LINK)
-_FILE_START = re.compile(rb'"(?:[dD][aA][tT][aA]:|%b)' % _LINK)
+LINK_START = re.compile(rb'"(?:%b)' % LINK)
 
 # In text that went through `mask`, where every `\u` is an escape. A high half without a low one after it, or a low half
 # without a high one before it. One pass, without a step for each character.
@@ -49,28 +33,6 @@ LONE_HALF = re.compile(
     rb"\\u[dD](?:[89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F][0-9a-fA-F]{2})"
     rb"|(?<!\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD])[c-fC-F][0-9a-fA-F]{2})"
 )
-
-
-class BodyLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """How much one JSON body may hold."""
-
-    max_links: int = 1000
-    """Strings that begin like a URL, `data:` URIs among them."""
-    max_keys: int = 20_000
-    max_values: int = 100_000
-    """Texts, numbers, flags, nulls, arrays and objects together."""
-    max_depth: int = 128
-    max_half_surrogates: int = 10_000
-    """Escapes such as `\\ud83d` without their other half."""
-
-
-class Excess(NamedTuple):
-    """What a body holds too much of. `field` is the top-level field in which the bound is passed, "" if unknown."""
-
-    limit: str
-    most: int
-    what: str
-    field: str
 
 
 def mask(text: bytes) -> bytes:
@@ -109,222 +71,34 @@ def holds(text: bytes, secrets: Iterable[bytes]) -> bool:
     return any(secret in plain for secret in secrets)
 
 
-def excess_of(body: bytes, limits: BodyLimits) -> Excess | None:
-    """Return what a body holds too much of; `None` if it is within the limits."""
-    steps = excess_steps(body, limits)
-    while True:
-        try:
-            next(steps)
-        except StopIteration as found:
-            excess: Excess | None = found.value
-            return excess
-
-
-def excess_steps(body: bytes, limits: BodyLimits) -> Generator[None, None, Excess | None]:
-    """Do what `excess_of` does, in steps of a few milliseconds.
-
-    Characters are counted first, those inside of texts too. Only if that could be too much the exact count is made.
-    """
-    if is_surely_within(body, limits):
-        return None
-    yield
-    counts = _Counts(limits)
-    start, is_inside = 0, False
-    while start < len(body):
-        end = _end_of_slice(body, start)
-        masked = mask(body[start:end])
-        # One string more than there may be keys and values, and one of the two limits is passed.
-        pieces = masked.split(b'"', 2 * (limits.max_keys + limits.max_values) + 2)
-        counts.add(b'"'.join(pieces[is_inside::2]).translate(None, _SPACES))
-        is_inside ^= len(pieces) % 2 == 0
-        letters = masked.lower()
-        if b"\\" in letters or b"http" in letters or b"data:" in letters:
-            counts.links += sum(1 for _ in islice(_FILE_START.finditer(masked), limits.max_links + 1))
-        if rb"\ud" in masked or rb"\uD" in masked:
-            most = limits.max_half_surrogates
-            counts.halves += sum(1 for _ in islice(LONE_HALF.finditer(masked), most + 1))
-        if (name := counts.passed()) is not None:
-            return Excess(name, getattr(limits, name), _WHAT[name], _field_at(mask(body[:end]), limits, name))
-        start = end
-        yield
-    return None
-
-
-def is_surely_within(body: bytes, limits: BodyLimits) -> bool:
-    """Return whether a body is within the limits even if all its characters stood outside of texts."""
-    telling = body if len(body) < _SLICE else body.translate(None, _TELLS_NOTHING)
-    most = 2 * limits.max_depth + 2 * limits.max_links + limits.max_keys + limits.max_values
-    if telling is not body and len(telling) > most + limits.max_half_surrogates:
-        return False
-    opened = telling.count(b"[") + telling.count(b"{")
-    return (
-        opened <= limits.max_depth
-        and telling.count(b'"') <= 2 * limits.max_links
-        and telling.count(b":") <= limits.max_keys
-        and opened + telling.count(b",") < limits.max_values
-        and telling.count(b"\\") <= limits.max_half_surrogates
-    )
-
-
-def _end_of_slice(body: bytes, start: int) -> int:
+def end_of_slice(body: bytes, start: int) -> int:
     """Return where a slice can end so that no escape of one character is cut."""
-    end = start + _SLICE
+    end = start + SLICE
     part = body[start:end]
     return end + (len(part) - len(part.rstrip(b"\\"))) % 2
 
 
 def items_of(array: bytes) -> int:
     """Count the items of a large JSON array, piece by piece."""
-    inner = array.strip(_SPACES)[1:-1].strip(_SPACES)
+    inner = array.strip(SPACES)[1:-1].strip(SPACES)
     depth = commas = start = 0
     is_inside = False
     while start < len(inner):
-        end = _end_of_slice(inner, start)
+        end = end_of_slice(inner, start)
         pieces = mask(inner[start:end]).split(b'"')
-        outside = b'"'.join(pieces[is_inside::2]).translate(None, _SPACES)
+        outside = b'"'.join(pieces[is_inside::2]).translate(None, SPACES)
         is_inside ^= len(pieces) % 2 == 0
         # Arrays and objects that are here as a whole are taken out, from the inside.
         outside = outside.replace(b"{}", b"").replace(b"[]", b"")
-        for _ in range(_LEVELS_TAKEN_OUT):
+        for _ in range(LEVELS_TAKEN_OUT):
             if b"[" in outside or b"{" in outside:
                 outside = _INNERMOST.sub(b"", outside)
         at = 0
         # Between two runs of brackets the depth is the same.
-        for found in _BRACKETS.finditer(outside):
+        for found in BRACKETS.finditer(outside):
             commas += outside.count(b",", at, found.start()) if depth == 0 else 0
             depth += found[0].count(b"[") + found[0].count(b"{") - found[0].count(b"]") - found[0].count(b"}")
             at = found.end()
         commas += outside.count(b",", at) if depth == 0 else 0
         start = end
     return commas + 1 if inner else 0
-
-
-class _Counts:
-    """What a body adds up to."""
-
-    __slots__ = ("_limits", "deepest", "depth", "halves", "keys", "links", "values")
-
-    def __init__(self, limits: BodyLimits) -> None:
-        self._limits = limits
-        self.keys, self.values, self.depth, self.deepest, self.links, self.halves = 0, 1, 0, 0, 0, 0
-
-    def add(self, outside: bytes) -> None:
-        """Count text that stands outside of strings, without spaces.
-
-        More brackets than values are allowed are not followed, but count as levels.
-        """
-        opened = outside.count(b"[") + outside.count(b"{")
-        self.keys += _keys_in(outside)
-        self.values += _values_in(outside)
-        closed = outside.count(b"]") + outside.count(b"}")
-        if opened > self._limits.max_values:
-            self.deepest += opened
-        elif self.depth + opened > self._limits.max_depth:
-            self._follow(outside.translate(None, _OTHER_THAN_BRACKETS))
-        else:
-            self.depth += opened - closed
-
-    def _follow(self, brackets: bytes) -> None:
-        # Arrays and objects without others in them, which are most, are taken out first, one level at a time.
-        rest, levels = brackets, 0
-        while levels < _LEVELS_TAKEN_OUT and len(rest) > _FEW_BRACKETS:
-            rest = rest.replace(b"[]", b"").replace(b"{}", b"")
-            levels += 2
-        depth, deepest = self.depth, 0
-        for bracket in rest:
-            depth += 1 if bracket in b"[{" else -1
-            deepest = max(deepest, depth)
-        if rest is not brackets and deepest + levels > self._limits.max_depth:
-            depth, deepest = self.depth, 0
-            for bracket in brackets:
-                depth += 1 if bracket in b"[{" else -1
-                deepest = max(deepest, depth)
-        self.depth, self.deepest = depth, max(self.deepest, deepest)
-
-    def passed(self) -> str | None:
-        """Return the name of the limit that is passed."""
-        limits = self._limits
-        if self.keys > limits.max_keys:
-            return "max_keys"
-        if self.values > limits.max_values:
-            return "max_values"
-        if self.deepest > limits.max_depth:
-            return "max_depth"
-        if self.links > limits.max_links:
-            return "max_links"
-        return "max_half_surrogates" if self.halves > limits.max_half_surrogates else None
-
-
-def _field_at(masked: bytes, limits: BodyLimits, name: str) -> str:
-    """Return the top-level field in which a limit is passed. `masked` ends soon after that place."""
-    if name in ("max_links", "max_half_surrogates"):
-        found = (_FILE_START if name == "max_links" else LONE_HALF).finditer(masked)
-        last = next(islice(found, getattr(limits, name), None), None)
-        masked = masked[: last.start()] if last is not None else masked
-    pieces = masked.split(b'"', 2 * (limits.max_keys + limits.max_values) + 2)
-    # Pieces are outside and inside of strings in turn.
-    outside = pieces[::2]
-    if name == "max_keys":
-        del outside[_place_of(outside, _keys_in, limits.max_keys) + 1 :]
-    elif name == "max_values":
-        del outside[_place_of(outside, _values_in, limits.max_values - 1) + 1 :]
-    counts, field, begin = _Counts(limits), "", 0
-    for place in _bracketed(outside):
-        if counts.depth == 1:
-            field = _last_key(pieces, begin, place) or field
-        counts.add(outside[place])
-        if counts.deepest > limits.max_depth:
-            return field
-        begin = place
-    if counts.depth == 1 and begin < len(outside) - 1:
-        field = _last_key(pieces, begin + 1, len(outside) - 1) or field
-    return field
-
-
-def _bracketed(outside: list[bytes]) -> Iterator[int]:
-    """Find the pieces with brackets. Most pieces are a comma or a colon."""
-    joined = b'"'.join(outside)
-    place, at, last = 0, 0, -1
-    for found in _BRACKETS.finditer(joined):
-        place += joined.count(b'"', at, found.start())
-        at = found.start()
-        if place != last:
-            last = place
-            yield place
-
-
-def _last_key(pieces: list[bytes], begin: int, end: int) -> str | None:
-    """Return the last key before one of the places outside of strings from `begin` to `end`."""
-    for place in range(end, begin - 1, -1):
-        if place and pieces[2 * place].lstrip(_SPACES)[:1] == b":":
-            return _shown(pieces[2 * place - 1])
-    return None
-
-
-def _place_of(pieces: list[bytes], count: Callable[[bytes], int], most: int) -> int:
-    """Return which piece brings the count above `most`, by halves."""
-    low, size = 0, len(pieces)
-    while size > 1:
-        half = size // 2
-        found = count(b'"'.join(pieces[low : low + half]).translate(None, _SPACES))
-        if found > most:
-            size = half
-        else:
-            most -= found
-            low, size = low + half, size - half
-    return low
-
-
-def _keys_in(outside: bytes) -> int:
-    return outside.count(b":")
-
-
-def _values_in(outside: bytes) -> int:
-    """Count the values whose beginning or comma stands here: all of a body but the first."""
-    opened = outside.count(b"[") + outside.count(b"{")
-    return outside.count(b",") + opened - outside.count(b"[]") - outside.count(b"{}")
-
-
-def _shown(name: bytes) -> str:
-    text = name[:_LONGEST_FIELD_SHOWN].decode("utf-8", "replace")
-    return text if text.isprintable() else text.encode("unicode_escape").decode()

@@ -7,8 +7,8 @@ from urllib.parse import unquote_to_bytes
 
 from aiohttp import web
 
-from gateway.domain import json_scan
-from gateway.domain.json_scan import BodyLimits, Excess
+from gateway.domain import body_limits, json_scan
+from gateway.domain.body_limits import BodyLimits, Excess
 from gateway.errors import BadRequest, BodyTooLarge, Overloaded, RateLimited, Unprocessable, UnsupportedMedia
 from gateway.http.body_memory import SMALL_BODY
 from gateway.http.body_pace import pace_of
@@ -36,7 +36,7 @@ async def read_json(request: web.Request) -> bytes:
     """
     body = await read(request)
     limits = request.app[SETTINGS].value.body_limits
-    if json_scan.is_surely_within(body, limits):
+    if body_limits.is_surely_within(body, limits):
         return body
     excess = await _excess_of(body, limits)
     if excess is not None:
@@ -49,8 +49,8 @@ async def read_json(request: web.Request) -> bytes:
 async def _excess_of(body: bytes, limits: BodyLimits) -> Excess | None:
     """Count what a body holds, and let others run meanwhile if it is large."""
     if len(body) <= LARGE:
-        return json_scan.excess_of(body, limits)
-    steps = json_scan.excess_steps(body, limits)
+        return body_limits.excess_of(body, limits)
+    steps = body_limits.excess_steps(body, limits)
     while True:
         try:
             next(steps)

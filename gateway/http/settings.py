@@ -5,7 +5,7 @@ from ipaddress import IPv4Network, IPv6Network
 
 import msgspec
 
-from gateway.domain.json_scan import BodyLimits
+from gateway.domain.body_limits import BodyLimits
 
 
 class HttpSettings(msgspec.Struct, frozen=True, kw_only=True):

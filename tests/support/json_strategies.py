@@ -44,3 +44,18 @@ VALUES = st.recursive(
 def dumps(value: object) -> bytes:
     """Write a value as compact JSON."""
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+SPECIAL_TEXTS = st.text(st.sampled_from('[]{},:"\\ hatp:/\n\tdé😀'), max_size=12)
+"""Short texts of characters that mean something in JSON."""
+
+LINKED_VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-9, 9)
+    | SPECIAL_TEXTS
+    | st.sampled_from(["http://a", " HTTPS:/b", "data:,x"]),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(SPECIAL_TEXTS, inner, max_size=4),
+    max_leaves=30,
+)
+"""Values with links and special characters."""
