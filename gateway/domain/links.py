@@ -10,7 +10,6 @@ responses, stay unchanged.
 import posixpath
 import re
 import unicodedata
-from binascii import a2b_qp
 from collections.abc import Collection, Iterator, Mapping
 from ipaddress import AddressValueError, IPv6Address
 from typing import NamedTuple
@@ -239,9 +238,8 @@ def _file_id(path: str) -> str | None:
 
 
 def unescaped(text: str) -> str:
-    """Undo percent-encoding. Quoted-printable is the same escape with another sign, and is decoded in C."""
-    escaped = text.encode("utf-8", "surrogatepass").replace(b"=", b"=3D").replace(b"%", b"=")
-    return a2b_qp(escaped).decode("utf-8", "replace")
+    """Undo percent-encoding; bytes that are no UTF-8 are replaced."""
+    return urls.percent_decoded(text).decode("utf-8", "replace")
 
 
 def _origin(scheme: str, authority: str) -> str | None:

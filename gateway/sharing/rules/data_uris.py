@@ -7,10 +7,10 @@ hashed a piece at a time.
 """
 
 import re
-from binascii import a2b_base64, a2b_qp
+from binascii import a2b_base64
 from hashlib import sha256
 
-from gateway.domain import file_content
+from gateway.domain import file_content, urls
 from gateway.domain.file_content import FileContent
 
 _TOKEN = r"[A-Za-z0-9!$&^_.+%'*`{|}~-]+"  # noqa: S105 - RFC 7230's word, no secret; without `#`
@@ -69,5 +69,4 @@ def _odd_base64_sha256(text: str, start: int) -> str | None:
 def _unescaped(text: str, start: int) -> bytes | None:
     if _ESCAPED.fullmatch(text, start) is None:
         return None
-    # Quoted-printable is the same escape with another sign, and is decoded in C: urllib takes 40 times as long.
-    return a2b_qp(text[start:].replace("=", "=3D").replace("%", "="))
+    return urls.percent_decoded(text[start:])
