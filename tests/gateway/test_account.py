@@ -14,6 +14,7 @@ from tests.support.samples import create, finished
 from tests.support.session_calls import STORY, open_session, teach_version, versioned_model
 from tests.support.session_calls import create as make
 from tests.support.stack import OpenGateway, Stack, start_gateway
+from tests.support.system_clocks import PausedClock
 from tests.support.upstream import creates, version_of
 
 FAST = "acme/storyteller"
@@ -108,25 +109,28 @@ async def test_identical_creates_join_a_queued_create(open_gateway: OpenGateway,
 
 
 async def test_time_in_the_queue_counts_towards_prefer_wait(open_gateway: OpenGateway, upstream: Simulator):
-    """With `Prefer: wait=1` and a second in the queue, the response comes at once; the wait does not start again."""
+    """`Prefer: wait=4` and four seconds in the queue: the response comes at once, as the wait does not start again."""
     async with open_gateway() as stack:
-        upstream.faults.set(Fault("throttle", operation=CREATE, retry_after=1, times=1))
+        upstream.faults.set(Fault("throttle", operation=CREATE, retry_after=4, times=1))
         began = time.monotonic()
-        reply = await create(stack, headers={"Prefer": "wait=1"})
+        reply = await create(stack, headers={"Prefer": "wait=4"})
         assert (reply.status, reply.json["status"]) == (202, "starting")
-        # Real time is what is promised; a wait that started again would take two seconds.
-        assert 1.0 <= time.monotonic() - began < 1.8
+        # Real time is what is promised; a wait that started again would take eight seconds.
+        assert 4.0 <= time.monotonic() - began < 7.5
 
 
 async def test_queued_create_is_dropped_when_its_only_caller_disconnects(
     open_gateway: OpenGateway, upstream: Simulator
 ):
     """No caller is left and none shares it: no run, no intent, and the next create gets its turn."""
-    async with open_gateway() as stack:
+    clock = PausedClock()
+    async with open_gateway(clock=clock) as stack:
         upstream.faults.set(Fault("throttle", operation=CREATE, retry_after=1, times=1))
         making = asyncio.create_task(create(stack, model=FAST))
         await shown(stack, 'waiters{kind="account"} 1.0')
         making.cancel()
+        await asyncio.gather(making, return_exceptions=True)
+        clock.resume()
         assert (await create(stack, model=FAST)).status == 201
         assert (creates(upstream), len(upstream.predictions)) == (2, 1)
         assert len((await ask(stack, "GET", "/v1/predictions")).json["results"]) == 1
@@ -134,7 +138,8 @@ async def test_queued_create_is_dropped_when_its_only_caller_disconnects(
 
 async def test_queued_create_is_sent_when_joined_callers_remain(open_gateway: OpenGateway, upstream: Simulator):
     """The first caller disconnects while queued; the callers who joined keep their place and get their prediction."""
-    async with open_gateway() as stack, open_session(stack) as alpha:
+    clock = PausedClock()
+    async with open_gateway(clock=clock) as stack, open_session(stack) as alpha:
         await teach_version(alpha, FAST, version_of(upstream, FAST))
         upstream.faults.set(Fault("throttle", operation=CREATE, retry_after=1, times=1))
         async with open_session(stack) as hasty:
@@ -143,6 +148,7 @@ async def test_queued_create_is_sent_when_joined_callers_remain(open_gateway: Op
             others = [asyncio.create_task(make(alpha, versioned_model(stack))) for _ in range(3)]
             await shown(stack, "http_requests_in_flight 4.0")
             first.cancel()
+        clock.resume()
         assert {reply.status for reply in await asyncio.gather(*others)} == {201}
         assert (creates(upstream), len(upstream.predictions)) == (2, 1)
 

@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 
 from gateway.assembly import base
-from gateway.runtime.clock import SystemClock
 from gateway.simulator import Simulator
 from gateway.throttling.rules.request_rates import NAME
 from tests.support.http_calls import PAGE, Reply, ask, metrics_of, raw_request, send_raw, until_metric
+from tests.support.polling import attempts, until
 from tests.support.samples import create, finished
 from tests.support.stack import OpenGateway, Stack
+from tests.support.system_clocks import PausedClock
 
 FAST = "acme/storyteller"
 SEPARATE = "RateLimit", "RateLimit-Policy", "ratelimit-remaining", "ratelimit-reset"
@@ -25,14 +26,6 @@ SEPARATE = "RateLimit", "RateLimit-Policy", "ratelimit-remaining", "ratelimit-re
 async def shown(stack: Stack, start: str) -> None:
     """Wait until a metric begins so."""
     await until_metric(stack, f"\nreplicate_gateway_{start}")
-
-
-class Still(SystemClock):
-    """A clock whose monotonic time stands still, so that no bucket fills."""
-
-    def monotonic(self) -> float:
-        """Return always the same."""
-        return 5000.0
 
 
 def slow(per_minute: int = 6, burst: int = 3, **more: Any) -> dict[str, Any]:
@@ -45,7 +38,7 @@ async def poll(stack: Stack, **more: Any) -> Reply:
 
 async def test_team_over_its_rate_gets_429_with_a_retry_time(open_gateway: OpenGateway):
     """Three at once of six a minute; the fourth is refused with all that a client needs to know."""
-    async with open_gateway(teams={"alpha": slow()}, clock=Still()) as stack:
+    async with open_gateway(teams={"alpha": slow()}, clock=PausedClock()) as stack:
         assert [(await poll(stack)).status for _ in range(3)] == [200] * 3
         began = time.time()
         refused = await poll(stack)
@@ -67,7 +60,7 @@ async def test_team_over_its_rate_gets_429_with_a_retry_time(open_gateway: OpenG
 
 async def test_every_response_shows_the_remaining_requests(open_gateway: OpenGateway):
     """The standard's two headers and Replicate's two, on successes, errors and refusals, readable by pages."""
-    async with open_gateway(teams={"alpha": slow()}, clock=Still()) as stack:
+    async with open_gateway(teams={"alpha": slow()}, clock=PausedClock()) as stack:
         page = {"Origin": PAGE}
         replies = [
             await poll(stack, headers=page),
@@ -108,13 +101,13 @@ async def test_unlimited_team_gets_no_rate_headers(gateway: Stack):
 
 async def test_limited_team_does_not_see_upstreams_rate_headers(open_gateway: OpenGateway):
     """It sees its own count where others see the account's."""
-    async with open_gateway(teams={"alpha": slow(600, 100)}, clock=Still()) as stack:
+    async with open_gateway(teams={"alpha": slow(600, 100)}, clock=PausedClock()) as stack:
         assert (await create(stack, model=FAST)).headers["ratelimit-remaining"] == "99"
 
 
 async def test_every_request_with_a_key_counts_and_a_stream_counts_once(open_gateway: OpenGateway):
     """A create, a poll, a list, a cancel, an unknown id, an estimate, and one stream however long it runs."""
-    async with open_gateway(teams={"alpha": slow(60, 20)}, clock=Still()) as stack:
+    async with open_gateway(teams={"alpha": slow(60, 20)}, clock=PausedClock()) as stack:
         made = await create(stack, model=FAST)
         prediction = made.json["id"]
         await ask(stack, "GET", f"/v1/predictions/{prediction}")
@@ -132,7 +125,7 @@ async def test_every_request_with_a_key_counts_and_a_stream_counts_once(open_gat
 
 async def test_stream_over_the_rate_is_refused_but_may_resume(open_gateway: OpenGateway):
     """A stream's URL does not get around the team's rate; a page that resumes is no new reader."""
-    async with open_gateway(teams={"alpha": slow(60, 2)}, clock=Still()) as stack:
+    async with open_gateway(teams={"alpha": slow(60, 2)}, clock=PausedClock()) as stack:
         url = (await create(stack, model=FAST)).json["urls"]["stream"]
         read, refused = [await ask(stack, "GET", url, key=None) for _ in range(2)]
         assert (read.status, refused.status) == (200, 429)
@@ -145,7 +138,7 @@ async def test_stream_over_the_rate_is_refused_but_may_resume(open_gateway: Open
 async def test_key_has_its_own_rate_within_the_team(open_gateway: OpenGateway):
     """One key may have a lower rate; its refused requests cost the team nothing."""
     keys = [{"name": "small", "requests_per_minute": 6, "burst": 1}]
-    async with open_gateway(teams={"alpha": slow(60, 10, keys=keys)}, clock=Still()) as stack:
+    async with open_gateway(teams={"alpha": slow(60, 10, keys=keys)}, clock=PausedClock()) as stack:
         first, second = await poll(stack, key="alpha.small"), await poll(stack, key="alpha.small")
         assert (first.status, second.status) == (200, 429)
         assert first.headers["RateLimit-Policy"] == '"team-requests";q=60;w=60, "key-requests";q=6;w=60'
@@ -156,7 +149,7 @@ async def test_key_has_its_own_rate_within_the_team(open_gateway: OpenGateway):
 async def test_named_users_have_their_own_rates(open_gateway: OpenGateway):
     """`Gateway-User` names the user; an invalid name is refused."""
     team = {"per_user": {"requests_per_minute": 6, "burst": 1}}
-    async with open_gateway(teams={"alpha": team}, clock=Still()) as stack:
+    async with open_gateway(teams={"alpha": team}, clock=PausedClock()) as stack:
         replies = [await poll(stack, headers={"Gateway-User": name}) for name in ("ann", "ann", "ben")]
         assert [reply.status for reply in replies] == [200, 429, 200]
         assert replies[1].json["limit"]["of"] == "user"
@@ -167,7 +160,7 @@ async def test_named_users_have_their_own_rates(open_gateway: OpenGateway):
 async def test_page_cannot_name_another_user(open_gateway: OpenGateway):
     """The user inside a browser token counts, not the page's header."""
     team = {"per_user": {"requests_per_minute": 6, "burst": 1}}
-    async with open_gateway(teams={"alpha": team}, clock=Still()) as stack:
+    async with open_gateway(teams={"alpha": team}, clock=PausedClock()) as stack:
         wanted = {"ttl_seconds": 600, "user": "ann"}
         minted = await ask(stack, "POST", "/gateway/tokens", json=wanted, headers={"Gateway-User": "server"})
         token = minted.json["token"]
@@ -179,7 +172,7 @@ async def test_page_cannot_name_another_user(open_gateway: OpenGateway):
 
 async def test_browser_token_has_its_own_limits(open_gateway: OpenGateway):
     """Minted with two requests; the next token starts afresh, and an invalid limit is named."""
-    async with open_gateway(clock=Still()) as stack:
+    async with open_gateway(clock=PausedClock()) as stack:
         limits = {"requests_per_minute": 6, "burst": 2}
         for _ in range(2):
             minted = await ask(stack, "POST", "/gateway/tokens", json={"ttl_seconds": 600, "limits": limits})
@@ -204,7 +197,7 @@ async def test_publishable_key_limits_each_address(open_gateway: OpenGateway):
     """Behind a trusted proxy the forwarded address counts; what an untrusted client claims does not."""
     teams = {"alpha": {"keys": [PUBLISHABLE], "per_address": {"requests_per_minute": 6, "burst": 1}}}
     async with open_gateway(
-        teams=teams, server={"trusted_proxies": ["127.0.0.1", "10.0.0.0/8"]}, clock=Still()
+        teams=teams, server={"trusted_proxies": ["127.0.0.1", "10.0.0.0/8"]}, clock=PausedClock()
     ) as stack:
 
         async def from_(forwarded: str | None) -> int:
@@ -226,7 +219,7 @@ async def test_publishable_key_limits_each_address(open_gateway: OpenGateway):
 
 async def test_forwarded_address_is_ignored_without_trusted_proxies(open_gateway: OpenGateway):
     """The connection's own address counts, whatever the header says."""
-    async with open_gateway(teams={"alpha": {"keys": [PUBLISHABLE]}}, clock=Still()) as stack:
+    async with open_gateway(teams={"alpha": {"keys": [PUBLISHABLE]}}, clock=PausedClock()) as stack:
         replies = [
             await poll(stack, key="alpha.page", headers={"Origin": PAGE, "X-Forwarded-For": f"192.0.2.{number}"})
             for number in range(2)
@@ -236,30 +229,28 @@ async def test_forwarded_address_is_ignored_without_trusted_proxies(open_gateway
 
 
 async def test_create_over_the_rate_is_held(open_gateway: OpenGateway):
-    """Eight creates at once, four a second: none is refused, polls pass meanwhile, and nothing is sent early."""
+    """Eight creates at once, four a second: none is refused, polls pass before them, and nothing is sent early."""
     team = {"requests_per_minute": 240, "burst": 4, "max_wait_seconds": 10}
-    async with open_gateway(teams={"alpha": team}) as stack:
-        began = time.monotonic()
+    clock = PausedClock()
+    async with open_gateway(teams={"alpha": team}, clock=clock) as stack:
         making = [asyncio.create_task(create(stack, model=FAST)) for _ in range(8)]
-        await shown(stack, 'waiters{kind="rate"} 3.0')
-        sent = stack.upstream.requests.count("predictions.create")
-        polled = await poll(stack)
+        await shown(stack, 'waiters{kind="rate"} 4.0')
+        await until(lambda: sum(task.done() for task in making) == 4)
+        clock.advance(0.5)
+        assert [(await poll(stack)).status for _ in range(3)] == [200, 200, 429]
+        assert stack.upstream.requests.count("predictions.create") == 4
+        clock.resume()
         replies = await asyncio.gather(*making)
         assert {reply.status for reply in replies} == {201}
-        assert time.monotonic() - began > 1.0
-        assert sent < 8
-        assert polled.status == 200
         assert 'creates_held_total{result="admitted"}' in await metrics_of(stack)
 
 
 async def test_create_that_cannot_be_admitted_in_time_is_refused_at_once(open_gateway: OpenGateway):
     """It is not held in vain; the 429 names the team's rate, and when a retry can succeed."""
     team = {"requests_per_minute": 6, "burst": 1, "max_wait_seconds": 5}
-    async with open_gateway(teams={"alpha": team}) as stack:
+    async with open_gateway(teams={"alpha": team}, clock=PausedClock()) as stack:
         assert (await create(stack, model=FAST)).status == 201
-        began = time.monotonic()
         refused = await create(stack, model=FAST)
-        assert time.monotonic() - began < 4
         assert (refused.status, refused.json["limit"]["of"]) == (429, "team")
         assert 5 < int(refused.headers["Retry-After"]) <= 10
         assert stack.upstream.requests.count("predictions.create") == 1
@@ -268,14 +259,19 @@ async def test_create_that_cannot_be_admitted_in_time_is_refused_at_once(open_ga
 async def test_held_create_is_dropped_when_its_caller_disconnects(open_gateway: OpenGateway, upstream: Simulator):
     """It costs nothing, and its turn goes to the next."""
     team = {"requests_per_minute": 60, "burst": 1, "max_wait_seconds": 10}
-    async with open_gateway(teams={"alpha": team}) as stack:
+    clock = PausedClock()
+    async with open_gateway(teams={"alpha": team}, clock=clock) as stack:
         await poll(stack)
         making = asyncio.create_task(create(stack, model=FAST))
         await shown(stack, 'waiters{kind="rate"} 1.0')
         making.cancel()
+        await asyncio.gather(making, return_exceptions=True)
+        clock.resume()
         await shown(stack, 'waiters{kind="rate"} 0.0')
         assert upstream.requests.count("predictions.create") == 0
-        assert (await poll(stack)).status == 200
+        async for _ in attempts():
+            if (await poll(stack)).status == 200:
+                break
 
 
 async def test_refused_requests_reach_neither_store_nor_upstream(
@@ -296,7 +292,7 @@ async def test_refused_requests_reach_neither_store_nor_upstream(
             return getattr(self._store, name)
 
     monkeypatch.setattr(base, "open_store", Counting)
-    async with open_gateway(teams={"alpha": slow(1, 1)}, clock=Still()) as stack:
+    async with open_gateway(teams={"alpha": slow(1, 1)}, clock=PausedClock()) as stack:
         made = await create(stack, model=FAST)
         assert made.status == 201
         await finished(stack, made.json["id"], key="operator")
@@ -317,7 +313,7 @@ async def test_refused_requests_reach_neither_store_nor_upstream(
 
 async def test_refusal_does_not_wait_for_the_body(open_gateway: OpenGateway):
     """The 429 comes before a megabyte that would not be read."""
-    async with open_gateway(teams={"alpha": slow(1, 1)}, clock=Still()) as stack:
+    async with open_gateway(teams={"alpha": slow(1, 1)}, clock=PausedClock()) as stack:
         await poll(stack)
         head = raw_request("POST", "/v1/predictions", [("Content-Length", "1000000")], key=stack.keys["alpha"])
         assert (await send_raw(stack, head)).status == 429

@@ -1,4 +1,4 @@
-"""The system's clock, moved forward by the test."""
+"""The system's clock, moved forward or stopped by the test."""
 
 import asyncio
 
@@ -43,3 +43,28 @@ class ShiftedClock(SystemClock):
 
     def monotonic(self) -> float:
         return super().monotonic() + self.shift
+
+
+class PausedClock(SystemClock):
+    """The system's clock with a monotonic time that stands still: no bucket fills and no hold ends by itself.
+
+    Sleeps take real time.
+    """
+
+    def __init__(self) -> None:
+        self._stands_at: float | None = super().monotonic()
+        self._shift = 0.0
+
+    def advance(self, seconds: float) -> None:
+        """Move the time forward. It stands still there."""
+        assert self._stands_at is not None
+        self._stands_at += seconds
+
+    def resume(self) -> None:
+        """Let the time go on from where it stands."""
+        assert self._stands_at is not None
+        self._shift = self._stands_at - super().monotonic()
+        self._stands_at = None
+
+    def monotonic(self) -> float:
+        return super().monotonic() + self._shift if self._stands_at is None else self._stands_at
