@@ -33,6 +33,7 @@ class Listener(StrEnum):
 
     ACCOUNTING = "accounting"
     DEADLINES = "deadlines"
+    HITS = "hits"
     LIMIT_QUEUE = "limit_queue"
     METRICS = "metrics"
     OUTPUT_COPIES = "output_copies"

@@ -55,12 +55,10 @@ DELETE FROM predictions WHERE run_id = :run_id;
 
 -- Sharing
 
--- name: run_to_hit
-SELECT {run} FROM runs WHERE id = (
-    SELECT run_id FROM entries
-    WHERE fingerprint = :fingerprint AND ended_at >= :ended_since AND cache_until > :now
-    ORDER BY ended_at DESC, run_id DESC LIMIT 1
-);
+-- name: entry_to_hit
+SELECT run_id, ended_at, cache_until, microusd, settled_as FROM entries
+WHERE fingerprint = :fingerprint AND ended_at >= :ended_since AND cache_until > :now
+ORDER BY ended_at DESC, run_id DESC LIMIT 1;
 
 -- name: run_to_join
 SELECT {run} FROM runs WHERE fingerprint = :fingerprint AND {open};
@@ -124,7 +122,7 @@ UPDATE runs SET cache_until = :cache_until
 WHERE id = :run_id AND state = 'ended' AND status = 'succeeded' AND data_removed = 0 AND fingerprint IS NOT NULL;
 
 -- name: use_entry
-UPDATE entries SET last_used_at = max(last_used_at, :now) WHERE run_id = :run_id RETURNING microusd, settled_as;
+UPDATE entries SET last_used_at = max(last_used_at, :now) WHERE run_id = :run_id;
 
 -- name: drop_entry
 DELETE FROM entries WHERE run_id = :run_id;
@@ -713,6 +711,11 @@ DELETE FROM meters WHERE scope IN (
 
 -- name: insert_entry
 INSERT INTO ledger (day, {entry}) VALUES (?, {entry_values}) ON CONFLICT (run_id) WHERE kind = 'spend' DO NOTHING;
+
+-- name: enter_hits
+INSERT INTO ledger (
+    day, at, team, key_id, user, target, run_id, prediction_id, kind, milliseconds, microusd, reason, scopes
+) VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'saved_hit', 0, ?, '', '[]');
 
 -- name: settlement
 SELECT {entry} FROM ledger WHERE run_id = :run_id AND kind = 'spend';
