@@ -58,9 +58,9 @@ def request() -> ShareRequest:
     """Return a request that one of the results answers."""
     n = next(_numbers)
     _, prediction = records("ask", n)
-    prediction_id = ids.prediction_id(os.urandom(17))
-    ticket = hashlib.sha256(prediction_id.encode()).hexdigest()
     now = AT + 100 + n / 1000
+    prediction_id = ids.prediction_id(os.urandom(20), now)
+    ticket = hashlib.sha256(prediction_id.encode()).hexdigest()
     prediction = replace(prediction, id=prediction_id, ticket=ticket, created_at=now, user="user")
     return ShareRequest(prediction=prediction, now=now, may_hit=FinishedRuns(f"{n % RESULTS:064}"))
 
