@@ -21,7 +21,7 @@ def prediction_id(random: bytes, now: float) -> str:
     moment are neighbours in the store's indexes, and it writes few pages for many new predictions. The other 20
     characters are 100 random bits, which nobody can guess.
     """
-    return _stamp(int(now * 10)) + random_id(random[: ID_LENGTH - _STAMP_LENGTH])
+    return _stamp(int(now * 10)) + random[: ID_LENGTH - _STAMP_LENGTH].translate(_LETTERS).decode()
 
 
 def random_id(random: bytes) -> str:

@@ -129,21 +129,23 @@ class HitRecorder:
             if not future.done():
                 future.set_result(outcome)
 
-    def _announce(self, hits: Iterable[Hit]) -> None:
-        """Count hits, those of one team on one run at once, and call the listeners of new predictions."""
-        groups: dict[tuple[str, str], list[Hit]] = {}
-        for hit in hits:
-            groups.setdefault((hit.view.prediction.team, hit.view.run.id), []).append(hit)
-        for (team, run_id), of_run in groups.items():
-            self._events.call(Listener.METRICS, run_id, self._count, team, of_run)
+    def _announce(self, hits: list[Hit]) -> None:
+        """Count hits, and call the listeners of new predictions for each."""
+        if hits:
+            self._events.call(Listener.METRICS, hits[0].view.run.id, self._count, hits)
         for hit in hits:
             self._events.on_prediction_created(hit.view)
 
-    def _count(self, team: str, hits: list[Hit]) -> None:
-        run, count = hits[0].view.run, len(hits)
-        self._observer.prediction_created(team, run_times.name_of(run.target), Source.HIT, count)
-        self._observer.prediction_finished(team, run.status, count)
-        self._money.saved(team, "hit", sum(hit.saved_microusd for hit in hits))
+    def _count(self, hits: list[Hit]) -> None:
+        """Count those of one team on one run at once."""
+        groups: dict[tuple[str, str], list[Hit]] = {}
+        for hit in hits:
+            groups.setdefault((hit.view.prediction.team, hit.view.run.id), []).append(hit)
+        for (team, _), of_run in groups.items():
+            run, count = of_run[0].view.run, len(of_run)
+            self._observer.prediction_created(team, run_times.name_of(run.target), Source.HIT, count)
+            self._observer.prediction_finished(team, run.status, count)
+            self._money.saved(team, "hit", sum([hit.saved_microusd for hit in of_run]))
 
     async def close(self, grace_seconds: float) -> None:
         """Wait for the hits in progress, for so long."""
