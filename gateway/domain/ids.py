@@ -8,6 +8,7 @@ from functools import lru_cache
 _CROCKFORD = "0123456789abcdefghjkmnpqrstvwxyz"
 _LETTERS = bytes(ord(_CROCKFORD[byte % 32]) for byte in range(256))
 """A letter for each byte. Every letter stands for as many bytes."""
+_PAIRS = [high + low for high in _CROCKFORD for low in _CROCKFORD]
 ID_LENGTH = 26
 _STAMP_LENGTH = 6
 ID = r"[a-z0-9]{26}"
@@ -31,7 +32,7 @@ def random_id(random: bytes) -> str:
 
 @lru_cache(maxsize=8)
 def _stamp(ticks: int) -> str:
-    return "".join(_CROCKFORD[ticks >> shift & 31] for shift in range(5 * _STAMP_LENGTH - 5, -1, -5))
+    return _PAIRS[ticks >> 20 & 1023] + _PAIRS[ticks >> 10 & 1023] + _PAIRS[ticks & 1023]
 
 
 def file_id(random: bytes) -> str:
