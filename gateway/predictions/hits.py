@@ -86,11 +86,13 @@ class HitRecorder:
         """
         if len(self._futures) >= _MOST_WAITING:
             raise StoreUnavailable("The store is overloaded.", retry_after=1)
-        future: asyncio.Future[Hit | None] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Hit | None] = loop.create_future()
+        if self._step is None and not self._futures:
+            # Requests that are ready in this turn of the loop come first: the store's thread could not work meanwhile.
+            loop.call_soon(self._begin)
         self._requests.append(request)
         self._futures.append(future)
-        if self._step is None:
-            self._begin()
         return future
 
     def _begin(self) -> None:
@@ -151,7 +153,11 @@ class HitRecorder:
         """Wait for the hits in progress, for so long."""
         loop = asyncio.get_running_loop()
         ends_at = loop.time() + grace_seconds
-        while self._step is not None:
+        while self._futures:
+            if self._step is None:
+                # It begins in this turn of the loop.
+                await asyncio.sleep(0)
+                continue
             done, _ = await asyncio.wait({self._step}, timeout=max(0.0, ends_at - loop.time()))
             if not done:
                 return
