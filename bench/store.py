@@ -66,7 +66,7 @@ def records(name: str, n: int) -> tuple[Run, Prediction]:
         key_id="key",
         source=Source.MISS,
         created_at=at,
-        ticket=f"{name}{n:064}",
+        ticket="",
         ticket_expires_at=at + 3600,
     )
 

@@ -67,7 +67,7 @@ class NewRecords:
             owner=caller.owner if user is None else owner_of_user(user),
             source=Source.MISS if is_shared else Source.BYPASS,
             created_at=now,
-            ticket=tickets.fingerprint(tickets.ticket(self._ticket_secret, prediction_id)),
+            ticket=tickets.stored(self._ticket_secret, prediction_id),
             ticket_expires_at=now + self._settings.value.ticket_ttl_seconds,
             ticket_origins=caller.origins,
             webhook=command.body.webhook,

@@ -343,7 +343,11 @@ class PredictionService:
 
         Raise `NotFound` if it opens none, or no longer, or to other pages only.
         """
-        view = await self._store.prediction_by_ticket(tickets.fingerprint(ticket))
+        prediction_id = tickets.prediction_of(self._ticket_secret, ticket)
+        if prediction_id is not None:
+            view = await self._store.prediction(prediction_id)
+        else:
+            view = await self._store.prediction_by_ticket(tickets.fingerprint(ticket))
         if view is None or not tickets.opens(view.prediction, self._clock.now(), origin):
             raise NotFound
         return self._newest(view) or view

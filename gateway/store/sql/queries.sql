@@ -202,7 +202,7 @@ SELECT {view} FROM predictions AS p CROSS JOIN runs AS r ON r.id = p.run_id WHER
 SELECT {view} FROM predictions AS p CROSS JOIN runs AS r ON r.id = p.run_id WHERE p.id = :id AND {shown};
 
 -- name: prediction_by_ticket
-SELECT {view} FROM predictions AS p CROSS JOIN runs AS r ON r.id = p.run_id WHERE p.ticket = :ticket AND {shown} LIMIT 1;
+SELECT {view} FROM predictions AS p CROSS JOIN runs AS r ON r.id = p.run_id WHERE p.ticket = :ticket AND p.ticket <> '' AND {shown} LIMIT 1;
 
 -- name: cancel_prediction
 UPDATE predictions SET canceled_at = :at, final_status = :final_status WHERE id = :id;

@@ -6,10 +6,12 @@ from collections.abc import AsyncIterator
 import pytest
 from msgspec.structs import replace
 
+from gateway.domain import tickets
 from gateway.domain.records import PredictionView, Run, RunState, Source, Status
 from gateway.domain.run_end import SharedBy
 from gateway.domain.scopes import Scope
 from gateway.domain.teams import Caller, Team
+from gateway.errors import NotFound
 from gateway.predictions.events import Listener, PredictionEvents
 from gateway.predictions.queries import PredictionService
 from gateway.predictions.settings import PredictionSettings
@@ -170,3 +172,29 @@ async def test_cancel_ends_the_wait_for_its_own_prediction_only(predictions, tra
     assert not second.done()
     await predictions.drain()
     assert (await second).prediction.canceled_at is None
+
+
+async def test_stream_ticket_opens_the_prediction_whose_id_it_contains(
+    predictions: PredictionService, store: FakeStore
+) -> None:
+    """The store looks for the id. Another gateway's ticket for the same id opens nothing."""
+    name = "a1" * 13
+    store.runs["run1"] = live()
+    store.kept[name] = made = prediction(name, ticket="", ticket_origins=None)
+    view = PredictionView(made, store.runs["run1"])
+    assert await predictions.by_ticket(predictions.stream_path(view).rpartition("/")[2], None) == view
+    assert "prediction_by_ticket" not in store.calls
+    with pytest.raises(NotFound):
+        await predictions.by_ticket(tickets.ticket(b"x" * 32, name), None)
+
+
+async def test_stream_ticket_of_an_earlier_version_still_opens(
+    predictions: PredictionService, store: FakeStore
+) -> None:
+    """Pages keep the link that they were given before the upgrade, and may get the new one beside it."""
+    name, older = "a1" * 13, "q" * 52
+    store.runs["run1"] = live()
+    store.kept[name] = made = prediction(name, ticket=tickets.fingerprint(older), ticket_origins=None)
+    view = PredictionView(made, store.runs["run1"])
+    assert await predictions.by_ticket(older, None) == view
+    assert await predictions.by_ticket(predictions.stream_path(view).rpartition("/")[2], None) == view
