@@ -1,10 +1,11 @@
 """What the store promises beyond SQLite: it survives kill -9, commits in groups, and syncs what involves money."""
 
 import asyncio
+import re
 import sqlite3
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from gateway.domain.windows import day_of
 from gateway.predictions.ports.sharing import Idempotency, Pending, Replayed, ShareRequest
 from gateway.store.sqlite import SQLiteStore
 from tests.support.polling import attempts
-from tests.support.records import NOW, ended, file, key, lead, live, prediction, share, start
+from tests.support.records import NOW, ended, file, key, lead, live, prediction, share, start, wish
 
 ROOT = Path(__file__).parents[2]
 
@@ -158,7 +159,26 @@ async def test_create_takes_few_statements(store: SQLiteStore, name: str, count:
     assert not any("x" * 1000 in each for each in written)
 
 
-Call = Callable[[SQLiteStore], Coroutine[Any, Any, Any]]
+async def test_set_of_hits_reads_each_run_once_and_changes_each_sum_once(store: SQLiteStore) -> None:
+    """A hundred hits at once: besides a row of their own, as many statements as one."""
+    await store.record_created(ended("r1", fingerprint="hit", cache_until=NOW + 99), prediction("up1", "r1"))
+    statements = await trace(store)
+    requests = [wish(f"h{n}", fingerprint="hit", now=NOW + 10).request for n in range(100)]
+    assert len(await store.record_hits(requests)) == 100
+    kinds = Counter(re.match(r"\w+( INTO \w+)?", each)[0] for each in statements)  # type: ignore[index]
+    assert kinds == {
+        "BEGIN": 1,
+        "SELECT": 1,
+        "INSERT INTO predictions": 100,
+        "INSERT INTO ledger": 100,
+        "INSERT INTO usage_days": 1,
+        "INSERT INTO usage_users": 1,
+        "UPDATE": 1,
+        "COMMIT": 1,
+    }
+
+
+Call = Callable[[SQLiteStore], Awaitable[Any]]
 DURABLE: dict[str, Call] = {
     "start": lambda store: start(store, "2", fingerprint="F"),
     "record_created": lambda store: store.record_created(live("r3"), prediction("p3", "r3")),
@@ -174,6 +194,7 @@ KEPT: dict[str, Call] = {
     "advance": lambda store: store.advance("r1", status=Status.PROCESSING, document=b"", stream_url=None, at=NOW),
     "cancel": lambda store: store.cancel("p1", NOW),
     "share": lambda store: share(store, "2", fingerprint="C"),
+    "record_hits": lambda store: store.record_hits([wish("2", fingerprint="C").request]),
     "discard_intent": lambda store: store.discard_intent("run0"),
     "mark_uncertain": lambda store: store.mark_uncertain("run0", NOW),
     "settle_identity": lambda store: store.settle_identity("run0", "F", None),

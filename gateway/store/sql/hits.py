@@ -14,9 +14,8 @@ from gateway.domain.records import PredictionView, Run, Source
 from gateway.errors import Conflict
 from gateway.predictions.ports.sharing import FinishedRuns, Hit, ShareRequest
 from gateway.store.sql.ledger_entries import NewHit, enter_hits
-from gateway.store.sql.lookup import find_run
 from gateway.store.sql.queries import SQL
-from gateway.store.sql.rows import PREDICTIONS
+from gateway.store.sql.rows import PREDICTIONS, RUNS
 
 _ALWAYS = float("-inf")
 
@@ -76,8 +75,4 @@ def _entry_of(db: sqlite3.Connection, request: ShareRequest, newest: dict[str, E
 def _find(db: sqlite3.Connection, fingerprint: str, ended_since: float, now: float) -> Entry | None:
     parameters = {"fingerprint": fingerprint, "ended_since": ended_since, "now": now}
     row = db.execute(SQL["entry_to_hit"], parameters).fetchone()
-    if row is None:
-        return None
-    run_id, *rest = row
-    run = find_run(db, "run", {"id": run_id})
-    return None if run is None else Entry(run, *rest)
+    return None if row is None else Entry(RUNS.record(row[4:]), *row[:4])

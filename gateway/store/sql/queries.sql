@@ -1,6 +1,6 @@
 -- Every statement of the SQLite store, by name. `queries.py` replaces the placeholders:
 -- {run}, {prediction}, {key}, {file}, {delivery}, {reservation}, {entry}: the columns of a record.
--- {view}: the columns of a prediction `p` and of its run `r`.
+-- {run_columns}: the columns of a run `r`. {view}: those of a prediction `p` and of its run `r`.
 -- {open}: a run that can be joined.
 -- {shown}: a prediction whose id a caller can know. The id of the prediction that starts a run is a placeholder until
 -- upstream's id is known, even if the run's end was recorded before.
@@ -56,9 +56,10 @@ DELETE FROM predictions WHERE run_id = :run_id;
 -- Sharing
 
 -- name: entry_to_hit
-SELECT run_id, ended_at, cache_until, microusd, settled_as FROM entries
-WHERE fingerprint = :fingerprint AND ended_at >= :ended_since AND cache_until > :now
-ORDER BY ended_at DESC, run_id DESC LIMIT 1;
+SELECT e.ended_at, e.cache_until, e.microusd, e.settled_as, {run_columns}
+FROM entries AS e CROSS JOIN runs AS r ON r.id = e.run_id
+WHERE e.fingerprint = :fingerprint AND e.ended_at >= :ended_since AND e.cache_until > :now
+ORDER BY e.ended_at DESC, e.run_id DESC LIMIT 1;
 
 -- name: run_to_join
 SELECT {run} FROM runs WHERE fingerprint = :fingerprint AND {open};
