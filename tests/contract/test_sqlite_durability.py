@@ -68,13 +68,19 @@ async def test_acknowledged_writes_survive_kill_9(tmp_path: Path) -> None:
         for what, words in acknowledged:
             if what == "key":
                 assert await store.key(words[0]) is not None, words
+            elif what == "gathered":
+                view = await store.prediction(words[0])
+                assert view is not None, words
+                assert view.run.id == words[1]
             elif what not in ("discarding", "parting") and not given_up.intersection(words):
                 await check(store, what, *words)
         open_runs = [run async for run in all_open_runs(store)]
     finally:
         await store.close()
     assert len(acknowledged) > 1800
-    assert {"started", "joined", "hit", "created", "canceled", "ended"} <= {what for what, _ in acknowledged}
+    assert {"started", "joined", "hit", "gathered", "created", "canceled", "ended"} <= {
+        what for what, _ in acknowledged
+    }
     shared = Counter(run.fingerprint for run in open_runs if run.cancel_asked_at is None)
     assert max(shared.values()) == 1
     with closing(sqlite3.connect(path)) as db:
@@ -90,6 +96,8 @@ LEFT_OVERS = (
     "SELECT id FROM runs WHERE leader_id NOT IN (SELECT id FROM predictions)",
     "SELECT id FROM runs WHERE cache_until IS NOT NULL AND id NOT IN (SELECT run_id FROM entries)",
     "SELECT run_id FROM entries WHERE run_id NOT IN (SELECT id FROM runs WHERE cache_until IS NOT NULL)",
+    "SELECT id FROM predictions WHERE source = 'hit' EXCEPT SELECT prediction_id FROM ledger WHERE kind = 'saved_hit'",
+    "SELECT count(*) FROM ledger WHERE kind = 'saved_hit' EXCEPT SELECT sum(hits) FROM usage_days",
 )
 
 
