@@ -60,9 +60,12 @@ def prediction_of(secret: bytes, text: str) -> str | None:
         content = base64.b32decode(text.upper() + "====")
     except (binascii.Error, ValueError):
         return None
-    packed = _with_pad(secret, content[:_PROOF_BYTES], content[_PROOF_BYTES:])
-    number = int.from_bytes(packed, "big")
-    if number >= 36**ID_LENGTH or not hmac.compare_digest(_made(secret, packed).encode(), text.encode()):
+    pad = hmac.digest(secret, b"stream-pad:" + content[:_PROOF_BYTES], "sha256")[:_PACKED_BYTES]
+    number = int.from_bytes(content[_PROOF_BYTES:], "big") ^ int.from_bytes(pad, "big")
+    if number >= 36**ID_LENGTH:
+        return None
+    made = _made(secret, number.to_bytes(_PACKED_BYTES, "big"))
+    if not hmac.compare_digest(made.encode(), text.encode()):
         return None
     digits = []
     for _ in range(ID_LENGTH):
@@ -73,13 +76,10 @@ def prediction_of(secret: bytes, text: str) -> str | None:
 
 def _made(secret: bytes, packed: bytes) -> str:
     proof = hmac.digest(secret, b"stream-proof:" + packed, "sha256")[:_PROOF_BYTES]
-    return _base32(proof + _with_pad(secret, proof, packed))
-
-
-def _with_pad(secret: bytes, proof: bytes, content: bytes) -> bytes:
-    """Encrypt a packed id, or decrypt it. The pad of each id is another, because its proof is."""
+    # A pad is used for one id only, because each has its own proof.
     pad = hmac.digest(secret, b"stream-pad:" + proof, "sha256")[:_PACKED_BYTES]
-    return (int.from_bytes(content, "big") ^ int.from_bytes(pad, "big")).to_bytes(_PACKED_BYTES, "big")
+    hidden = int.from_bytes(packed, "big") ^ int.from_bytes(pad, "big")
+    return base64.b32encode(proof + hidden.to_bytes(_PACKED_BYTES, "big")).decode().rstrip("=").lower()
 
 
 def _base32(data: bytes) -> str:

@@ -124,7 +124,7 @@ class HitRecorder:
         if self._requests:
             # Before the callers of this step go on: the store works meanwhile.
             self._begin()
-        self._announce([hit for hit in outcomes if hit is not None])
+        self._announce(list(filter(None, outcomes)))
         for request, future, outcome in zip(requests, futures, outcomes, strict=False):
             if outcome is None and request.may_hit is not None:
                 self._known.pop(request.may_hit.fingerprint, None)
@@ -140,14 +140,15 @@ class HitRecorder:
 
     def _count(self, hits: list[Hit]) -> None:
         """Count those of one team on one run at once."""
-        groups: dict[tuple[str, str], list[Hit]] = {}
+        groups: dict[tuple[str, str], tuple[Run, int, int]] = {}
         for hit in hits:
-            groups.setdefault((hit.view.prediction.team, hit.view.run.id), []).append(hit)
-        for (team, _), of_run in groups.items():
-            run, count = of_run[0].view.run, len(of_run)
+            run, group = hit.view.run, (hit.view.prediction.team, hit.view.run.id)
+            _, count, saved = groups.get(group, (run, 0, 0))
+            groups[group] = (run, count + 1, saved + hit.saved_microusd)
+        for (team, _), (run, count, saved) in groups.items():
             self._observer.prediction_created(team, run_times.name_of(run.target), Source.HIT, count)
             self._observer.prediction_finished(team, run.status, count)
-            self._money.saved(team, "hit", sum([hit.saved_microusd for hit in of_run]))
+            self._money.saved(team, "hit", saved)
 
     async def close(self, grace_seconds: float) -> None:
         """Wait for the hits in progress, for so long."""

@@ -9,7 +9,7 @@ from hashlib import sha256
 from msgspec.structs import replace
 
 from gateway.access.policy import Policy
-from gateway.domain import admission_record, ids, text_links, tickets
+from gateway.domain import admission_record, ids, text_links
 from gateway.domain.create_request import CreateCommand, CreateContext
 from gateway.domain.keyed_digest import KeyedDigest
 from gateway.domain.ports.clock import Clock
@@ -47,7 +47,6 @@ class NewRecords:
         """Take `webhook_of`, which gives the gateway's own webhook address for a run's id, if upstream calls back."""
         self._clock = clock
         self._settings = settings
-        self._ticket_secret = ticket_secret
         self._webhook_of = webhook_of
         self._body_digest = KeyedDigest(ticket_secret, "idempotency")
         self._randomness = RandomPool()
@@ -67,7 +66,8 @@ class NewRecords:
             owner=caller.owner if user is None else owner_of_user(user),
             source=Source.MISS if is_shared else Source.BYPASS,
             created_at=now,
-            ticket=tickets.stored(self._ticket_secret, prediction_id),
+            # The ticket contains this id, whose form is the usual one.
+            ticket="",
             ticket_expires_at=now + self._settings.value.ticket_ttl_seconds,
             ticket_origins=caller.origins,
             webhook=command.body.webhook,
