@@ -153,9 +153,10 @@ class CreateService:
     async def create(self, caller: Caller, command: CreateCommand) -> Created | Answer:
         """Create a prediction. What upstream refuses is returned as upstream's answer.
 
-        The work goes on when the caller is cancelled, except while a rate or a concurrency limit makes it wait. Raise
-        `Forbidden`, `Unprocessable`, `Conflict` (the first request with this idempotency key is in progress),
-        `NotCached`, `PriceUnknown`, `BudgetExceeded`, `RateLimited`, `StoreUnavailable` and the upstream errors; after
+        The work goes on when the caller is cancelled, except while a rate or a concurrency limit makes it wait. An
+        expected hit is recorded even then; if it turns out to be none, nothing is begun. Raise `Forbidden`,
+        `Unprocessable`, `Conflict` (the first request with this idempotency key is in progress), `NotCached`,
+        `PriceUnknown`, `BudgetExceeded`, `RateLimited`, `StoreUnavailable` and the upstream errors; after
         `UpstreamUncertain` the run may exist, and is searched for.
         """
         await self._policy.check_target(caller, command.target)
@@ -320,8 +321,9 @@ class CreateService:
 
     async def close(self, grace_seconds: float) -> None:
         """Wait for the creates in progress, for so long; the next start continues the rest."""
+        ends_at = self._clock.monotonic() + grace_seconds
         await self._hits.close(grace_seconds)
-        await self._tasks.close(grace_seconds)
+        await self._tasks.close(max(0.0, ends_at - self._clock.monotonic()))
 
 
 def _created(hit: Hit, now: float) -> Created:
