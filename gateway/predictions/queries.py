@@ -1,24 +1,25 @@
 """Predictions and trainings as their callers see them: shown, listed, awaited, cancelled, from the store.
 
 What is kept in memory is bounded in bytes, because a document contains the input, with its files if they are data URIs.
-Half of `memory_bytes` is for views, half for bodies as they are shown. What does not fit is read from the store.
+Half of `memory_bytes` is for views, a quarter for bodies as they are shown, and a quarter for documents of runs, split
+to be shown. What does not fit is read from the store.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
-from functools import partial
 from typing import NamedTuple
 
 from cachetools import LRUCache
 from msgspec.structs import replace
 
-from gateway.domain import documents, surrogates, tickets
+from gateway.domain import documents, rendering, surrogates, tickets
 from gateway.domain.cursors import Cursor
 from gateway.domain.documents import Family
 from gateway.domain.ports.clock import Clock
 from gateway.domain.ports.observers import PredictionObserver
 from gateway.domain.records import Copy, Kind, Page, Prediction, PredictionView, Run, Source
+from gateway.domain.rendering import SplitDocument
 from gateway.domain.run_end import RunEnded
 from gateway.domain.teams import NO_LIST, Caller
 from gateway.errors import Forbidden, NotFound
@@ -64,6 +65,11 @@ def _size(shown: _Shown) -> int:
     return len(shown.body) + len(shown.view.run.document) + _OVERHEAD
 
 
+def _size_of_split(document: SplitDocument) -> int:
+    # Once as it is, once in pieces.
+    return 2 * len(document.document) + 2 * _OVERHEAD
+
+
 def _size_of_view(view: PredictionView) -> int:
     return len(view.run.document) + len(view.run.request) + _OVERHEAD
 
@@ -91,7 +97,9 @@ class PredictionService:
         self._observer = observer
         self._ticket_secret = ticket_secret
         half = settings.value.memory_bytes // 2
-        self._shown: LRUCache[_ShownKey, _Shown] = LRUCache(half, getsizeof=_size)
+        self._shown: LRUCache[_ShownKey, _Shown] = LRUCache(half // 2, getsizeof=_size)
+        self._split: LRUCache[str, SplitDocument] = LRUCache(half // 2, getsizeof=_size_of_split)
+        """By the run's id."""
         self._recent = RecentPredictions(half, _size_of_view)
         self._renewed: LRUCache[str, tuple[Copy, ...]] = LRUCache(_RENEWED)
         self._lately_canceled: LRUCache[str, Prediction] = LRUCache(_CANCELED)
@@ -103,7 +111,8 @@ class PredictionService:
         settings.subscribe(self._resize)
 
     def _resize(self, settings: PredictionSettings) -> None:
-        self._shown = resize_lru(self._shown, settings.memory_bytes // 2)
+        self._shown = resize_lru(self._shown, settings.memory_bytes // 4)
+        self._split = resize_lru(self._split, settings.memory_bytes // 4)
         self._recent = resize_lru(self._recent, settings.memory_bytes // 2)
 
     def canceled_at(self, view: PredictionView) -> float | None:
@@ -123,8 +132,9 @@ class PredictionService:
             and shown.has_copies == has_copies
         ):
             return shown.body
-        body = self._renderer(view, base, family, has_copies=has_copies)()
-        if len(body) < self._shown.maxsize // 4:
+        body = self._render(view, base, family, self._split_document(view.run), has_copies=has_copies)
+        # The answer to a create is often the only one: its body is kept when the prediction is polled.
+        if view.prediction.id in self._recent and len(body) < self._shown.maxsize // 4:
             self._shown[key] = _Shown(view, body, has_copies)
         return body
 
@@ -133,11 +143,24 @@ class PredictionService:
         if len(view.run.document) <= LARGE:
             return self.show(view, base, family)
         has_copies = self._output_links is not None and self._output_links.are_shown(view)
-        return await asyncio.to_thread(self._renderer(view, base, family, has_copies=has_copies))
+        return await asyncio.to_thread(self._render, view, base, family, None, has_copies=has_copies)
 
-    def _renderer(self, view: PredictionView, base: str, family: Family, *, has_copies: bool) -> Callable[[], bytes]:
+    def _render(
+        self, view: PredictionView, base: str, family: Family, split: SplitDocument | None, *, has_copies: bool
+    ) -> bytes:
         links = self.copy_links(view, base) if has_copies else None
-        return partial(documents.render, view, base, self.stream_path(view), family=family, links=links)
+        return rendering.render(view, base, self.stream_path(view), family=family, links=links, document=split)
+
+    def _split_document(self, run: Run) -> SplitDocument:
+        """Return a run's document as `rendering.render` needs it, from memory if it has not changed."""
+        split = self._split.get(run.id)
+        if split is None or (split.document is not run.document and split.document != run.document):
+            split = rendering.split(run.document)
+            if len(run.document) < surrogates.LARGE:
+                with suppress(ValueError):
+                    # One that alone is too large is split each time.
+                    self._split[run.id] = split
+        return split
 
     def copy_links(self, view: PredictionView, base: str) -> Mapping[str, str]:
         """Return the links that replace upstream's links in a prediction; empty if upstream's are shown."""
@@ -155,8 +178,8 @@ class PredictionService:
 
     @property
     def shown_bytes(self) -> int:
-        """Bytes of predictions kept in memory as they are shown."""
-        return int(self._shown.currsize)
+        """Bytes of predictions kept in memory as they are shown, and of documents split for that."""
+        return int(self._shown.currsize + self._split.currsize)
 
     @property
     def recent_bytes(self) -> int:
@@ -356,6 +379,8 @@ class PredictionService:
     def forget_ended(self) -> None:
         """Drop every ended prediction from memory, because the janitor has removed data."""
         self._renewed.clear()
+        self._shown.clear()
+        self._split.clear()
         surrogates.forget()
         for prediction_id in [key for key, view in self._recent.items() if view.run.status.is_terminal]:
             del self._recent[prediction_id]

@@ -6,7 +6,7 @@ from http import HTTPStatus
 
 from aiohttp import web
 
-from gateway.domain import cache_directives, documents
+from gateway.domain import cache_directives, documents, rendering
 from gateway.domain.cache_directives import Directives
 from gateway.domain.create_body import BodyForm, CreateBody, parse_create
 from gateway.domain.create_request import CreateCommand, Created
@@ -170,7 +170,7 @@ async def _respond(request: web.Request, created: Created, base: str, wait: floa
         )
     else:
         stream, run = service.stream_path(view), view.run
-        render = partial(documents.render, view, base, stream, family="predictions", as_starting=True)
+        render = partial(rendering.render, view, base, stream, family="predictions", as_starting=True)
         document = render() if len(run.document) <= LARGE else await off_the_loop(run.document, render)
     headers: dict[str, str] = {}
     headers["Location"] = f"{base}/{documents.family_of(view.prediction.kind)}/{view.prediction.id}"
