@@ -11,12 +11,12 @@ MAC over both and the SHA-256 of the bytes. It is valid as long as the copy exis
 restricted to origins, because browsers send no Origin for `<img>` and similar elements.
 """
 
-import base64
 import hashlib
 import hmac
 from functools import lru_cache
 from typing import NamedTuple
 
+from gateway.domain import base32
 from gateway.domain.ids import ID
 from gateway.domain.records import Prediction
 from gateway.domain.teams import origin_bound
@@ -32,8 +32,7 @@ OUTPUT_TICKET = rf"{ID}-\d{{1,4}}-{TICKET}"
 @lru_cache(maxsize=_REMEMBERED)
 def ticket(secret: bytes, prediction_id: str) -> str:
     """Derive the ticket of a prediction. A create needs it twice: for its record, and for its answer."""
-    mac = hmac.digest(secret, b"stream:" + prediction_id.encode(), "sha256")
-    return base64.b32encode(mac).decode().rstrip("=").lower()
+    return _mac(secret, b"stream:" + prediction_id.encode())
 
 
 def fingerprint(text: str) -> str:
@@ -72,5 +71,16 @@ def proves(ticket: OutputTicket, secret: bytes, sha256: str) -> bool:
 
 
 def _proof(secret: bytes, prediction_id: str, place: int, sha256: str) -> str:
-    mac = hmac.digest(secret, f"output:{prediction_id}:{place}:{sha256}".encode(), "sha256")
-    return base64.b32encode(mac).decode().rstrip("=").lower()
+    return _mac(secret, f"output:{prediction_id}:{place}:{sha256}".encode())
+
+
+def _mac(secret: bytes, message: bytes) -> str:
+    mac = _keyed(secret).copy()
+    mac.update(message)
+    return base32.encode(mac.digest())
+
+
+@lru_cache(maxsize=8)
+def _keyed(secret: bytes) -> hmac.HMAC:
+    """Return an HMAC to be copied: the work on the key is done once."""
+    return hmac.new(secret, digestmod="sha256")

@@ -29,7 +29,6 @@ from gateway.runtime.random_bytes import RandomPool
 from gateway.sharing.identity import Identity
 
 IDEMPOTENCY_SECONDS = 24 * 3600.0
-_ID_BYTES = 17
 _RUN_ID_BYTES = 10
 
 
@@ -56,7 +55,7 @@ class NewRecords:
         """Make the prediction, and say which runs it can share."""
         caller, command, now = context.caller, context.command, self._clock.now()
         is_shared = identity.is_shared
-        prediction_id = ids.prediction_id(self._randomness.bytes(_ID_BYTES))
+        prediction_id = ids.prediction_id(self._randomness.bytes(ids.ID_LENGTH))
         prediction = Prediction(
             id=prediction_id,
             run_id="",

@@ -76,7 +76,7 @@ class DeliverySender:
 
     def fresh_id(self) -> str:
         """Return a new random message id."""
-        return deliveries.message_id(ids.prediction_id(self._random_bytes(deliveries.MESSAGE_ID_BYTES)))
+        return deliveries.message_id(ids.prediction_id(self._random_bytes(ids.ID_LENGTH)))
 
     async def send_progress(self, prediction_id: str) -> PredictionView | None:
         """Send a prediction's next progress event; return the prediction if more events are due."""
