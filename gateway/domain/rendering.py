@@ -7,6 +7,7 @@ show it: each of them is then a copy of a few pieces.
 
 from collections.abc import Mapping
 from functools import cached_property
+from itertools import groupby
 from typing import Any
 
 import msgspec
@@ -48,11 +49,12 @@ class SplitDocument(msgspec.Struct, frozen=True, dict=True):
         }
 
 
-def split(document: bytes) -> SplitDocument:
-    """Read a document for `render`. Raise the decoder's errors."""
+def split(document: bytes, *, to_keep: bool = True) -> SplitDocument:
+    """Read a document for `render`. Raise the decoder's errors. `to_keep`: it will be shown several times."""
     fields = _decode(document if document.isascii() else documents.readable(document))
     urls = _links_of(fields["urls"]) if "urls" in fields else None
-    return SplitDocument(document, fields if len(document) >= surrogates.LARGE else _joined(fields), urls)
+    is_joined = to_keep and len(document) < surrogates.LARGE
+    return SplitDocument(document, _joined(fields) if is_joined else fields, urls)
 
 
 def _joined(fields: Fields) -> Fields:
@@ -61,24 +63,16 @@ def _joined(fields: Fields) -> Fields:
     So most of a document is written by copying a few pieces.
     """
     joined: Fields = {}
-    same: Fields = {}
-    for name, value in fields.items():
-        if name not in _CHANGED:
-            same[name] = value
-            continue
-        if same:
-            _add_joined(joined, same)
-            same = {}
-        joined[name] = value
-    if same:
-        _add_joined(joined, same)
+    for is_changed, names in groupby(fields, _CHANGED.__contains__):
+        part: Fields = {}
+        for name in names:
+            part[name] = fields[name]
+        if not is_changed:
+            first = next(iter(part))
+            head = len(_encode({first: documents.NULL})) - len("null}")
+            part = {first: Raw(_encode(part)[head:-1])}
+        joined |= part
     return joined
-
-
-def _add_joined(joined: Fields, same: Fields) -> None:
-    first = next(iter(same))
-    head = len(_encode({first: documents.NULL})) - len("null}")
-    joined[first] = Raw(_encode(same)[head:-1])
 
 
 def render(
@@ -100,7 +94,7 @@ def render(
     `document` is the run's document, if it has been split before.
     """
     prediction, run = view.prediction, view.run
-    read = document or split(run.document)
+    read = document or split(run.document, to_keep=False)
     fields = read.fields.copy()
     fields["id"] = documents.text(prediction.id)
     if read.urls is not None:
