@@ -7,6 +7,7 @@ not fit is rendered each time.
 import asyncio
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import partial
 from typing import NamedTuple
 
 from cachetools import LRUCache
@@ -95,11 +96,22 @@ class PredictionBodies:
         has_copies = self._output_links is not None and self._output_links.are_shown(view)
         return await asyncio.to_thread(self._render, view, base, family, None, has_copies=has_copies)
 
+    async def show_as_starting(self, view: PredictionView, base: str, family: Family) -> bytes:
+        """Return the JSON of a prediction as if it was just created, whatever its state."""
+        is_large = len(view.run.document) > LARGE
+        # The document of a run that was just created is shown once in this way.
+        is_shared = view.prediction.source in rendering.SHARING and not is_large
+        split = self._split_document(view.run) if is_shared else None
+        render = partial(
+            rendering.render, view, base, self._stream_path(view), family=family, as_starting=True, document=split
+        )
+        return await asyncio.to_thread(render) if is_large else render()
+
     def _render(
         self, view: PredictionView, base: str, family: Family, split: SplitDocument | None, *, has_copies: bool
     ) -> bytes:
         links = self.copy_links(view, base) if has_copies else None
-        return rendering.render(view, base, self.stream_path(view), family=family, links=links, document=split)
+        return rendering.render(view, base, self._stream_path(view), family=family, links=links, document=split)
 
     def _split_document(self, run: Run) -> SplitDocument:
         """Return a run's document as `rendering.render` needs it, from memory if it has not changed."""
@@ -116,7 +128,7 @@ class PredictionBodies:
         """Return the links that replace upstream's links in a prediction; empty if upstream's are shown."""
         return self._output_links.of(view, base) if self._output_links is not None else {}
 
-    def stream_path(self, view: PredictionView) -> str:
+    def _stream_path(self, view: PredictionView) -> str:
         """Return the path, below the base URL, of the prediction's stream; file streams keep their prefix.
 
         See docs/replicate-api.md, Streaming.

@@ -106,6 +106,10 @@ class PredictionService:
         """Return what `show` returns, for a prediction that may be large: others are served meanwhile."""
         return await self._bodies.show_large(view, base, family, is_kept=view.prediction.id in self._recent)
 
+    async def show_as_starting(self, view: PredictionView, base: str, family: Family) -> bytes:
+        """Return the JSON of a prediction as if it was just created, whatever its state."""
+        return await self._bodies.show_as_starting(view, base, family)
+
     def copy_links(self, view: PredictionView, base: str) -> Mapping[str, str]:
         """Return the links that replace upstream's links in a prediction; empty if upstream's are shown."""
         return self._bodies.copy_links(view, base)
@@ -129,10 +133,6 @@ class PredictionService:
     def recent_bytes(self) -> int:
         """Bytes of documents kept in memory."""
         return int(self._recent.currsize)
-
-    def stream_path(self, view: PredictionView) -> str:
-        """Return the path, below the base URL, of the prediction's stream."""
-        return self._bodies.stream_path(view)
 
     async def get(self, caller: Caller, prediction_id: str, kind: Kind | None = None) -> PredictionView:
         """Return a prediction of the caller. Raise `NotFound` if it is unknown or not the caller's."""

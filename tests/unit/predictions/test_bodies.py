@@ -2,6 +2,7 @@
 
 import json
 
+import pytest
 from msgspec.structs import replace
 
 from gateway.domain.records import PredictionView, Source
@@ -43,3 +44,17 @@ def test_predictions_of_one_run_share_its_split_document() -> None:
     assert bodies.kept_bytes == size
     bodies.clear()
     assert bodies.kept_bytes == 0
+
+
+@pytest.mark.parametrize("size", [100, 1_100_000])
+@pytest.mark.parametrize("source", [Source.HIT, Source.MISS])
+async def test_finished_prediction_can_be_shown_as_starting(source: Source, size: int) -> None:
+    """Small or large, shared or not, and with other answers from the same document."""
+    bodies = PredictionBodies(b"s" * 32, None, 1_000_000)
+    view = view_of(1, size)
+    view = PredictionView(replace(view.prediction, source=source), view.run)
+    before = await bodies.show_large(view, BASE, "predictions", is_kept=False)
+    starting = json.loads(await bodies.show_as_starting(view, BASE, "predictions"))
+    assert (starting["status"], json.loads(before)["status"]) == ("starting", "processing")
+    assert starting["logs"] == json.loads(before)["logs"] == "x" * size
+    assert await bodies.show_large(view, BASE, "predictions", is_kept=False) == before
