@@ -23,8 +23,7 @@ _decode_urls = msgspec.json.Decoder(dict[str, str | None] | None).decode
 _decode_any = msgspec.json.Decoder(Any).decode
 _encode = msgspec.json.Encoder().encode
 
-SHARING = frozenset({Source.JOINED, Source.HIT})
-"""Sources of predictions whose run was started by another one."""
+_SHARING = frozenset({Source.JOINED, Source.HIT})
 _TIMES = ("started_at", "completed_at")
 _CHANGED = frozenset(
     {"id", "urls", "webhook", "webhook_events_filter", "deadline", "created_at", *_TIMES, "status", "output", "metrics"}
@@ -112,7 +111,7 @@ def render(
         fields.pop("webhook_events_filter", None)
     if prediction.deadline_at is not None:
         fields["deadline"] = documents.text(times.render(prediction.deadline_at))
-    if prediction.source in SHARING:
+    if prediction.source in _SHARING:
         _show_own_times(fields, read, prediction.created_at)
     if links and "output" in fields:
         fields["output"] = Raw(rewrite.replace_addresses(bytes(fields["output"]), links))

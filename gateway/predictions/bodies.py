@@ -14,13 +14,14 @@ from cachetools import LRUCache
 
 from gateway.domain import rendering, surrogates, tickets
 from gateway.domain.documents import Family
-from gateway.domain.records import PredictionView, Run
+from gateway.domain.records import PredictionView, Source
 from gateway.domain.rendering import SplitDocument
 from gateway.predictions.ports.outputs import CopyLinks
 from gateway.runtime.lru import resize_lru
 from gateway.runtime.pauses import LARGE
 
 _OVERHEAD = 1024
+_SHARING = (Source.HIT, Source.JOINED)
 _Key = tuple[str, str, Family]
 """A prediction's id, the base URL of its links, and the route they stand under."""
 
@@ -84,7 +85,7 @@ class PredictionBodies:
             and shown.has_copies == has_copies
         ):
             return shown.body
-        body = self._render(view, base, family, self._split_document(view.run), has_copies=has_copies)
+        body = self._render(view, base, family, self._split_document(view), has_copies=has_copies)
         if is_kept and len(body) < self._shown.maxsize // 4:
             self._shown[key] = _Shown(view, body, has_copies)
         return body
@@ -99,9 +100,7 @@ class PredictionBodies:
     async def show_as_starting(self, view: PredictionView, base: str, family: Family) -> bytes:
         """Return the JSON of a prediction as if it was just created, whatever its state."""
         is_large = len(view.run.document) > LARGE
-        # The document of a run that was just created is shown once in this way.
-        is_shared = view.prediction.source in rendering.SHARING and not is_large
-        split = self._split_document(view.run) if is_shared else None
+        split = None if is_large else self._split_document(view)
         render = partial(
             rendering.render, view, base, self._stream_path(view), family=family, as_starting=True, document=split
         )
@@ -113,8 +112,14 @@ class PredictionBodies:
         links = self.copy_links(view, base) if has_copies else None
         return rendering.render(view, base, self._stream_path(view), family=family, links=links, document=split)
 
-    def _split_document(self, run: Run) -> SplitDocument:
-        """Return a run's document as `rendering.render` needs it, from memory if it has not changed."""
+    def _split_document(self, view: PredictionView) -> SplitDocument | None:
+        """Return the run's document as `rendering.render` needs it, from memory if it has not changed.
+
+        `None` for a prediction on a run of its own: the next one to show that document is a poll, whose body is kept.
+        """
+        if view.prediction.source not in _SHARING:
+            return None
+        run = view.run
         split = self._split.get(run.id)
         if split is None or (split.document is not run.document and split.document != run.document):
             split = rendering.split(run.document)

@@ -145,12 +145,26 @@ class Input:
         if kind is int:
             return value if -_SHORT < value < _SHORT or not shape.is_number else _number(str(value), shape)
         if kind is list:
-            items = shape.items or _ANYTHING
-            return [self._normal(item, items, depth - 1) for item in value]
+            return self._normal_items(value, shape.items or _ANYTHING, depth - 1)
         if kind is dict:
             named, others = shape.properties, shape.others or _ANYTHING
             return {name: self._normal(item, named.get(name, others), depth - 1) for name, item in value.items()}
         return value
+
+    def _normal_items(self, values: list[Any], shape: Shape, depth: int) -> list[Any]:
+        """Return the items of an array in their one form. Most are numbers, and need no call of their own."""
+        if values and depth <= 0:
+            raise ValueError(_TOO_DEEP)
+        normal = []
+        for value in values:
+            kind = type(value)
+            if kind is Raw:
+                normal.append(_number(str(value, "ascii"), shape))
+            elif kind is int and -_SHORT < value < _SHORT:
+                normal.append(value)
+            else:
+                normal.append(self._normal(value, shape, depth))
+        return normal
 
     def _content(self, text: str, *, is_text: bool = False) -> FileContent | None:
         """Return the content of the file that a text stands for. `is_text`: a data: URI is text like any other."""
