@@ -180,7 +180,7 @@ WAITERS = _gauge("waiters", "Waiting requests: for the end of a run (`sync`), fo
 ORPHANS = _counter("orphans", "Creates with an unknown outcome, by result of the search.",
                    closed("result", "adopted", "released"))
 UNCERTAIN = _gauge("uncertain_creates", "Creates whose run is searched for upstream. One search serves all.")
-SHOWN_BYTES = _gauge("shown_bytes", "Size of rendered predictions in memory, with their documents.")
+SHOWN_BYTES = _gauge("shown_bytes", "Size of rendered predictions and of documents split for rendering, in memory.")
 RECENT_BYTES = _gauge("recent_bytes", "Size of the documents of recent predictions in memory.")
 FOLLOWED_BYTES = _gauge("followed_bytes", "Size of the documents of runs in progress in memory.")
 

@@ -13,8 +13,8 @@ import msgspec
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from gateway.domain import documents
 from gateway.domain import links as rewrite
+from gateway.domain import rendering
 from gateway.domain.create_body import parse_object
 from gateway.domain.documents import Family
 from gateway.domain.scopes import Scope
@@ -254,7 +254,7 @@ async def unknown_prediction(request: web.Request, family: Family, *, cancel: bo
     if not answer.is_ok:
         return errors.pass_on(answer)
     with parsing_upstream():
-        body = documents.render_foreign(answer.body, base_url.base_of(request), family)
+        body = rendering.render_foreign(answer.body, base_url.base_of(request), family)
     return web.Response(body=body, content_type="application/json")
 
 
@@ -265,7 +265,7 @@ async def account_files(request: web.Request) -> web.Response:
 
 async def account_list(request: web.Request, family: Family) -> web.Response:
     """Pass on upstream's list of predictions or trainings. The caller has the scope `account`."""
-    return await _account_page(request, family, lambda document, base: documents.render_foreign(document, base, family))
+    return await _account_page(request, family, lambda document, base: rendering.render_foreign(document, base, family))
 
 
 async def _account_page(request: web.Request, family: str, render: Callable[[bytes, str], bytes]) -> web.Response:

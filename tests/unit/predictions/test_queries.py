@@ -198,3 +198,29 @@ async def test_stream_ticket_of_an_earlier_version_still_opens(
     view = PredictionView(made, store.runs["run1"])
     assert await predictions.by_ticket(older, None) == view
     assert await predictions.by_ticket(predictions.stream_path(view).rpartition("/")[2], None) == view
+
+
+async def test_answer_to_a_create_is_not_kept_and_a_polled_body_is(predictions, store, run):
+    """Many hits are never polled. What they share is kept once, and both are dropped with removed data."""
+    shared = PredictionView(store.kept["p2"], over(run))
+    first = predictions.show(shared, "https://gw/v1", "predictions")
+    one_document = predictions.shown_bytes
+    other = PredictionView(prediction("p3", source=Source.HIT), replace(shared.run, document=b"{" + b"}"))
+    assert predictions.show(other, "https://gw/v1", "predictions") != first
+    assert predictions.shown_bytes == one_document > 0
+    store.runs["run1"] = shared.run
+    view = await predictions.get(CALLER, "p2")
+    polled = predictions.show(view, "https://gw/v1", "predictions")
+    assert polled == first
+    assert predictions.show(view, "https://gw/v1", "predictions") is polled
+    assert predictions.shown_bytes > one_document
+    predictions.forget_ended()
+    assert predictions.shown_bytes == 0
+
+
+async def test_new_document_is_shown_whatever_was_split_before(predictions, store, run):
+    """A run's progress is seen at the next poll, by all who share it."""
+    for document in (b'{"logs":"a"}', b'{"logs":"b"}'):
+        for prediction_id in ("p1", "p2"):
+            view = PredictionView(store.kept[prediction_id], replace(run, document=document))
+            assert document[1:-1] in predictions.show(view, "https://gw/v1", "predictions")
