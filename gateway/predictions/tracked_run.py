@@ -146,14 +146,3 @@ def mark_of(document: bytes) -> Mark:
 def _mark_if_small(document: bytes) -> Mark | None:
     """Return a mark; `None` for a large document, whose mark takes too long on the event loop."""
     return mark_of(document) if len(document) <= LARGE else None
-
-
-class Attempt:
-    """One try of a job for a run."""
-
-    __slots__ = ("has_crashed", "has_failed")
-
-    def __init__(self) -> None:
-        self.has_failed = False
-        self.has_crashed = False
-        """It failed by a defect."""
