@@ -5,6 +5,7 @@ See docs/replicate-api.md, Prediction object.
 
 import re
 from datetime import UTC, datetime
+from functools import lru_cache
 
 _DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 _RFC3339 = re.compile(
@@ -34,7 +35,13 @@ def nanoseconds(text: str) -> int:
 
 
 def _split(text: str) -> tuple[datetime, str | None]:
-    match = _RFC3339.fullmatch(text.strip())
+    return _split_bare(text.strip())
+
+
+# The times of a run are read for each of its answers and for several purposes. What matches has at most 60 characters.
+@lru_cache(maxsize=256)
+def _split_bare(text: str) -> tuple[datetime, str | None]:
+    match = _RFC3339.fullmatch(text)
     if match is None:
         raise ValueError("expected an ISO 8601 time (for example: 2026-01-31T12:00:00Z)")
     date, clock, fraction, zone = match.groups()
