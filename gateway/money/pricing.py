@@ -113,7 +113,7 @@ class Pricing:
 
 
 def _model_of(target: str, document: bytes) -> str:
-    """Return a run's target as named in usage. Only a bare version id needs the model that upstream's document names."""
+    """Return a run's target as named in usage. Only for a bare version id, upstream's document is read."""
     named = _model_in(document) if "/" not in target.partition(":")[0] else None
     return ledger.model_of(target, named)
 
