@@ -13,7 +13,6 @@ from contextlib import contextmanager
 import msgspec
 from aiohttp import web
 from aiohttp.typedefs import Handler
-from multidict import CIMultiDict
 
 from gateway.domain import documents
 from gateway.domain import links as rewrite
@@ -69,7 +68,7 @@ def _question(request: web.Request, operation: str, template: str) -> Question:
 
 async def _respond(request: web.Request, found: Found) -> web.Response:
     entry, given = found.entry, request.headers
-    headers = CIMultiDict(entry.headers)
+    headers = dict(entry.headers)
     headers["Cache-Status"] = (
         f"replicate-gateway; hit; ttl={round(found.ttl)}" if found.is_hit else _miss_status(found, entry.answer)
     )
