@@ -52,6 +52,10 @@ class Shown(msgspec.Struct):
     """For the ETag. The links in a page depend on the base URL, so this does too."""
     gzipped: bytes | None = None
     """`None` until a caller accepts it, and for a body that gains less than half."""
+    fields: Mapping[str, str] = {}
+    """The headers of the last hit, which are the same for a second."""
+    fields_key: tuple[int, int, bool] | None = None
+    """What `fields` depends on: age, time left, and whether the body is compressed."""
 
     def note_gzipped(self, body: bytes) -> None:
         """Keep the compressed body, if it is at most half as large: that is what the cache reckons with."""

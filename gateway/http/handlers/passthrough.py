@@ -7,7 +7,7 @@ a path outside the route table.
 import asyncio
 import gzip
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 import msgspec
@@ -25,7 +25,7 @@ from gateway.errors import Forbidden, NotFound, StoreUnavailable, UpstreamBroken
 from gateway.http import base_url, content_coding, errors
 from gateway.http.keys import CALLER, CLOCK, METADATA, OVERHEAD, POLICY, UPSTREAM, UPSTREAM_SECONDS, VERSIONS
 from gateway.http.request_body import read, read_json
-from gateway.models.metadata import Found, Question
+from gateway.models.metadata import Found, Question, Shown
 from gateway.runtime.pauses import pause_after
 
 logger = logging.getLogger(__name__)
@@ -68,25 +68,17 @@ def _question(request: web.Request, operation: str, template: str) -> Question:
 
 async def _respond(request: web.Request, found: Found) -> web.Response:
     entry, given = found.entry, request.headers
-    headers = dict(entry.headers)
-    headers["Cache-Status"] = (
-        f"replicate-gateway; hit; ttl={round(found.ttl)}" if found.is_hit else _miss_status(found, entry.answer)
-    )
     if entry.answer.status != 200:
+        headers = {**entry.headers, "Cache-Status": _cache_status(found)}
         return web.Response(status=entry.answer.status, headers=headers, body=entry.answer.body)
     shown = entry.shown(base_url.base_of(request))
-    headers["ETag"] = f'W/"{shown.tag}"'
-    headers["Cache-Control"] = "private, no-cache"
-    headers["Vary"] = "Accept-Encoding, Authorization"
-    if found.is_hit:
-        headers["Age"] = str(round(found.age))
     if shown.tag in given.get("If-None-Match", ""):
-        headers.pop("content-type", None)
+        headers = {name: value for name, value in _fields(found, shown).items() if name != "content-type"}
         return web.Response(status=304, headers=headers)
     accepted = given.get("Accept-Encoding")
     coding = content_coding.choose(accepted, len(shown.body)) if accepted else None
     if coding is not web.ContentCoding.gzip:
-        response = web.Response(body=shown.body, headers=headers)
+        response = web.Response(body=shown.body, headers=_fields(found, shown))
         if coding is not None:
             response.enable_compression(coding)
         return response
@@ -95,8 +87,34 @@ async def _respond(request: web.Request, found: Found) -> web.Response:
         # In a thread: a list of models is megabytes.
         body = await asyncio.to_thread(gzip.compress, shown.body, 6, mtime=0)
         shown.note_gzipped(body)
-    headers["Content-Encoding"] = "gzip"
-    return web.Response(body=body, headers=headers)
+    return web.Response(body=body, headers=_fields(found, shown, is_gzipped=True))
+
+
+def _fields(found: Found, shown: Shown, *, is_gzipped: bool = False) -> Mapping[str, str]:
+    """Return the headers of a 200. Those of a hit are made once a second."""
+    key = (round(found.age), round(found.ttl), is_gzipped) if found.is_hit else None
+    if key is not None and shown.fields_key == key:
+        return shown.fields
+    fields = {
+        **found.entry.headers,
+        "Cache-Status": _cache_status(found),
+        "ETag": f'W/"{shown.tag}"',
+        "Cache-Control": "private, no-cache",
+        "Vary": "Accept-Encoding, Authorization",
+    }
+    if found.is_hit:
+        fields["Age"] = str(round(found.age))
+    if is_gzipped:
+        fields["Content-Encoding"] = "gzip"
+    if key is not None:
+        shown.fields, shown.fields_key = fields, key
+    return fields
+
+
+def _cache_status(found: Found) -> str:
+    if found.is_hit:
+        return f"replicate-gateway; hit; ttl={round(found.ttl)}"
+    return _miss_status(found, found.entry.answer)
 
 
 def _miss_status(found: Found, answer: Answer) -> str:
