@@ -36,7 +36,13 @@ def nanoseconds(text: str) -> int:
 
 
 def _split(text: str) -> tuple[datetime, str | None]:
-    match = _RFC3339.fullmatch(text.strip())
+    return _split_bare(text.strip())
+
+
+# The times of a run are read for each of its answers and for several purposes. What matches has at most 60 characters.
+@lru_cache(maxsize=256)
+def _split_bare(text: str) -> tuple[datetime, str | None]:
+    match = _RFC3339.fullmatch(text)
     if match is None:
         raise ValueError("expected an ISO 8601 time (for example: 2026-01-31T12:00:00Z)")
     date, clock, fraction, zone = match.groups()
