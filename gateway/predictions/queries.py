@@ -79,6 +79,7 @@ class PredictionService:
         self._events = events
         self._observer = observer
         half = settings.value.memory_bytes // 2
+        self._ticket_secret = ticket_secret
         self._bodies = PredictionBodies(ticket_secret, output_links, half)
         self._recent = RecentPredictions(half, _size_of_view)
         self._renewed: LRUCache[str, tuple[Copy, ...]] = LRUCache(_RENEWED)
