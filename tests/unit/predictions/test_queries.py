@@ -21,6 +21,7 @@ from tests.support.clock import ManualClock, settle
 from tests.support.fakes import FakeObserver, FakeStore, FakeUpstream, free
 from tests.support.records import NOW, live, prediction, run_ended
 
+SECRET = b"s" * 32
 CALLER = Caller(team=Team(name="red", scopes=frozenset(Scope)), key_id="k1", scopes=frozenset(Scope), models=(("*",),))
 
 
@@ -52,7 +53,7 @@ def predictions(
     store: FakeStore, tracker: Tracker, clock: ManualClock, observer: FakeObserver, events: PredictionEvents
 ) -> PredictionService:
     settings = LiveSettings(PredictionSettings(adopt_wait_seconds=1.0, ticket_ttl_seconds=60.0, memory_bytes=1_000_000))
-    return PredictionService(store, tracker, clock, events, observer, ticket_secret=b"s" * 32, settings=settings)
+    return PredictionService(store, tracker, clock, events, observer, ticket_secret=SECRET, settings=settings)
 
 
 @pytest.fixture
@@ -182,7 +183,7 @@ async def test_stream_ticket_opens_the_prediction_whose_id_it_contains(
     store.runs["run1"] = live()
     store.kept[name] = made = prediction(name, ticket="", ticket_origins=None)
     view = PredictionView(made, store.runs["run1"])
-    assert await predictions.by_ticket(predictions.stream_path(view).rpartition("/")[2], None) == view
+    assert await predictions.by_ticket(tickets.ticket(SECRET, name), None) == view
     assert "prediction_by_ticket" not in store.calls
     with pytest.raises(NotFound):
         await predictions.by_ticket(tickets.ticket(b"x" * 32, name), None)
@@ -197,7 +198,7 @@ async def test_stream_ticket_of_an_earlier_version_still_opens(
     store.kept[name] = made = prediction(name, ticket=tickets.fingerprint(older), ticket_origins=None)
     view = PredictionView(made, store.runs["run1"])
     assert await predictions.by_ticket(older, None) == view
-    assert await predictions.by_ticket(predictions.stream_path(view).rpartition("/")[2], None) == view
+    assert await predictions.by_ticket(tickets.ticket(SECRET, name), None) == view
 
 
 async def test_answer_to_a_create_is_not_kept_and_a_polled_body_is(predictions, store, run):
