@@ -248,17 +248,28 @@ class Tracker:
         self._observer.polled("upstream")
         try:
             answer = await self._upstream.read(f"{family}.get", f"/{family}/{run.upstream_id}")
-        except UpstreamUnreadable:
-            await self._merger.note_unreadable(tracked, delays=True)
-            raise
+        except UpstreamUnreadable as exc:
+            await self._note_unreadable(tracked, exc.detail)
+            return
         if answer.status == HTTPStatus.NOT_FOUND:
             await self._merger.merge_unknown(tracked)
         elif answer.is_ok and await self._merger.merge_body(tracked, answer.body):
             if tracked.is_unreadable or tracked.run.unreadable_since is not None:
                 await self._merger.note_readable(tracked)
+        elif answer.is_ok:
+            await self._merger.note_unreadable(tracked, delays=True)
+        elif answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            # Upstream's trouble: it counts towards the end of the run, and delays no poll.
+            await self._merger.note_unreadable(tracked, delays=False)
         elif answer.status != HTTPStatus.TOO_MANY_REQUESTS:
-            # A 5xx is upstream's trouble: it counts towards the end of the run, and delays no poll.
-            await self._merger.note_unreadable(tracked, delays=answer.status < HTTPStatus.INTERNAL_SERVER_ERROR)
+            await self._note_unreadable(tracked, f"Replicate answered {answer.status}.")
+
+    async def _note_unreadable(self, tracked: TrackedRun, reason: str) -> None:
+        """Note an answer that cannot be read, and log the first of several."""
+        if not tracked.is_unreadable:
+            extra = {"run": tracked.run.id, "upstream_id": tracked.run.upstream_id, "reason": reason}
+            logger.warning("upstream's answer cannot be used", extra=extra)
+        await self._merger.note_unreadable(tracked, delays=True)
 
     def _start_cancel(self, tracked: TrackedRun) -> None:
         if not tracked.is_cancel_asked and not self._is_closing:

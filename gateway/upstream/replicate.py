@@ -34,7 +34,7 @@ from gateway.throttling.upstream_limiter import UpstreamLimiter
 from gateway.upstream import retry
 from gateway.upstream.breaker import Breaker, BreakerState
 from gateway.upstream.pools import ConnectionPool, Pool
-from gateway.upstream.response_body import BodyReader
+from gateway.upstream.response_body import WITHHELD, BodyReader, without
 
 _WHOLE_BODY = 256 * 1024
 """A larger body is written in pieces, between which others are served."""
@@ -252,7 +252,9 @@ class ReplicateClient:
                     headers = passable(response.headers)
                     if self._call_limiter is not None:
                         self._call_limiter.observe_response(operation, Answer(response.status, headers, b""))
-                    yield Download(response.status, headers, response.content.iter_any())
+                    if _contains(headers, self._tokens):
+                        raise UpstreamUnreadable(WITHHELD)
+                    yield Download(response.status, headers, without(response.content.iter_any(), self._token_bytes))
             except (aiohttp.ClientError, TimeoutError) as exc:
                 outcome, error = self._failed(exc)
                 raise error from exc
@@ -307,9 +309,9 @@ class ReplicateClient:
         answer = as_json(Answer(response.status, passable(response.headers), content))
         if limiter is not None:
             limiter.observe_response(operation, answer)
-        if has_token or _contains(answer, self._tokens):
+        if has_token or _contains(answer.headers, self._tokens):
             # A debugging proxy, for example, may echo the request. Callers must not see the token.
-            raise UpstreamUnreadable("Replicate's response contained the gateway's own credentials and was withheld.")
+            raise UpstreamUnreadable(WITHHELD)
         return answer
 
     def _send(
@@ -360,7 +362,7 @@ class ReplicateClient:
         return "broken", UpstreamBroken("The connection to Replicate was lost before its response was complete.")
 
     def _check_response(self, response: aiohttp.ClientResponse) -> None:
-        """Update the breaker and the token's state. Raise `UpstreamTokenRefused`; `UpstreamBroken` for a redirect."""
+        """Update the breaker and the token's state. Raise `UpstreamTokenRefused`, or `UpstreamUnreadable`."""
         if response.status >= 500:
             self.breaker.failed(self._clock.monotonic())
         else:
@@ -370,13 +372,14 @@ class ReplicateClient:
             raise UpstreamTokenRefused("Replicate refused the gateway's own token. Contact the gateway's operator.")
         self.token_refused_at = None
         if 300 <= response.status < 400 and response.status != 304:
-            raise UpstreamBroken("Replicate responded with a redirect, which the gateway does not follow.")
+            # Not worth a retry: the next response will be the same.
+            raise UpstreamUnreadable("Replicate responded with a redirect, which the gateway does not follow.")
 
 
-def _contains(answer: Answer, tokens: tuple[str, ...]) -> bool:
+def _contains(headers: Mapping[str, str], tokens: tuple[str, ...]) -> bool:
     """Return whether one of the tokens is in a header of an answer."""
     for token in tokens:
-        for value in answer.headers.values():
+        for value in headers.values():
             if token in value:
                 return True
     return False

@@ -84,8 +84,19 @@ class DeliverySender:
         if taken is None:
             return None
         event, view = taken
+        if not view.run.document:
+            newest = await self._store.prediction(prediction_id)
+            if newest is None:
+                return None
+            view = newest
         body = self._body(view)
-        await self._send_once(event, view, documents.as_running(body, at_start=True) if event is Event.START else body)
+        if event is Event.START or view.run.status.is_terminal:
+            # Its end is told by `completed`.
+            body = documents.as_running(body, at_start=event is Event.START)
+        # The body has it; a receiver can take long to take that.
+        del taken
+        view = view.without_document()
+        await self._send_once(event, view, body)
         return view if self._progress.has_more(prediction_id) else None
 
     async def deliver(self, message: Delivery) -> None:

@@ -341,7 +341,14 @@ class FakeStore:
         return [self.uploaded[file_id] for file_id in dict.fromkeys(file_ids) if file_id in self.uploaded]
 
     async def files(
-        self, *, team: str | None, limit: int, now: float, owner: str | None = None, position: Cursor | None = None
+        self,
+        *,
+        team: str | None,
+        limit: int,
+        now: float,
+        owner: str | None = None,
+        position: Cursor | None = None,
+        max_bytes: int | None = None,
     ) -> Page:
         """List files."""
         self._note("files")

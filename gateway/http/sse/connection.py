@@ -11,7 +11,6 @@ which nginx uses by default), is not compressed, and its headers are sent before
 """
 
 import asyncio
-import socket
 import time
 from typing import NamedTuple
 
@@ -20,7 +19,7 @@ from aiohttp.abc import AbstractStreamWriter
 
 from gateway.domain.ports.observers import UpstreamObserver
 from gateway.http.response_body import ClientDisconnected
-from gateway.http.server import Connection, end_with_input
+from gateway.http.server import Connection, end_with_input, set_ack_timeout
 
 HEADERS = {
     # Clients that see no charset decode Latin-1.
@@ -108,7 +107,7 @@ class Reader:
         end_with_input(request)
         # `drain` then waits until the kernel has accepted every byte.
         transport.set_write_buffer_limits(high=0)
-        _set_ack_timeout(transport, stall_seconds)
+        set_ack_timeout(transport, stall_seconds)
         writer = await response.prepare(request)
         if writer is None or transport.is_closing():
             raise ConnectionResetError
@@ -202,10 +201,3 @@ class Reader:
         self._connection.on_lost, self._connection.ends_with_input = None, False
         if not self._transport.is_closing():
             self._transport.set_write_buffer_limits()
-
-
-def _set_ack_timeout(transport: asyncio.Transport, seconds: float) -> None:
-    """Let the kernel drop the connection if its peer acknowledges nothing for `seconds`, on platforms that can."""
-    sock = transport.get_extra_info("socket")
-    if hasattr(socket, "TCP_USER_TIMEOUT") and sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(seconds * 1000))
