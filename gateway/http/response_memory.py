@@ -1,0 +1,152 @@
+"""Bounds the large responses that are in memory, from before they are made until their clients have taken them.
+
+A client that reads slowly, or not at all, keeps its response in memory until it is disconnected. So a large response
+needs room first. While there is none, its request waits and holds nothing large. Half of the room is for one team, so
+that a team's slow clients delay its own requests only.
+"""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+from gateway.errors import GatewayError, Overloaded, RateLimited
+
+SMALL_RESPONSE = 65_536
+"""Bytes of a response that is not counted."""
+_MOST_WAITING = 1000
+
+
+class ResponseMemory:
+    """The large responses in memory, in bytes, by team, and the requests that wait for room, in order."""
+
+    def __init__(self, most_bytes: Callable[[], int], on_refused: Callable[[], None] = lambda: None) -> None:
+        """Take the limit, which a reload can change, and what to call for each refusal."""
+        self.used = 0
+        self._most_bytes = most_bytes
+        self._on_refused = on_refused
+        self._by_team: dict[str, int] = {}
+        self._waiting: OrderedDict[asyncio.Future[None], tuple[str, int]] = OrderedDict()
+
+    @property
+    def waiting(self) -> int:
+        """Number of requests that wait for room."""
+        return len(self._waiting)
+
+    def room(self, team: str) -> "Room":
+        """Return the room of one response of a team. It is empty, and given back when its context ends."""
+        return Room(self, team)
+
+    def _fits_all(self, size: int) -> bool:
+        # A response that is larger than the bound has room when nothing else is counted. So it is below.
+        return not self.used or self.used + size <= self._most_bytes()
+
+    def _fits_team(self, team: str, size: int) -> bool:
+        of_team = self._by_team.get(team, 0)
+        return not of_team or of_team + size <= self._most_bytes() // 2
+
+    def add(self, team: str, size: int) -> None:
+        """Count bytes of a team, whether there is room or not. Negative when they are gone; others then have room."""
+        self.used += size
+        left = self._by_team[team] = self._by_team.get(team, 0) + size
+        if not left:
+            del self._by_team[team]
+        if size < 0:
+            self._admit()
+
+    def take(self, team: str, size: int) -> bool:
+        """Count bytes if there is room and no request of the team waits for it. Return whether they are counted."""
+        if any(waiting == team for waiting, _ in self._waiting.values()):
+            return False
+        if not (self._fits_team(team, size) and self._fits_all(size)):
+            return False
+        self.add(team, size)
+        return True
+
+    async def wait(self, team: str, size: int, seconds: float) -> None:
+        """Wait for room and count the bytes. Raise what `refusal` returns if there is none after `seconds`."""
+        if len(self._waiting) >= _MOST_WAITING:
+            raise self.refusal(team, size)
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting[turn] = (team, size)
+        try:
+            async with asyncio.timeout(seconds):
+                await turn
+        except BaseException as exc:
+            if self._waiting.pop(turn, None) is None:
+                # It was counted just before.
+                self.add(team, -size)
+            else:
+                # It may have been the first in line.
+                self._admit()
+            if isinstance(exc, TimeoutError):
+                raise self.refusal(team, size) from exc
+            raise
+
+    def refusal(self, team: str, size: int) -> GatewayError:
+        """Return the error for a response that has no room."""
+        self._on_refused()
+        if not self._fits_team(team, size):
+            return RateLimited(
+                "Your team's clients have not taken their large responses yet. Read them, or close the connections.",
+                retry_after=1,
+            )
+        return Overloaded("The gateway has as many large responses in memory as it can. Try again.", retry_after=1)
+
+    def _admit(self) -> None:
+        """Give room to those that wait, in order. One that waits for its own team's room holds up no other team."""
+        held_up: set[str] = set()
+        for turn, (team, size) in list(self._waiting.items()):
+            if team in held_up:
+                continue
+            if not self._fits_team(team, size):
+                held_up.add(team)
+            elif not self._fits_all(size):
+                return
+            else:
+                del self._waiting[turn]
+                self.add(team, size)
+                if turn.done():
+                    # Its request was cancelled and does not know yet that it was counted.
+                    continue
+                turn.set_result(None)
+
+
+class Room:
+    """The bytes of one response."""
+
+    def __init__(self, memory: ResponseMemory, team: str) -> None:
+        self.size = 0
+        self._memory = memory
+        self._team = team
+
+    def take(self, size: int) -> bool:
+        """Take room without waiting. Return whether there was any."""
+        taken = self._memory.take(self._team, size)
+        self.size += size if taken else 0
+        return taken
+
+    async def wait(self, size: int, seconds: float) -> None:
+        """Wait for room for up to `seconds`. Raise `RateLimited` or `Overloaded` if there is none."""
+        await self._memory.wait(self._team, size, seconds)
+        self.size += size
+
+    def need(self, size: int) -> None:
+        """Take room without waiting. Raise `RateLimited` or `Overloaded` if there is none."""
+        if not self.take(size):
+            raise self._memory.refusal(self._team, size)
+
+    def resize(self, size: int) -> None:
+        """Count the response with its true size, whether there is room or not."""
+        self._memory.add(self._team, size - self.size)
+        self.size = size
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.size:
+            self.resize(0)
