@@ -99,7 +99,7 @@ class HitRecorder:
         """Let the store record what has been gathered, and what is added until it begins."""
         try:
             self._step = self._store.record_hits(self._requests)
-        except StoreUnavailable as exc:
+        except Exception as exc:  # noqa: BLE001  the callers get the error
             futures = self._futures
             self._requests, self._futures = [], []
             _fail(futures, exc)

@@ -19,7 +19,7 @@ from gateway.store.sql.queries import SQL
 from gateway.store.sqlite import SQLiteStore
 from gateway.store.urls import open_store
 from tests.support.observer import RecordingObserver
-from tests.support.records import NOW, key, live, prediction
+from tests.support.records import NOW, ended, key, live, prediction, wish
 
 ROOT = Path(__file__).parents[2]
 
@@ -76,6 +76,21 @@ async def test_timed_out_write_is_not_done_later(store: SQLiteStore, path: Path)
     await store.ping()
     assert all(isinstance(each, StoreUnavailable) for each in outcomes)
     assert [await store.model_of(each) for each in ("a", "b")] == [None, None]
+
+
+async def test_hits_that_timed_out_are_not_recorded_later(store: SQLiteStore, path: Path) -> None:
+    """Neither those that began the set nor those that were added while it waited for the lock."""
+    await store.record_created(ended(fingerprint="F", cache_until=NOW + 99), prediction())
+    other = lock(path)
+    requests = [wish("a", fingerprint="F", now=NOW + 10).request]
+    written = store.record_hits(requests)
+    requests.append(wish("b", fingerprint="F", now=NOW + 10).request)
+    with pytest.raises(StoreUnavailable):
+        await written
+    other.execute("ROLLBACK")
+    other.close()
+    await store.ping()
+    assert [await store.prediction(each) for each in ("pa", "pb")] == [None, None]
 
 
 async def test_write_queue_is_bounded(store: SQLiteStore, path: Path) -> None:

@@ -158,7 +158,8 @@ class Sharing(Protocol):
 
         Requests may be appended to `requests` until the step begins: so those that come while the store is busy are
         recorded as soon as it is free. The step takes what the sequence then has, at most `MOST_HITS`. The result tells
-        how many it took. If the step fails, it has taken any number of them, and recorded none.
+        how many it took. If the step fails, it has taken any number of them, and recorded none. All have the step's
+        deadline, which counts from this call.
 
         Returns a future at once, so that nobody needs a task to wait for it. Raises `StoreUnavailable` if the step
         cannot be queued.
