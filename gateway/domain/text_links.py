@@ -10,7 +10,10 @@ _MARKS = ("http:/", "https:/", "http:\\", "https:\\")
 _LINK = re.compile(r"[\x00-\x20]*+https?:[^\x00-\x20]", re.IGNORECASE)
 _FEW = 100
 _SHORT = 4096
-_SCHEMES = (b"http", b"https")
+_QUOTE = ord('"')
+_WINDOW = 32
+_LONGEST_SCHEME = 8
+_ASCII_BY_NUMBER = re.compile(rb"\\u00[0-7]")
 _ENDS_OF_LINES = b"\t\r\n"
 _PIECE = 1 << 16
 _DROPPED = ("\t", "\n", "\r")
@@ -19,21 +22,36 @@ _DROPPED = ("\t", "\n", "\r")
 
 def may_be_in(given: bytes) -> bool:
     """Return whether an input (JSON) can contain a link, in any spelling. False for most, after two fast scans."""
-    # A scheme that is not written plainly has escapes in it.
-    if b"\\" in given:
+    if b"\\" not in given:
+        if len(given) < _SHORT:
+            return b"http" in given.lower()
+    elif b"\\u00" in given and _ASCII_BY_NUMBER.search(given):
         return True
-    if len(given) < _SHORT:
-        return b"http" in given.lower()
-    # A file or a long text has few colons, and to find them is ten times as fast as to fold the letters.
+    # A long text has few colons, and to find them is ten times as fast as to fold its letters.
     at = given.find(b":")
     for _ in range(_FEW):
         if at < 0:
             return False
-        if given[max(0, at - 8) : at].translate(None, _ENDS_OF_LINES).lower().endswith(_SCHEMES):
+        # Most colons stand behind a name.
+        if given[at - 1] != _QUOTE and _may_end_with_scheme(given[max(0, at - _WINDOW) : at]):
             return True
         at = given.find(b":", at + 1)
     # In pieces, so that nothing as large as a file is copied.
-    return any(b"http" in given[at : at + _PIECE + 3].lower() for at in range(0, len(given), _PIECE))
+    return b"\\" in given or any(b"http" in given[at : at + _PIECE + 3].lower() for at in range(0, len(given), _PIECE))
+
+
+def _may_end_with_scheme(before: bytes) -> bool:
+    """Return whether what stands before a colon can be `http` or `https`, for any reader of URLs.
+
+    Letters are not spelled by number here, but line ends and tabs, which readers drop, can stand between them.
+    """
+    text = before.rpartition(b'"')[2]
+    if b"\\" in text:
+        text = text.replace(b"\\n", b"").replace(b"\\r", b"").replace(b"\\t", b"")
+        # Fewer letters than these can be the end of a scheme whose beginning is not here.
+        if len(text) < _LONGEST_SCHEME or b"\\" in text:
+            return True
+    return b"http" in text.lower() or text.translate(None, _ENDS_OF_LINES) != text
 
 
 def is_in(text: str) -> bool:

@@ -1,7 +1,7 @@
 """The bodies of predictions as their callers see them, in memory, bounded in bytes.
 
-Half of the bytes are for bodies as they were shown, half for documents of runs that are split for showing. What does
-not fit is rendered each time.
+Bodies as they were shown, and documents of runs that are split for showing, have one limit: what was used least lately
+is dropped. What does not fit is rendered each time.
 """
 
 import asyncio
@@ -35,13 +35,11 @@ class _Shown(NamedTuple):
     """Whether the links in it are those of stored copies."""
 
 
-def _size(shown: _Shown) -> int:
-    return len(shown.body) + len(shown.view.run.document) + _OVERHEAD
-
-
-def _size_of_split(document: SplitDocument) -> int:
+def _size(kept: _Shown | SplitDocument) -> int:
+    if isinstance(kept, _Shown):
+        return len(kept.body) + len(kept.view.run.document) + _OVERHEAD
     # Once as it is, once in pieces.
-    return 2 * len(document.document) + 2 * _OVERHEAD
+    return 2 * len(kept.document) + 2 * _OVERHEAD
 
 
 class PredictionBodies:
@@ -50,24 +48,21 @@ class PredictionBodies:
     def __init__(self, ticket_secret: bytes, output_links: CopyLinks | None, max_bytes: int) -> None:
         self._ticket_secret = ticket_secret
         self._output_links = output_links
-        self._shown: LRUCache[_Key, _Shown] = LRUCache(max_bytes // 2, getsizeof=_size)
-        self._split: LRUCache[str, SplitDocument] = LRUCache(max_bytes // 2, getsizeof=_size_of_split)
-        """By the run's id."""
+        self._kept: LRUCache[_Key | str, _Shown | SplitDocument] = LRUCache(max_bytes, getsizeof=_size)
+        """Bodies, and split documents by the id of their run."""
 
     def resize(self, max_bytes: int) -> None:
         """Change the limit."""
-        self._shown = resize_lru(self._shown, max_bytes // 2)
-        self._split = resize_lru(self._split, max_bytes // 2)
+        self._kept = resize_lru(self._kept, max_bytes)
 
     @property
     def kept_bytes(self) -> int:
         """Bytes of bodies and of split documents in memory."""
-        return int(self._shown.currsize + self._split.currsize)
+        return int(self._kept.currsize)
 
     def clear(self) -> None:
         """Drop everything."""
-        self._shown.clear()
-        self._split.clear()
+        self._kept.clear()
 
     def show(self, view: PredictionView, base: str, family: Family, *, is_kept: bool) -> bytes:
         """Return the JSON of a prediction for its caller: the same bytes as long as nothing in it changes.
@@ -75,19 +70,19 @@ class PredictionBodies:
         `is_kept`: the body is kept. The answer to a create is often the only one.
         """
         key = (view.prediction.id, base, family)
-        shown = self._shown.get(key)
+        shown = self._kept.get(key)
         # Links of copies replace upstream's links when those have expired.
         has_copies = self._output_links is not None and self._output_links.are_shown(view)
         if (
-            shown is not None
+            isinstance(shown, _Shown)
             and shown.view.run is view.run
             and shown.view.prediction is view.prediction
             and shown.has_copies == has_copies
         ):
             return shown.body
         body = self._render(view, base, family, self._split_document(view), has_copies=has_copies)
-        if is_kept and len(body) < self._shown.maxsize // 4:
-            self._shown[key] = _Shown(view, body, has_copies)
+        if is_kept and len(body) < self._kept.maxsize // 4:
+            self._kept[key] = _Shown(view, body, has_copies)
         return body
 
     async def show_large(self, view: PredictionView, base: str, family: Family, *, is_kept: bool) -> bytes:
@@ -120,13 +115,14 @@ class PredictionBodies:
         if view.prediction.source not in _SHARING:
             return None
         run = view.run
-        split = self._split.get(run.id)
-        if split is None or (split.document is not run.document and split.document != run.document):
-            split = rendering.split(run.document)
-            if len(run.document) < surrogates.LARGE:
-                with suppress(ValueError):
-                    # One that alone is too large is split each time.
-                    self._split[run.id] = split
+        split = self._kept.get(run.id)
+        if isinstance(split, SplitDocument) and (split.document is run.document or split.document == run.document):
+            return split
+        split = rendering.split(run.document)
+        if len(run.document) < surrogates.LARGE:
+            with suppress(ValueError):
+                # One that alone is too large is split each time.
+                self._kept[run.id] = split
         return split
 
     def copy_links(self, view: PredictionView, base: str) -> Mapping[str, str]:

@@ -4,7 +4,7 @@ What is kept in memory is bounded in bytes, because a document contains the inpu
 Half of `memory_bytes` is for views, half for bodies (`bodies.py`). What does not fit is read from the store.
 """
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from contextlib import suppress
 
 from cachetools import LRUCache
@@ -103,13 +103,13 @@ class PredictionService:
         """Return the JSON of a prediction for its caller: the same bytes as long as nothing in it changes."""
         return self._bodies.show(view, base, family, is_kept=view.prediction.id in self._recent)
 
-    async def show_large(self, view: PredictionView, base: str, family: Family) -> bytes:
+    def show_large(self, view: PredictionView, base: str, family: Family) -> Awaitable[bytes]:
         """Return what `show` returns, for a prediction that may be large: others are served meanwhile."""
-        return await self._bodies.show_large(view, base, family, is_kept=view.prediction.id in self._recent)
+        return self._bodies.show_large(view, base, family, is_kept=view.prediction.id in self._recent)
 
-    async def show_as_starting(self, view: PredictionView, base: str, family: Family) -> bytes:
+    def show_as_starting(self, view: PredictionView, base: str, family: Family) -> Awaitable[bytes]:
         """Return the JSON of a prediction as if it was just created, whatever its state."""
-        return await self._bodies.show_as_starting(view, base, family)
+        return self._bodies.show_as_starting(view, base, family)
 
     def copy_links(self, view: PredictionView, base: str) -> Mapping[str, str]:
         """Return the links that replace upstream's links in a prediction; empty if upstream's are shown."""

@@ -48,7 +48,19 @@ def limits_at(**most: int) -> BodyLimits:
     return BodyLimits(**{**free, **most})
 
 
-PADS = st.sampled_from([{}, {"a long text": "[{:,é" * 1000}])
+PADS = st.sampled_from(
+    [{}]
+    + [
+        {"a long text": text}
+        for text in (
+            "[{:,é" * 1000,
+            '[{:,\n"\\' * 1000,
+            "[{:,\n" * 1000 + 'a "word" \\',
+            "\\" * 5000,
+            "x" * 5000 + '\\"',
+        )
+    ]
+)
 """What makes a body long enough to be scanned for the ends of its texts."""
 
 
@@ -124,6 +136,10 @@ def test_a_body_of_a_few_long_texts_is_within_the_limits() -> None:
     limits = BodyLimits()
     prompt = json.dumps({"input": {"prompt": "[{:,é" * 50_000, "seed": 1}}, ensure_ascii=False).encode()
     assert is_surely_within(prompt, limits)
+    lines = json.dumps({"input": {"prompt": '[{:, says "I" \\ \n' * 100 + "[{:,\n" * 5_000 + "\\"}}).encode()
+    assert is_surely_within(lines, limits)
+    assert not is_surely_within(lines, BodyLimits(max_half_surrogates=5_000))
+    assert not is_surely_within(b"[" * 129 + lines, limits)
     assert not is_surely_within(b"[" * 129 + prompt, limits)
     assert is_surely_within(b'{"input":{"seed":1}}', limits)
     assert not is_surely_within(b"[" * 129, limits)
