@@ -41,6 +41,7 @@ from gateway.predictions.ports.sharing import (
     Hit,
     Joined,
     Mismatched,
+    ModelNamed,
     Nothing,
     Pending,
     Refused,
@@ -178,6 +179,9 @@ class CreateService:
                         assert attempts.place is not None
                         await attempts.place.wait(refused)
                         attempts.use_limits_of(self._teams.value)
+                    case ModelNamed():
+                        # Known from now on, so this happens once.
+                        pass
                     case RetryCreate():
                         attempts.count_failure(outcome)
                     case Created() | Answer():
@@ -185,7 +189,9 @@ class CreateService:
                     case never:
                         assert_never(never)
 
-    async def _attempt(self, attempts: _Attempts, identity: Identity) -> Created | Answer | WaitForLimit | RetryCreate:
+    async def _attempt(
+        self, attempts: _Attempts, identity: Identity
+    ) -> Created | Answer | WaitForLimit | RetryCreate | ModelNamed:
         request = self._records.share_request(attempts.context, identity)
         is_shareable = request.may_join is not None or request.idempotency is not None
         if request.webhook_place is not None and request.idempotency is None and self._limit_queue.waiting:
@@ -204,8 +210,12 @@ class CreateService:
             case shared:
                 return await self._answer(attempts, identity, shared)
 
-    async def _answer(self, attempts: _Attempts, identity: Identity, outcome: Shared) -> Created | Answer | RetryCreate:
+    async def _answer(
+        self, attempts: _Attempts, identity: Identity, outcome: Shared
+    ) -> Created | Answer | RetryCreate | ModelNamed:
         """Answer a request that needs no run of its own."""
+        if isinstance(outcome, ModelNamed):
+            return outcome
         attempts.leave_queue()
         match outcome:
             case Hit(view, saved_microusd):
@@ -252,7 +262,7 @@ class CreateService:
 
     async def _start(
         self, attempts: _Attempts, identity: Identity, request: ShareRequest
-    ) -> Created | Answer | WaitForLimit | RetryCreate:
+    ) -> Created | Answer | WaitForLimit | RetryCreate | ModelNamed:
         """Start a run, unless a create that came earlier waits for one of the same limits."""
         place = attempts.take_priced_place(self._limit_queue, request.prediction.user, self._pricing)
         if (behind := place.check_turn()) is not None:

@@ -87,6 +87,7 @@ class NewRecords:
             webhook_place=None
             if command.body.webhook is None
             else WebhookPlace(self._settings.value.webhook_bounds, caller.is_public),
+            unnamed_version=None if identity.provisional is None or command.target.model else command.target.version,
         )
 
     def intent(self, context: CreateContext, identity: Identity, outgoing: Outgoing, now: float) -> tuple[Run, bytes]:

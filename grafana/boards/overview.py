@@ -74,6 +74,8 @@ def _requests() -> list[p.Panel]:
                 {"requests": "sum(@http_requests_in_flight)", "{{kind}}": "sum by (kind) (@waiters)"}),
         p.lines("Refusals", "Requests refused by the gateway, by error.", p.REQUESTS,
                 {"{{reason}}": "topk(5, sum by (reason) (rate(@refusals_total[$__rate_interval])))"}),
+        p.lines("Requests of unlisted web pages", "Pages that may not read the response: their origin is not listed.",
+                p.REQUESTS, {"{{kind}}": "sum by (kind) (rate(@cors_refusals_total[$__rate_interval]))"}),
     ]  # fmt: skip
 
 
@@ -92,6 +94,8 @@ def _process() -> list[p.Panel]:
         p.lines("CPU", "CPU seconds per second. A process uses one core at most (100 %).",
                 p.SHARE, {"CPU": "max(rate(process_cpu_seconds_total[$__rate_interval]))"},
                 steps=p.bad_from(0.7, 0.9)),
+        p.lines("Loop crashes", "Background loops that crashed and start again after a pause.", p.COUNT,
+                {"{{loop}}": "sum by (loop) (increase(@loop_crashes_total[$__rate_interval]))"}),
         p.lines("Dropped labels and log lines", "Label values counted as `other`, and log lines that were dropped.",
                 p.PER_SECOND, {"labels": "sum(rate(@labels_dropped_total[$__rate_interval])) or vector(0)",
                                "log lines": "sum(rate(@log_lines_dropped_total[$__rate_interval]))"}),

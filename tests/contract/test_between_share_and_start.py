@@ -8,7 +8,17 @@ import pytest
 from gateway.domain.limits import SubjectKind
 from gateway.domain.quota import Counters, ReservationRequest, RunLimits
 from gateway.domain.records import PredictionView, Source, Status
-from gateway.predictions.ports.sharing import Hit, Joined, Mismatched, Nothing, Pending, Refused, Replayed, Started
+from gateway.predictions.ports.sharing import (
+    Hit,
+    Joined,
+    Mismatched,
+    ModelNamed,
+    Nothing,
+    Pending,
+    Refused,
+    Replayed,
+    Started,
+)
 from gateway.store.interface import Store
 from tests.support.records import NOW, Wish, finish, go, idempotency, lead, live, prediction, wish
 
@@ -58,6 +68,20 @@ async def test_start_joins_a_run_with_the_same_provisional_identity(store: Store
     await lead(store, "1", provisional="P")
     assert isinstance(await wished.start(store), Joined)
     await nothing_left(store, "run2")
+
+
+async def test_request_that_was_identified_before_its_model_was_known_starts_no_run(store: Store) -> None:
+    """An equal run has its final identity since, which the request does not have: it has to be identified again."""
+    wished = await found_nothing(store, "2", provisional="P", unnamed_version="a" * 64)
+    await go(store, "1", provisional="P")
+    await store.learn_version("a" * 64, "acme/toy")
+    assert isinstance(await wished.start(store), Joined)
+    wished = wish("3", provisional="P", unnamed_version="a" * 64, reservation=MONEY)
+    assert await store.settle_identity("run1", "F", None)
+    assert await wished.share(store) == ModelNamed()
+    assert await wished.start(store) == ModelNamed()
+    await nothing_left(store, "run3")
+    assert len(await store.predictions_of("run1")) == 2
 
 
 async def test_start_prefers_a_finished_run_to_an_open_one(store: Store) -> None:

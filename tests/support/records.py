@@ -141,6 +141,7 @@ def wish(
     ended_since: float = 0.0,
     idempotency: Idempotency | None = None,
     webhook_place: WebhookPlace | None = None,
+    unnamed_version: str | None = None,
     reservation: ReservationRequest | None = None,
     admitted: Admitted | None = None,
     run: dict[str, Any] | None = None,
@@ -155,6 +156,7 @@ def wish(
         may_join=OpenRuns(fingerprint, provisional) if may_join and is_shared else None,
         idempotency=idempotency,
         webhook_place=webhook_place,
+        unnamed_version=unnamed_version,
     )
     intended = replace(intent(f"run{name}", fingerprint=fingerprint, provisional=provisional), **run or {})
     return Wish(request, intended, reservation, admitted)

@@ -20,6 +20,7 @@ from gateway.predictions.ports.sharing import (
     Idempotency,
     Joined,
     Mismatched,
+    ModelNamed,
     Nothing,
     OpenRuns,
     Pending,
@@ -115,6 +116,8 @@ class SharingStore(FakeStore):
             return Hit(self._added(request, run, Source.HIT), 7)
         if (run := self._open(request.may_join)) is not None:
             return Joined(self._added(request, run, Source.JOINED))
+        if request.unnamed_version in self.versions:
+            return ModelNamed()
         return None
 
     def _first(self, given: Idempotency, known: Idempotency, prediction_id: str) -> Replayed | Pending | Mismatched:

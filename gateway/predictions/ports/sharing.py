@@ -57,6 +57,8 @@ class ShareRequest(msgspec.Struct, frozen=True, kw_only=True):
     idempotency: Idempotency | None = None
     webhook_place: WebhookPlace | None = None
     """The place in the webhook queue that the prediction needs; `None` without a webhook."""
+    unnamed_version: str | None = None
+    """The version id, if the request was identified without knowing its model."""
 
 
 class Hit(msgspec.Struct, frozen=True):
@@ -86,6 +88,10 @@ class Mismatched(msgspec.Struct, frozen=True):
     """The idempotency key was used for another request. Nothing was recorded."""
 
 
+class ModelNamed(msgspec.Struct, frozen=True):
+    """The model of `unnamed_version` is known by now, so the request has another identity. Nothing was recorded."""
+
+
 class Nothing(msgspec.Struct, frozen=True):
     """There is no run to share. Nothing was recorded."""
 
@@ -102,7 +108,7 @@ class Refused(msgspec.Struct, frozen=True):
     refusal: LimitRefused
 
 
-Shared = Hit | Joined | Replayed | Pending | Mismatched
+Shared = Hit | Joined | Replayed | Pending | Mismatched | ModelNamed
 ShareOutcome = Shared | Nothing | Refused
 StartOutcome = Shared | Started | Refused
 
@@ -126,7 +132,9 @@ class Sharing(Protocol):
            run that ended last. The step marks the cache entry as used and writes a ledger line with the amount saved.
         3. `may_join` finds an open run: `Joined`. If both the run and the request have a fingerprint, the fingerprints
            decide, whatever the provisional identities say.
-        4. `Nothing`.
+        4. The model of `unnamed_version` was recorded (`learn_version`): `ModelNamed`. A run that was started before
+           may have its final identity, by which this request does not look for it.
+        5. `Nothing`.
 
         A hit or a join with a webhook takes the place of its `completed` event (`webhook_place`) in the same step. If
         no place is free, the outcome is `Refused` in place of `Hit` or `Joined`.

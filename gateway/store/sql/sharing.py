@@ -15,6 +15,7 @@ from gateway.predictions.ports.sharing import (
     FinishedRuns,
     Hit,
     Joined,
+    ModelNamed,
     Nothing,
     OpenRuns,
     Refused,
@@ -33,6 +34,7 @@ from gateway.store.sql.lookup import find_run
 from gateway.store.sql.queries import SQL
 from gateway.store.sql.reservations import reserve
 from gateway.store.sql.rows import PREDICTIONS, RUNS
+from gateway.store.sql.versions import model_of
 
 _NOTHING = Nothing()
 
@@ -110,6 +112,8 @@ def _share(db: sqlite3.Connection, request: ShareRequest) -> Shared | Refused | 
         return _without_place(db, request) or _hit(db, request, run)
     if (run := _run_to_join(db, request.may_join)) is not None:
         return _without_place(db, request) or Joined(_add_prediction(db, request, run, Source.JOINED))
+    if request.unnamed_version is not None and model_of(db, request.unnamed_version) is not None:
+        return ModelNamed()
     return None
 
 

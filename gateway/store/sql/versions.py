@@ -19,9 +19,10 @@ class SQLiteVersions(Connections):
 
     async def model_of(self, version: str) -> str | None:
         """Return the model of a version; `None` if it is unknown."""
+        return await self._read(lambda db: model_of(db, version))
 
-        def step(db: sqlite3.Connection) -> str | None:
-            row = db.execute(SQL["model_of"], {"version": version}).fetchone()
-            return None if row is None else str(row[0])
 
-        return await self._read(step)
+def model_of(db: sqlite3.Connection, version: str) -> str | None:
+    """Return the model of a version; `None` if it is unknown."""
+    row = db.execute(SQL["model_of"], {"version": version}).fetchone()
+    return None if row is None else str(row[0])

@@ -558,6 +558,35 @@ async def test_equal_requests_of_an_unknown_model_share_if_its_schema_allows(col
     assert (cold.replicate.sent, cold.counted) == (1, 2)
 
 
+@pytest.mark.parametrize("step", ["share", "start"])
+@pytest.mark.parametrize("has_ended", [False, True])
+async def test_request_that_is_late_for_an_unnamed_run_is_identified_again(
+    cold: CreateCore, step: str, has_ended: bool
+) -> None:
+    """Between its identification and its step, an equal run was started, named and perhaps ended: it starts none."""
+    cold.replicate.schema = SEEDED
+    _, identity = await cold.context(target=VERSION)
+    run = live("old", target=VERSION, provisional=identity.provisional, document=cold_document(cold))
+    event = cold.store.held[step] = asyncio.Event()
+    task = cold.ask(target=VERSION)
+    await settle()
+    del cold.store.held[step]
+    cold.store.add(run, prediction("upold", "old"))
+    cold.tracker.follow(run)
+    joined = await cold.create(target=VERSION)
+    assert joined.view.prediction.source is Source.JOINED
+    if has_ended:
+        document = cold.replicate.document(9, id=run.upstream_id, status="succeeded")
+        await cold.tracker.on_snapshot("old", json.dumps(document).encode())
+        await settle()
+    event.set()
+    created = await task
+    assert not isinstance(created, Answer)
+    assert created.view.run.id == "old"
+    assert created.view.prediction.source is (Source.HIT if has_ended else Source.JOINED)
+    assert cold.replicate.sent == 0
+
+
 async def test_equal_requests_of_an_unknown_model_separate_if_its_schema_forbids(cold: CreateCore) -> None:
     """The second is detached before anybody has seen its prediction, and gets its own run."""
     cold.replicate.schema = SEEDLESS
