@@ -19,6 +19,7 @@ from gateway.http.ops import config_state, dashboard
 from gateway.http.ops.config_state import ConfigState
 from gateway.http.ops.dashboard_streams import OPEN_PAGES, OpenPages
 from gateway.http.ops.guards import SIGN_IN_ATTEMPTS, SignInAttempts
+from gateway.http.response_memory import ResponseMemory
 from gateway.http.route import Route
 from gateway.http.server import listen
 from gateway.http.sse import registry
@@ -103,6 +104,9 @@ def _share(app: web.Application, parts: Parts) -> None:
     app[keys.METRICS] = base.metrics
     memory = app[keys.BODY_MEMORY] = BodyMemory()
     base.metrics.read_on_scrape("request_body_bytes", lambda: memory.used)
+    responses = app[keys.RESPONSE_MEMORY] = ResponseMemory(lambda: base.live.http.value.max_responses_bytes)
+    base.metrics.read_on_scrape("response_bytes", lambda: responses.used)
+    base.metrics.read_on_scrape("waiters", lambda: {"response": responses.waiting})
     app[keys.TRACER] = base.tracer
     app[keys.UPSTREAM] = upstream.client
     app[keys.UPSTREAM_LIMITER] = upstream.limiter

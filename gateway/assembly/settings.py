@@ -98,6 +98,8 @@ def http_settings(config: Config, teams: Teams) -> HttpSettings:
             max_half_surrogates=config.limits.max_half_surrogates,
         ),
         max_bodies_bytes=config.limits.max_bodies_bytes,
+        max_responses_bytes=config.limits.max_responses_bytes,
+        max_page_bytes=config.limits.max_page_bytes,
         max_header_bytes=config.server.max_header_bytes,
         body_idle_seconds=config.server.body_idle_seconds,
         body_min_bytes_per_second=config.server.body_min_bytes_per_second,

@@ -39,6 +39,7 @@ LIVE: Final[Mapping[str, frozenset[str]]] = {
             "max_half_surrogates",
             "max_bodies_bytes",
             "max_page_bytes",
+            "max_responses_bytes",
         }
     ),
     "server": frozenset(

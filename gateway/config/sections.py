@@ -106,6 +106,12 @@ class Limits(Section):
         description="Memory for all large request bodies at a time (503 past it), half of it for one team (429).",
         examples=[128 * _MIB],
     )
+    max_responses_bytes: Bytes = Field(
+        96 * _MIB,
+        description="Memory for all responses above 64 KiB that clients have not taken yet (more wait, then get a "
+        "503), half of it for one team (429).",
+        examples=[96 * _MIB],
+    )
     max_page_bytes: Bytes = Field(
         8 * _MIB,
         description="A page of a list ends after this size; it has at least one result, and next leads to the rest.",

@@ -15,6 +15,7 @@ from gateway.files.files import FileService
 from gateway.files.transfers import Transfers
 from gateway.files.uploads import UploadService
 from gateway.http.body_memory import BodyMemory
+from gateway.http.response_memory import ResponseMemory
 from gateway.http.route import Route
 from gateway.http.settings import HttpSettings
 from gateway.metrics import Metrics
@@ -41,6 +42,7 @@ SETTINGS = web.AppKey("settings", LiveSettings[HttpSettings])
 ACCESS = web.AppKey("access", LiveSettings[AccessSettings])
 CLOCK = web.AppKey("clock", Clock)
 BODY_MEMORY = web.AppKey("body_memory", BodyMemory)
+RESPONSE_MEMORY = web.AppKey("response_memory", ResponseMemory)
 METRICS = web.AppKey("metrics", Metrics)
 UPSTREAM_LIMITER = web.AppKey("upstream_limiter", UpstreamLimiter)
 AUTHENTICATOR = web.AppKey("authenticator", Authenticator)

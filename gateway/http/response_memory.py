@@ -21,11 +21,10 @@ _MOST_WAITING = 1000
 class ResponseMemory:
     """The large responses in memory, in bytes, by team, and the requests that wait for room, in order."""
 
-    def __init__(self, most_bytes: Callable[[], int], on_refused: Callable[[], None] = lambda: None) -> None:
-        """Take the limit, which a reload can change, and what to call for each refusal."""
+    def __init__(self, most_bytes: Callable[[], int]) -> None:
+        """Take the limit, which a reload can change."""
         self.used = 0
         self._most_bytes = most_bytes
-        self._on_refused = on_refused
         self._by_team: dict[str, int] = {}
         self._waiting: OrderedDict[asyncio.Future[None], tuple[str, int]] = OrderedDict()
 
@@ -86,7 +85,6 @@ class ResponseMemory:
 
     def refusal(self, team: str, size: int) -> GatewayError:
         """Return the error for a response that has no room."""
-        self._on_refused()
         if not self._fits_team(team, size):
             return RateLimited(
                 "Your team's clients have not taken their large responses yet. Read them, or close the connections.",

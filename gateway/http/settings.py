@@ -19,6 +19,10 @@ class HttpSettings(msgspec.Struct, frozen=True, kw_only=True):
     body_limits: BodyLimits = BodyLimits()
     max_bodies_bytes: int = 128 * 1024 * 1024
     """Of the large request bodies that are in memory at one time."""
+    max_responses_bytes: int = 96 * 1024 * 1024
+    """Of the large responses that clients have not taken yet."""
+    max_page_bytes: int = 8 * 1024 * 1024
+    """Of the records of a page of a list, unless one record is larger."""
     max_header_bytes: int = 32 * 1024
     """Largest sum of the header fields of a request."""
     body_idle_seconds: float = 30.0

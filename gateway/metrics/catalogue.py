@@ -154,6 +154,7 @@ BODIES_REFUSED = _counter("bodies_refused", "Request bodies refused by a bound o
                           closed("limit", "max_links", "max_keys", "max_values", "max_depth", "max_half_surrogates",
                                  "max_bodies_bytes"))
 BODY_BYTES = _gauge("request_body_bytes", "Size of the large request bodies in memory.")
+RESPONSE_BYTES = _gauge("response_bytes", "Size of the large responses that clients have not taken yet.")
 
 _section("Predictions")
 CREATED = _counter("predictions_created", "Predictions created, by source.", TEAM, TARGET,
@@ -174,9 +175,10 @@ LISTENER_FAILURES = _counter("listener_failures", "Failed calls of listeners to 
                              closed("listener", *Listener))
 ACTIVE = _gauge("runs_active", "Runs in progress, by the team that started them.", TEAM)
 WAITERS = _gauge("waiters", "Waiting requests: for the end of a run (`sync`), for another caller's create of the same "
-                 "run (`create`), for a hit to be recorded (`hit`), for a limit (`limit`), for a request rate "
-                 "(`rate`), or for the account's rate of creates (`account`) or other calls (`call`).",
-                 closed("kind", "sync", "create", "hit", "limit", "rate", "account", "call"))
+                 "run (`create`), for a hit to be recorded (`hit`), for memory for a large response (`response`), for "
+                 "a limit (`limit`), for a request rate (`rate`), or for the account's rate of creates (`account`) or "
+                 "other calls (`call`).",
+                 closed("kind", "sync", "create", "hit", "response", "limit", "rate", "account", "call"))
 ORPHANS = _counter("orphans", "Creates with an unknown outcome, by result of the search.",
                    closed("result", "adopted", "released"))
 UNCERTAIN = _gauge("uncertain_creates", "Creates whose run is searched for upstream. One search serves all.")

@@ -3,6 +3,8 @@
 import asyncio
 import time
 
+from gateway.domain.ports.clock import Wake
+
 
 class SystemClock:
     """The operating system's clock."""
@@ -19,7 +21,7 @@ class SystemClock:
         """Sleep for `seconds`."""
         await asyncio.sleep(seconds)
 
-    async def sleep_until(self, wake: asyncio.Future[None], seconds: float) -> None:
+    async def sleep_until(self, wake: Wake, seconds: float) -> None:
         """Sleep for `seconds`, or until `wake` is done."""
         timer = asyncio.get_running_loop().call_later(seconds, _set, wake)
         try:
@@ -28,6 +30,6 @@ class SystemClock:
             timer.cancel()
 
 
-def _set(wake: asyncio.Future[None]) -> None:
+def _set(wake: Wake) -> None:
     if not wake.done():
         wake.set_result(None)

@@ -5,7 +5,7 @@ import heapq
 import itertools
 from typing import TYPE_CHECKING
 
-from gateway.domain.ports.clock import Clock
+from gateway.domain.ports.clock import Clock, Wake
 
 START = 1_764_000_000.0
 _TURNS = 50
@@ -24,7 +24,7 @@ class ManualClock:
         self._began = now
         self._passed = 0.0
         self._order = itertools.count()
-        self._sleepers: list[tuple[float, int, asyncio.Future[None]]] = []
+        self._sleepers: list[tuple[float, int, Wake]] = []
 
     def now(self) -> float:
         """Return the time as seconds since the epoch."""
@@ -41,7 +41,7 @@ class ManualClock:
             return
         await self.sleep_until(asyncio.get_running_loop().create_future(), seconds)
 
-    async def sleep_until(self, wake: asyncio.Future[None], seconds: float) -> None:
+    async def sleep_until(self, wake: Wake, seconds: float) -> None:
         """Sleep until the test has advanced that much, or `wake` is done."""
         heapq.heappush(self._sleepers, (self._passed + seconds, next(self._order), wake))
         await wake

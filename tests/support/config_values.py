@@ -34,6 +34,7 @@ VALUES: dict[str, tuple[Any, Any]] = {
     "limits.max_depth": (100, 200),
     "limits.max_half_surrogates": (1000, 2000),
     "limits.max_bodies_bytes": (1000, 2000),
+    "limits.max_responses_bytes": (1000, 2000),
     "limits.max_page_bytes": (1000, 2000),
     "ops.host": ("127.0.0.1", "localhost"),
     "ops.port": (9464, 9465),

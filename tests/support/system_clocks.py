@@ -2,6 +2,7 @@
 
 import asyncio
 
+from gateway.domain.ports.clock import Wake
 from gateway.runtime.clock import SystemClock
 from gateway.simulator import Simulator
 
@@ -31,10 +32,10 @@ class AdvancingClock(SystemClock):
             # Short, so that an advance made meanwhile is noticed.
             await asyncio.sleep(min(left, 0.02))
 
-    async def sleep_until(self, wake: asyncio.Future[None], seconds: float) -> None:
+    async def sleep_until(self, wake: Wake, seconds: float) -> None:
         end = self.monotonic() + seconds
         while (left := end - self.monotonic()) > 0 and not wake.done():
-            await asyncio.wait({wake}, timeout=min(left, 0.02))
+            await asyncio.sleep(min(left, 0.02))
 
 
 class ShiftedClock(SystemClock):
