@@ -1,8 +1,8 @@
 """A response with a complete body, for the requests that are asked most: polls, creates, cached metadata.
 
-aiohttp collects the headers in a dictionary, in six methods, and joins them. Here the head is one text. With the common
-headers that takes 3 µs where aiohttp takes 9 (a poll takes about 40 in all). What is on the wire is the same:
-`tests/gateway/test_wire_headers.py`.
+aiohttp collects the headers in a dictionary, in six methods, and joins them. Here the head is one text, which takes a
+third of the time: of a poll's 38 µs of CPU, about 5 less. What is on the wire is the same
+(`tests/gateway/test_wire_headers.py`).
 """
 
 import re

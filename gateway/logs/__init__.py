@@ -173,8 +173,8 @@ class Line(NamedTuple):
 def info(logger: logging.Logger, message: str, line: Line) -> None:
     """Log a constant message with the fields of a line, like `logger.info`.
 
-    A line written by a record took 45 µs of the 60 of a request with it: the record, which only other handlers need,
-    and the redaction and encoding of each value. This way it takes about 12.
+    A record, which only other handlers need, and the redaction and encoding of each value made a line as expensive as
+    the rest of a poll: 47 µs of CPU. This way it takes about 20.
     """
     handlers = _root.handlers
     if len(handlers) == 1 and type(handler := handlers[0]) is Handler and not (handler.filters or _own.handlers):
