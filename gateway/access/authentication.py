@@ -54,11 +54,14 @@ class _NotLookedUp(Enum):
 _NOT_LOOKED_UP = _NotLookedUp.NOT_LOOKED_UP
 
 
-class _Known(NamedTuple):
-    """A caller, and the time at which its key or token becomes invalid."""
+class Known(NamedTuple):
+    """An authenticated caller."""
 
     caller: Caller
-    until: float
+    presented: bytes
+    """The key or token, encoded."""
+    fresh_until: float
+    """Until when this may be used again, by the monotonic clock."""
 
 
 def _end_of(key: Key) -> float:
@@ -87,9 +90,9 @@ class Authenticator:
         self._store = store
         self._tokens = tokens
         self._clock = clock
-        self._callers: TTLCache[tuple[str, str | None], _Known] = TTLCache(
-            max_cached, CALLER_TTL_SECONDS, timer=clock.monotonic
-        )
+        # Not a TTLCache: each of its look-ups costs eight calls, and every request has one.
+        self._callers: dict[tuple[str | None, str | None], Known] = {}
+        self._max_cached = max_cached
         self._looked_up: TTLCache[str, Key | None] = TTLCache(max_cached, KEY_TTL_SECONDS, timer=clock.monotonic)
         self._by_digest = _by_digest(settings.value)
         # A caller is made of its team and its key.
@@ -102,14 +105,34 @@ class Authenticator:
 
     async def authenticate(self, authorization: str | None, origin: str | None) -> Caller:
         """Return the caller of a request. Raise `Unauthenticated`; `Forbidden` if the key does not allow the origin."""
+        known = self.recall(authorization, origin) or await self.identify(authorization, origin)
+        return known.caller
+
+    def recall(self, authorization: str | None, origin: str | None) -> Known | None:
+        """Return the caller if it was identified a moment ago."""
+        known = self._callers.get((authorization, origin))
+        return None if known is None or self._clock.monotonic() >= known.fresh_until else known
+
+    async def identify(self, authorization: str | None, origin: str | None) -> Known:
+        """Return the caller of a request that `recall` does not know. Raise as `authenticate` does."""
         if not authorization:
             raise Unauthenticated("You did not pass an authentication token")
-        known = self._callers.get((authorization, origin))
-        if known is None or self._clock.now() >= known.until:
-            known = await self._authenticate(authorization, origin)
-            if len(authorization) + len(origin or "") <= _LONGEST_CACHED:
-                self._callers[authorization, origin] = known
-        return known.caller
+        presented = authorization.partition(" ")[2].strip()
+        caller, until = await self._authenticate(authorization, origin)
+        fresh_until = self._clock.monotonic() + min(CALLER_TTL_SECONDS, until - self._clock.now())
+        known = Known(caller, presented.encode("utf-8", "surrogateescape"), fresh_until)
+        if len(authorization) + len(origin or "") <= _LONGEST_CACHED:
+            if len(self._callers) >= self._max_cached:
+                self._forget_stale()
+            self._callers[authorization, origin] = known
+        return known
+
+    def _forget_stale(self) -> None:
+        """Make room: forget what is not fresh, or everything, if all of it is. Looking it up again costs little."""
+        now = self._clock.monotonic()
+        self._callers = {asked: known for asked, known in self._callers.items() if now < known.fresh_until}
+        if len(self._callers) >= self._max_cached:
+            self._callers.clear()
 
     def owner(self, team: str, key_id: str) -> Caller | None:
         """Return a caller without rights, to count a key's usage; `None` if the config has no such team."""
@@ -123,7 +146,8 @@ class Authenticator:
         """Return the caller of a key that was presented before. Raise `Unauthenticated` if it is no longer valid."""
         return self._caller(await self._valid(key_id, team))
 
-    async def _authenticate(self, authorization: str, origin: str | None) -> _Known:
+    async def _authenticate(self, authorization: str, origin: str | None) -> tuple[Caller, float]:
+        """Return the caller, and the time at which its key or token becomes invalid."""
         scheme, _, presented = authorization.partition(" ")
         presented = presented.strip()
         if scheme.lower() not in _SCHEMES or not presented:
@@ -137,7 +161,7 @@ class Authenticator:
             caller, until = self._caller(key), _end_of(key)
         if not origin_bound(caller.origins, origin):
             raise Forbidden("This key only works from its allowed origins (add yours to its `origins`).")
-        return _Known(caller, until)
+        return caller, until
 
     async def _key(self, presented: str) -> Key:
         key = self._by_digest.get(api_keys.digest(presented))

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from functools import partial
 
 import msgspec
 from aiohttp import web
@@ -11,7 +12,7 @@ from gateway.assembly.build import Parts
 from gateway.dashboard import assets as dashboard_assets
 from gateway.dashboard.loading import load_renderer
 from gateway.domain.ports.tracing import NoTracer
-from gateway.http import keys, middlewares, request_limits, routes, tracing
+from gateway.http import keys, request_limits, routes, tracing
 from gateway.http.body_memory import BodyMemory
 from gateway.http.handlers import stream_check
 from gateway.http.ops import app as ops
@@ -19,6 +20,8 @@ from gateway.http.ops import config_state, dashboard
 from gateway.http.ops.config_state import ConfigState
 from gateway.http.ops.dashboard_streams import OPEN_PAGES, OpenPages
 from gateway.http.ops.guards import SIGN_IN_ATTEMPTS, SignInAttempts
+from gateway.http.pipeline import Pipeline
+from gateway.http.request import Handle
 from gateway.http.response_memory import ResponseMemory
 from gateway.http.route import Route
 from gateway.http.server import listen
@@ -44,16 +47,20 @@ async def open_listeners(parts: Parts, extra_routes: tuple[Route, ...] = ()) -> 
     operators = _ops_app(parts)
     state = operators[config_state.CONFIG_STATE] = ConfigState(base.clock.now())
     await _add_dashboard(operators, parts)
-    ops_port = await _serve(base, operators, config.ops.host, config.ops.port, 1.0)
+    ops_port = await _serve(base, operators, None, config.ops.host, config.ops.port, 1.0)
     grace = float(config.server.shutdown_grace_seconds) - config.server.drain_seconds
-    port = await _serve(base, _public_app(parts, extra_routes), config.server.host, config.server.port, grace)
+    callers = _public_app(parts)
+    handle = _pipeline(callers, parts, extra_routes)
+    port = await _serve(base, callers, handle, config.server.host, config.server.port, grace)
     origin, ops_url = _origin(config.server.host, port), _origin(config.ops.host, ops_port)
     logger.info("serving", extra={"url": origin, "ops_url": ops_url, "port": port, "ops_port": ops_port})
     return OpenListeners(origin, ops_url, state)
 
 
-async def _serve(base: Base, app: web.Application, host: str, port: int, grace_seconds: float) -> int:
-    runner, port = await listen(app, host, port, grace_seconds=grace_seconds)
+async def _serve(
+    base: Base, app: web.Application, handle: Handle | None, host: str, port: int, grace_seconds: float
+) -> int:
+    runner, port = await listen(app, host, port, grace_seconds=grace_seconds, handle=handle)
     base.stack.push_async_callback(runner.cleanup)
     return port
 
@@ -63,15 +70,18 @@ def _origin(host: str, port: int) -> str:
     return f"http://{shown}:{port}"
 
 
-def _public_app(parts: Parts, extra_routes: tuple[Route, ...]) -> web.Application:
-    """Return the application of callers."""
-    outermost = () if isinstance(parts.base.tracer, NoTracer) else (tracing.trace,)
-    app = web.Application(middlewares=[*outermost, middlewares.observe, middlewares.problems, middlewares.authenticate])
+def _public_app(parts: Parts) -> web.Application:
+    """Return the application of callers: what the handlers call. `_pipeline` handles its requests."""
+    app = web.Application()
     _share(app, parts)
-    app.on_response_prepare.append(middlewares.add_common_headers)
     app.on_shutdown.append(_end_streams)
-    routes.add_routes(app, extra_routes)
     return app
+
+
+def _pipeline(app: web.Application, parts: Parts, extra_routes: tuple[Route, ...]) -> Handle:
+    """Return what handles the requests of callers."""
+    handle = Pipeline(app, routes.table(extra_routes)).handle
+    return handle if isinstance(parts.base.tracer, NoTracer) else partial(tracing.trace, handle=handle)
 
 
 def _ops_app(parts: Parts) -> web.Application:

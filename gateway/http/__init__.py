@@ -1,1 +1,1 @@
-"""The HTTP server side: listener, middlewares, routes and handlers."""
+"""The HTTP server side: listener, pipeline, routes and handlers."""

@@ -9,8 +9,11 @@ from typing import Final
 
 from aiohttp import web
 
+from gateway import logs
 from gateway.access.rules.api_keys import REDACTED
 from gateway.domain import trace_context
+from gateway.domain.records import PredictionView
+from gateway.domain.teams import Caller
 from gateway.http.keys import (
     CALLER,
     HOLD,
@@ -22,6 +25,8 @@ from gateway.http.keys import (
     UPSTREAM_SECONDS,
     VIEW,
 )
+from gateway.http.request import Request
+from gateway.http.response import Response
 from gateway.http.route import Route
 
 logger = logging.getLogger("gateway.access")
@@ -32,12 +37,22 @@ _LONGEST_NAME: Final = 200
 UNMATCHED: Final = "unmatched"
 METHODS: Final = frozenset({"GET", "HEAD", "POST", "PATCH", "DELETE", "QUERY", "OPTIONS", "PUT"})
 """Methods that appear by name in metrics and spans; all others are one value, which bounds the cardinality."""
+_RECURRING: Final = (
+    "team", "key", "key_name", "user", "route", "path", "target", "method", "status", "cache", "held_by",
+)  # fmt: skip
+_NUMBERS: Final = ("seconds", "upstream_seconds", "held_seconds", "bytes")
+_FORM: Final = logs.Form(recurring=_RECURRING, ids=("request_id",), numbers=_NUMBERS)
+_FORM_WITH_PREDICTION: Final = logs.Form(
+    recurring=(*_RECURRING, "run"), ids=("request_id", "prediction"), numbers=_NUMBERS
+)
 _CACHE_RESULTS: Final = (("hit", "; hit"), ("joined", "; collapsed"), ("bypass", "fwd=bypass"), ("miss", "fwd=miss"))
 
 
 def cache_result(response: web.StreamResponse | None) -> str | None:
     """Return the cache result of a response: hit, joined, bypass or miss; `None` if the cache was not involved."""
-    status = response.headers.get("Cache-Status") if response is not None else None
+    if response is None:
+        return None
+    status = (response.fields if isinstance(response, Response) else response.headers).get("Cache-Status")
     return result_of(status) if status is not None else None
 
 
@@ -50,7 +65,7 @@ def result_of(cache_status: str) -> str | None:
 
 
 def log_request(
-    request: web.Request,
+    request: Request,
     response: web.StreamResponse | None,
     route: Route | None,
     status: int,
@@ -62,45 +77,45 @@ def log_request(
     `refused_origin` is the origin of the page that sent it, as `cors.shown` writes it, if CORS does not let the page
     read the response.
     """
-    if not logger.isEnabledFor(logging.INFO):
-        return
-    caller, about, hold = request.get(CALLER), request.get(VIEW), request.get(HOLD)
-    fields: dict[str, object] = {
-        "request_id": request[REQUEST_ID],
+    state = request.state
+    caller, about, hold = state.get(CALLER), state.get(VIEW), state.get(HOLD)
+    recurring = (
         # Stream requests carry no key; they count for the team that owns the prediction.
-        "team": caller.team.name if caller else about.prediction.team if about else None,
-        "key": caller.key_id if caller else None,
-        "key_name": caller.key_name or None if caller else None,
-        "user": _user(request),
-        "route": route.name if route else UNMATCHED,
-        "path": route.template if route else None,
-        "target": about.run.target[:_LONGEST_NAME] if about else _named_target(request),
-        "method": request.method,
-        "status": status,
-        "cache": cache_result(response),
-        "seconds": round(seconds, 6),
-        "upstream_seconds": round(request.get(UPSTREAM_SECONDS, 0.0), 6),
-        "held_seconds": round(hold.seconds, 6) if hold else 0.0,
-        "held_by": hold.by if hold else None,
-        "bytes": _bytes_of(response),
-    }
+        caller.team.name if caller else about.prediction.team if about else None,
+        caller.key_id if caller else None,
+        caller.key_name or None if caller else None,
+        _user(request, caller, about),
+        route.name if route else UNMATCHED,
+        route.template if route else None,
+        about.run.target[:_LONGEST_NAME] if about else _named_target(request),
+        request.method,
+        status,
+        cache_result(response),
+        hold.by if hold else None,
+    )
+    numbers = (
+        round(seconds, 6),
+        round(state.get(UPSTREAM_SECONDS, 0.0), 6),
+        round(hold.seconds, 6) if hold else 0.0,
+        _bytes_of(response),
+    )
+    more: dict[str, object] = {}
     if (trace_id := _trace_id(request)) is not None:
-        fields["trace_id"] = trace_id
+        more["trace_id"] = trace_id
     if refused_origin is not None:
-        fields["origin"], fields["refused"] = refused_origin, "origin not listed"
-    if about is not None:
-        fields["prediction"], fields["run"] = about.prediction.id, about.run.id
-    if response is not None and SENT_EVENTS in response:
-        fields["events"] = response[SENT_EVENTS]
-    # Like `logger.info`, without the cost of finding the calling line, which is always this one.
-    record = logging.LogRecord(logger.name, logging.INFO, __file__, 0, "request", None, None)
-    vars(record).update(fields)
-    logger.handle(record)
+        more["origin"], more["refused"] = refused_origin, "origin not listed"
+    if response is not None and not isinstance(response, Response) and SENT_EVENTS in response:
+        more["events"] = response[SENT_EVENTS]
+    if about is None:
+        line = logs.Line(_FORM, recurring, (state[REQUEST_ID],), numbers, more)
+    else:
+        ids = (state[REQUEST_ID], about.prediction.id)
+        line = logs.Line(_FORM_WITH_PREDICTION, (*recurring, about.run.id), ids, numbers, more)
+    logs.info(logger, "request", line)
 
 
-def _user(request: web.Request) -> str | None:
+def _user(request: Request, caller: Caller | None, about: PredictionView | None) -> str | None:
     """Return whom a request was for: as recorded with the prediction, else as its key or header says."""
-    caller, about = request.get(CALLER), request.get(VIEW)
     given = about.prediction.user if about is not None else None
     if given is None and caller is not None:
         given = caller.user if caller.is_public else caller.user or request.headers.get("Gateway-User")
@@ -129,5 +144,7 @@ def _bytes_of(response: web.StreamResponse | None) -> int | None:
     """Return the size of the body: as counted for a streamed body, else its content length."""
     if response is None:
         return None
+    if isinstance(response, Response):
+        return response.content_length
     sent: int | None = response.get(SENT_BYTES)
     return response.content_length if sent is None else sent

@@ -5,6 +5,7 @@ See docs/architecture.md, Invariants 11.
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network, ip_address
 
 from aiohttp import web
@@ -25,11 +26,12 @@ def base_of(request: web.Request) -> str:
 
 def own_origins(request: web.Request) -> frozenset[str]:
     """Return the origins by which this caller may address the gateway, in lower case."""
-    public_url = request.app[SETTINGS].value.public_url
-    known = {_origin(request).lower()}
-    if public_url:
-        known.add(origin_of(public_url))
-    return frozenset(known)
+    return _origins_of(request.app[SETTINGS].value.public_url, _origin(request))
+
+
+@lru_cache(256)
+def _origins_of(public_url: str | None, origin: str) -> frozenset[str]:
+    return frozenset({origin.lower(), origin_of(public_url)} if public_url else {origin.lower()})
 
 
 def page_of(request: web.Request) -> str | None:
@@ -79,10 +81,15 @@ def _origin(request: web.Request) -> str:
         # The nearest proxy appends the last entry. Earlier entries may come from the client.
         scheme = request.headers.get("X-Forwarded-Proto", scheme).rpartition(",")[2].strip().lower()
         host = request.headers.get("X-Forwarded-Host", host).rpartition(",")[2].strip()
+    origin = request[_ORIGIN] = _origin_of(scheme, host)
+    return origin
+
+
+@lru_cache(256)
+def _origin_of(scheme: str, host: str) -> str:
     if scheme not in ("http", "https") or not _HOST.fullmatch(host):
         raise BadRequest("The Host header is missing or malformed.")
-    origin = request[_ORIGIN] = f"{scheme}://{host}"
-    return origin
+    return f"{scheme}://{host}"
 
 
 def is_trusted(remote: str | None, networks: Sequence[IPv4Network | IPv6Network]) -> bool:

@@ -9,7 +9,7 @@ refusals too, so that caches keep origins apart.
 """
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from typing import Final
 
 from aiohttp import web
@@ -43,7 +43,8 @@ _EXPOSED: Final = (
     "Content-Disposition, Content-Range, Accept-Ranges, ETag, Age, Cache-Status, Server-Timing, X-Request-Id, "
     "Idempotency-Replayed"
 )
-_VARY: Final = "Origin"
+VARY: Final = "Origin"
+"""What the response depends on, besides what the route says."""
 _VARY_PREFLIGHT: Final = "Origin, Access-Control-Request-Method, Access-Control-Request-Headers"
 
 
@@ -118,20 +119,29 @@ def _allowed_origins(request: web.Request) -> Collection[str]:
 def add_headers(request: web.Request, headers: CIMultiDict[str]) -> None:
     """Add the headers that let a page of a listed origin read the response. Call for every response, errors too."""
     if "Vary" not in headers:
-        headers["Vary"] = _VARY
-    elif _VARY not in headers["Vary"]:
-        headers["Vary"] = f"{headers['Vary']}, {_VARY}"
-    origin = request.headers.get("Origin")
-    if origin is None:
-        return
-    allowed = _allowed_origins(request)
+        headers["Vary"] = VARY
+    elif VARY not in headers["Vary"]:
+        headers["Vary"] = f"{headers['Vary']}, {VARY}"
+    if "Origin" in request.headers:
+        headers.update(list(_allowing(request)))
+
+
+def lines(request: web.Request) -> str:
+    """Return what `add_headers` adds for a page, besides `Vary`, as lines of a response's head."""
+    return "".join([f"{name}: {value}\r\n" for name, value in _allowing(request)])
+
+
+def _allowing(request: web.Request) -> Iterator[tuple[str, str]]:
+    """Return the headers for the page that sent the request; nothing if its origin is not allowed."""
+    origin, allowed = request.headers["Origin"], _allowed_origins(request)
     if origin_listed(allowed, origin):
-        headers["Access-Control-Allow-Origin"] = origin
-        headers["Access-Control-Allow-Credentials"] = "true"
+        yield "Access-Control-Allow-Origin", origin
+        yield "Access-Control-Allow-Credentials", "true"
     elif "*" in allowed:
-        headers["Access-Control-Allow-Origin"] = "*"
+        origin = "*"
+        yield "Access-Control-Allow-Origin", origin
     else:
         return
-    headers["Access-Control-Expose-Headers"] = _EXPOSED
+    yield "Access-Control-Expose-Headers", _EXPOSED
     # Timing-Allow-Origin exposes Server-Timing to the page's Performance API.
-    headers["Timing-Allow-Origin"] = headers["Access-Control-Allow-Origin"]
+    yield "Timing-Allow-Origin", origin

@@ -4,6 +4,7 @@ See docs/architecture.md, Invariants 12.
 """
 
 import secrets
+from collections.abc import Iterable
 from http import HTTPStatus
 from typing import Final
 
@@ -95,17 +96,22 @@ def respond_http(error: web.HTTPException, request_id: str | None = None) -> web
         case web.HTTPNotFound():
             return respond(errors.NotFound())
         case web.HTTPMethodNotAllowed():
-            detail = f'Method "{error.method}" not allowed.'
-            body = problem(405, "Method not allowed", detail, request_id=request_id)
-            response = _problem(405, body)
-            response.headers["Allow"] = ", ".join(sorted({*error.allowed_methods, "OPTIONS"}))
-            return response
+            return method_not_allowed(error.method, error.allowed_methods, request_id)
         case web.HTTPRequestEntityTooLarge():
             return respond(errors.BodyTooLarge("The request's body is larger than the gateway accepts."), request_id)
         case _:
             return _problem(
                 error.status, problem(error.status, error.reason, f"{error.reason}.", request_id=request_id)
             )
+
+
+def method_not_allowed(method: str, allowed: Iterable[str], request_id: str | None = None) -> web.Response:
+    """Return the response to a path that exists, with a method that it does not have."""
+    response = _problem(
+        405, problem(405, "Method not allowed", f'Method "{method}" not allowed.', request_id=request_id)
+    )
+    response.headers["Allow"] = ", ".join(sorted({*allowed, "OPTIONS"}))
+    return response
 
 
 def crash(request_id: str | None = None) -> web.Response:
@@ -119,7 +125,7 @@ def malformed(status: int) -> web.Response:
     request_id = secrets.token_hex(12)
     detail = _MALFORMED.get(status, _NOT_HTTP)
     response = _problem(status, problem(status, HTTPStatus(status).phrase, detail, request_id=request_id))
-    # No middleware runs for this response, so the common headers are added here.
+    # The pipeline does not see this response, so the common headers are added here.
     response.headers["X-Request-Id"] = request_id
     response.headers["X-Content-Type-Options"] = "nosniff"
     response.headers["Cache-Control"] = "no-store"

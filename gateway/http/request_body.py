@@ -74,8 +74,13 @@ async def read(request: web.Request) -> bytes:
     if (request.content_length or 0) > settings.max_body_bytes:
         raise _too_large(settings.max_body_bytes)
     try:
-        async with asyncio.timeout(settings.body_idle_seconds) as deadline:
-            body = await _read_limited(request, settings.max_body_bytes, deadline)
+        if request.content.is_eof():
+            # A small body arrives with its head: there is nothing to wait for.
+            body = request.content.read_nowait()
+            _check_size(request, len(body), settings.max_body_bytes)
+        else:
+            async with asyncio.timeout(settings.body_idle_seconds) as deadline:
+                body = await _read_limited(request, settings.max_body_bytes, deadline)
     except TimeoutError as exc:
         raise pace_of(request).refusal() from exc
     except (web.RequestPayloadError, ValueError, ConnectionError) as exc:
@@ -94,10 +99,7 @@ async def _read_limited(request: web.Request, limit: int, deadline: asyncio.Time
     started = now = asyncio.get_running_loop().time()
     while chunk := await content.readany():
         body += chunk
-        if len(body) > limit:
-            raise _too_large(limit)
-        if len(body) > SMALL_BODY:
-            _hold(request, len(body))
+        _check_size(request, len(body), limit)
         if not content.is_eof():
             pace = pace or pace_of(request)
             started, now = now, asyncio.get_running_loop().time()
@@ -105,6 +107,14 @@ async def _read_limited(request: web.Request, limit: int, deadline: asyncio.Time
             pace.moved(len(chunk))
             deadline.reschedule(now + pace.patience)
     return bytes(body)
+
+
+def _check_size(request: web.Request, size: int, limit: int) -> None:
+    """Raise `BodyTooLarge`, or as `_hold` does."""
+    if size > limit:
+        raise _too_large(limit)
+    if size > SMALL_BODY:
+        _hold(request, size)
 
 
 def _hold(request: web.Request, size: int) -> None:
@@ -143,12 +153,14 @@ def check_coding(request: web.Request) -> None:
         raise UnsupportedMedia("The body's content coding is not supported; use gzip, deflate or none.")
 
 
-def refuse_own_key_in_head(request: web.Request) -> None:
-    """Raise `Unprocessable` if the path, the query or a header other than `Authorization` contains the caller's key."""
-    key = request.get(PRESENTED_KEY, b"")
-    if not key:
-        return
+def refuse_own_key_in_head(request: web.Request, key: bytes, head: bytes) -> None:
+    """Raise `Unprocessable` if the path, the query or a header other than `Authorization` contains the caller's key.
+
+    `head` has all header fields, so it contains the key once.
+    """
     target = request.raw_path.encode("utf-8", "surrogateescape")
+    if not key or (head.count(key) == 1 and key not in target and b"%" not in target):
+        return
     is_found = key in target or key in unquote_to_bytes(target)
     for name, value in request.headers.items():
         if key in value.encode("utf-8", "surrogateescape") and name.lower() != "authorization":

@@ -36,7 +36,8 @@ RATES = web.AppKey("rates", RequestRates)
 HOLD_QUEUE = web.AppKey("hold_queue", HoldQueue)
 _ARRIVED = web.RequestKey("arrived", float)
 _HOLD_UNTIL = web.RequestKey("hold_until", float)
-_BUCKETS = web.RequestKey("buckets", tuple[Bucket, ...])
+BUCKETS = web.RequestKey("buckets", tuple[Bucket, ...])
+"""What a request was counted in, if its caller has a request rate."""
 
 
 def user_of(request: web.Request) -> str | None:
@@ -98,7 +99,7 @@ async def admit(request: web.Request, caller: Caller, *, is_create: bool) -> Non
         request[HOLD] = Hold()
     if not buckets:
         return
-    request[_BUCKETS] = buckets
+    request[BUCKETS] = buckets
     # A create does not overtake the team's queued creates.
     may_pass = not is_create or not request.app[HOLD_QUEUE].has_line(caller.team.name)
     exceeded = None
@@ -126,7 +127,7 @@ def admit_stream(request: web.Request, prediction: Prediction) -> None:
     buckets = table.buckets(owner, prediction.user if table.known(owner).by_user else None)
     if not buckets:
         return
-    request[_BUCKETS] = buckets
+    request[BUCKETS] = buckets
     clock = request.app[CLOCK]
     if (exceeded := request_rates.admit(buckets, clock.monotonic())) is not None:
         raise _refusal(request, exceeded, clock)
@@ -193,7 +194,7 @@ def limits(request: web.Request) -> list[dict[str, object]]:
     now = clock.monotonic()
     return [
         _render(request_rates.status(bucket, now), clock)
-        for bucket in request.get(_BUCKETS, ())
+        for bucket in request.get(BUCKETS, ())
         if not is_public or bucket.of in OWN_OF_PAGES or bucket.label == "token-requests"
     ]
 
@@ -207,16 +208,30 @@ def _render(rate: RateStatus, clock: Clock) -> dict[str, object]:
 
 def add_headers(request: web.Request, headers: CIMultiDict[str]) -> None:
     """Add the `RateLimit` headers to the response of a caller with a request rate."""
-    buckets = request.get(_BUCKETS)
+    buckets = request.get(BUCKETS)
     if buckets is None:
         return
     if "RateLimit" in headers:
         # A refusal by another limit, whose state is already in the headers.
         headers["RateLimit-Policy"] = f"{rate_headers.policy(buckets)}, {headers['RateLimit-Policy']}"
         return
+    headers.update(_headers(request, buckets))
+
+
+def lines(request: web.Request) -> str:
+    """Return what `add_headers` adds for a caller with a request rate, as lines of a response's head.
+
+    The response is none that a limit refuses.
+    """
+    return "".join([f"{name}: {value}\r\n" for name, value in _headers(request, request[BUCKETS])])
+
+
+def _headers(request: web.Request, buckets: tuple[Bucket, ...]) -> tuple[tuple[str, str], ...]:
     name, remaining, seconds = rate_headers.state(buckets, request.app[CLOCK].monotonic())
-    headers["RateLimit-Policy"] = rate_headers.policy(buckets)
-    headers["RateLimit"] = f'"{name}";r={remaining};t={seconds}'
-    # Replace upstream's values, which describe the account.
-    headers["ratelimit-remaining"] = str(remaining)
-    headers["ratelimit-reset"] = str(seconds)
+    return (
+        ("RateLimit-Policy", rate_headers.policy(buckets)),
+        ("RateLimit", f'"{name}";r={remaining};t={seconds}'),
+        # Replace upstream's values, which describe the account.
+        ("ratelimit-remaining", str(remaining)),
+        ("ratelimit-reset", str(seconds)),
+    )

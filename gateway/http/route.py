@@ -1,11 +1,10 @@
 """The `Route` type, and the sets of routes that are treated specially."""
 
-from collections.abc import Mapping
+import re
 from functools import cache
 from typing import Final
 
 import msgspec
-from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from gateway.domain.scopes import Scope
@@ -14,16 +13,35 @@ from gateway.domain.scopes import Scope
 @cache
 def template(path: str) -> str:
     """Return the path template of a route's pattern: `{owner:[a-z]+}` becomes `{owner}`."""
-    out, depth, skipping = [], 0, False
-    for letter in path:
-        depth += (letter == "{") - (letter == "}")
-        if letter == ":" and depth == 1:
-            skipping = True
-        if depth == 0:
-            skipping = False
-        if not skipping:
-            out.append(letter)
-    return "".join(out)
+    return "".join(part if name is None else f"{{{name}}}" for name, part in _parts(path))
+
+
+@cache
+def pattern(path: str) -> re.Pattern[str]:
+    """Return the expression that a path of a route matches, with a named group for each of its variable parts."""
+    return re.compile(
+        "".join(re.escape(part) if name is None else f"(?P<{name}>{part})" for name, part in _parts(path)), re.ASCII
+    )
+
+
+def _parts(path: str) -> list[tuple[str | None, str]]:
+    """Split a route's path into its fixed parts, without a name, and its variable parts: name and expression."""
+    parts: list[tuple[str | None, str]] = []
+    depth, begin = 0, 0
+    for at, letter in enumerate(path):
+        if letter == "{":
+            if depth == 0:
+                parts.append((None, path[begin:at]))
+                begin = at + 1
+            depth += 1
+        elif letter == "}":
+            depth -= 1
+            if depth == 0:
+                name, _, expression = path[begin:at].partition(":")
+                parts.append((name, expression or "[^{}/]+"))
+                begin = at + 1
+    parts.append((None, path[begin:]))
+    return parts
 
 
 class Route(msgspec.Struct, frozen=True):
@@ -40,8 +58,6 @@ class Route(msgspec.Struct, frozen=True):
         """The path without patterns, for logs and traces: it has no values from the request."""
         return template(self.path)
 
-
-ROUTES = web.AppKey("routes", Mapping[web.AbstractRoute, Route])
 
 OPEN_ROUTES: Final = frozenset(
     {

@@ -1,9 +1,6 @@
 """The routes of the public listener. Any other path is a 404."""
 
-from collections.abc import Iterator
 from functools import partial
-
-from aiohttp import web
 
 from gateway.domain.ids import ID
 from gateway.domain.links import FILE_ID
@@ -11,7 +8,8 @@ from gateway.domain.scopes import Scope
 from gateway.domain.targets import NAME, OWNER
 from gateway.domain.tickets import FILE_TICKET, OUTPUT_TICKET, TICKET
 from gateway.http.handlers import creates, files, gateway_api, outputs, passthrough, predictions, stream_check
-from gateway.http.route import OPEN_ROUTES, ROUTES, Route, template
+from gateway.http.route import OPEN_ROUTES, Route, template
+from gateway.http.route_table import RouteTable
 from gateway.http.sse import handler
 from gateway.predictions import upstream_webhooks
 from gateway.streams.rules import probe
@@ -105,26 +103,9 @@ OWN: tuple[Route, ...] = (
 """The gateway's own routes, without a prefix."""
 
 
-def add_routes(app: web.Application, extra: tuple[Route, ...] = ()) -> None:
-    """Register every route. `extra` has the demo's routes.
-
-    A route with GET answers HEAD too, with the same status and headers (RFC 9110, 9.3.2). The server leaves out the
-    body; handlers that stream check the method themselves.
-    """
-    routes: dict[web.AbstractRoute, Route] = {}
-    for path, route in _paths(extra):
-        routes[app.router.add_route(route.method, path, route.handler)] = route
-        if route.method == "GET":
-            routes[app.router.add_route("HEAD", path, route.handler)] = route
-    app[ROUTES] = routes
+def table(extra: tuple[Route, ...] = ()) -> RouteTable:
+    """Return every route of the public listener. `extra` has the demo's routes."""
+    return RouteTable(PUBLIC, (*OWN, *extra), PREFIXES)
 
 
-def _paths(extra: tuple[Route, ...]) -> Iterator[tuple[str, Route]]:
-    for prefix in PREFIXES:
-        for route in PUBLIC:
-            yield prefix + route.path, route
-    for route in (*OWN, *extra):
-        yield route.path, route
-
-
-__all__ = ["OPEN_ROUTES", "OWN", "PREFIXES", "PUBLIC", "add_routes"]
+__all__ = ["OPEN_ROUTES", "OWN", "PREFIXES", "PUBLIC", "table"]

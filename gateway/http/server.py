@@ -1,4 +1,4 @@
-"""The HTTP server: aiohttp's, with problem documents for errors that occur before any middleware runs.
+"""The HTTP server: aiohttp's, with problem documents for what is no HTTP request.
 
 aiohttp responds to malformed requests in plain text. Here they get a problem document like every other error
 (docs/architecture.md, Invariants 12), without a traceback.
@@ -8,6 +8,7 @@ import asyncio
 import socket
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
 from typing import Any
 
 from aiohttp import web
@@ -15,6 +16,7 @@ from aiohttp.http_exceptions import ContentEncodingError, LineTooLong
 from aiohttp.web_protocol import RequestHandler
 
 from gateway.http import errors
+from gateway.http.request import Handle, Request
 
 KEEP_ALIVE_SECONDS = 75.0
 MAX_FIELD_BYTES = 64 * 1024
@@ -68,11 +70,17 @@ class Connection(RequestHandler):
         TLS has no half-closed connections in asyncio, and a client that closes its half between requests is gone.
         """
         self.has_input_ended = True
+        self._close_after_last_response()
         if self.ends_with_input or self.ssl_context is not None or self._is_idle():
             return None
         # Not at once: the request can be between the parser and its handler.
         self._loop.call_later(_HALF_CLOSED_SECONDS, self._close_if_useless)
         return True
+
+    def _close_after_last_response(self) -> None:
+        """Let the half-closed connection end with the response to the last request that it has received."""
+        if not self._messages and not self._is_idle():
+            self.close()
 
     def _is_idle(self) -> bool:
         return self._waiter is not None and not self._waiter.done()
@@ -82,18 +90,6 @@ class Connection(RequestHandler):
         request = self._current_request
         if self.transport is not None and (self._is_idle() or (request is not None and not request.content.is_eof())):
             self.transport.close()
-
-    async def _handle_request(
-        self,
-        request: web.BaseRequest,
-        start_time: float | None,
-        request_handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]],
-    ) -> tuple[web.StreamResponse, bool]:
-        """Close a half-closed connection after its last response."""
-        response, is_lost = await super()._handle_request(request, start_time, request_handler)
-        if self.has_input_ended and not self._messages:
-            response.force_close()
-        return response, is_lost
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Run `on_lost` after aiohttp's own handling."""
@@ -105,6 +101,8 @@ class Connection(RequestHandler):
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> Coroutine[Any, Any, tuple[web.StreamResponse, bool]]:
         """Write a response. aiohttp keeps it until the next request of the connection; a large body is not kept."""
+        if self.has_input_ended:
+            self._close_after_last_response()
         writing = super().finish_response(request, resp, start_time)
         is_large = isinstance(resp, web.Response) and isinstance(resp.body, bytes) and len(resp.body) > _LARGE_BODY
         return _without_body(writing) if is_large else writing
@@ -170,27 +168,18 @@ async def _without_body(
 class _Server(web.Server):
     """Creates a `Connection` for each connection."""
 
-    def __init__(self, app: web.Application, loop: asyncio.AbstractEventLoop) -> None:
-        async def handle(request: web.Request) -> web.StreamResponse:
-            try:
-                return await app._handle(request)  # noqa: SLF001 - as below
-            except web.HTTPException as exc:
-                # aiohttp refuses an unknown Expect header before any middleware runs.
-                return errors.respond_http(exc)
-            except UnicodeEncodeError:
-                # aiohttp fails to echo an Expect header that is not valid text.
-                return errors.respond_http(web.HTTPExpectationFailed())
-
-        # Application has no public way to use another protocol class.
-        super().__init__(handle, request_factory=app._make_request, loop=loop)  # type: ignore[arg-type]  # noqa: SLF001
-        self._event_loop = loop
+    def __init__(
+        self, handle: Callable[[Any], Awaitable[web.StreamResponse]], make_request: Callable[..., Any]
+    ) -> None:
+        self._event_loop = asyncio.get_running_loop()
+        super().__init__(handle, request_factory=make_request, loop=self._event_loop)
 
     def __call__(self) -> Connection:
         """Return the protocol of a new connection."""
         connection = Connection(
             self,
             loop=self._event_loop,
-            access_log=None,  # type: ignore[arg-type]  # the middlewares write the access log
+            access_log=None,  # type: ignore[arg-type]  # the pipeline writes the access log
             keepalive_timeout=KEEP_ALIVE_SECONDS,
             lingering_time=_LINGERING_SECONDS,
             max_field_size=MAX_FIELD_BYTES,
@@ -203,19 +192,42 @@ class _Server(web.Server):
 class Runner(web.AppRunner):
     """Runs an application on `_Server`."""
 
+    def __init__(self, app: web.Application, handle: Handle | None, *, grace_seconds: float) -> None:
+        super().__init__(app, handle_signals=False, shutdown_timeout=grace_seconds)
+        self._handle = handle
+
     async def _make_server(self) -> web.Server:
         await super()._make_server()
         assert self.app is not None
-        return _Server(self.app, asyncio.get_running_loop())
+        if self._handle is not None:
+            return _Server(self._handle, partial(Request, loop=asyncio.get_running_loop(), app=self.app))
+        # Application has no public way to use another protocol class.
+        return _Server(partial(_handle_by_routes, self.app), self.app._make_request)  # noqa: SLF001
 
 
-async def listen(app: web.Application, host: str, port: int, *, grace_seconds: float) -> tuple[Runner, int]:
+async def _handle_by_routes(app: web.Application, request: web.Request) -> web.StreamResponse:
+    """Handle a request by the routes and middlewares of an application."""
+    try:
+        return await app._handle(request)  # noqa: SLF001 - as above
+    except web.HTTPException as exc:
+        # aiohttp refuses an unknown Expect header before any middleware runs.
+        return errors.respond_http(exc)
+    except UnicodeEncodeError:
+        # aiohttp fails to echo an Expect header that is not valid text.
+        return errors.respond_http(web.HTTPExpectationFailed())
+
+
+async def listen(
+    app: web.Application, host: str, port: int, *, grace_seconds: float, handle: Handle | None = None
+) -> tuple[Runner, int]:
     """Start serving an application.
+
+    `handle` handles the requests instead of the application's routes and middlewares, if it is given.
 
     Return its runner, whose `cleanup` stops it within `grace_seconds`, and the port, which differs if `port` is 0.
     Raise `OSError` if the address cannot be bound.
     """
-    runner = Runner(app, handle_signals=False, shutdown_timeout=grace_seconds)
+    runner = Runner(app, handle, grace_seconds=grace_seconds)
     await runner.setup()
     try:
         site = web.TCPSite(runner, host, port, backlog=1024)

@@ -1,4 +1,4 @@
-"""What routes and middlewares need of the config, as plain values."""
+"""What the pipeline and the handlers need of the config, as plain values."""
 
 from collections.abc import Mapping
 from ipaddress import IPv4Network, IPv6Network

@@ -1,18 +1,16 @@
-"""The middleware that opens a span for each request. It is outermost, and installed only if tracing is enabled."""
+"""Opens a span for each request, around the pipeline. Used only if tracing is enabled."""
 
 from aiohttp import web
-from aiohttp.typedefs import Handler
 
 from gateway.http import access_log
-from gateway.http.keys import CALLER, TRACE_ID, TRACER, VIEW
-from gateway.http.route import ROUTES
+from gateway.http.keys import CALLER, ROUTE, TRACE_ID, TRACER, VIEW
+from gateway.http.request import Handle, Request
 
 _SERVER_ERROR = 500
 _CLIENT_CLOSED_REQUEST = 499
 
 
-@web.middleware
-async def trace(request: web.Request, handler: Handler) -> web.StreamResponse:
+async def trace(request: Request, handle: Handle) -> web.StreamResponse:
     """Record a span of the request. Names and attributes come from closed sets, plus ids of traces and teams."""
     headers = request.headers
     method = request.method if request.method in access_log.METHODS else "_OTHER"
@@ -22,10 +20,10 @@ async def trace(request: web.Request, handler: Handler) -> web.StreamResponse:
             request[TRACE_ID] = span.trace_id
         response: web.StreamResponse | None = None
         try:
-            response = await handler(request)
+            response = await handle(request)
             return response
         finally:
-            route = request.app[ROUTES].get(request.match_info.route)
+            route = request.get(ROUTE)
             template = route.template if route else access_log.UNMATCHED
             status = response.status if response is not None else _CLIENT_CLOSED_REQUEST
             attributes: dict[str, str | int] = {"http.route": template, "http.response.status_code": status}

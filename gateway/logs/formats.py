@@ -2,14 +2,16 @@
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
 
 from gateway.logs.redaction import Clean
 
+_encode: Final = msgspec.json.Encoder().encode
 _PLAIN: Final = re.compile(r"[^\s\"=\x00-\x1f\x7f]+")
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]")
 
@@ -36,17 +38,37 @@ def json_line(record: Clean) -> str:
     if record.stack:
         line["stack_info"] = record.stack
     try:
-        return msgspec.json.encode(line).decode()
+        return _encode(line).decode()
     except (UnicodeEncodeError, OverflowError):
         # Surrogates from a header that is not UTF-8, or a number beyond 64 bits.
         return json.dumps(line)
+
+
+def json_info(created: float, logger: str, message: str, fields: str) -> str:
+    """Format as `json_line` does, a line of the level INFO whose fields are text already (`json_fields`)."""
+    return f'{{"time":"{_time(created)}","level":"INFO","logger":"{logger}","message":"{message}",{fields}}}'
+
+
+def json_fields(fields: Mapping[str, Any]) -> str:
+    """Return fields as a part of a JSON line.
+
+    Raise `UnicodeEncodeError` or `OverflowError` for what `json_line` writes in another way.
+    """
+    return _encode(fields).decode()[1:-1]
 
 
 FORMATS: Final[dict[str, Callable[[Clean], str]]] = {"console": console, "json": json_line}
 
 
 def _time(created: float) -> str:
-    return datetime.fromtimestamp(created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    second, microseconds = divmod(round(created * 1_000_000), 1_000_000)
+    return f"{_second(second)}.{microseconds // 1000:03}Z"
+
+
+@lru_cache(8)
+def _second(second: int) -> str:
+    """Return a time up to its seconds. Many lines are written in one."""
+    return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def _show(value: Any) -> str:

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Final, TypeVar
 
 import prometheus_client
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector
+from prometheus_client import CollectorRegistry, Gauge, Info, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST as TEXT_TYPE
 from prometheus_client.exposition import generate_latest as generate_text
@@ -23,6 +23,7 @@ from gateway import __version__
 from gateway.metrics import catalogue
 from gateway.metrics.catalogue import NAMESPACE, Family, Kind
 from gateway.metrics.labels import OTHER, Domain, Label
+from gateway.metrics.series import Counter, Histogram, SeriesCollector
 
 # Otherwise every counter has a second series with its creation time.
 prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -60,7 +61,7 @@ class Registry:
         self._registry = CollectorRegistry()
         self._domains: dict[Label, Domain] = {}
         self._known, self._max_learned = known, max_learned
-        self._metrics: dict[Family, Counter | Gauge | Histogram] = {}
+        self._metrics: dict[Family, Gauge | SeriesCollector] = {}
         self._series: dict[tuple[Family, _Value], Counter | Gauge | Histogram] = {}
         self.counters: dict[Family, Series[Counter]] = {}
         """Counters by family and label values, for `inc()`."""
@@ -81,28 +82,22 @@ class Registry:
                 info.info({"version": __version__, "python": platform.python_version()})
                 return
             case Kind.COUNTER:
-                made: Counter | Gauge | Histogram = Counter(
-                    family.name, family.help_text, names, namespace=NAMESPACE, registry=self._registry
-                )
+                made: Gauge | SeriesCollector = SeriesCollector(family)
                 self.counters[family] = Series(partial(self._counter, family))
             case Kind.GAUGE:
                 made = Gauge(family.name, family.help_text, names, namespace=NAMESPACE, registry=self._registry)
             case Kind.HISTOGRAM:
-                made = Histogram(
-                    family.name,
-                    family.help_text,
-                    names,
-                    namespace=NAMESPACE,
-                    registry=self._registry,
-                    buckets=family.buckets,
-                )
+                made = SeriesCollector(family)
                 self.histograms[family] = Series(partial(self._histogram, family))
         self._metrics[family] = made
+        if isinstance(made, SeriesCollector):
+            self._registry.register(made)
         self._prepare(family)
 
     def _prepare(self, family: Family) -> None:
         known = [list(self._domain(label).values) for label in family.labels]
-        if family.is_prepared and math.prod(map(len, known)) <= MAX_SERIES:
+        # A metric without labels is its only series.
+        if (family.is_prepared or not known) and math.prod(map(len, known)) <= MAX_SERIES:
             for values in itertools.product(*known):
                 self._open(family, values)
 
@@ -156,7 +151,7 @@ class Registry:
             metric = self._metrics[family]
             for each in itertools.product(*choices):
                 if (family, each) not in self._series:
-                    self._series[family, each] = metric.labels(*each) if each else metric
+                    self._series[family, each] = _series_of(metric, each)
                     self._counts[family] += 1
             series = self._series[family, values]
         return series
@@ -201,6 +196,13 @@ class Registry:
             if "application/openmetrics-text" in accept:
                 return bytes(generate_openmetrics(self._registry)), OPENMETRICS_TYPE  # type: ignore[no-untyped-call]
             return generate_text(self._registry), TEXT_TYPE
+
+
+def _series_of(metric: Gauge | SeriesCollector, values: _Value) -> Counter | Gauge | Histogram:
+    if isinstance(metric, SeriesCollector):
+        return metric.labels(*values)
+    # A gauge without labels is its own series.
+    return metric.labels(*values) if values else metric
 
 
 class _ReaderCollector(Collector):

@@ -2,12 +2,11 @@
 
 import time
 
-from prometheus_client import Counter, Histogram
-
 from gateway.domain.bypass import BypassReason
 from gateway.domain.records import Source, Status
 from gateway.metrics import catalogue
 from gateway.metrics.registry import Registry
+from gateway.metrics.series import Counter, Histogram
 
 _METADATA = "metadata"
 _PREDICTIONS = "predictions"

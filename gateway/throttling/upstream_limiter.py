@@ -9,8 +9,8 @@ much as all teams together: they get at least half of the rate when they need it
 which stop costs, weigh as much again and have their own member, so they never wait behind reads. What these two leave
 unused goes to the teams.
 
-The context variable `asking` says on whose behalf a call is made. The authentication middleware sets it for each
-request (`asked_by`), `InternalUpstream` for the gateway's own calls.
+The context variable `asking` says on whose behalf a call is made. `http/pipeline.py` sets it for each request
+(`asked_by`), `InternalUpstream` for the gateway's own calls.
 """
 
 from collections.abc import AsyncIterator, Iterator, Mapping

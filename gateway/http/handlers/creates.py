@@ -1,6 +1,7 @@
 """Create predictions (by version, official model or deployment) and trainings."""
 
 import time
+from collections.abc import Awaitable
 from functools import partial
 from http import HTTPStatus
 
@@ -14,7 +15,7 @@ from gateway.domain.records import Kind, PredictionView, Source
 from gateway.domain.targets import Target, TargetKind
 from gateway.domain.upstream_response import Answer
 from gateway.errors import Forbidden, GatewayError, Unprocessable
-from gateway.http import access_log, base_url, errors, request_limits, response_body
+from gateway.http import access_log, base_url, errors, request_limits, response, response_body
 from gateway.http.keys import (
     BODY_BYTES,
     CALLER,
@@ -40,33 +41,33 @@ _PYPI_REPLICATE_1 = "replicate-python/"
 _MAX_IDEMPOTENCY_KEY = 255
 
 
-async def create_prediction(request: web.Request) -> web.StreamResponse:
+def create_prediction(request: web.Request) -> Awaitable[web.StreamResponse]:
     """Handle `POST /predictions`. The body's `version` names the target."""
-    return await _create(request, Kind.PREDICTION, "predictions.create", "/predictions", "version", None)
+    return _create(request, Kind.PREDICTION, "predictions.create", "/predictions", "version", None)
 
 
-async def create_model_prediction(request: web.Request) -> web.StreamResponse:
+def create_model_prediction(request: web.Request) -> Awaitable[web.StreamResponse]:
     """Handle `POST /models/{owner}/{name}/predictions`, for official models."""
     model = _model(request)
     target = Target(TargetKind.MODEL, model)
     path = f"/models/{model}/predictions"
-    return await _create(request, Kind.PREDICTION, "models.predictions.create", path, "target", target)
+    return _create(request, Kind.PREDICTION, "models.predictions.create", path, "target", target)
 
 
-async def create_deployment_prediction(request: web.Request) -> web.StreamResponse:
+def create_deployment_prediction(request: web.Request) -> Awaitable[web.StreamResponse]:
     """Handle `POST /deployments/{owner}/{name}/predictions`."""
     name = _model(request)
     target = Target(TargetKind.DEPLOYMENT, name)
     path = f"/deployments/{name}/predictions"
-    return await _create(request, Kind.PREDICTION, "deployments.predictions.create", path, "target", target)
+    return _create(request, Kind.PREDICTION, "deployments.predictions.create", path, "target", target)
 
 
-async def create_training(request: web.Request) -> web.StreamResponse:
+def create_training(request: web.Request) -> Awaitable[web.StreamResponse]:
     """Handle `POST /models/{owner}/{name}/versions/{version}/trainings`."""
     model, version = _model(request), request.match_info["version"]
     target = Target(TargetKind.VERSION, model, version)
     path = f"/models/{model}/versions/{version}/trainings"
-    return await _create(request, Kind.TRAINING, "trainings.create", path, "training", target)
+    return _create(request, Kind.TRAINING, "trainings.create", path, "training", target)
 
 
 def _model(request: web.Request) -> str:
@@ -170,7 +171,7 @@ async def _respond(request: web.Request, created: Created, base: str, wait: floa
         )
     else:
         document = await service.show_as_starting(view, base, "predictions")
-    headers: dict[str, str] = {}
+    headers = {"Content-Type": JSON}
     headers["Location"] = f"{base}/{documents.family_of(view.prediction.kind)}/{view.prediction.id}"
     headers["Cache-Status"] = created.cache_status
     if created.is_replay:
@@ -178,8 +179,9 @@ async def _respond(request: web.Request, created: Created, base: str, wait: floa
     if wait is not None:
         headers["Preference-Applied"] = f"wait={wait:.0f}"
     if len(document) > response_body.IN_ONE_PIECE:
+        del headers["Content-Type"]
         return await response_body.respond(request, [document], JSON, status=status, headers=headers)
-    return web.Response(status=status, body=document, content_type=JSON, headers=headers)
+    return response.respond(request, document, response.Fields(headers), status=status)
 
 
 def _may_show_output(request: web.Request, view: PredictionView, wait: float | None) -> bool:

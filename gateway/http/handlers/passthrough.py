@@ -7,7 +7,7 @@ a path outside the route table.
 import asyncio
 import gzip
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import msgspec
@@ -22,7 +22,7 @@ from gateway.domain.scopes import Scope
 from gateway.domain.teams import Caller
 from gateway.domain.upstream_response import Answer
 from gateway.errors import Forbidden, NotFound, StoreUnavailable, UpstreamBroken
-from gateway.http import base_url, content_coding, errors
+from gateway.http import base_url, content_coding, errors, response
 from gateway.http.keys import CALLER, CLOCK, METADATA, OVERHEAD, POLICY, UPSTREAM, UPSTREAM_SECONDS, VERSIONS
 from gateway.http.request_body import read, read_json
 from gateway.models.metadata import Found, Question, Shown
@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 def metadata(operation: str, template: str) -> Handler:
     """Return the handler of a read whose result is the same for every team and comes from the metadata cache."""
 
-    async def handle(request: web.Request) -> web.Response:
+    async def handle(request: web.Request) -> web.StreamResponse:
         metadata, question = request.app[METADATA], _question(request, operation, template)
         found = metadata.known(question)
         if found is None:
@@ -51,7 +51,7 @@ def metadata(operation: str, template: str) -> Handler:
     return handle
 
 
-async def search_models(request: web.Request) -> web.Response:
+async def search_models(request: web.Request) -> web.StreamResponse:
     """Handle `QUERY /models`. Clients send the search text raw, as a quoted string, or as JSON.
 
     See docs/replicate-api.md, Routes.
@@ -66,7 +66,7 @@ def _question(request: web.Request, operation: str, template: str) -> Question:
     return Question(operation, "GET", template.format_map(request.match_info), request.rel_url.raw_query_string)
 
 
-async def _respond(request: web.Request, found: Found) -> web.Response:
+async def _respond(request: web.Request, found: Found) -> web.StreamResponse:
     entry, given = found.entry, request.headers
     if entry.answer.status != 200:
         headers = {**entry.headers, "Cache-Status": _cache_status(found)}
@@ -78,24 +78,26 @@ async def _respond(request: web.Request, found: Found) -> web.Response:
     accepted = given.get("Accept-Encoding")
     coding = content_coding.choose(accepted, len(shown.body)) if accepted else None
     if coding is not web.ContentCoding.gzip:
-        response = web.Response(body=shown.body, headers=_fields(found, shown))
-        if coding is not None:
-            response.enable_compression(coding)
-        return response
+        if coding is None:
+            return response.respond(request, shown.body, _fields(found, shown))
+        deflated = web.Response(body=shown.body, headers=_fields(found, shown))
+        deflated.enable_compression(coding)
+        return deflated
     body = shown.gzipped
     if body is None:
         # In a thread: a list of models is megabytes.
         body = await asyncio.to_thread(gzip.compress, shown.body, 6, mtime=0)
         shown.note_gzipped(body)
-    return web.Response(body=body, headers=_fields(found, shown, is_gzipped=True))
+    return response.respond(request, body, _fields(found, shown, is_gzipped=True))
 
 
-def _fields(found: Found, shown: Shown, *, is_gzipped: bool = False) -> Mapping[str, str]:
+def _fields(found: Found, shown: Shown, *, is_gzipped: bool = False) -> response.Fields:
     """Return the headers of a 200. Those of a hit are made once a second."""
     key = (round(found.age), round(found.ttl), is_gzipped) if found.is_hit else None
     if key is not None and shown.fields_key == key:
+        assert isinstance(shown.fields, response.Fields)
         return shown.fields
-    fields = {
+    made = {
         **found.entry.headers,
         "Cache-Status": _cache_status(found),
         "ETag": f'W/"{shown.tag}"',
@@ -103,9 +105,10 @@ def _fields(found: Found, shown: Shown, *, is_gzipped: bool = False) -> Mapping[
         "Vary": "Accept-Encoding, Authorization",
     }
     if found.is_hit:
-        fields["Age"] = str(round(found.age))
+        made["Age"] = str(round(found.age))
     if is_gzipped:
-        fields["Content-Encoding"] = "gzip"
+        made["Content-Encoding"] = "gzip"
+    fields = response.Fields(made)
     if key is not None:
         shown.fields, shown.fields_key = fields, key
     return fields

@@ -3,6 +3,7 @@
 A key with the scope `account` also reaches predictions that the gateway has no record of, and gets upstream's lists.
 """
 
+from collections.abc import Awaitable
 from urllib.parse import urlencode
 
 from aiohttp import web
@@ -13,7 +14,7 @@ from gateway.domain.documents import Family
 from gateway.domain.records import Kind, Page, PredictionView
 from gateway.domain.scopes import Scope
 from gateway.errors import BadRequest, NotFound
-from gateway.http import base_url, response_body
+from gateway.http import base_url, response, response_body
 from gateway.http.handlers import passthrough
 from gateway.http.handlers.creates import JSON
 from gateway.http.keys import CALLER, OVERHEAD, PREDICTIONS, VIEW
@@ -22,14 +23,14 @@ _KINDS: dict[Family, Kind | None] = {"predictions": None, "trainings": Kind.TRAI
 _FILTERS = ("created_after", "created_before")
 
 
-async def get_prediction(request: web.Request) -> web.StreamResponse:
+def get_prediction(request: web.Request) -> Awaitable[web.StreamResponse]:
     """Handle `GET /predictions/{id}`. The id of a training works too (docs/replicate-api.md, Routes)."""
-    return await _get(request, "predictions")
+    return _get(request, "predictions")
 
 
-async def get_training(request: web.Request) -> web.StreamResponse:
+def get_training(request: web.Request) -> Awaitable[web.StreamResponse]:
     """Handle `GET /trainings/{id}`."""
-    return await _get(request, "trainings")
+    return _get(request, "trainings")
 
 
 async def cancel_prediction(request: web.Request) -> web.StreamResponse:
@@ -60,7 +61,7 @@ async def _get(request: web.Request, family: Family) -> web.StreamResponse:
             raise
         return await passthrough.unknown_prediction(request, family)
     request[OVERHEAD] = "poll"
-    return await _respond(request, view, family)
+    return _render(request, view, family) or await _render_large(request, view, family)
 
 
 async def _cancel(request: web.Request, family: Family) -> web.StreamResponse:
@@ -70,17 +71,21 @@ async def _cancel(request: web.Request, family: Family) -> web.StreamResponse:
         if not request[CALLER].may(Scope.ACCOUNT):
             raise
         return await passthrough.unknown_prediction(request, family, cancel=True)
-    return await _respond(request, view, family)
+    return _render(request, view, family) or await _render_large(request, view, family)
 
 
-async def _respond(request: web.Request, view: PredictionView, family: Family) -> web.StreamResponse:
+def _render(request: web.Request, view: PredictionView, family: Family) -> web.StreamResponse | None:
+    """Return the response with a prediction; `None` if it is large."""
     request[VIEW] = view
-    base = base_url.base_of(request)
     if len(view.run.document) > response_body.IN_ONE_PIECE:
-        body = await request.app[PREDICTIONS].show_large(view, base, family)
-        return await response_body.respond(request, [body], JSON)
-    body = request.app[PREDICTIONS].show(view, base, family)
-    return web.Response(body=body, content_type=JSON)
+        return None
+    body = request.app[PREDICTIONS].show(view, base_url.base_of(request), family)
+    return response.respond(request, body, response.JSON)
+
+
+async def _render_large(request: web.Request, view: PredictionView, family: Family) -> web.StreamResponse:
+    body = await request.app[PREDICTIONS].show_large(view, base_url.base_of(request), family)
+    return await response_body.respond(request, [body], JSON)
 
 
 async def _list(request: web.Request, family: Family, kind: Kind) -> web.StreamResponse:

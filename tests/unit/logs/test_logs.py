@@ -395,3 +395,52 @@ def test_what_is_printed_is_in_the_format_of_the_log():
     assert logs.line("console", "serves http://x") == "serves http://x"
     line = json.loads(logs.line("json", "serves http://x"))
     assert (line["level"], line["logger"], line["message"]) == ("INFO", "gateway", "serves http://x")
+
+
+FORM = logs.Form(recurring=("team", "status"), ids=("request_id",), numbers=("seconds", "bytes"))
+VALUES = st.one_of(st.none(), st.text(max_size=20), st.sampled_from(["rgw_abcdefgh1234", "sesame2024", "alpha"]))
+
+
+@pytest.mark.parametrize("style", ["console", "json"])
+@given(
+    team=VALUES,
+    request_id=st.one_of(st.text(max_size=20), st.sampled_from(["rgw_abcdefgh1234", "xsesame2024x", "0af1"])),
+    size=st.one_of(st.none(), st.integers(0, 2**70)),
+    more=st.dictionaries(st.sampled_from(["origin", "events"]), VALUES),
+)
+def test_line_of_a_form_says_what_a_record_says(style, team, request_id, size, more):
+    """The fast way redacts and escapes like the other, and falls back to it where it cannot."""
+    line = logs.Line(FORM, (team, 200), (request_id,), (0.25, size), more)
+    shown = []
+    for write in (
+        lambda logger: logs.info(logger, "request", line),
+        lambda logger: logger.info("request", extra=line.fields()),
+    ):
+        stream = io.StringIO()
+        logs.configure(style, "info", ["sesame2024"], stream)
+        write(logging.getLogger("gateway.access"))
+        text = stream.getvalue()
+        assert "sesame2024" not in text
+        shown.append({**json.loads(text), "time": ""} if style == "json" else text.partition(" ")[2])
+    assert shown[0] == shown[1]
+
+
+def test_line_of_a_form_reaches_other_handlers_as_a_record(caplog):
+    """What an operator attaches to the log gets the fields too."""
+    with caplog.at_level(logging.INFO, "gateway.access"):
+        logs.info(logging.getLogger("gateway.access"), "request", logs.Line(FORM, ("alpha", 200), ("x",), (1, 2), {}))
+    (record,) = caplog.records
+    assert (record.team, record.status, record.request_id, record.bytes) == ("alpha", 200, "x", 2)
+
+
+def test_secret_that_is_registered_later_is_redacted_in_kept_text():
+    """The text of recurring values is made again when there is one more secret."""
+    stream = io.StringIO()
+    logs.configure("json", "info", [], stream)
+    line = logs.Line(FORM, ("latersecret", 200), ("x",), (1, 2), {})
+    logs.info(logging.getLogger("gateway.access"), "request", line)
+    logs.register_secret("latersecret")
+    logs.info(logging.getLogger("gateway.access"), "request", line)
+    first, second = stream.getvalue().splitlines()
+    assert "latersecret" in first
+    assert "latersecret" not in second
