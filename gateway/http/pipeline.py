@@ -26,7 +26,7 @@ from aiohttp import HttpVersion11, web
 from gateway.domain.limits import OWN_OF_PAGES
 from gateway.domain.teams import Caller
 from gateway.errors import BudgetExceeded, CallerLeft, Forbidden, GatewayError, HeadTooLarge, NotFound
-from gateway.http import access_log, base_url, cors, errors, request_limits
+from gateway.http import access_log, base_url, cors, errors, request_limits, response_body
 from gateway.http.common_headers import add_common_headers, new_id
 from gateway.http.handlers.outputs import ANY_ORIGIN
 from gateway.http.keys import (
@@ -49,6 +49,8 @@ from gateway.http.keys import (
 )
 from gateway.http.request import Request
 from gateway.http.request_body import refuse_own_key_in_head, release
+from gateway.http.response import Response
+from gateway.http.response_memory import SMALL_RESPONSE
 from gateway.http.route import CLOSED_TO_PAGES, CREATES, OPEN_ROUTES, Route
 from gateway.http.route_table import Match, NoMatch, RouteTable
 
@@ -148,7 +150,11 @@ class Pipeline:
         route = found.route
         if route.name not in OPEN_ROUTES:
             await self._admit(request, route, head)
-        return await route.handler(request)
+        response = await route.handler(request)
+        size = response.size if isinstance(response, Response) else response.content_length
+        if size is not None and size > SMALL_RESPONSE and not response.prepared and request.method != "HEAD":
+            return await response_body.send_whole(request, response)
+        return response
 
     def _problem_of(self, error: Exception, request: Request) -> web.Response:
         """Return the problem document of an exception, as Replicate writes them. Record it for the usage page."""

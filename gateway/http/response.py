@@ -71,6 +71,16 @@ class Response(web.StreamResponse):
         """The size of the body in bytes."""
         return self._size
 
+    @property
+    def size(self) -> int:
+        """The size of the body in bytes."""
+        return self._size
+
+    def take_body(self) -> bytes:
+        """Return the body, to be sent in another way."""
+        body, self._body_bytes = self._body_bytes, b""
+        return body
+
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
         """Write head and body."""
         assert isinstance(request, Request)

@@ -26,6 +26,9 @@ _CHEAP = (
     "test_large_bodies_are_bounded_in_sum",
     "test_predictions_with_large_inputs_are_kept_by_bytes",
     "test_caches_reach_their_bounds_and_stay_there",
+    "test_responses_that_nobody_takes_are_bounded",
+    "test_client_that_takes_nothing_is_disconnected",
+    "test_create_is_answered_without_room_for_its_output",
     "test_stalled_uploads_of_one_team_do_not_hinder_another",
     "test_one_search_serves_all_uncertain_creates",
 )

@@ -6,6 +6,7 @@ from functools import partial
 from http import HTTPStatus
 
 from aiohttp import web
+from msgspec.structs import replace
 
 from gateway.domain import cache_directives, documents
 from gateway.domain.cache_directives import Directives
@@ -31,7 +32,6 @@ from gateway.http.keys import (
 )
 from gateway.http.prefer import parse_cancel_after, parse_prefer
 from gateway.http.request_body import read_json, release
-from gateway.runtime.pauses import LARGE
 
 JSON = "application/json"
 _SPAN_NAMES = {"hit": "hit", "joined": "join"}
@@ -162,15 +162,6 @@ async def _respond(request: web.Request, created: Created, base: str, wait: floa
         if not documents.shown_status(view).is_terminal:
             # The run is not finished: "created, not all outputs ready" (docs/replicate-api.md, Sync mode).
             status = HTTPStatus.ACCEPTED
-    # The response to creating a training links to /predictions, as upstream's does (docs/replicate-api.md, Routes).
-    if _may_show_output(request, view, wait):
-        document = (
-            service.show(view, base, "predictions")
-            if len(view.run.document) <= LARGE
-            else await service.show_large(view, base, "predictions")
-        )
-    else:
-        document = await service.show_as_starting(view, base, "predictions")
     headers = {"Content-Type": JSON}
     headers["Location"] = f"{base}/{documents.family_of(view.prediction.kind)}/{view.prediction.id}"
     headers["Cache-Status"] = created.cache_status
@@ -178,10 +169,47 @@ async def _respond(request: web.Request, created: Created, base: str, wait: floa
         headers["Idempotency-Replayed"] = "true"
     if wait is not None:
         headers["Preference-Applied"] = f"wait={wait:.0f}"
-    if len(document) > response_body.IN_ONE_PIECE:
-        del headers["Content-Type"]
-        return await response_body.respond(request, [document], JSON, status=status, headers=headers)
+    shows_output = _may_show_output(request, view, wait)
+    if len(view.run.document) > response_body.IN_ONE_PIECE:
+        del headers["Content-Type"], created
+        views = [view]
+        del view
+        return await _respond_large(request, views, base, status, headers, shows_output=shows_output)
+    # The response to creating a training links to /predictions, as upstream's does (docs/replicate-api.md, Routes).
+    document = (
+        service.show(view, base, "predictions")
+        if shows_output
+        else await service.show_as_starting(view, base, "predictions")
+    )
     return response.respond(request, document, response.Fields(headers), status=status)
+
+
+async def _respond_large(
+    request: web.Request,
+    views: list[PredictionView],
+    base: str,
+    status: HTTPStatus,
+    headers: dict[str, str],
+    *,
+    shows_output: bool,
+) -> web.StreamResponse:
+    """Send a large prediction, the only one of `views`. Where there is no room for its output, show it as starting."""
+    service, view = request.app[PREDICTIONS], views.pop()
+    request[VIEW] = without_document(view)
+    with response_body.room_of(request) as room:
+        if shows_output and room.take(2 * len(view.run.document)):
+            document = await service.show_large(view, base, "predictions")
+        else:
+            document = await service.show_as_starting(view, base, "predictions")
+        # The document too: what was created is kept until the end of the request.
+        room.resize(len(view.run.document) + len(document))
+        del view
+        return await response_body.respond(request, [document], JSON, status=status, headers=headers)
+
+
+def without_document(view: PredictionView) -> PredictionView:
+    """Return what logs show of a prediction."""
+    return PredictionView(view.prediction, replace(view.run, document=b""))
 
 
 def _may_show_output(request: web.Request, view: PredictionView, wait: float | None) -> bool:

@@ -18,7 +18,7 @@ from gateway.http.handlers.creates import JSON
 from gateway.http.handlers.predictions import cursor_of, page_links
 from gateway.http.handlers.uploads import open_upload
 from gateway.http.keys import CALLER, CLOCK, DOWNLOADS, FILES, UPLOADS, UPSTREAM, UPSTREAM_SECONDS
-from gateway.http.response_body import ClientDisconnected, abort, respond, send
+from gateway.http.response_body import ClientDisconnected, abort, page_room, respond, send
 
 logger = logging.getLogger(__name__)
 
@@ -58,12 +58,15 @@ async def list_files(request: web.Request) -> web.StreamResponse:
     if request[CALLER].may(Scope.ACCOUNT):
         return await passthrough.account_files(request)
     base, position = base_url.base_of(request), cursor_of(request)
-    page = await request.app[FILES].list(request[CALLER], position)
-    files = [item for item in page.items if isinstance(item, File)]
-    ends = [Cursor(file.created_at, file.id) for file in files]
-    next_url, previous_url = page_links(f"{base}/files", {}, page, ends, position)
-    results = [rewrite.file_document(file.document, base) for file in files]
-    return await respond(request, documents.page(results, next_url, previous_url), JSON)
+    async with page_room(request) as room:
+        page = await request.app[FILES].list(request[CALLER], position)
+        files = [item for item in page.items if isinstance(item, File)]
+        ends = [Cursor(file.created_at, file.id) for file in files]
+        next_url, previous_url = page_links(f"{base}/files", {}, page, ends, position)
+        pieces = documents.page([rewrite.file_document(file.document, base) for file in files], next_url, previous_url)
+        del page, files
+        room.resize(sum(map(len, pieces)))
+        return await respond(request, pieces, JSON)
 
 
 async def delete_file(request: web.Request) -> web.Response:

@@ -16,7 +16,7 @@ from gateway.domain.scopes import Scope
 from gateway.errors import BadRequest, NotFound
 from gateway.http import base_url, response, response_body
 from gateway.http.handlers import passthrough
-from gateway.http.handlers.creates import JSON
+from gateway.http.handlers.creates import JSON, without_document
 from gateway.http.keys import CALLER, OVERHEAD, PREDICTIONS, VIEW
 
 _KINDS: dict[Family, Kind | None] = {"predictions": None, "trainings": Kind.TRAINING}
@@ -61,7 +61,12 @@ async def _get(request: web.Request, family: Family) -> web.StreamResponse:
             raise
         return await passthrough.unknown_prediction(request, family)
     request[OVERHEAD] = "poll"
-    return _render(request, view, family) or await _render_large(request, view, family)
+    if (rendered := _render(request, view, family)) is not None:
+        return rendered
+    views = [view]
+    # Not kept here while the response waits for room, and for its client.
+    del view
+    return await _render_large(request, views, family)
 
 
 async def _cancel(request: web.Request, family: Family) -> web.StreamResponse:
@@ -71,21 +76,37 @@ async def _cancel(request: web.Request, family: Family) -> web.StreamResponse:
         if not request[CALLER].may(Scope.ACCOUNT):
             raise
         return await passthrough.unknown_prediction(request, family, cancel=True)
-    return _render(request, view, family) or await _render_large(request, view, family)
+    if (rendered := _render(request, view, family)) is not None:
+        return rendered
+    views = [view]
+    del view
+    return await _render_large(request, views, family)
 
 
 def _render(request: web.Request, view: PredictionView, family: Family) -> web.StreamResponse | None:
     """Return the response with a prediction; `None` if it is large."""
-    request[VIEW] = view
     if len(view.run.document) > response_body.IN_ONE_PIECE:
         return None
+    request[VIEW] = view
     body = request.app[PREDICTIONS].show(view, base_url.base_of(request), family)
     return response.respond(request, body, response.JSON)
 
 
-async def _render_large(request: web.Request, view: PredictionView, family: Family) -> web.StreamResponse:
-    body = await request.app[PREDICTIONS].show_large(view, base_url.base_of(request), family)
-    return await response_body.respond(request, [body], JSON)
+async def _render_large(request: web.Request, views: list[PredictionView], family: Family) -> web.StreamResponse:
+    """Send a large prediction, the only one of `views`, when there is room for it: its document and its response."""
+    service, view = request.app[PREDICTIONS], views.pop()
+    prediction_id, size = view.prediction.id, 2 * len(view.run.document)
+    with response_body.room_of(request) as room:
+        if not room.take(size):
+            # Read again afterwards: a request that waits keeps nothing large.
+            del view
+            await room.wait(size, response_body.patience_of(request))
+            view = await service.get(request[CALLER], prediction_id, _KINDS[family])
+        request[VIEW] = without_document(view)
+        body = await service.show_large(view, base_url.base_of(request), family)
+        del view
+        room.resize(len(body))
+        return await response_body.respond(request, [body], JSON)
 
 
 async def _list(request: web.Request, family: Family, kind: Kind) -> web.StreamResponse:
@@ -97,17 +118,21 @@ async def _list(request: web.Request, family: Family, kind: Kind) -> web.StreamR
     source = request.query.get("source")
     if source not in (None, "", "web"):
         raise BadRequest("source must be 'web' when it is given")
-    if source:
-        # Predictions made on Replicate's web site belong to the account, not to a team.
-        page = Page([], has_newer=False, has_older=False)
-    else:
-        page = await service.list(request[CALLER], kind, position=position, **time_filters)
-    views = [item for item in page.items if isinstance(item, PredictionView)]
-    results = [await service.show_large(view, base, family) for view in views]
     keep = {name: request.query[name] for name in _FILTERS if request.query.get(name)}
-    ends = [Cursor(view.prediction.created_at, view.prediction.id) for view in views]
-    next_url, previous_url = page_links(f"{base}/{family}", keep, page, ends, position)
-    return await response_body.respond(request, documents.page(results, next_url, previous_url), JSON)
+    async with response_body.page_room(request) as room:
+        if source:
+            # Predictions made on Replicate's web site belong to the account, not to a team.
+            page = Page([], has_newer=False, has_older=False)
+        else:
+            page = await service.list(request[CALLER], kind, position=position, **time_filters)
+        views = [item for item in page.items if isinstance(item, PredictionView)]
+        results = [await service.show_large(view, base, family) for view in views]
+        ends = [Cursor(view.prediction.created_at, view.prediction.id) for view in views]
+        next_url, previous_url = page_links(f"{base}/{family}", keep, page, ends, position)
+        pieces = documents.page(results, next_url, previous_url)
+        del page, views, results
+        room.resize(sum(map(len, pieces)))
+        return await response_body.respond(request, pieces, JSON)
 
 
 def cursor_of(request: web.Request) -> Cursor | None:
