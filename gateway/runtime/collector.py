@@ -2,7 +2,9 @@
 
 import gc
 
-_NEW_OBJECTS = 5000
+_NEW_OBJECTS = 2000
+"""More would save more, and keep the large bodies that are a part of cycles for longer: at 5000, a hundred creates with
+inputs of 8 MB need 130 MiB more."""
 _GENERATIONS = 10
 
 
