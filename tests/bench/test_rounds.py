@@ -1,5 +1,6 @@
 """Summaries of rounds, and the table."""
 
+from bench.__main__ import saturation
 from bench.rounds import markdown, ratios, row, spread
 
 
@@ -24,3 +25,17 @@ def test_the_table_has_a_line_for_each_row_and_aligned_columns():
     cells = [cell.strip() for cell in lines[2].split("|")[1:-1]]
     assert cells[:7] == ["hit", "1/s", "1,500", "3,000", "0.5 (0.333 to 0.5)", "", "0.40"]
     assert [cell.strip() for cell in lines[3].split("|")[6:9]] == ["6.2", "6 KiB more", "12.5 / 10"]
+
+
+def test_the_output_says_whether_the_servers_were_the_limit():
+    shares = {"ours_cpu_share": spread([0.98]), "reference_cpu_share": spread([0.9, 0.95, 1.0])}
+    rows = [
+        {"path": "hit, 64 connections", **shares, "load_cpu": spread([0.2, 0.3])},
+        {"path": "hit, 1 connection", **shares, "reference_cpu_share": spread([0.4]), "load_cpu": spread([0.5])},
+        row("memory", "KiB", [1.0], [2.0]),
+    ]
+    text = saturation(rows)
+    assert "the gateway used at least 98% of its core" in text
+    assert "reference 95%" in text
+    assert "at most 30%" in text
+    assert "Nothing" in saturation(rows[2:])
