@@ -4,8 +4,9 @@
 
 Callers create, poll, wait, hit, join, cancel, stream, list, upload and download, with pauses, against a gateway with
 the simulator as upstream. `begin` is measured before the load, `warm` after a tenth of it, `end` after it, when all
-runs have ended and idle connections have closed: memory, tasks, threads, sockets and other open files. `curve` has a
-sample for every EVERY seconds. Exits with 1 if a response was not as expected. The last line is a JSON object.
+runs have ended and idle connections have closed: memory, tasks, threads, sockets and other open files. `kept_mib` is
+what the gateway keeps in memory on purpose, up to bounds. `curve` has a sample for every EVERY seconds. Exits with 1 if
+a response was not as expected. The last line is a JSON object.
 """
 
 import argparse
@@ -35,7 +36,9 @@ _PAUSE_SECONDS = 0.2
 _POLL_SECONDS = 0.1
 _UPLOAD_BYTES = 200_000
 _EXAMPLES = 5
-_GAUGES = ("runs_followed", "sse_streams", "waiters", "upstream_connections", "live_log_bytes", "transfers")
+_GAUGES = ("runs_followed", "sse_streams", "waiters", "upstream_connections", "transfers")
+_KEPT = ("recent_bytes", "shown_bytes", "followed_bytes", "live_log_bytes", "kept_log_bytes", "metadata_cache_bytes")
+"""What is kept in memory on purpose, up to a bound: docs/performance.md, What the gateway may use."""
 _TERMINAL = {"succeeded", "failed", "canceled", "aborted"}
 _SECTIONS = '[outputs]\nurl = "{folder}/outputs"\npersist = "all"\n'
 
@@ -191,8 +194,9 @@ class Soak:
         metrics = (await asyncio.to_thread(ask, f"{self._server.said['ops']}/metrics", {}))[1].decode()
         for line in metrics.splitlines():
             name = line.partition(" ")[0].partition("{")[0].removeprefix("replicate_gateway_")
-            if name in _GAUGES and line.startswith("replicate_gateway_"):
+            if name in _GAUGES + _KEPT and line.startswith("replicate_gateway_"):
                 found[name] = found.get(name, 0) + float(line.rpartition(" ")[2])
+        found["kept_mib"] = round(sum(found.get(name, 0) for name in _KEPT) / 2**20, 1)
         return found
 
     async def watch(self, every: float) -> None:
@@ -283,11 +287,11 @@ def main() -> None:
         )
         soak = asyncio.run(measure(given, folder, server))
     begin, warm, *curve, end = soak.curve
-    units = {"rss_mib": "MiB", "pss_mib": "MiB"}
+    units = dict.fromkeys(("rss_mib", "pss_mib", "kept_mib"), "MiB")
     table = [
         row(f"soak: {name}, end / {label}", units.get(name, ""), [end[name]], [max(sample[name], 0.1)], digits=1)
         for label, sample in (("begin", begin), ("warm", warm))
-        for name in ("rss_mib", "pss_mib", "tasks", "threads", "sockets", "files")
+        for name in ("rss_mib", "pss_mib", "kept_mib", "tasks", "threads", "sockets", "files")
     ]
     report(
         "soak", table, minutes=given.minutes, begin=begin, warm=warm, end=end, done=dict(soak.done),
