@@ -69,7 +69,7 @@ def inputs(megabytes: float) -> dict[str, bytes]:
 
 
 def gateway(text: bytes, schema: InputSchema | None) -> Callable[[], str]:
-    files = {URL: FileContent(sha256(b"").hexdigest())}
+    files = {URL: FileContent(sha256(b"").hexdigest(), "image/png", ".png")}
     return lambda: fingerprint("version:v", Input(text, files).canonical(schema), "team:acme")
 
 

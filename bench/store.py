@@ -27,7 +27,8 @@ from gateway.domain.quota import ReservationRequest, RunLimits
 from gateway.domain.records import Kind, Prediction, Run, RunState, Source, Status
 from gateway.predictions.ports.predictions import Progressed
 from gateway.predictions.ports.sharing import FinishedRuns, Hit, Joined, OpenRuns, ShareRequest, Started
-from gateway.store.sql.ledger_entries import enter_hit
+from gateway.store.sql.hits import find_entry
+from gateway.store.sql.ledger_entries import NewHit, enter_hits
 from gateway.store.sql.queries import SQL
 from gateway.store.sql.reservations import reserve
 from gateway.store.sql.rows import PREDICTIONS, RUNS, Row, view
@@ -65,7 +66,7 @@ def records(name: str, n: int) -> tuple[Run, Prediction]:
         key_id="key",
         source=Source.MISS,
         created_at=at,
-        ticket=f"{name}{n:064}",
+        ticket="",
         ticket_expires_at=at + 3600,
     )
 
@@ -117,7 +118,7 @@ class Bare:
     def start(self, n: int) -> None:
         request, run, demand = wish(self.name, "start", n)
         self.db.execute("BEGIN IMMEDIATE")
-        self.look("run_to_hit", request)
+        find_entry(self.db, request.may_hit, request.now)
         self.look("run_to_join", request)
         scopes = demand.scopes(run.team, run.key_id, None)
         held = Reservation(
@@ -131,7 +132,7 @@ class Bare:
     def join(self, n: int) -> None:
         request = wish(self.name, "join", n).request
         self.db.execute("BEGIN IMMEDIATE")
-        self.look("run_to_hit", request)
+        find_entry(self.db, request.may_hit, request.now)
         run = RUNS.record(self.look("run_to_join", request))
         prediction = replace(request.prediction, run_id=run.id, source=Source.JOINED)
         self.db.execute(SQL["add_prediction"], PREDICTIONS.row(prediction))
@@ -140,17 +141,17 @@ class Bare:
     def hit(self, n: int) -> None:
         request = wish(self.name, "hit", n).request
         self.db.execute("BEGIN IMMEDIATE")
-        run = RUNS.record(self.look("run_to_hit", request))
-        prediction = replace(request.prediction, run_id=run.id, source=Source.HIT)
+        entry = find_entry(self.db, request.may_hit, request.now)
+        assert entry is not None
+        prediction = replace(request.prediction, run_id=entry.run.id, source=Source.HIT)
         self.db.execute(SQL["add_prediction"], PREDICTIONS.row(prediction))
-        enter_hit(self.db, prediction, run, AT)
+        enter_hits(self.db, [NewHit(prediction, entry.run, AT, entry.microusd, entry.settled_as)])
         self.db.execute("COMMIT")
 
     def look(self, query: str, request: ShareRequest) -> Row:
         assert request.may_hit is not None
         wanted = request.may_hit
-        parameters = {"fingerprint": wanted.fingerprint, "now": request.now, "ended_since": wanted.ended_since}
-        found: Row = self.db.execute(SQL[query], parameters).fetchone()
+        found: Row = self.db.execute(SQL[query], {"fingerprint": wanted.fingerprint}).fetchone()
         return found
 
     def record_created(self, n: int) -> None:

@@ -25,6 +25,7 @@ from gateway.domain.ports.clock import Clock
 from gateway.domain.ports.tracing import Tracer
 from gateway.http.route import Route
 from gateway.runtime import clock as clocks
+from gateway.runtime.collector import spare_long_lived_objects
 
 logger = logging.getLogger(__name__)
 
@@ -56,6 +57,7 @@ async def serve(config: Config, *, reread: Callable[[], Config], echo: Callable[
     async with running(config, reread=reread) as gateway, AsyncExitStack() as stack:
         assert gateway.reloading is not None
         gateway.reloading.listen(stop.reload_asked, stack)
+        spare_long_lived_objects()
         if echo is not None:
             echo(f"replicate-gateway serves {gateway.base_url}; operators: {gateway.ops_url} (/dashboard, /metrics)")
         await stop.wait()

@@ -215,7 +215,7 @@ class UpstreamBroken(UpstreamError):
 
 
 class UpstreamUnreadable(UpstreamBroken):
-    """Replicate's response is complete, and is not used for what it is: too large, or with the gateway's own token.
+    """Replicate's response is not used for what it is: too large, a redirect, or with the gateway's own token.
 
     The next one is likely to be the same.
     """

@@ -23,6 +23,10 @@ from gateway.errors import Forbidden, InvalidField, Unauthenticated, Unprocessab
 TOKEN_PREFIX = "rgt_"  # noqa: S105 - the prefix of every token
 TTL_SECONDS = (10, 3600)
 _LONGEST_USER = 200
+_LONGEST_TOKEN = 64 * 1024
+"""A longer one fits into no header, and takes long to verify."""
+_LONGEST_SHOWN = 300
+"""Characters of a request's text in a message. No pattern and no origin is longer."""
 _RENEWABLE_SECONDS = 24 * 3600.0
 _AUDIENCE = "replicate-gateway"
 _ALGORITHM = "HS256"
@@ -139,7 +143,7 @@ class TokenService:
     def _renewed(self, caller: Caller, presented: str) -> BrowserToken:
         """Read the token to renew. It may have expired a day ago at most: a page can sleep for a night."""
         try:
-            token = self._verified(presented)
+            token = self._verified(presented) if len(presented) <= _LONGEST_TOKEN else None
         except Unauthenticated:
             token = None
         if (
@@ -192,11 +196,16 @@ def _beyond(scope: str) -> str:
     return f"this key cannot grant the scope {scope!r} to a browser token"
 
 
+def _shown(text: str) -> str:
+    """Quote the beginning of a text of a request. It can have as many characters as a body."""
+    return repr(text[:_LONGEST_SHOWN])
+
+
 def _wrong_model(caller: Caller, pattern: str) -> str | None:
     if not scoping.is_pattern(pattern):
-        return f"{pattern!r} must be owner/name, a glob such as owner/*, or *"
+        return f"{_shown(pattern)} must be owner/name, a glob such as owner/*, or *"
     if not all(any(scoping.covers(wider, pattern) for wider in globs) for globs in caller.models):
-        return f"{pattern!r} is not covered by the models that this key can run"
+        return f"{_shown(pattern)} is not covered by the models that this key can run"
     return None
 
 
@@ -223,8 +232,10 @@ def _wrong_origins(caller: Caller, origins: tuple[str, ...] | UnsetType | None) 
 
 
 def _wrong_origin(caller: Caller, origin: str) -> str | None:
+    if len(origin) > _LONGEST_SHOWN:
+        return f"{_shown(origin)} is longer than any origin"
     try:
         outside = scoping.origins_outside(caller.origins or caller.team.origins, [scoping.normal_origin(origin)])
     except ValueError as exc:
         return str(exc)
-    return f"{origin!r} is not among the origins of your team" if outside else None
+    return f"{_shown(origin)} is not among the origins of your team" if outside else None

@@ -1,6 +1,8 @@
 """Check which targets a caller can run and which files it can use, before any other work for the request."""
 
+from collections.abc import Sequence
 from functools import partial
+from typing import NamedTuple
 
 import msgspec
 
@@ -17,6 +19,17 @@ from gateway.errors import Forbidden, Unprocessable
 from gateway.files.rules.uploads import content_of
 from gateway.models.versions import VersionMap
 from gateway.runtime.pauses import LARGE, off_the_loop
+
+_RECORDS_AT_ONCE = 20
+
+
+class _KnownFile(NamedTuple):
+    """Of a file in an input."""
+
+    team: str
+    owner: str | None
+    upstream_id: str
+    content: FileContent
 
 
 class Policy:
@@ -63,7 +76,7 @@ class Policy:
         links = find() if len(body.input) <= LARGE else await off_the_loop(body.input, find)
         if not links:
             return body, {}
-        known = {file.id: file for file in await self._files.files_among([link.file_id for link in links])}
+        known = await self._known([link.file_id for link in links])
         replacements: dict[str, str] = {}
         contents: dict[str, FileContent] = {}
         guarded = rewrite.hosts_of(own_origins if caller.may(Scope.ACCOUNT) else own_origins | {self._upstream_base})
@@ -71,13 +84,21 @@ class Policy:
             file = known.get(link.file_id)
             if file is not None and caller.may_see(file.team, file.owner):
                 url = replacements[link.url] = f"{self._upstream_base}/files/{file.upstream_id}"
-                contents[url] = content_of(file)
+                contents[url] = file.content
             elif caller.may(Scope.ACCOUNT) and link.file_id and rewrite.is_among(link, own_origins):
                 # Upstream's lists, which these callers see, link to files that the gateway has no record of.
                 replacements[link.url] = f"{self._upstream_base}/files/{link.file_id}"
             elif rewrite.is_on(link, guarded):
                 raise Unprocessable.field(_path(body.input, link), "this file does not exist", "not_found")
         return msgspec.structs.replace(body, input=rewrite.translate(body.input, replacements)), contents
+
+    async def _known(self, ids: Sequence[str]) -> dict[str, "_KnownFile"]:
+        """Return what is needed of the files with these ids. Records are read in parts: each can have 1 MiB."""
+        found, ids = {}, list(dict.fromkeys(ids))
+        for at in range(0, len(ids), _RECORDS_AT_ONCE):
+            for file in await self._files.files_among(ids[at : at + _RECORDS_AT_ONCE]):
+                found[file.id] = _KnownFile(file.team, file.owner, file.upstream_id, content_of(file))
+        return found
 
 
 def _path(given: bytes, link: FileLink) -> str:

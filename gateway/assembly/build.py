@@ -65,6 +65,7 @@ async def build(base: Base, network: ReceiverNetwork) -> Parts:
     connect_listeners(
         predictions.events,
         predictions=predictions.service,
+        hits=predictions.hits,
         accounting=money.accounting,
         limit_queue=money.limit_queue,
         dispatcher=webhooks.dispatcher,

@@ -6,6 +6,7 @@ from gateway.operations.recent_errors import RecentErrors
 from gateway.operations.run_timing import RunTimings
 from gateway.outputs.copier import Copier
 from gateway.predictions.events import Listener, PredictionEvents
+from gateway.predictions.hits import HitRecorder
 from gateway.predictions.queries import PredictionService
 from gateway.streams.hub import StreamHub
 from gateway.webhooks.dispatcher import WebhookDispatcher
@@ -15,6 +16,7 @@ def connect_listeners(
     events: PredictionEvents,
     *,
     predictions: PredictionService,
+    hits: HitRecorder,
     accounting: Accounting,
     limit_queue: LimitQueue,
     dispatcher: WebhookDispatcher,
@@ -32,6 +34,7 @@ def connect_listeners(
 
     # First what callers see: a poll right after the end is answered from memory.
     events.add_ended_listener(Listener.PREDICTIONS, predictions.on_run_ended)
+    events.add_ended_listener(Listener.HITS, hits.on_run_ended)
     # The cost is learned before creates that waited for this run's place are estimated.
     events.add_ended_listener(Listener.ACCOUNTING, accounting.on_run_ended, is_retried=True)
     events.add_ended_listener(Listener.LIMIT_QUEUE, limit_queue.on_run_ended)

@@ -20,7 +20,8 @@ class FileParts(msgspec.Struct, frozen=True):
 
 def build_files(base: Base, upstream: UpstreamParts) -> FileParts:
     """Build the services of files."""
-    files = FileService(base.store, upstream.client, base.clock)
+    settings = base.live.predictions
+    files = FileService(base.store, upstream.client, base.clock, max_page_bytes=lambda: settings.value.max_page_bytes)
     base.stack.push_async_callback(lambda: files.close(base.shutdown_deadline.left()))
     transfers = {each: Transfers(each, base.live.transfers, base.metrics) for each in Direction}
     base.metrics.read_on_scrape("transfers_waiting", lambda: {name: each.waiting for name, each in transfers.items()})

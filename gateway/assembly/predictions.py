@@ -16,6 +16,7 @@ from gateway.predictions.create import CreateService
 from gateway.predictions.deadlines import Deadlines
 from gateway.predictions.estimate import EstimateService
 from gateway.predictions.events import PredictionEvents
+from gateway.predictions.hits import HitRecorder
 from gateway.predictions.in_flight import PendingCreates
 from gateway.predictions.joining import JoinService
 from gateway.predictions.new_records import NewRecords
@@ -40,6 +41,7 @@ class PredictionParts(msgspec.Struct, frozen=True):
     tracker: Tracker
     service: PredictionService
     run_creator: RunCreator
+    hits: HitRecorder
     creates: CreateService
     estimates: EstimateService
     deadlines: Deadlines
@@ -120,6 +122,7 @@ async def build_predictions(
     )
     base.stack.push_async_callback(lambda: run_creator.close(base.shutdown_deadline.left()))
     output_inputs = build_output_inputs(base, opened, service, files)
+    hits = HitRecorder(base.store, events, metrics, metrics)
     creates = CreateService(
         base.store,
         run_creator,
@@ -128,6 +131,7 @@ async def build_predictions(
         identities,
         base.clock,
         metrics,
+        hits=hits,
         records=NewRecords(
             base.clock, live.predictions, ticket_secret=ticket_secret, webhook_of=upstream_webhooks.address
         ),
@@ -149,13 +153,16 @@ async def build_predictions(
         limit_queue=money.limit_queue,
     )
     base.keep_running(deadlines.run, BackgroundLoop.DEADLINES)
-    metrics.read_on_scrape("waiters", lambda: {"sync": service.waiting, "create": pending_creates.waiting})
+    metrics.read_on_scrape(
+        "waiters", lambda: {"sync": service.waiting, "create": pending_creates.waiting, "hit": hits.waiting}
+    )
     return PredictionParts(
         events,
         lifetime,
         tracker,
         service,
         run_creator,
+        hits,
         creates,
         estimates,
         deadlines,

@@ -34,7 +34,7 @@ def build_streams(base: Base, upstream: UpstreamParts, predictions: PredictionPa
     )
     base.stack.push_async_callback(hub.close)
     base.keep_running(hub.log_writer.run, BackgroundLoop.EVENT_LOGS)
-    open_streams = OpenStreams(base.clock, metrics, live.streams, live.teams)
+    open_streams = OpenStreams(base.clock, metrics, live.streams, live.teams, predictions.service.canceled_at)
     base.keep_running(open_streams.watch, BackgroundLoop.HEARTBEATS)
     probes = Probes(live.streams)
     metrics.sse_streams.labels("upstream").set_function(lambda: hub.live)

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable, Iterator
+from operator import itemgetter
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -17,6 +18,8 @@ _SHORT_KEY = 24
 _ACCOUNT_RATES = {"creates_per_minute": 600, "requests_per_minute": 3000}
 """Replicate's limits of an account: docs/replicate-api.md."""
 _CONTAINER_MARKS = ("/.dockerenv", "/run/.containerenv")
+_Wider = tuple[Limits, str]
+"""Limits around others, and whose they are."""
 _POWERFUL = (Scope.ADMIN, Scope.ACCOUNT, Scope.MANAGE, Scope.DEPLOY, Scope.TRAIN, Scope.TOKENS)
 
 
@@ -198,7 +201,7 @@ def _of_teams(config: Config, now: float) -> Iterator[Problem]:
 
 def _of_team(team: Team, path: str, now: float) -> Iterator[Problem]:
     yield from _of_limits(team, path)
-    yield from _of_each(team, path, "the team's", team)
+    yield from _of_each(team, path, (team, "the team's"))
     if "*" in team.origins:
         yield Problem(f"{path}.origins", "* allows any web page to call with a key of this team")
     yield from _of_patterns(team.origins, path)
@@ -220,10 +223,10 @@ def _of_team(team: Team, path: str, now: float) -> Iterator[Problem]:
     for number, key in enumerate(team.keys):
         where = f"{path}.keys[{number}]"
         yield from _of_limits(key, where)
-        yield from _of_each(key, where, "the key's", key)
+        yield from _of_each(key, where, (key, "the key's"), (team, "the team's"))
         if key.expires_at is not None and key.expires_at <= now:
             yield Problem(f"{where}.expires", "is in the past: the key is refused")
-        yield from _above(key, where, team, "the team's")
+        yield from _above(key, where, (team, "the team's"))
         if key.origins is None:
             continue
         yield from _of_patterns(key.origins, where)
@@ -244,20 +247,38 @@ def _of_patterns(origins: Iterable[str], path: str) -> Iterator[Problem]:
             yield Problem(f"{path}.origins", f"{origin} matches the sites of strangers: name your own domain after *.")
 
 
-def _of_each(holder: Team | TeamKey, path: str, whose: str, around: Limits) -> Iterator[Problem]:
+def _of_each(holder: Team | TeamKey, path: str, *around: _Wider) -> Iterator[Problem]:
     """Yield warnings about the limits of each user and each address of a team or a key."""
     for name, limits in (("per_user", holder.per_user), ("per_address", holder.per_address)):
         if limits is not None:
             yield from _of_limits(limits, f"{path}.{name}")
-            yield from _above(limits, f"{path}.{name}", around, whose)
+            of_each = [
+                (wider, f"{whose} {name} of")
+                for holds, whose in around
+                if (wider := getattr(holds, name)) is not None and wider is not limits
+            ]
+            yield from _above(limits, f"{path}.{name}", *around, *of_each)
 
 
-def _above(limits: Limits, path: str, around: Limits, whose: str) -> Iterator[Problem]:
+def _above(limits: Limits, path: str, *around: _Wider) -> Iterator[Problem]:
     """Yield a warning for each limit that can never be reached, because a wider one is lower."""
     for name in LIMIT_NAMES:
-        mine, theirs = getattr(limits, name), getattr(around, name)
-        if mine is not None and theirs is not None and mine > theirs and name != "burst":
+        mine = getattr(limits, name)
+        if mine is None or name == "burst":
+            continue
+        lower = [
+            (theirs, whose) for wider, whose in around if (theirs := getattr(wider, name)) is not None and theirs < mine
+        ]
+        if lower:
+            theirs, whose = min(lower, key=itemgetter(0))
             yield Problem(f"{path}.{name}", f"{mine} is above {whose} {theirs}, which is reached first")
+            continue
+        # What is allowed in a day, for what is wider in a month.
+        for wider, whose in around:
+            a_month = getattr(wider, name.replace("_per_day", "_per_month"))
+            if a_month is not None and a_month < mine:
+                yield Problem(f"{path}.{name}", f"{mine} is above {whose} {a_month} a month, which is reached first")
+                break
 
 
 def _of_limits(limits: Limits, path: str) -> Iterator[Problem]:

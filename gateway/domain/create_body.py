@@ -101,19 +101,16 @@ def parse_create(
         if name not in known and form != "training" and len(check.refused) < _MAX_UNKNOWN_NAMED:
             text = f"Additional property {_printable(name)} is not allowed"
             check.refuse("additional_property_not_allowed", "", text)
-    has_webhook = "webhook" in fields
-    created = CreateBody(
-        input=check.object("input"),
-        version=check.string("version", required=True) if form == "version" else None,
-        destination=check.string("destination", required=True) if form == "training" else None,
-        webhook=check.webhook(allow_http_webhooks, allow_private_webhooks) if has_webhook else None,
-        webhook_events_filter=check.events() if "webhook_events_filter" in fields else None,
-        stream=check.boolean("stream") if "stream" in fields and "stream" in known else None,
-    )
-    target = check.target(created.version) if created.version is not None else None
+    given = check.object("input")
+    version = check.string("version", required=True) if form == "version" else None
+    destination = check.string("destination", required=True) if form == "training" else None
+    webhook = check.webhook(allow_http_webhooks, allow_private_webhooks) if "webhook" in fields else None
+    events = check.events() if "webhook_events_filter" in fields else None
+    stream = check.boolean("stream") if "stream" in fields and "stream" in known else None
+    target = check.target(version) if version is not None else None
     if check.refused:
         raise Unprocessable([_by_legacy_name(each) for each in check.refused] if is_legacy else check.refused)
-    return created if target is None else msgspec.structs.replace(created, target=target)
+    return CreateBody(given, target, version, destination, webhook, events, stream)
 
 
 def _use_legacy_webhook(fields: dict[str, Raw]) -> bool:

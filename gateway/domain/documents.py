@@ -1,35 +1,32 @@
-"""Documents: the JSON bodies of predictions and trainings, as read from upstream and as shown to callers.
+"""Documents: the JSON bodies of predictions and trainings, as read from upstream.
 
-Upstream's body is stored byte for byte. To show it, only its top level is split, and the few fields that differ for the
-caller are replaced. `input`, `output`, `logs` and all other fields keep upstream's bytes, so that no number and no
-escape sequence changes its form (docs/architecture.md, Invariants 11).
+Upstream's body is stored byte for byte. Where the gateway changes it, only its top level is split. `input`, `output`,
+`logs` and all other fields keep upstream's bytes, so that no number and no escape sequence changes its form
+(docs/architecture.md, Invariants 11). `rendering` shows documents to callers.
 """
 
 import codecs
-from collections.abc import Mapping
 from typing import Any, Literal
 
 import msgspec
 from msgspec import Raw
 
-from gateway.domain import links as rewrite
 from gateway.domain import surrogates, times
-from gateway.domain.records import Kind, PredictionView, Run, Source, Status
+from gateway.domain.records import Kind, PredictionView, Run, Status
 
 Family = Literal["predictions", "trainings"]
 Fields = dict[str, Raw]
 
 _decode = surrogates.split
-_decode_urls = msgspec.json.Decoder(dict[str, str | None] | None).decode
 _encode = msgspec.json.Encoder().encode
 
 _decode_optional = msgspec.json.Decoder(str | None).decode
 _decode_any = msgspec.json.Decoder(Any).decode
-_SHARING = frozenset({Source.JOINED, Source.HIT})
 
 _utf8 = codecs.getincrementaldecoder("utf-8")
 _SLICE = 1 << 20
-_SHORT = 1 << 16
+SHORT = 1 << 16
+"""Bytes that a short field can have."""
 _REPLACEMENT = "\ufffd"
 
 NULL = Raw(b"null")
@@ -116,8 +113,8 @@ def stored_snapshot(document: bytes, *, is_repaired: bool = False) -> Snapshot:
         stream_url=(head.urls or {}).get("stream"),
         model=head.model,
         version=head.version,
-        created_at=_time(head.created_at),
-        completed_at=_time(head.completed_at),
+        created_at=time_of(head.created_at),
+        completed_at=time_of(head.completed_at),
         document=document,
         is_status_unknown=is_unknown,
         is_repaired=is_repaired,
@@ -166,7 +163,7 @@ def part(document: bytes, *names: str) -> bytes:
         raise
     except msgspec.DecodeError:
         fields = surrogates.split_strictly(surrogates.without_halves(document))
-    return _encode({name: fields[name] for name in names if name in fields and len(memoryview(fields[name])) < _SHORT})
+    return _encode({name: fields[name] for name in names if name in fields and len(memoryview(fields[name])) < SHORT})
 
 
 def _read_head(document: bytes) -> _Head:
@@ -181,7 +178,8 @@ def _read_head(document: bytes) -> _Head:
         return _decode_head(replaced)
 
 
-def _time(text: object) -> float | None:
+def time_of(text: object) -> float | None:
+    """Read a time of a document; `None` for what is none."""
     try:
         return times.parse(text) if isinstance(text, str) and text else None
     except ValueError:
@@ -193,104 +191,9 @@ def text(value: str | None) -> Raw:
     return Raw(_encode(value))
 
 
-def render(
-    view: PredictionView,
-    base: str,
-    ticket: str,
-    *,
-    family: Family,
-    as_starting: bool = False,
-    links: Mapping[str, str] | None = None,
-) -> bytes:
-    """Return a prediction as its caller sees it.
-
-    `base` is the gateway's base URL with `/v1`, `ticket` the path of the stream below it, `family` the route of its
-    links. `as_starting` shows it as upstream shows a prediction that was just created: for a sync wait that timed out,
-    because clients take any status but `starting` for a result (docs/replicate-api.md, Sync mode), and for other
-    responses to a create that must not have an output. `links` maps upstream's links in the output to stored copies'.
-    """
-    prediction, run = view.prediction, view.run
-    fields = _decode(run.document if run.document.isascii() else readable(run.document))
-    fields["id"] = text(prediction.id)
-    if "urls" in fields:
-        hidden = run.upstream_id if run.upstream_id != prediction.id else None
-        fields["urls"] = _urls(fields["urls"], f"{base}/{family}/{prediction.id}", f"{base}/{ticket}", hidden)
-    callers = {"webhook": prediction.webhook, "webhook_events_filter": prediction.webhook_events_filter}
-    for name, value in callers.items():
-        # Upstream's values are the gateway's own and must not be shown.
-        if value is not None:
-            fields[name] = Raw(_encode(value))
-        elif name in fields:
-            del fields[name]
-    if prediction.deadline_at is not None:
-        fields["deadline"] = text(times.render(prediction.deadline_at))
-    if prediction.source in _SHARING:
-        _show_own_times(fields, view)
-    if links and "output" in fields:
-        fields["output"] = Raw(rewrite.replace_addresses(bytes(fields["output"]), links))
-    if prediction.canceled_at is not None:
-        _show_left(fields, prediction.final_status, prediction.canceled_at)
-    elif as_starting:
-        fields["status"] = text(Status.STARTING)
-        if "output" in fields:
-            fields["output"] = NULL
-        for late in ("started_at", "completed_at", "metrics"):
-            fields.pop(late, None)
-    return _encode(fields)
-
-
-def render_foreign(document: bytes, base: str, family: Family) -> bytes:
-    """Return a prediction that the gateway has no record of, for callers with the scope `account`.
-
-    Its links lead to the gateway. The stream's link is left out: there is no ticket for it, and clients would send
-    their key to upstream's URL.
-    """
-    fields = _decode(readable(document))
-    prediction_id = msgspec.json.decode(fields["id"], type=str)
-    if "urls" in fields:
-        fields["urls"] = _urls(fields["urls"], f"{base}/{family}/{prediction_id}", None, None)
-    return _encode(fields)
-
-
 def shown_status(view: PredictionView) -> Status:
     """Return the status that the caller sees: of the prediction if it was cancelled, else of its run."""
     return view.prediction.final_status if view.prediction.canceled_at is not None else view.run.status
-
-
-def _urls(urls: Raw, self_url: str, stream_url: str | None, hidden: str | None) -> Raw:
-    """Point `get`, `cancel` and `stream` to the gateway; leave out nulls, which clients reject.
-
-    See docs/replicate-api.md, Clients.
-
-    Other links are kept, except those that contain the `hidden` id: a prediction that shares a run must not reveal the
-    id of the other team's prediction.
-    """
-    own = {"get": self_url, "cancel": f"{self_url}/cancel", "stream": stream_url}
-    shown = {}
-    for name, url in (_decode_urls(urls) or {}).items() if len(memoryview(urls)) < _SHORT else ():
-        if url is not None and (name in own or hidden is None or hidden not in url):
-            shown_url = own.get(name, url)
-            if shown_url is not None:
-                shown[name] = shown_url
-    return Raw(_encode(shown))
-
-
-def _show_left(fields: Fields, status: Status, at: float) -> None:
-    fields["status"] = text(status)
-    fields["output"] = NULL
-    fields["completed_at"] = text(times.render(at))
-
-
-def _show_own_times(fields: Fields, view: PredictionView) -> None:
-    """Set the times of a prediction that shares a run, none of them before its own creation."""
-    created = view.prediction.created_at
-    fields["created_at"] = text(times.render(created))
-    for name in ("started_at", "completed_at"):
-        if name not in fields:
-            continue
-        at = _time(_decode_any(bytes(fields[name])))
-        if at is not None and at < created:
-            fields[name] = fields["created_at"]
 
 
 class Progress(msgspec.Struct, frozen=True):
@@ -342,7 +245,7 @@ def times_of(document: bytes) -> tuple[float | None, float | None]:
         started, ended = (_decode_optional(fields.get(name, NULL)) for name in ("started_at", "completed_at"))
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return None, None
-    return _time(started), _time(ended)
+    return time_of(started), time_of(ended)
 
 
 def output_of(document: bytes) -> bytes:

@@ -131,7 +131,7 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
     source: Source
     created_at: float
     ticket: str
-    """SHA-256 (hex) of the stream ticket; the ticket itself is derived, never stored."""
+    """SHA-256 (hex) of the stream ticket; empty if the ticket contains the prediction's id (`domain.tickets`)."""
     ticket_expires_at: float
     ticket_origins: tuple[str, ...] | None = None
     """Set if a key for pages created it: the ticket then opens the stream to these origins only."""

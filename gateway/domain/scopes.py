@@ -7,6 +7,7 @@ targets.
 import re
 from collections.abc import Iterable, Iterator
 from enum import StrEnum
+from functools import lru_cache
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -70,9 +71,19 @@ def covers(wider: str, narrower: str) -> bool:
     The narrower pattern is matched as a text, in which only `*` of the wider one matches `*`. The result is never
     wrongly true. It can be wrongly false: `?*` and `*?` are equivalent, but do not cover each other.
     """
-    parts = {"*": ".*", "?": "[^*]"}
-    expression = "".join(parts.get(letter, re.escape(letter)) for letter in re.sub(r"\*+", "*", wider))
-    return re.fullmatch(expression, narrower, re.DOTALL) is not None
+    return _expression_of(wider).fullmatch(narrower) is not None
+
+
+@lru_cache(maxsize=1024)
+def _expression_of(wider: str) -> re.Pattern[str]:
+    """Return an expression for what a pattern covers. It never goes back to an earlier `*`, so it is fast."""
+    head, *rest = (
+        "".join("[^*]" if letter == "?" else re.escape(letter) for letter in piece) for piece in re.split(r"\*+", wider)
+    )
+    if not rest:
+        return re.compile(head)
+    *middle, tail = rest
+    return re.compile(head + "".join(f"(?>.*?{piece})" for piece in middle) + ".*" + tail, re.DOTALL)
 
 
 def patterns_outside(team_models: Iterable[str] | None, wanted: Iterable[str]) -> list[str]:

@@ -44,6 +44,7 @@ class Target(msgspec.Struct, frozen=True):
         return f"{self.model}:{self.version}" if self.version else self.model
 
 
+@lru_cache(maxsize=1024)
 def parse_version(text: str) -> Target:
     """Parse the `version` of a create. Raise `ValueError` if it has none of the three forms."""
     if _BARE.fullmatch(text):

@@ -1,5 +1,7 @@
 """List, show and delete a team's files from the gateway's records. `uploads.py` creates them."""
 
+from collections.abc import Callable
+
 from gateway.domain.cursors import Cursor
 from gateway.domain.ports.clock import Clock
 from gateway.domain.ports.records import Files
@@ -11,12 +13,22 @@ from gateway.errors import Forbidden, NotFound
 from gateway.runtime.tasks import Tasks
 
 PAGE_SIZE = 100
+_MAX_PAGE_BYTES = 8 * 1024 * 1024
 
 
 class FileService:
     """Lists, shows and deletes the files of a team."""
 
-    def __init__(self, store: Files, upstream: Upstream, clock: Clock) -> None:
+    def __init__(
+        self,
+        store: Files,
+        upstream: Upstream,
+        clock: Clock,
+        *,
+        max_page_bytes: Callable[[], int] = lambda: _MAX_PAGE_BYTES,
+    ) -> None:
+        """Take `max_page_bytes`, after which a page of the list ends: a file's document has its metadata."""
+        self._max_page_bytes = max_page_bytes
         self._store = store
         self._upstream = upstream
         self._clock = clock
@@ -30,14 +42,21 @@ class FileService:
         return file
 
     async def list(self, caller: Caller, position: Cursor | None = None) -> Page:
-        """List the files that the caller sees, newest first, `PAGE_SIZE` per page.
+        """List the files that the caller sees, newest first, `PAGE_SIZE` per page, fewer if their metadata is large.
 
         Raise `Forbidden` for publishable keys.
         """
         if caller.is_shared_by_visitors:
             raise Forbidden(NO_LIST)
         now, owner = self._clock.now(), caller.sees_owner
-        return await self._store.files(team=caller.team.name, limit=PAGE_SIZE, now=now, owner=owner, position=position)
+        return await self._store.files(
+            team=caller.team.name,
+            limit=PAGE_SIZE,
+            now=now,
+            owner=owner,
+            position=position,
+            max_bytes=self._max_page_bytes(),
+        )
 
     async def delete(self, caller: Caller, file_id: str) -> Answer:
         """Delete a file's record, and the file upstream if no other record uses it.

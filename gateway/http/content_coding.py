@@ -4,6 +4,7 @@ aiohttp's own choice ignores weights.
 """
 
 import re
+from functools import lru_cache
 
 from aiohttp import web
 
@@ -13,6 +14,7 @@ _CODINGS = {"gzip": web.ContentCoding.gzip, "deflate": web.ContentCoding.deflate
 _ALIASES = {"x-gzip": "gzip"}
 _WEIGHT = re.compile(r"q=(0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)", re.ASCII)
 _MAX_NAMED = 64
+_REMEMBERED_LENGTH = 256
 
 
 def choose(accepted: str, size: int) -> web.ContentCoding | None:
@@ -20,6 +22,12 @@ def choose(accepted: str, size: int) -> web.ContentCoding | None:
 
     A small body is compressed only for a client that refuses it otherwise.
     """
+    best, is_needed = _preferred(accepted) if len(accepted) <= _REMEMBERED_LENGTH else _prefer(accepted)
+    return best if size >= _MIN_COMPRESSED_BYTES or is_needed else None
+
+
+def _prefer(accepted: str) -> tuple[web.ContentCoding | None, bool]:
+    """Return the coding that a client prefers to none, and whether it refuses none."""
     weights = _weights(accepted)
     best, weight = None, 0.0
     for name, coding in _CODINGS.items():
@@ -28,8 +36,12 @@ def choose(accepted: str, size: int) -> web.ContentCoding | None:
     # Without a word about it, no coding is acceptable and comes last.
     identity = weights.get("identity", weights.get("*"))
     if best is None or (identity is not None and identity > weight):
-        return None
-    return best if size >= _MIN_COMPRESSED_BYTES or identity == 0.0 else None
+        return None, False
+    return best, identity == 0.0
+
+
+# Clients of one kind send the same value always.
+_preferred = lru_cache(maxsize=256)(_prefer)
 
 
 def _weights(accepted: str) -> dict[str, float]:

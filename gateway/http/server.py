@@ -5,6 +5,7 @@ aiohttp responds to malformed requests in plain text. Here they get a problem do
 """
 
 import asyncio
+import socket
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
@@ -23,6 +24,8 @@ _MAX_PART_FIELD_BYTES = 8190
 # How long the unread rest of a request body is drained after the response, so that the client receives the response.
 _LINGERING_SECONDS = 2.0
 _HALF_CLOSED_SECONDS = 0.1
+_ACK_SECONDS = 75.0
+"""Longest time in which a client may take nothing of a response. Streams have a bound of their own."""
 _MAX_HEAD_BYTES = 256 * 1024
 """Bytes of the head of a request that is not complete, far above `max_header_bytes`. Nobody knows yet who sends it."""
 _HEAD_REFUSED = b"HTTP/1.1 431 Request Header Fields Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
@@ -41,6 +44,11 @@ class Connection(RequestHandler):
 
     _head_bytes = 0
     """Bytes received of a head that is not complete."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Bound the time in which the client takes nothing: aiohttp waits for ever to have a response accepted."""
+        super().connection_made(transport)
+        set_ack_timeout(transport, _ACK_SECONDS)
 
     def data_received(self, data: bytes) -> None:
         """Parse what was received. Refuse a head that grows without an end: the parser bounds its fields only."""
@@ -129,6 +137,13 @@ class Connection(RequestHandler):
         """Log an exception, unless the client caused it by a malformed or incomplete body."""
         if not isinstance(sys.exc_info()[1], (web.RequestPayloadError, ConnectionError)):
             super().log_exception(*args, **kw)
+
+
+def set_ack_timeout(transport: asyncio.BaseTransport, seconds: float) -> None:
+    """Let the kernel drop a connection whose peer takes no data for `seconds`, on platforms that can."""
+    sock = transport.get_extra_info("socket")
+    if hasattr(socket, "TCP_USER_TIMEOUT") and sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(seconds * 1000))
 
 
 def end_with_input(request: web.BaseRequest) -> None:

@@ -174,13 +174,13 @@ LISTENER_FAILURES = _counter("listener_failures", "Failed calls of listeners to 
                              closed("listener", *Listener))
 ACTIVE = _gauge("runs_active", "Runs in progress, by the team that started them.", TEAM)
 WAITERS = _gauge("waiters", "Waiting requests: for the end of a run (`sync`), for another caller's create of the same "
-                 "run (`create`), for a limit (`limit`), for a request rate (`rate`), or for the account's rate of "
-                 "creates (`account`) or other calls (`call`).",
-                 closed("kind", "sync", "create", "limit", "rate", "account", "call"))
+                 "run (`create`), for a hit to be recorded (`hit`), for a limit (`limit`), for a request rate "
+                 "(`rate`), or for the account's rate of creates (`account`) or other calls (`call`).",
+                 closed("kind", "sync", "create", "hit", "limit", "rate", "account", "call"))
 ORPHANS = _counter("orphans", "Creates with an unknown outcome, by result of the search.",
                    closed("result", "adopted", "released"))
 UNCERTAIN = _gauge("uncertain_creates", "Creates whose run is searched for upstream. One search serves all.")
-SHOWN_BYTES = _gauge("shown_bytes", "Size of rendered predictions in memory, with their documents.")
+SHOWN_BYTES = _gauge("shown_bytes", "Size of rendered predictions and of documents split for rendering, in memory.")
 RECENT_BYTES = _gauge("recent_bytes", "Size of the documents of recent predictions in memory.")
 FOLLOWED_BYTES = _gauge("followed_bytes", "Size of the documents of runs in progress in memory.")
 

@@ -62,10 +62,10 @@ class RequestMetrics(Registry):
 class PredictionMetrics(Registry):
     """Observer of predictions and caches."""
 
-    def prediction_created(self, team: str, target: str, source: Source) -> None:
-        """Count a created prediction."""
-        self.counters[catalogue.CREATED][team, target, source].inc()
-        self.counters[catalogue.LOOKUPS][_PREDICTIONS, source].inc()
+    def prediction_created(self, team: str, target: str, source: Source, count: int = 1) -> None:
+        """Count created predictions."""
+        self.counters[catalogue.CREATED][team, target, source].inc(count)
+        self.counters[catalogue.LOOKUPS][_PREDICTIONS, source].inc(count)
 
     def prediction_finished(self, team: str, status: Status, count: int = 1) -> None:
         """Count predictions of a team that ended for their callers."""

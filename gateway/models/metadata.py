@@ -1,11 +1,12 @@
 """Read-through cache of metadata: models, versions, collections, hardware, search.
 
 Metadata is the same for every team, so all teams share one entry. A page is parsed once; for each base URL only its two
-links are rewritten. Concurrent equal requests share one upstream read.
+links are rewritten. An entry keeps what was shown last, so the next caller with the same base URL gets the same bytes.
+Concurrent equal requests share one upstream read.
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 
 import msgspec
@@ -42,18 +43,51 @@ class Question(msgspec.Struct, frozen=True):
     content_type: str = ""
 
 
-class Entry(msgspec.Struct, frozen=True):
+class Shown(msgspec.Struct):
+    """An answer as it is shown to callers with one base URL."""
+
+    base: str
+    body: bytes
+    tag: str
+    """For the ETag. The links in a page depend on the base URL, so this does too."""
+    gzipped: bytes | None = None
+    """`None` until a caller accepts it, and for a body that gains less than half."""
+    fields: Mapping[str, str] = {}
+    """The headers of the last hit, which are the same for a second."""
+    fields_key: tuple[int, int, bool] | None = None
+    """What `fields` depends on: age, time left, and whether the body is compressed."""
+
+    def note_gzipped(self, body: bytes) -> None:
+        """Keep the compressed body, if it is at most half as large: that is what the cache reckons with."""
+        if 2 * len(body) <= len(self.body):
+            self.gzipped = body
+
+
+class Entry(msgspec.Struct):
     """A cached answer."""
 
     question: Question
     answer: Answer
+    headers: Mapping[str, str]
+    """The headers of the answer that callers see."""
     page: PageParts | None
     etag: str
     stored_at: float
+    is_learned: bool = False
+    """Whether the versions in it are in the version map."""
+    _shown: Shown | None = None
 
-    def body(self, base: str) -> bytes:
-        """Return the body for a caller that uses the gateway's base URL `base`."""
-        return self.page.render(base) if self.page is not None else self.answer.body
+    def shown(self, base: str) -> Shown:
+        """Return what a caller gets that uses the gateway's base URL `base`."""
+        known = self._shown
+        if known is None or known.base != base:
+            known = self._shown = self._show(base)
+        return known
+
+    def _show(self, base: str) -> Shown:
+        if self.page is None:
+            return Shown(base, self.answer.body, self.etag)
+        return Shown(base, self.page.render(base), hashlib.sha256((self.etag + base).encode()).hexdigest()[:24])
 
 
 class Found(msgspec.Struct, frozen=True):
@@ -93,6 +127,18 @@ class MetadataService:
         """Size of the cache in bytes."""
         return int(self._entries.currsize)
 
+    def known(self, question: Question) -> Found | None:
+        """Answer from memory, without a coroutine: most reads end here."""
+        entry = self._entries.get(question)
+        if entry is None:
+            return None
+        ttl = self._settings.value.ttl_seconds
+        age = self._clock.monotonic() - entry.stored_at
+        if age >= ttl:
+            return None
+        self._on_lookup(True)
+        return Found(entry, True, age, ttl - age)
+
     async def ask(self, question: Question, *, fresh: bool = False) -> Found:
         """Answer from memory, or read from upstream. Only 200 responses are cached. `fresh` bypasses the cache.
 
@@ -101,12 +147,8 @@ class MetadataService:
         ttl = self._settings.value.ttl_seconds
         if not ttl or fresh:
             return Found(await self._read(question, keep=False), False, 0.0, 0.0)
-        now = self._clock.monotonic()
-        entry = self._entries.get(question)
-        if entry is not None and now < entry.stored_at + ttl:
-            self._on_lookup(True)
-            age = now - entry.stored_at
-            return Found(entry, True, age, ttl - age)
+        if (known := self.known(question)) is not None:
+            return known
         self._on_lookup(False)
         read = partial(self._read, question, keep=True)
         return Found(await self._tasks.single_flight(question, read, f"read {question.path}"), False, 0.0, ttl)
@@ -125,7 +167,7 @@ class MetadataService:
         etag = hashlib.sha256(answer.body).hexdigest()[:24]
         # An error is passed on as it is, and can be anything.
         page = links.split_page(answer.body) if answer.is_ok else None
-        entry = Entry(question, answer, page, etag, self._clock.monotonic())
+        entry = Entry(question, answer, answer.shown_headers, page, etag, self._clock.monotonic())
         keep = keep and generation == self._generation
         if keep and answer.status == 200 and _size(entry) <= self._entries.maxsize:
             self._entries[question] = entry
@@ -143,6 +185,8 @@ class MetadataService:
 
 
 def _size(entry: Entry) -> int:
+    """Return the bytes of an entry, with what it may keep later: a page as shown, and half of a body compressed."""
     question = entry.question
     asked = len(question.body) + len(question.path) + len(question.query)
-    return len(entry.answer.body) * (2 if entry.page is not None else 1) + asked + _OVERHEAD
+    body = len(entry.answer.body)
+    return body * (3 if entry.page is not None else 1) + body // 2 + asked + _OVERHEAD

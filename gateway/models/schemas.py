@@ -67,15 +67,21 @@ class SchemaService:
         self._current = _expiring(_CURRENT_SECONDS, clock)
         self._deployed = _expiring(_DEPLOYMENT_SECONDS, clock)
         self._unknown = _expiring(_UNKNOWN_SECONDS, clock)
+        self._by_kind: dict[TargetKind, MutableMapping[str, Described]] = {
+            TargetKind.VERSION: self._kept,
+            TargetKind.MODEL: self._current,
+            TargetKind.DEPLOYMENT: self._deployed,
+        }
         self._tasks = Tasks()
 
     def known(self, target: Target) -> Described | None:
         """Return the cached description of a target; `None` if there is none."""
         identity = target_identity(target)
-        for kept in (self._kept, self._current, self._deployed, self._unknown):
-            if (described := kept.get(identity)) is not None:
-                return described
-        return None
+        # Every create asks. An attempt is one look-up, where `get` is two.
+        try:
+            return self._by_kind[target.kind][identity]
+        except KeyError:
+            return self._unknown.get(identity)
 
     async def describe(self, target: Target) -> Described:
         """Return the description of a target whose model is known. The schema is `None` if it cannot be read.
@@ -92,18 +98,14 @@ class SchemaService:
             match target.kind:
                 case TargetKind.VERSION:
                     described = await self._of_version(identity, target.model or "", target.version or "")
-                    kept: MutableMapping[str, Described] = self._kept
                 case TargetKind.MODEL:
                     described = await self._of_model(identity, target.model or "")
-                    kept = self._current
                 case TargetKind.DEPLOYMENT:
                     described = await self._of_deployment(target.model or "", identity)
-                    kept = self._deployed
         except (GatewayError, ValueError, msgspec.MsgspecError, RecursionError) as exc:
             logger.warning("schema could not be read", extra={"target": target.name, "reason": str(exc)})
             described = Described(identity, None)
-        if described.schema is None:
-            kept = self._unknown
+        kept = self._unknown if described.schema is None else self._by_kind[target.kind]
         with suppress(ValueError):
             # One that is larger than the cache is read each time.
             kept[identity] = described

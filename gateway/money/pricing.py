@@ -56,7 +56,7 @@ class Pricing:
 
     def settlement(self, run: Run, status: Status, document: bytes, now: float) -> Settlement:
         """Return the final charge of a run that ended with `status` and upstream's `document`."""
-        model = ledger.model_of(run.target, _model_in(document))
+        model = _model_of(run.target, document)
         charge = self._charge(model, status, document)
         return Settlement(
             at=now,
@@ -68,11 +68,11 @@ class Pricing:
 
     def basis(self, run: Run) -> Price:
         """Return the price that applies to a run, by the current price list."""
-        return self._basis(ledger.model_of(run.target, _model_in(run.document)))
+        return self._basis(_model_of(run.target, run.document))
 
     def charge(self, run: Run) -> Charge:
         """Return the itemised charge of a run that has ended, by the current price list."""
-        return self._charge(ledger.model_of(run.target, _model_in(run.document)), run.status, run.document)
+        return self._charge(_model_of(run.target, run.document), run.status, run.document)
 
     def _basis(self, model: str) -> Price:
         prices = self._settings.value.prices
@@ -110,6 +110,12 @@ class Pricing:
         if cost_history.is_representative(status):
             sample = Sample(settlement.at, run_id, settlement.microusd, settlement.milliseconds)
             self._recent.add(settlement.target, sample)
+
+
+def _model_of(target: str, document: bytes) -> str:
+    """Return a run's target as named in usage. Only for a bare version id, upstream's document is read."""
+    named = _model_in(document) if "/" not in target.partition(":")[0] else None
+    return ledger.model_of(target, named)
 
 
 def _model_in(document: bytes) -> str | None:

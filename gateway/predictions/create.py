@@ -2,9 +2,9 @@
 
 See docs/architecture.md, Create.
 
-The caller's rights are checked first. Then `share` looks for a run that exists. Only if there is none, `start` reserves
-the money and records the intent, on disk, before upstream is asked (`run_creator.py`). An id is shown only after it is
-on disk.
+The caller's rights are checked first. A probable hit is recorded with others (`hits.py`). Else `share` looks for a run
+that exists. Only if there is none, `start` reserves the money and records the intent, on disk, before upstream is asked
+(`run_creator.py`). An id is shown only after it is on disk.
 """
 
 from contextlib import ExitStack
@@ -32,6 +32,7 @@ from gateway.errors import (
 from gateway.money.limit_queue import LimitQueue, QueueEntry, WaitForLimit
 from gateway.money.pricing import Pricing
 from gateway.predictions import in_flight
+from gateway.predictions.hits import HitRecorder
 from gateway.predictions.joining import JoinService, RetryCreate
 from gateway.predictions.new_records import NewRecords, context_of, reservation_of
 from gateway.predictions.outgoing import OutgoingBodies
@@ -123,6 +124,7 @@ class CreateService:
         clock: Clock,
         observer: PredictionObserver,
         *,
+        hits: HitRecorder,
         records: NewRecords,
         outputs: OutputInputs,
         bodies: OutgoingBodies,
@@ -138,6 +140,7 @@ class CreateService:
         self._identities = identities
         self._clock = clock
         self._observer = observer
+        self._hits = hits
         self._records = records
         self._outputs = outputs
         self._bodies = bodies
@@ -150,29 +153,35 @@ class CreateService:
     async def create(self, caller: Caller, command: CreateCommand) -> Created | Answer:
         """Create a prediction. What upstream refuses is returned as upstream's answer.
 
-        The work goes on when the caller is cancelled, except while a rate or a concurrency limit makes it wait. Raise
-        `Forbidden`, `Unprocessable`, `Conflict` (the first request with this idempotency key is in progress),
-        `NotCached`, `PriceUnknown`, `BudgetExceeded`, `RateLimited`, `StoreUnavailable` and the upstream errors; after
+        The work goes on when the caller is cancelled, except while a rate or a concurrency limit makes it wait. An
+        expected hit is recorded even then; if it turns out to be none, nothing is begun. Raise `Forbidden`,
+        `Unprocessable`, `Conflict` (the first request with this idempotency key is in progress), `NotCached`,
+        `PriceUnknown`, `BudgetExceeded`, `RateLimited`, `StoreUnavailable` and the upstream errors; after
         `UpstreamUncertain` the run may exist, and is searched for.
         """
         await self._policy.check_target(caller, command.target)
         if command.body.destination is not None:
             self._policy.check_model(caller, command.body.destination)
         context = await context_of(caller, command, self._policy, self._outputs)
+        if context.command.target.model is None:
+            context = await self._identities.named(context)
+        identity = await self._identities.of(context)
+        request = self._records.share_request(context, identity)
+        if self._hits.expects(request):
+            # No task: the hit is recorded whether or not this caller waits. If it is none, nothing was begun.
+            hit = await self._hits.record(request)
+            if hit is not None:
+                return _created(hit, request.now)
+        return await self._create(context, identity, request)
+
+    async def _create(self, context: CreateContext, identity: Identity, request: ShareRequest) -> Created | Answer:
+        """Create a prediction, in several attempts if need be."""
         with ExitStack() as queue:
             attempts = _Attempts(context, queue)
             while True:
-                if attempts.context.command.target.model is None:
-                    attempts.context = await self._identities.named(attempts.context)
-                identity = await self._identities.of(attempts.context)
-                if attempts.has_detached:
-                    # Upstream's answer may not name the model (docs/replicate-api.md, Prediction object: `hidden`, an
-                    # override): waiting for another create's answer again would end in another detach, until the
-                    # attempts are used up.
-                    identity = replace(identity, provisional=None)
-                if command.directives.only_if_cached and not identity.is_shared:
+                if attempts.context.command.directives.only_if_cached and not identity.is_shared:
                     raise NotCached(f"Only a shared result was wanted, and this request has none: {identity.reason}.")
-                outcome = await self._tasks.run_to_completion(self._attempt(attempts, identity), "create")
+                outcome = await self._tasks.run_to_completion(self._attempt(attempts, identity, request), "create")
                 match outcome:
                     case WaitForLimit(refused):
                         # Nothing is recorded, so a caller who leaves meanwhile leaves nothing behind.
@@ -188,11 +197,19 @@ class CreateService:
                         return outcome
                     case never:
                         assert_never(never)
+                if attempts.context.command.target.model is None:
+                    attempts.context = await self._identities.named(attempts.context)
+                identity = await self._identities.of(attempts.context)
+                if attempts.has_detached:
+                    # Upstream's answer may not name the model (docs/replicate-api.md, Prediction object: `hidden`, an
+                    # override): waiting for another create's answer again would end in another detach, until the
+                    # attempts are used up.
+                    identity = replace(identity, provisional=None)
+                request = self._records.share_request(attempts.context, identity)
 
     async def _attempt(
-        self, attempts: _Attempts, identity: Identity
+        self, attempts: _Attempts, identity: Identity, request: ShareRequest
     ) -> Created | Answer | WaitForLimit | RetryCreate | ModelNamed:
-        request = self._records.share_request(attempts.context, identity)
         is_shareable = request.may_join is not None or request.idempotency is not None
         if request.webhook_place is not None and request.idempotency is None and self._limit_queue.waiting:
             # Else a hit could overtake a create that waits for a place. A repeated request needs no place.
@@ -218,8 +235,8 @@ class CreateService:
             return outcome
         attempts.leave_queue()
         match outcome:
-            case Hit(view, saved_microusd):
-                return self._hit(view, saved_microusd)
+            case Hit():
+                return self._hit(outcome)
             case Joined(view):
                 return await self._join(attempts.context, identity, view)
             case Replayed(view):
@@ -232,12 +249,13 @@ class CreateService:
             case never:
                 assert_never(never)
 
-    def _hit(self, view: PredictionView, saved_microusd: int) -> Created:
-        self._money.saved(view.prediction.team, "hit", saved_microusd)
+    def _hit(self, hit: Hit) -> Created:
+        view = hit.view
+        self._hits.remember(view.run)
+        self._money.saved(view.prediction.team, "hit", hit.saved_microusd)
         self._run_creator.recorder.announce(view)
         self._observer.prediction_finished(view.prediction.team, view.run.status)
-        left = (view.run.cache_until or 0.0) - self._clock.now()
-        return Created(view=view, cache_status=caching.cache_status(caching.Hit(max(0, int(left)))))
+        return _created(hit, self._clock.now())
 
     async def _join(
         self, context: CreateContext, identity: Identity, view: PredictionView
@@ -303,4 +321,11 @@ class CreateService:
 
     async def close(self, grace_seconds: float) -> None:
         """Wait for the creates in progress, for so long; the next start continues the rest."""
-        await self._tasks.close(grace_seconds)
+        ends_at = self._clock.monotonic() + grace_seconds
+        await self._hits.close(grace_seconds)
+        await self._tasks.close(max(0.0, ends_at - self._clock.monotonic()))
+
+
+def _created(hit: Hit, now: float) -> Created:
+    left = (hit.view.run.cache_until or 0.0) - now
+    return Created(view=hit.view, cache_status=caching.cache_status(caching.Hit(max(0, int(left)))))

@@ -9,7 +9,7 @@ from hashlib import sha256
 from msgspec.structs import replace
 
 from gateway.access.policy import Policy
-from gateway.domain import admission_record, ids, text_links, tickets
+from gateway.domain import admission_record, ids, text_links
 from gateway.domain.create_request import CreateCommand, CreateContext
 from gateway.domain.keyed_digest import KeyedDigest
 from gateway.domain.ports.clock import Clock
@@ -29,7 +29,7 @@ from gateway.runtime.random_bytes import RandomPool
 from gateway.sharing.identity import Identity
 
 IDEMPOTENCY_SECONDS = 24 * 3600.0
-_ID_BYTES = 17
+_ID_BYTES = 20
 _RUN_ID_BYTES = 10
 
 
@@ -47,7 +47,6 @@ class NewRecords:
         """Take `webhook_of`, which gives the gateway's own webhook address for a run's id, if upstream calls back."""
         self._clock = clock
         self._settings = settings
-        self._ticket_secret = ticket_secret
         self._webhook_of = webhook_of
         self._body_digest = KeyedDigest(ticket_secret, "idempotency")
         self._randomness = RandomPool()
@@ -55,8 +54,8 @@ class NewRecords:
     def share_request(self, context: CreateContext, identity: Identity) -> ShareRequest:
         """Make the prediction, and say which runs it can share."""
         caller, command, now = context.caller, context.command, self._clock.now()
-        is_shared = identity.is_shared
-        prediction_id = ids.prediction_id(self._randomness.bytes(_ID_BYTES))
+        is_shared = identity.fingerprint is not None or identity.provisional is not None
+        prediction_id = ids.prediction_id(self._randomness.bytes(_ID_BYTES), now)
         prediction = Prediction(
             id=prediction_id,
             run_id="",
@@ -67,7 +66,8 @@ class NewRecords:
             owner=caller.owner if user is None else owner_of_user(user),
             source=Source.MISS if is_shared else Source.BYPASS,
             created_at=now,
-            ticket=tickets.fingerprint(tickets.ticket(self._ticket_secret, prediction_id)),
+            # The ticket contains this id, whose form is the usual one.
+            ticket="",
             ticket_expires_at=now + self._settings.value.ticket_ttl_seconds,
             ticket_origins=caller.origins,
             webhook=command.body.webhook,

@@ -1,14 +1,11 @@
 """Predictions and trainings as their callers see them: shown, listed, awaited, cancelled, from the store.
 
 What is kept in memory is bounded in bytes, because a document contains the input, with its files if they are data URIs.
-Half of `memory_bytes` is for views, half for bodies as they are shown. What does not fit is read from the store.
+Half of `memory_bytes` is for views, half for bodies (`bodies.py`). What does not fit is read from the store.
 """
 
-import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
-from functools import partial
-from typing import NamedTuple
 
 from cachetools import LRUCache
 from msgspec.structs import replace
@@ -22,6 +19,7 @@ from gateway.domain.records import Copy, Kind, Page, Prediction, PredictionView,
 from gateway.domain.run_end import RunEnded
 from gateway.domain.teams import NO_LIST, Caller
 from gateway.errors import Forbidden, NotFound
+from gateway.predictions.bodies import PredictionBodies
 from gateway.predictions.events import PredictionEvents
 from gateway.predictions.ports.outputs import CopyLinks
 from gateway.predictions.ports.sharing import CreateStore
@@ -42,26 +40,18 @@ _CANCELED = 10_000
 """Number of cancelled predictions to remember: a read that began before a cancel may return the view without it."""
 
 
-_ShownKey = tuple[str, str, Family]
-"""A prediction's id, the base URL of its links, and the route they stand under."""
-
-
-class _Shown(NamedTuple):
-    """A prediction as it was shown, and what it was then."""
-
-    view: PredictionView
-    body: bytes
-    has_copies: bool
-    """Whether the links in it are those of stored copies."""
+def _owned(view: PredictionView | None, caller: Caller, kind: Kind | None) -> PredictionView:
+    """Return a prediction that the caller may see. Raise `NotFound` for a foreign one, and one of another kind."""
+    if view is None or kind not in (None, view.prediction.kind):
+        raise NotFound
+    if not caller.may_see(view.prediction.team, view.prediction.owner):
+        raise NotFound
+    return view
 
 
 def _is_settled(view: PredictionView) -> bool:
     """Whether the prediction stays on its run. One that joined a run without an identity may still be detached."""
     return view.prediction.source is not Source.JOINED or view.run.fingerprint is not None
-
-
-def _size(shown: _Shown) -> int:
-    return len(shown.body) + len(shown.view.run.document) + _OVERHEAD
 
 
 def _size_of_view(view: PredictionView) -> int:
@@ -83,15 +73,14 @@ class PredictionService:
         settings: LiveSettings[PredictionSettings],
         output_links: CopyLinks | None = None,
     ) -> None:
-        self._output_links = output_links
         self._store = store
         self._tracker = tracker
         self._clock = clock
         self._events = events
         self._observer = observer
-        self._ticket_secret = ticket_secret
         half = settings.value.memory_bytes // 2
-        self._shown: LRUCache[_ShownKey, _Shown] = LRUCache(half, getsizeof=_size)
+        self._ticket_secret = ticket_secret
+        self._bodies = PredictionBodies(ticket_secret, output_links, half)
         self._recent = RecentPredictions(half, _size_of_view)
         self._renewed: LRUCache[str, tuple[Copy, ...]] = LRUCache(_RENEWED)
         self._lately_canceled: LRUCache[str, Prediction] = LRUCache(_CANCELED)
@@ -103,7 +92,7 @@ class PredictionService:
         settings.subscribe(self._resize)
 
     def _resize(self, settings: PredictionSettings) -> None:
-        self._shown = resize_lru(self._shown, settings.memory_bytes // 2)
+        self._bodies.resize(settings.memory_bytes // 2)
         self._recent = resize_lru(self._recent, settings.memory_bytes // 2)
 
     def canceled_at(self, view: PredictionView) -> float | None:
@@ -112,36 +101,19 @@ class PredictionService:
 
     def show(self, view: PredictionView, base: str, family: Family) -> bytes:
         """Return the JSON of a prediction for its caller: the same bytes as long as nothing in it changes."""
-        key = (view.prediction.id, base, family)
-        shown = self._shown.get(key)
-        # Links of copies replace upstream's links when those have expired.
-        has_copies = self._output_links is not None and self._output_links.are_shown(view)
-        if (
-            shown is not None
-            and shown.view.run is view.run
-            and shown.view.prediction is view.prediction
-            and shown.has_copies == has_copies
-        ):
-            return shown.body
-        body = self._renderer(view, base, family, has_copies=has_copies)()
-        if len(body) < self._shown.maxsize // 4:
-            self._shown[key] = _Shown(view, body, has_copies)
-        return body
+        return self._bodies.show(view, base, family, is_kept=view.prediction.id in self._recent)
 
     async def show_large(self, view: PredictionView, base: str, family: Family) -> bytes:
         """Return what `show` returns, for a prediction that may be large: others are served meanwhile."""
-        if len(view.run.document) <= LARGE:
-            return self.show(view, base, family)
-        has_copies = self._output_links is not None and self._output_links.are_shown(view)
-        return await asyncio.to_thread(self._renderer(view, base, family, has_copies=has_copies))
+        return await self._bodies.show_large(view, base, family, is_kept=view.prediction.id in self._recent)
 
-    def _renderer(self, view: PredictionView, base: str, family: Family, *, has_copies: bool) -> Callable[[], bytes]:
-        links = self.copy_links(view, base) if has_copies else None
-        return partial(documents.render, view, base, self.stream_path(view), family=family, links=links)
+    async def show_as_starting(self, view: PredictionView, base: str, family: Family) -> bytes:
+        """Return the JSON of a prediction as if it was just created, whatever its state."""
+        return await self._bodies.show_as_starting(view, base, family)
 
     def copy_links(self, view: PredictionView, base: str) -> Mapping[str, str]:
         """Return the links that replace upstream's links in a prediction; empty if upstream's are shown."""
-        return self._output_links.of(view, base) if self._output_links is not None else {}
+        return self._bodies.copy_links(view, base)
 
     def renew(self, run: Run) -> None:
         """Replace an ended run in memory: it now has copies of its files."""
@@ -155,46 +127,41 @@ class PredictionService:
 
     @property
     def shown_bytes(self) -> int:
-        """Bytes of predictions kept in memory as they are shown."""
-        return int(self._shown.currsize)
+        """Bytes of predictions kept in memory as they are shown, and of documents split for that."""
+        return self._bodies.kept_bytes
 
     @property
     def recent_bytes(self) -> int:
         """Bytes of documents kept in memory."""
         return int(self._recent.currsize)
 
-    def stream_path(self, view: PredictionView) -> str:
-        """Return the path, below the base URL, of the prediction's stream; file streams keep their prefix.
-
-        See docs/replicate-api.md, Streaming.
-        """
-        ticket = tickets.ticket(self._ticket_secret, view.prediction.id)
-        is_files = "/v1/files/" in (view.run.stream_url or "")
-        return f"files/{tickets.FILE_PREFIX}{ticket}" if is_files else f"streams/{ticket}"
-
     async def get(self, caller: Caller, prediction_id: str, kind: Kind | None = None) -> PredictionView:
         """Return a prediction of the caller. Raise `NotFound` if it is unknown or not the caller's."""
-        view = await self.owned(caller, prediction_id, kind)
+        view = _owned(self._from_memory(prediction_id) or await self._from_store(prediction_id), caller, kind)
         self._observer.polled("gateway")
         return view
 
     async def owned(self, caller: Caller, prediction_id: str, kind: Kind | None = None) -> PredictionView:
         """Return what `get` returns, without counting a poll."""
-        view = await self._find(prediction_id)
-        if view is None or kind not in (None, view.prediction.kind):
-            raise NotFound
-        if not caller.may_see(view.prediction.team, view.prediction.owner):
-            raise NotFound
-        return view
+        return _owned(await self._find(prediction_id), caller, kind)
 
     async def find(self, prediction_id: str) -> PredictionView | None:
         """Find a prediction of any team. The caller of this function checks who may see it."""
         return await self._find(prediction_id)
 
     async def _find(self, prediction_id: str) -> PredictionView | None:
-        view = self._recent.get(prediction_id)
-        if view is not None and (newest := self._newest(view)) is not None:
-            return newest
+        return self._from_memory(prediction_id) or await self._from_store(prediction_id)
+
+    def _from_memory(self, prediction_id: str) -> PredictionView | None:
+        """Return the newest state of a prediction; `None` if only the store knows it."""
+        # One look-up, where `get` is two: this is most of a poll's work here.
+        try:
+            view = self._recent[prediction_id]
+        except KeyError:
+            return None
+        return self._newest(view)
+
+    async def _from_store(self, prediction_id: str) -> PredictionView | None:
         view = await self._store.prediction(prediction_id)
         if view is None or not _is_settled(view):
             return None
@@ -343,7 +310,11 @@ class PredictionService:
 
         Raise `NotFound` if it opens none, or no longer, or to other pages only.
         """
-        view = await self._store.prediction_by_ticket(tickets.fingerprint(ticket))
+        prediction_id = tickets.prediction_of(self._ticket_secret, ticket)
+        if prediction_id is not None:
+            view = await self._store.prediction(prediction_id)
+        else:
+            view = await self._store.prediction_by_ticket(tickets.fingerprint(ticket))
         if view is None or not tickets.opens(view.prediction, self._clock.now(), origin):
             raise NotFound
         return self._newest(view) or view
@@ -356,6 +327,7 @@ class PredictionService:
     def forget_ended(self) -> None:
         """Drop every ended prediction from memory, because the janitor has removed data."""
         self._renewed.clear()
+        self._bodies.clear()
         surrogates.forget()
         for prediction_id in [key for key, view in self._recent.items() if view.run.status.is_terminal]:
             del self._recent[prediction_id]

@@ -135,7 +135,7 @@ class RunRecorder:
             placeholder,
             id=snapshot.upstream_id,
             created_at=created_at,
-            ticket=tickets.fingerprint(tickets.ticket(self._ticket_secret, snapshot.upstream_id)),
+            ticket=tickets.stored(self._ticket_secret, snapshot.upstream_id),
             deadline_at=deadline_at,
         )
 

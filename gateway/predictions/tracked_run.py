@@ -10,7 +10,6 @@ from gateway.domain.ports.clock import Clock
 from gateway.domain.records import Run
 from gateway.predictions.document_memory import DocumentMemory
 from gateway.runtime.pauses import LARGE
-from gateway.runtime.sleep import sleep_until_event
 
 Mark = tuple[int, int | bytes]
 """What tells a document from another one."""
@@ -21,8 +20,9 @@ class TrackedRun:
 
     __slots__ = (
         "_document_mark",
+        "_is_poll_due",
         "_memory",
-        "_poll_due",
+        "_pause",
         "_run",
         "_waiters",
         "document_size",
@@ -45,7 +45,9 @@ class TrackedRun:
         """The mark of upstream's last answer, if it was not valid text and the run has it in a repaired form."""
         self.is_unreadable = False
         """Whether the last answer about it could not be read."""
-        self._poll_due = asyncio.Event()
+        self._is_poll_due = False
+        self._pause: asyncio.Future[None] | None = None
+        """What ends the pause before the next poll, during that pause."""
         self._waiters: set[asyncio.Future[None]] = set()
 
     @property
@@ -100,14 +102,20 @@ class TrackedRun:
 
     def poll_now(self) -> None:
         """End the pause before the next poll."""
-        self._poll_due.set()
+        self._is_poll_due = True
+        if self._pause is not None and not self._pause.done():
+            self._pause.set_result(None)
 
     async def pause(self, clock: Clock, seconds: float) -> None:
         """Sleep until the next poll is due, or `poll_now` is called."""
-        try:
-            await sleep_until_event(clock, seconds, self._poll_due)
-        finally:
-            self._poll_due.clear()
+        if not self._is_poll_due:
+            # Without a task: this happens before every poll of every run.
+            self._pause = asyncio.get_running_loop().create_future()
+            try:
+                await clock.sleep_until(self._pause, seconds)
+            finally:
+                self._pause = None
+        self._is_poll_due = False
 
     async def wait_until(self, done: Callable[[Run], bool], seconds: float) -> Run:
         """Wait until `done` is true of the run or the time has passed; return the run as it is then."""
@@ -138,14 +146,3 @@ def mark_of(document: bytes) -> Mark:
 def _mark_if_small(document: bytes) -> Mark | None:
     """Return a mark; `None` for a large document, whose mark takes too long on the event loop."""
     return mark_of(document) if len(document) <= LARGE else None
-
-
-class Attempt:
-    """One try of a job for a run."""
-
-    __slots__ = ("has_crashed", "has_failed")
-
-    def __init__(self) -> None:
-        self.has_failed = False
-        self.has_crashed = False
-        """It failed by a defect."""

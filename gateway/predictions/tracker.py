@@ -10,8 +10,7 @@ run survives a crash: `resume` follows every run that the store knows to be open
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Coroutine
 from functools import partial
 from http import HTTPStatus
 from typing import Any, Literal
@@ -34,7 +33,7 @@ from gateway.predictions.ports.sharing import CreateStore
 from gateway.predictions.rules import answers, polling
 from gateway.predictions.secret_values import SecretValues
 from gateway.predictions.settings import DEFAULT_FOLLOWED_BYTES, DEFAULT_UNREADABLE_SECONDS
-from gateway.predictions.tracked_run import Attempt, TrackedRun
+from gateway.predictions.tracked_run import TrackedRun
 from gateway.runtime.tasks import Tasks
 
 logger = logging.getLogger(__name__)
@@ -211,19 +210,9 @@ class Tracker:
             task.add_done_callback(lambda _: self._by_job.pop(key, None))
         return task
 
-    @contextmanager
-    def _surviving(self, job: _Job, run: Run) -> Iterator[Attempt]:
+    def _surviving(self, job: _Job, run: Run) -> "_Attempt":
         """Log a failure instead of raising it, and count one that is a defect. The caller tries again."""
-        attempt = Attempt()
-        try:
-            yield attempt
-        except GatewayError as exc:
-            attempt.has_failed = True
-            logger.warning("following a run failed", extra={"run": run.id, "step": job, "reason": exc.detail})
-        except Exception:
-            logger.exception("following a run crashed", extra={"run": run.id, "step": job})
-            self._observer.tracking_crashed(job)
-            attempt.has_failed = attempt.has_crashed = True
+        return _Attempt(job, run, self._observer)
 
     async def _follow(self, tracked: TrackedRun) -> None:
         """Poll a run until it has ended. Only its end, or the tracker's closing, ends this."""
@@ -259,16 +248,28 @@ class Tracker:
         self._observer.polled("upstream")
         try:
             answer = await self._upstream.read(f"{family}.get", f"/{family}/{run.upstream_id}")
-        except UpstreamUnreadable:
-            await self._merger.note_unreadable(tracked, delays=True)
-            raise
+        except UpstreamUnreadable as exc:
+            await self._note_unreadable(tracked, exc.detail)
+            return
         if answer.status == HTTPStatus.NOT_FOUND:
             await self._merger.merge_unknown(tracked)
         elif answer.is_ok and await self._merger.merge_body(tracked, answer.body):
-            await self._merger.note_readable(tracked)
+            if tracked.is_unreadable or tracked.run.unreadable_since is not None:
+                await self._merger.note_readable(tracked)
+        elif answer.is_ok:
+            await self._merger.note_unreadable(tracked, delays=True)
+        elif answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            # Upstream's trouble: it counts towards the end of the run, and delays no poll.
+            await self._merger.note_unreadable(tracked, delays=False)
         elif answer.status != HTTPStatus.TOO_MANY_REQUESTS:
-            # A 5xx is upstream's trouble: it counts towards the end of the run, and delays no poll.
-            await self._merger.note_unreadable(tracked, delays=answer.status < HTTPStatus.INTERNAL_SERVER_ERROR)
+            await self._note_unreadable(tracked, f"Replicate answered {answer.status}.")
+
+    async def _note_unreadable(self, tracked: TrackedRun, reason: str) -> None:
+        """Note an answer that cannot be read, and log the first of several."""
+        if not tracked.is_unreadable:
+            extra = {"run": tracked.run.id, "upstream_id": tracked.run.upstream_id, "reason": reason}
+            logger.warning("upstream's answer cannot be used", extra=extra)
+        await self._merger.note_unreadable(tracked, delays=True)
 
     def _start_cancel(self, tracked: TrackedRun) -> None:
         if not tracked.is_cancel_asked and not self._is_closing:
@@ -327,6 +328,36 @@ class Tracker:
             if (ended := await self._store.ended_run(run.id)) is not None:
                 self._report(ended)
         return not attempt.has_failed
+
+
+class _Attempt:
+    """One try of a job for a run."""
+
+    __slots__ = ("_job", "_observer", "_run", "has_crashed", "has_failed")
+
+    def __init__(self, job: _Job, run: Run, observer: PredictionObserver) -> None:
+        self._job = job
+        self._run = run
+        self._observer = observer
+        self.has_failed = False
+        self.has_crashed = False
+        """It failed by a defect."""
+
+    def __enter__(self) -> "_Attempt":
+        return self
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> bool:
+        if error is None or not isinstance(error, Exception):
+            return False
+        self.has_failed = True
+        extra = {"run": self._run.id, "step": self._job}
+        if isinstance(error, GatewayError):
+            logger.warning("following a run failed", extra=extra | {"reason": error.detail})
+        else:
+            logger.error("following a run crashed", extra=extra, exc_info=error)
+            self._observer.tracking_crashed(self._job)
+            self.has_crashed = True
+        return True
 
 
 def _backoff(failures: int) -> float:

@@ -18,3 +18,16 @@ class SystemClock:
     async def sleep(self, seconds: float) -> None:
         """Sleep for `seconds`."""
         await asyncio.sleep(seconds)
+
+    async def sleep_until(self, wake: asyncio.Future[None], seconds: float) -> None:
+        """Sleep for `seconds`, or until `wake` is done."""
+        timer = asyncio.get_running_loop().call_later(seconds, _set, wake)
+        try:
+            await wake
+        finally:
+            timer.cancel()
+
+
+def _set(wake: asyncio.Future[None]) -> None:
+    if not wake.done():
+        wake.set_result(None)

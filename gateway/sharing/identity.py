@@ -1,14 +1,18 @@
 """Identity: which requests are equal, and why a request is or is not shared (docs/architecture.md, Sharing).
 
 Gives the pure rules of `sharing/rules/determinism.py` and `sharing/rules/fingerprint.py` what has to be looked up: the
-model of a bare version id, and the schema. The input is decoded once for its canonical forms.
+model of a bare version id, and the schema. The input is decoded once for its canonical forms, and not at all if the
+same bytes were decoded lately: their SHA-256 is remembered with the fingerprint.
 """
 
+from hashlib import sha256
+
 import msgspec
+from cachetools import LRUCache
 from msgspec.structs import replace
 
 from gateway.domain.bypass import BypassReason
-from gateway.domain.create_request import CreateContext
+from gateway.domain.create_request import CreateCommand, CreateContext
 from gateway.domain.records import Kind, Run
 from gateway.domain.targets import Target, TargetKind, target_identity
 from gateway.models.rules import secrets
@@ -18,10 +22,40 @@ from gateway.models.versions import VersionMap
 from gateway.runtime.live import LiveSettings
 from gateway.runtime.pauses import LARGE, pause_after
 from gateway.sharing.rules import caching, determinism, fingerprint
-from gateway.sharing.rules.determinism import NotDeterministic, Proof
+from gateway.sharing.rules.determinism import Deterministic, Judgement, NotDeterministic, Policy, Proof, Rule
 from gateway.sharing.rules.external_links import DEFAULT_TEXT_INPUTS
 from gateway.sharing.rules.fingerprint import Input
 from gateway.sharing.settings import SharingSettings
+
+_NOTHING: frozenset[str] = frozenset()
+_REMEMBERED = 5000
+"""Number of fingerprints to remember, at about 1 KiB each."""
+_LARGEST_REMEMBERED = 256 * 1024
+"""Hashing a larger input once more would hold up others."""
+
+
+class _Question(msgspec.Struct, frozen=True):
+    """What the keys of a request depend on, beside its input."""
+
+    target: str
+    """Its identity."""
+    scope: str
+    schema: InputSchema | None
+    ignore: frozenset[str]
+    is_provisional: bool
+    """Whether it has a key for the time in which the model of its version is unknown."""
+
+    def with_input(self, given: bytes) -> tuple[object, ...]:
+        """Return what the keys are remembered by; the schema is compared apart."""
+        return sha256(given).digest(), self.target, self.scope, self.ignore, self.is_provisional
+
+
+class _Keys(msgspec.Struct, frozen=True):
+    """The keys of a request. They hold for one schema."""
+
+    schema: InputSchema | None
+    fingerprint: str | None
+    provisional: str | None
 
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,6 +93,7 @@ class IdentityService:
         self._versions = versions
         self._settings = settings
         self._secret = secret
+        self._remembered: LRUCache[tuple[object, ...], _Keys] = LRUCache(_REMEMBERED)
 
     async def of(self, context: CreateContext) -> Identity:
         """Identify a create whose target has been named (`named`)."""
@@ -66,12 +101,8 @@ class IdentityService:
         sharing = self._settings.value
         policy = sharing.policy
         caller, command = context.caller, context.command
-        if command.directives.no_store:
-            return Identity(reason=BypassReason.NO_STORE)
-        if command.kind is Kind.TRAINING:
-            return Identity(reason=BypassReason.TRAINING)
-        if not policy.enabled:
-            return Identity(reason=BypassReason.DISABLED)
+        if (bypass := _bypass_of(command, policy)) is not None:
+            return Identity(reason=bypass)
         target, model = command.target, command.target.model
         described = None
         if model is not None:
@@ -95,44 +126,57 @@ class IdentityService:
         is_provisional = target.kind is TargetKind.VERSION and determinism.sets_seed(controls, policy.random_seeds)
         if isinstance(judgement, NotDeterministic) and not is_provisional:
             return Identity(reason=judgement.reason, schema=schema)
-        scope, provisional = fingerprint.sharing_scope(sharing.share, caller.team.name), None
-        try:
-            given = Input(input_, context.files, may_link=context.may_link)
-            if len(input_) > LARGE:
-                await pause_after(input_)
-            may_link = context.may_link or (schema is not None and bool(schema.linked_defaults))
-            plain = rule.plain_inputs if may_link and rule is not None else DEFAULT_TEXT_INPUTS
-            if (
-                may_link
-                and determinism.depends_on_links(judgement, policy.rules)
-                and given.has_external_link(schema, plain, policy.immutable_links)
-            ):
-                judgement = determinism.with_external_link(
-                    asserted=command.directives.deterministic,
-                    may_assert=caller.team.may_assert_deterministic,
-                )
-            if is_provisional:
-                provisional = fingerprint.provisional(
-                    target_identity(target), given.canonical(None), scope, self._secret
-                )
-            if isinstance(judgement, NotDeterministic):
-                is_waiting = judgement.reason is BypassReason.MODEL_UNKNOWN
-                return Identity(provisional=provisional if is_waiting else None, reason=judgement.reason, schema=schema)
-            canonical = given.canonical(schema, rule.ignore_inputs if rule is not None else frozenset())
-        except ValueError:
-            return Identity(reason=BypassReason.INPUT_UNREADABLE, schema=schema)
-        if len(canonical) > LARGE:
-            await pause_after(canonical)
-        identity = described.identity if described else target_identity(target)
+        question = _Question(
+            described.identity if described else target_identity(target),
+            fingerprint.sharing_scope(sharing.share, caller.team.name),
+            schema,
+            rule.ignore_inputs if rule is not None else _NOTHING,
+            is_provisional,
+        )
+        may_link = context.may_link or (schema is not None and bool(schema.linked_defaults))
+        remembered_by = None
+        if not may_link and len(input_) <= _LARGEST_REMEMBERED and isinstance(judgement, Deterministic):
+            remembered_by = question.with_input(input_)
+        keys = self._remembered.get(remembered_by) if remembered_by is not None else None
+        if keys is None or keys.schema is not schema:
+            try:
+                given = Input(input_, context.files, may_link=context.may_link)
+                if len(input_) > LARGE:
+                    await pause_after(input_)
+                if may_link and determinism.depends_on_links(judgement, policy.rules):
+                    judgement = _judge_links(judgement, given, schema, policy, rule, context)
+                keys = await self._compute(given, question, judgement)
+            except ValueError:
+                return Identity(reason=BypassReason.INPUT_UNREADABLE, schema=schema)
+            if remembered_by is not None:
+                self._remembered[remembered_by] = keys
+        if isinstance(judgement, NotDeterministic):
+            is_waiting = judgement.reason is BypassReason.MODEL_UNKNOWN
+            return Identity(
+                provisional=keys.provisional if is_waiting else None, reason=judgement.reason, schema=schema
+            )
         return Identity(
-            fingerprint=fingerprint.fingerprint(identity, canonical, scope)
-            if schema is not None
-            else fingerprint.without_schema(identity, canonical, scope, self._secret),
-            provisional=provisional,
+            fingerprint=keys.fingerprint,
+            provisional=keys.provisional,
             reason=judgement.reason,
             ttl_seconds=sharing.ttl_seconds if rule is None else caching.ttl_of(rule.ttl_seconds, sharing.ttl_seconds),
             schema=schema,
         )
+
+    async def _compute(self, given: Input, question: _Question, judgement: Judgement) -> _Keys:
+        """Compute the keys of a request. Raise `ValueError` for an input that cannot be compared."""
+        target, scope, schema = question.target, question.scope, question.schema
+        provisional = None
+        if question.is_provisional:
+            provisional = fingerprint.provisional(target, given.canonical(None), scope, self._secret)
+        if isinstance(judgement, NotDeterministic):
+            return _Keys(schema, None, provisional)
+        canonical = given.canonical(schema, question.ignore)
+        if len(canonical) > LARGE:
+            await pause_after(canonical)
+        if schema is None:
+            return _Keys(None, fingerprint.without_schema(target, canonical, scope, self._secret), provisional)
+        return _Keys(schema, fingerprint.fingerprint(target, canonical, scope), provisional)
 
     async def named(self, context: CreateContext) -> CreateContext:
         """Name the model of a bare version id in a create, if the version map knows it."""
@@ -152,3 +196,29 @@ class IdentityService:
         sharing = self._settings.value
         rule = determinism.rule_for(sharing.policy.rules, model if "/" in model else None)
         return caching.ttl_of(rule.ttl_seconds if rule else None, sharing.ttl_seconds)
+
+
+def _bypass_of(command: CreateCommand, policy: Policy) -> BypassReason | None:
+    """Return what keeps a request from being shared, whatever its input."""
+    if command.directives.no_store:
+        return BypassReason.NO_STORE
+    if command.kind is Kind.TRAINING:
+        return BypassReason.TRAINING
+    return None if policy.enabled else BypassReason.DISABLED
+
+
+def _judge_links(
+    judgement: Judgement,
+    given: Input,
+    schema: InputSchema | None,
+    policy: Policy,
+    rule: Rule | None,
+    context: CreateContext,
+) -> Judgement:
+    """Return a judgement that depends on links after a look at the links in the input."""
+    plain = rule.plain_inputs if rule is not None else DEFAULT_TEXT_INPUTS
+    if not given.has_external_link(schema, plain, policy.immutable_links):
+        return judgement
+    return determinism.with_external_link(
+        asserted=context.command.directives.deterministic, may_assert=context.caller.team.may_assert_deterministic
+    )

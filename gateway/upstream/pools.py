@@ -43,6 +43,14 @@ class ConnectionPool:
     @asynccontextmanager
     async def connection(self, patience_seconds: float) -> AsyncIterator[aiohttp.ClientSession]:
         """Hold a connection until the context ends. Raise `RateLimited` if none is free in time; nothing was sent."""
+        await self.take(patience_seconds)
+        try:
+            yield self.session
+        finally:
+            self.give_back()
+
+    async def take(self, patience_seconds: float) -> None:
+        """Take a connection, until `give_back` is called. Raise `RateLimited` if none is free in time."""
         try:
             if self._free.locked():
                 await self._wait(patience_seconds)
@@ -54,11 +62,11 @@ class ConnectionPool:
                 f"All {self.size} connections of the gateway to Replicate are in use.", retry_after=1
             ) from exc
         self.in_use += 1
-        try:
-            yield self.session
-        finally:
-            self.in_use -= 1
-            self._free.release()
+
+    def give_back(self) -> None:
+        """Give back a connection."""
+        self.in_use -= 1
+        self._free.release()
 
     async def _wait(self, seconds: float) -> None:
         self.waiting += 1

@@ -6,9 +6,10 @@ that the gateway builds. Reads are retried where that is safe, creates never (do
 
 import asyncio
 import io
+import math
 import random
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 import aiohttp
@@ -18,10 +19,9 @@ from yarl import URL
 from gateway import __version__
 from gateway.domain.ports.clock import Clock
 from gateway.domain.ports.observers import UpstreamObserver
-from gateway.domain.ports.tracing import NoTracer, Tracer
+from gateway.domain.ports.tracing import Call, NoTracer, Tracer
 from gateway.domain.upstream_response import Answer, as_json, passable
 from gateway.errors import (
-    GatewayError,
     UpstreamBroken,
     UpstreamTimeout,
     UpstreamTokenRefused,
@@ -34,7 +34,7 @@ from gateway.throttling.upstream_limiter import UpstreamLimiter
 from gateway.upstream import retry
 from gateway.upstream.breaker import Breaker, BreakerState
 from gateway.upstream.pools import ConnectionPool, Pool
-from gateway.upstream.response_body import BodyReader
+from gateway.upstream.response_body import WITHHELD, BodyReader, without
 
 _WHOLE_BODY = 256 * 1024
 """A larger body is written in pieces, between which others are served."""
@@ -107,6 +107,8 @@ class ReplicateClient:
         self._use_token(credentials.value)
         credentials.subscribe(self._use_token)
         self._settings = settings
+        # Silence cannot last longer than the whole, so it needs no timer of its own.
+        self._timeout = self._timeout_of(settings.read_seconds, None)
         self._clock = clock
         self._observer = observer
         self.breaker = Breaker(threshold=settings.breaker_threshold, open_seconds=settings.breaker_seconds)
@@ -150,10 +152,21 @@ class ReplicateClient:
         attempt = 0
         while True:
             attempt += 1
-            answer, error = await self._attempt(operation, method, path, query, body, headers or _JSON)
-            is_final = answer is not None and not retry.is_worth_retrying(answer)
+            answer: Answer | None = None
+            error: UpstreamTimeout | UpstreamBroken | None = None
+            try:
+                answer = await self._exchange(operation, method, path, query, body, headers or _JSON)
+                if not retry.is_worth_retrying(answer):
+                    return answer
+            except UpstreamUncertain as exc:
+                error = UpstreamTimeout("Replicate did not respond in time.")
+                error.__cause__ = exc
+            except UpstreamUnreadable:
+                raise
+            except UpstreamBroken as exc:
+                error = exc
             # Jitter is not security-relevant.
-            pause = None if is_final else retry.pause(attempt, answer, random.random())  # noqa: S311
+            pause = retry.pause(attempt, answer, random.random())  # noqa: S311
             if pause is None:
                 if answer is not None:
                     return answer
@@ -161,21 +174,6 @@ class ReplicateClient:
                 raise error
             self._observer.upstream_retried()
             await self._clock.sleep(pause)
-
-    async def _attempt(
-        self, operation: str, method: str, path: str, query: str, body: bytes | None, headers: Mapping[str, str]
-    ) -> tuple[Answer | None, GatewayError | None]:
-        """Ask once. Return the answer, or an error after which a read may be repeated."""
-        try:
-            return await self._exchange(operation, method, path, query, body, headers), None
-        except UpstreamUncertain as exc:
-            timeout = UpstreamTimeout("Replicate did not respond in time.")
-            timeout.__cause__ = exc
-            return None, timeout
-        except UpstreamUnreadable:
-            raise
-        except UpstreamBroken as exc:
-            return None, exc
 
     async def send(
         self,
@@ -223,7 +221,8 @@ class ReplicateClient:
             recorded(),
             headers,
             pool=self._uploads,
-            total=_LONGEST_UPLOAD_SECONDS,
+            # Upstream sends nothing during a long upload, so only the total is limited.
+            timeout=self._timeout_of(_LONGEST_UPLOAD_SECONDS, None),
             failures=failures,
         )
         try:
@@ -239,21 +238,32 @@ class ReplicateClient:
 
         Raise `UpstreamUncertain` or `UpstreamBroken`, also while the chunks are read.
         """
-        async with self._request(
-            operation,
-            "GET",
-            path,
-            query,
-            None,
-            {"Accept": "*/*"},
-            pool=self._downloads,
-            total=self._settings.transfer_seconds,
-            silence=self._settings.idle_seconds,
-        ) as response:
-            headers = passable(response.headers)
-            if self._call_limiter is not None:
-                self._call_limiter.observe_response(operation, Answer(response.status, headers, b""))
-            yield Download(response.status, headers, response.content.iter_any())
+        if self._call_limiter is not None and not self._call_limiter.take(operation):
+            await self._call_limiter.permit(operation)
+        timeout = self._timeout_of(self._settings.transfer_seconds, self._settings.idle_seconds)
+        async with self._downloads.connection(self._settings.connect_seconds * 2):
+            self._refuse_while_open()
+            started, outcome, call = time.perf_counter(), "failed", self._tracer.call(operation, "GET")
+            try:
+                response = await self._send(self._downloads, "GET", path, query, None, {"Accept": "*/*"}, call, timeout)
+                async with response:
+                    outcome = str(response.status)
+                    self._check_response(response)
+                    headers = passable(response.headers)
+                    if self._call_limiter is not None:
+                        self._call_limiter.observe_response(operation, Answer(response.status, headers, b""))
+                    if _contains(headers, self._tokens):
+                        raise UpstreamUnreadable(WITHHELD)
+                    yield Download(response.status, headers, without(response.content.iter_any(), self._token_bytes))
+            except (aiohttp.ClientError, TimeoutError) as exc:
+                outcome, error = self._failed(exc)
+                raise error from exc
+            except asyncio.CancelledError:
+                outcome = "abandoned"
+                raise
+            finally:
+                call.ended(outcome)
+                self._observer.upstream_answered(operation, outcome, time.perf_counter() - started)
 
     async def _exchange(
         self,
@@ -264,95 +274,95 @@ class ReplicateClient:
         body: bytes | AsyncIterator[bytes] | None,
         headers: Mapping[str, str],
         pool: ConnectionPool | None = None,
-        total: float | None = None,
+        timeout: aiohttp.ClientTimeout | None = None,
         failures: Sequence[Exception] = (),
     ) -> Answer:
-        request = self._request(
-            operation, method, path, query, body, headers, pool=pool or self.pool, total=total, failures=failures
-        )
-        async with request as response:
-            body, has_token = await self._bodies.read(response, self._token_bytes)
-            answer = as_json(Answer(response.status, passable(response.headers), body))
-        if self._call_limiter is not None:
-            self._call_limiter.observe_response(operation, answer)
-        if has_token or _contains(answer, self._tokens):
-            # A debugging proxy, for example, may echo the request. Callers must not see the token.
-            raise UpstreamUnreadable("Replicate's response contained the gateway's own credentials and was withheld.")
-        return answer
-
-    @asynccontextmanager
-    async def _request(
-        self,
-        operation: str,
-        method: str,
-        path: str,
-        query: str,
-        body: bytes | AsyncIterator[bytes] | None,
-        headers: Mapping[str, str],
-        *,
-        pool: ConnectionPool,
-        total: float | None = None,
-        silence: float | None = None,
-        failures: Sequence[Exception] = (),
-    ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """Send one request, and translate aiohttp's errors until the context ends.
+        """Send one request, and read the response.
 
         If `failures` is not empty when the connection fails, the caller's body failed: its error is raised unchanged,
-        and not counted as a failure of upstream.
+        and not counted as a failure of upstream. One coroutine without contexts: every poll comes here.
         """
-        settings = self._settings
-        if self._call_limiter is not None and not self._call_limiter.take(operation):
-            await self._call_limiter.permit(operation)
-        url = URL(f"{settings.base_url}{path}{'?' + query if query else ''}", encoded=True)
-        timeout = aiohttp.ClientTimeout(
-            total=total or settings.read_seconds,
-            sock_connect=settings.connect_seconds,
-            connect=settings.connect_seconds * 2,
-            # Upstream sends nothing during a long upload, so only the total is limited.
-            sock_read=silence if total else settings.read_seconds,
-        )
-        async with pool.connection(settings.connect_seconds * 2) as session:
-            if (wait := self.breaker.refuses_for(self._clock.monotonic())) > 0:
-                raise UpstreamUnavailable("Replicate is not responding at the moment.", retry_after=max(1, round(wait)))
-            started, outcome = time.perf_counter(), "failed"
-            call = self._tracer.call(operation, method)
+        limiter, pool = self._call_limiter, pool or self.pool
+        if limiter is not None and not limiter.take(operation):
+            await limiter.permit(operation)
+        await pool.take(self._settings.connect_seconds * 2)
+        try:
+            self._refuse_while_open()
+            started, outcome, call = time.perf_counter(), "failed", self._tracer.call(operation, method)
             try:
-                async with session.request(
-                    method,
-                    url,
-                    data=io.BytesIO(body) if isinstance(body, bytes) and len(body) > _WHOLE_BODY else body,
-                    headers={**headers, **call.headers, **self._authorization},
-                    allow_redirects=False,
-                    timeout=timeout,
-                ) as response:
+                response = await self._send(pool, method, path, query, body, headers, call, timeout or self._timeout)
+                async with response:
                     outcome = str(response.status)
                     self._check_response(response)
-                    yield response
-            except (aiohttp.ConnectionTimeoutError, aiohttp.ClientConnectorError) as exc:
-                outcome = "unreachable"
-                self.breaker.failed(self._clock.monotonic())
-                raise UpstreamUnavailable("Replicate could not be reached.", retry_after=1) from exc
-            except TimeoutError as exc:
-                outcome = "timeout"
-                self.breaker.failed(self._clock.monotonic())
-                text = "Replicate did not respond in time; the request may have been carried out."
-                raise UpstreamUncertain(text) from exc
-            except aiohttp.ClientError as exc:
-                if failures:
-                    outcome = "abandoned"
-                    raise failures[0] from None
-                outcome = "broken"
-                self.breaker.failed(self._clock.monotonic())
-                raise UpstreamBroken("The connection to Replicate was lost before its response was complete.") from exc
+                    content, has_token = await self._bodies.read(response, self._token_bytes)
+            except (aiohttp.ClientError, TimeoutError) as exc:
+                outcome, error = self._failed(exc, failures)
+                raise error from exc
             except asyncio.CancelledError:
                 outcome = "abandoned"
                 raise
             finally:
                 call.ended(outcome)
                 self._observer.upstream_answered(operation, outcome, time.perf_counter() - started)
+        finally:
+            pool.give_back()
+        answer = as_json(Answer(response.status, passable(response.headers), content))
+        if limiter is not None:
+            limiter.observe_response(operation, answer)
+        if has_token or _contains(answer.headers, self._tokens):
+            # A debugging proxy, for example, may echo the request. Callers must not see the token.
+            raise UpstreamUnreadable(WITHHELD)
+        return answer
+
+    def _send(
+        self,
+        pool: ConnectionPool,
+        method: str,
+        path: str,
+        query: str,
+        body: bytes | AsyncIterator[bytes] | None,
+        headers: Mapping[str, str],
+        call: Call,
+        timeout: aiohttp.ClientTimeout,
+    ) -> Awaitable[aiohttp.ClientResponse]:
+        return pool.session.request(
+            method,
+            URL(f"{self._settings.base_url}{path}{'?' + query if query else ''}", encoded=True),
+            data=io.BytesIO(body) if isinstance(body, bytes) and len(body) > _WHOLE_BODY else body,
+            headers={**headers, **call.headers, **self._authorization},
+            allow_redirects=False,
+            timeout=timeout,
+        )
+
+    def _timeout_of(self, total: float, silence: float | None) -> aiohttp.ClientTimeout:
+        return aiohttp.ClientTimeout(
+            total=total,
+            sock_connect=self._settings.connect_seconds,
+            connect=self._settings.connect_seconds * 2,
+            sock_read=silence,
+            # aiohttp rounds long times up to whole seconds.
+            ceil_threshold=math.inf,
+        )
+
+    def _refuse_while_open(self) -> None:
+        if (wait := self.breaker.refuses_for(self._clock.monotonic())) > 0:
+            raise UpstreamUnavailable("Replicate is not responding at the moment.", retry_after=max(1, round(wait)))
+
+    def _failed(self, exc: Exception, failures: Sequence[Exception] = ()) -> tuple[str, Exception]:
+        """Return what became of a request, and the error to raise. Count the failure of upstream."""
+        is_unreachable = isinstance(exc, (aiohttp.ConnectionTimeoutError, aiohttp.ClientConnectorError))
+        if failures and not is_unreachable and not isinstance(exc, TimeoutError):
+            return "abandoned", failures[0]
+        self.breaker.failed(self._clock.monotonic())
+        if is_unreachable:
+            return "unreachable", UpstreamUnavailable("Replicate could not be reached.", retry_after=1)
+        if isinstance(exc, TimeoutError):
+            text = "Replicate did not respond in time; the request may have been carried out."
+            return "timeout", UpstreamUncertain(text)
+        return "broken", UpstreamBroken("The connection to Replicate was lost before its response was complete.")
 
     def _check_response(self, response: aiohttp.ClientResponse) -> None:
-        """Update the breaker and the token's state. Raise `UpstreamTokenRefused`; `UpstreamBroken` for a redirect."""
+        """Update the breaker and the token's state. Raise `UpstreamTokenRefused`, or `UpstreamUnreadable`."""
         if response.status >= 500:
             self.breaker.failed(self._clock.monotonic())
         else:
@@ -362,13 +372,14 @@ class ReplicateClient:
             raise UpstreamTokenRefused("Replicate refused the gateway's own token. Contact the gateway's operator.")
         self.token_refused_at = None
         if 300 <= response.status < 400 and response.status != 304:
-            raise UpstreamBroken("Replicate responded with a redirect, which the gateway does not follow.")
+            # Not worth a retry: the next response will be the same.
+            raise UpstreamUnreadable("Replicate responded with a redirect, which the gateway does not follow.")
 
 
-def _contains(answer: Answer, tokens: tuple[str, ...]) -> bool:
+def _contains(headers: Mapping[str, str], tokens: tuple[str, ...]) -> bool:
     """Return whether one of the tokens is in a header of an answer."""
     for token in tokens:
-        for value in answer.headers.values():
+        for value in headers.values():
             if token in value:
                 return True
     return False

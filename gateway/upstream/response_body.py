@@ -1,12 +1,14 @@
 """Bodies of upstream's responses, read within bounds and searched for secrets."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 
 import aiohttp
 
 from gateway.domain import json_scan
-from gateway.errors import UpstreamTooLarge
+from gateway.errors import UpstreamTooLarge, UpstreamUnreadable
+
+WITHHELD = "Replicate's response contained the gateway's own credentials and was withheld."
 
 _SEARCHED_AT_ONCE = 1024 * 1024
 _LONGEST_ESCAPE = 6
@@ -52,3 +54,18 @@ class BodyReader:
         finally:
             if is_large:
                 self._large.release()
+
+
+async def without(chunks: AsyncIterator[bytes], secrets: Sequence[bytes]) -> AsyncIterator[bytes]:
+    """Pass on a body as it comes. Raise `UpstreamUnreadable` instead of a part that contains one of the secrets."""
+    overlap = _LONGEST_ESCAPE * max(map(len, secrets))
+    held = b""
+    async for chunk in chunks:
+        part = held + chunk
+        if json_scan.holds(part, secrets):
+            raise UpstreamUnreadable(WITHHELD)
+        held = part[-overlap:]
+        if len(part) > overlap:
+            yield part[:-overlap]
+    if held:
+        yield held

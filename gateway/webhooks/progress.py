@@ -1,7 +1,8 @@
 """Progress webhooks of predictions whose runs are in progress: what was sent, and what to send next.
 
 Kept in memory, best effort: only the delivery of the end is guaranteed, by the store. An unsent `output` or `logs`
-event is replaced by a newer one, and dropped if its team has too many.
+event is replaced by a newer one, and dropped if its team has too many. A document that is not small is not kept: a
+receiver that does not answer would fill the memory with inputs. It is read from the store when its event is sent.
 """
 
 import heapq
@@ -16,6 +17,9 @@ from gateway.webhooks.rules.events import Event, ProgressSnapshot, Sent
 
 logger = logging.getLogger(__name__)
 
+SMALL_DOCUMENT = 4096
+"""Bytes of a document that is kept with an unsent event. There may be 20,000 of a team."""
+
 
 class Ending(NamedTuple):
     """The state of a prediction's progress webhooks at its end: what was sent, and what was due and not sent."""
@@ -27,10 +31,12 @@ class Ending(NamedTuple):
 class _Followed:
     """A followed prediction: what was sent, and the views of its unsent events."""
 
-    __slots__ = ("again_at", "events", "progress", "sent", "start", "view")
+    __slots__ = ("again_at", "events", "progress", "sent", "snapshot", "start", "view")
 
     def __init__(self, view: PredictionView, sent: Sent) -> None:
-        self.view = view
+        self.view = _kept(view)
+        self.snapshot: ProgressSnapshot | None = None
+        """The newest progress, to decide about a throttled event when it becomes due."""
         self.events = events.wanted(view.prediction.webhook_events_filter)
         self.sent = sent
         self.start: PredictionView | None = None
@@ -91,9 +97,10 @@ class ProgressQueue:
         snapshot: ProgressSnapshot | None = None
         for prediction_id in self._of_run.get(run.id, ()):
             followed = self._followed[prediction_id]
-            followed.view = PredictionView(followed.view.prediction, run)
+            view = PredictionView(followed.view.prediction, run)
             # Followed predictions are not cancelled, so the snapshot is the same for all of them.
-            snapshot = snapshot or _snapshot(followed.view)
+            snapshot = snapshot or _snapshot(view)
+            followed.view = _kept(view)
             if self._update(followed, snapshot, now):
                 yield followed.view
 
@@ -106,10 +113,11 @@ class ProgressQueue:
         while self._again and self._again[0][0] <= now:
             _, prediction_id = heapq.heappop(self._again)
             followed = self._followed.get(prediction_id)
-            if followed is not None and self._update(followed, _snapshot(followed.view), now):
+            if followed is not None and self._update(followed, followed.snapshot, now):
                 yield followed.view
 
     def _update(self, followed: _Followed, snapshot: ProgressSnapshot | None, now: float) -> bool:
+        followed.snapshot = snapshot
         if snapshot is None or snapshot.status.is_terminal:
             # The end is delivered from the store.
             return False
@@ -132,7 +140,10 @@ class ProgressQueue:
         return bool(due.events)
 
     def take(self, prediction_id: str) -> tuple[Event, PredictionView] | None:
-        """Return a prediction's next unsent event and mark it as sent; `None` if there is none."""
+        """Return a prediction's next unsent event and mark it as sent; `None` if there is none.
+
+        The view has no document if that was not small.
+        """
         followed = self._followed.get(prediction_id)
         if followed is None:
             return None
@@ -212,6 +223,10 @@ class ProgressQueue:
                 self._not_pending(followed)
             followed.drop_document()
         return len(oldest)
+
+
+def _kept(view: PredictionView) -> PredictionView:
+    return view if len(view.run.document) <= SMALL_DOCUMENT else view.without_document()
 
 
 def _snapshot(view: PredictionView) -> ProgressSnapshot | None:

@@ -76,7 +76,7 @@ class DeliverySender:
 
     def fresh_id(self) -> str:
         """Return a new random message id."""
-        return deliveries.message_id(ids.prediction_id(self._random_bytes(deliveries.MESSAGE_ID_BYTES)))
+        return deliveries.message_id(ids.random_id(self._random_bytes(deliveries.MESSAGE_ID_BYTES)))
 
     async def send_progress(self, prediction_id: str) -> PredictionView | None:
         """Send a prediction's next progress event; return the prediction if more events are due."""
@@ -84,8 +84,19 @@ class DeliverySender:
         if taken is None:
             return None
         event, view = taken
+        if not view.run.document:
+            newest = await self._store.prediction(prediction_id)
+            if newest is None:
+                return None
+            view = newest
         body = self._body(view)
-        await self._send_once(event, view, documents.as_running(body, at_start=True) if event is Event.START else body)
+        if event is Event.START or view.run.status.is_terminal:
+            # Its end is told by `completed`.
+            body = documents.as_running(body, at_start=event is Event.START)
+        # The body has it; a receiver can take long to take that.
+        del taken
+        view = view.without_document()
+        await self._send_once(event, view, body)
         return view if self._progress.has_more(prediction_id) else None
 
     async def deliver(self, message: Delivery) -> None:

@@ -210,6 +210,19 @@ async def test_files_of_all_teams_can_be_listed(store: Store) -> None:
     assert all(isinstance(item, File) for item in page.items)
 
 
+async def test_page_of_files_ends_at_its_size(store: Store) -> None:
+    """Metadata can be large: a page has one file at least, and the rest follows."""
+    for number in range(5):
+        document = b'{"metadata":{"a":"%b"}}' % (b"x" * 10_000)
+        await store.add_file(file(f"size{number}", team="sized", created_at=NOW + number, document=document))
+    for max_bytes, size in ((1, 1), (25_000, 2), (10**6, 5), (None, 5)):
+        page = await store.files(team="sized", limit=100, now=NOW, max_bytes=max_bytes)
+        assert ([each.id for each in page.items], page.has_older) == (
+            [f"size{number}" for number in (4, 3, 2, 1, 0)][:size],
+            size < 5,
+        )
+
+
 async def test_page_ends_at_its_size(store: Store) -> None:
     """A page has one item at least; the pages after it have the rest, each once, in both directions."""
     for number in range(5):

@@ -62,6 +62,8 @@ async def test_missing_and_empty_event_filter_are_distinct(store: Store, filter_
 
 async def test_unknown_ids_find_nothing(store: Store) -> None:
     await store.record_created(live(), prediction())
+    # Found by its id only.
+    await store.record_created(live("run3"), prediction("p3", "run3", ticket=""))
     for unknown in ("", "p2", "P1", "p1 ", "run2", "%", "\x00"):
         assert await store.prediction(unknown) is None
         assert await store.prediction_by_ticket(unknown) is None

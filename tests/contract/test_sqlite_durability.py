@@ -1,10 +1,11 @@
 """What the store promises beyond SQLite: it survives kill -9, commits in groups, and syncs what involves money."""
 
 import asyncio
+import re
 import sqlite3
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from gateway.domain.windows import day_of
 from gateway.predictions.ports.sharing import Idempotency, Pending, Replayed, ShareRequest
 from gateway.store.sqlite import SQLiteStore
 from tests.support.polling import attempts
-from tests.support.records import NOW, ended, file, key, lead, live, prediction, share, start
+from tests.support.records import NOW, ended, file, key, lead, live, prediction, share, start, wish
 
 ROOT = Path(__file__).parents[2]
 
@@ -67,13 +68,19 @@ async def test_acknowledged_writes_survive_kill_9(tmp_path: Path) -> None:
         for what, words in acknowledged:
             if what == "key":
                 assert await store.key(words[0]) is not None, words
+            elif what == "gathered":
+                view = await store.prediction(words[0])
+                assert view is not None, words
+                assert view.run.id == words[1]
             elif what not in ("discarding", "parting") and not given_up.intersection(words):
                 await check(store, what, *words)
         open_runs = [run async for run in all_open_runs(store)]
     finally:
         await store.close()
     assert len(acknowledged) > 1800
-    assert {"started", "joined", "hit", "created", "canceled", "ended"} <= {what for what, _ in acknowledged}
+    assert {"started", "joined", "hit", "gathered", "created", "canceled", "ended"} <= {
+        what for what, _ in acknowledged
+    }
     shared = Counter(run.fingerprint for run in open_runs if run.cancel_asked_at is None)
     assert max(shared.values()) == 1
     with closing(sqlite3.connect(path)) as db:
@@ -89,6 +96,8 @@ LEFT_OVERS = (
     "SELECT id FROM runs WHERE leader_id NOT IN (SELECT id FROM predictions)",
     "SELECT id FROM runs WHERE cache_until IS NOT NULL AND id NOT IN (SELECT run_id FROM entries)",
     "SELECT run_id FROM entries WHERE run_id NOT IN (SELECT id FROM runs WHERE cache_until IS NOT NULL)",
+    "SELECT id FROM predictions WHERE source = 'hit' EXCEPT SELECT prediction_id FROM ledger WHERE kind = 'saved_hit'",
+    "SELECT count(*) FROM ledger WHERE kind = 'saved_hit' EXCEPT SELECT sum(hits) FROM usage_days",
 )
 
 
@@ -158,7 +167,26 @@ async def test_create_takes_few_statements(store: SQLiteStore, name: str, count:
     assert not any("x" * 1000 in each for each in written)
 
 
-Call = Callable[[SQLiteStore], Coroutine[Any, Any, Any]]
+async def test_set_of_hits_reads_each_run_once_and_changes_each_sum_once(store: SQLiteStore) -> None:
+    """A hundred hits at once: besides a row of their own, as many statements as one."""
+    await store.record_created(ended("r1", fingerprint="hit", cache_until=NOW + 99), prediction("up1", "r1"))
+    statements = await trace(store)
+    requests = [wish(f"h{n}", fingerprint="hit", now=NOW + 10).request for n in range(100)]
+    assert len(await store.record_hits(requests)) == 100
+    kinds = Counter(re.match(r"\w+( INTO \w+)?", each)[0] for each in statements)  # type: ignore[index]
+    assert kinds == {
+        "BEGIN": 1,
+        "SELECT": 1,
+        "INSERT INTO predictions": 100,
+        "INSERT INTO ledger": 100,
+        "INSERT INTO usage_days": 1,
+        "INSERT INTO usage_users": 1,
+        "UPDATE": 1,
+        "COMMIT": 1,
+    }
+
+
+Call = Callable[[SQLiteStore], Awaitable[Any]]
 DURABLE: dict[str, Call] = {
     "start": lambda store: start(store, "2", fingerprint="F"),
     "record_created": lambda store: store.record_created(live("r3"), prediction("p3", "r3")),
@@ -174,6 +202,7 @@ KEPT: dict[str, Call] = {
     "advance": lambda store: store.advance("r1", status=Status.PROCESSING, document=b"", stream_url=None, at=NOW),
     "cancel": lambda store: store.cancel("p1", NOW),
     "share": lambda store: share(store, "2", fingerprint="C"),
+    "record_hits": lambda store: store.record_hits([wish("2", fingerprint="C").request]),
     "discard_intent": lambda store: store.discard_intent("run0"),
     "mark_uncertain": lambda store: store.mark_uncertain("run0", NOW),
     "settle_identity": lambda store: store.settle_identity("run0", "F", None),

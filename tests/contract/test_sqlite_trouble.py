@@ -426,7 +426,7 @@ async def test_every_statement_uses_an_index(store: SQLiteStore, name: str) -> N
 @pytest.mark.parametrize(
     ("name", "index"),
     [
-        ("run_to_hit", "entries_by_fingerprint (fingerprint=? AND ended_at>?)"),
+        ("entry_to_hit", "entries_by_fingerprint (fingerprint=? AND ended_at>?)"),
         ("run_to_join", "runs_by_fingerprint (fingerprint=?)"),
         ("run_to_join_provisionally", "runs_by_provisional (provisional=?)"),
         ("settle_identity", "runs_by_fingerprint (fingerprint=?)"),

@@ -17,6 +17,9 @@ POINTS = [
     ("amid", "start", 5),
     ("after", "start", 3),
     ("after", "join", 2),
+    ("after", "keyed-hit", 1),
+    ("before", "hit", 2),
+    ("amid", "hit", 1),
     ("after", "hit", 1),
     ("before", "create", 2),
     ("amid", "create", 1),
@@ -40,8 +43,9 @@ POINTS = [
     ("before", "expire", 1),
 ]
 FEW = [
-    ("amid", "lead", 5),
+    ("amid", "start", 5),
     ("after", "join", 2),
+    ("after", "hit", 1),
     ("amid", "create", 1),
     ("after", "create", 1),
     ("before", "record", 1),

@@ -24,6 +24,7 @@ from gateway.streams.rules.sse import Event
 from tests.support.clock import ManualClock
 from tests.support.fake_streams import HI
 from tests.support.observer import RecordingObserver
+from tests.support.prediction_views import view
 
 ORDERS = 150
 HEARTBEAT = Block.of(b":\n\n")
@@ -99,8 +100,8 @@ class Scene:
             web.StreamResponse(), cast("AbstractStreamWriter", played), cast("Connection", played), is_chunked=False
         )
         self.lines.append((line, reader))
-        readers = self._fan_out = self._fan_out or FanOut(self.channel, observer)
-        readers.add(reader, lambda: None)
+        readers = self._fan_out = self._fan_out or FanOut(self.channel, observer, lambda _: None)
+        readers.add(reader, view({"status": "processing"}))
         how = "left"
         with suppress(ClientDisconnected):
             how = await handler._StreamWriter(reader, self.channel, last_event_id, ManualClock(), observer).run()

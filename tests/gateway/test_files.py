@@ -166,6 +166,23 @@ async def test_early_refusal_reaches_a_sender_that_still_sends(open_gateway: Ope
         assert_problem(await send_raw(stack, pieces), 413)
 
 
+@pytest.mark.parametrize(("max_page_bytes", "sizes"), [(1, [1, 1, 1]), (700_000, [1, 1, 1]), (50_000_000, [3])])
+async def test_a_page_of_files_ends_at_its_size(open_gateway: OpenGateway, max_page_bytes: int, sizes: list[int]):
+    """A hundred files with a mebibyte of metadata each are no answer of a hundred mebibytes."""
+    metadata = b'--frontier\r\nContent-Disposition: form-data; name="metadata"\r\n\r\n{"a":"%b"}\r\n' % (b"m" * 400_000)
+    async with open_gateway(limits={"max_page_bytes": max_page_bytes}) as stack:
+        made = [
+            (await post_file(stack, form(content(data=b"%d" % number), metadata))).json["id"] for number in range(3)
+        ]
+        url, seen, found = "/v1/files", [], []
+        while url:
+            page = await ask(stack, "GET", url)
+            seen += [each["id"] for each in page.json["results"]]
+            found.append(len(page.json["results"]))
+            url = page.json["next"]
+        assert (seen, found) == (made[::-1], sizes)
+
+
 @pytest.mark.parametrize(("lines", "status"), [(10, 201), (10_000, 400)])
 async def test_what_comes_before_the_first_part_is_bounded(gateway: Stack, lines: int, status: int):
     """It means nothing, and a megabyte of short lines takes the event loop half a second."""

@@ -166,6 +166,8 @@ async def test_large_responses_are_compressed_for_clients_that_accept_it(gateway
         assert used is None
     body = {"gzip": gzip.decompress, "deflate": zlib.decompress, None: bytes}[used](reply.body)
     assert body == plain.body
+    again = await ask(gateway, "GET", "/v1/models", headers={"Accept-Encoding": coding})
+    assert (again.body, again.headers.get("Content-Encoding")) == (reply.body, used)
     small = await ask(gateway, "GET", "/v1/hardware", headers={"Accept-Encoding": "gzip"})
     assert len(small.body) >= 2048 or "Content-Encoding" not in small.headers
 

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from gateway.errors import UpstreamBroken, UpstreamTimeout, UpstreamUnavailable, UpstreamUncertain
+from gateway.errors import UpstreamBroken, UpstreamTimeout, UpstreamUnavailable, UpstreamUncertain, UpstreamUnreadable
 from gateway.simulator import Fault, Simulator
 from gateway.upstream.breaker import BreakerState
 from gateway.upstream.hosts import is_trusted
@@ -101,6 +101,50 @@ async def test_silent_stream_is_closed(upstream: Simulator):
 
         with pytest.raises(UpstreamTimeout):
             await read()
+
+
+async def test_redirect_is_no_answer_and_is_not_asked_for_again():
+    """A run whose reads are redirected cannot be read: it is as if its document were no JSON."""
+    async with (
+        raw_server(answer(b"", status="307 Temporary Redirect", Location="https://elsewhere.invalid/")) as source,
+        client_of(source.url) as (client, notes),
+    ):
+        with pytest.raises(UpstreamUnreadable, match="redirect"):
+            await client.read("predictions.get", "/predictions/x")
+        assert notes.outcomes == ["307"]
+
+
+@pytest.mark.parametrize("before", [0, 1, 65_000, 200_000])
+@pytest.mark.parametrize("spelled", ["r8_secret", r"r8\u005fsecret"], ids=["plain", "escaped"])
+async def test_download_with_the_accounts_token_is_cut_before_it(before: int, spelled: str):
+    """A debugging proxy that echoes the request does not show the token to whoever downloads a file."""
+    body = b"x" * before + spelled.encode() + b"x" * 100_000
+    async with (
+        raw_server(answer(body, content_type="text/plain", Connection="close")) as source,
+        client_of(source.url, "r8_secret", read_seconds=5.0, transfer_seconds=5.0) as (client, _),
+    ):
+        got = bytearray()
+
+        async def download() -> None:
+            async with client.download("files.download", "/files/x/download") as opened:
+                async for chunk in opened.chunks:
+                    got.extend(chunk)
+
+        with pytest.raises(UpstreamUnreadable, match="credentials"):
+            await download()
+        assert b"x" * len(got) == got
+
+
+@pytest.mark.parametrize("size", [0, 1, 53, 54, 55, 300_000])
+async def test_download_arrives_whole(size: int):
+    """Its end, which is held back until it is known to be one, too."""
+    body = bytes(number % 251 for number in range(size))
+    async with (
+        raw_server(answer(body, content_type="text/plain", Connection="close")) as source,
+        client_of(source.url, "r8_secret", read_seconds=5.0, transfer_seconds=5.0) as (client, _),
+        client.download("files.download", "/files/x/download") as download,
+    ):
+        assert b"".join([chunk async for chunk in download.chunks]) == body
 
 
 async def test_stream_redirect_is_not_followed():

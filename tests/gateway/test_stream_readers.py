@@ -69,6 +69,23 @@ async def test_two_hundred_readers_share_one_upstream_connection(gateway: Stack)
         assert wire.connections == 1
 
 
+async def test_readers_of_one_prediction_share_what_is_kept_for_them(gateway: Stack):
+    """Ten thousand pages that watch one run cost little more than their connections."""
+    async with stream_host(gateway.upstream) as (wire, _), AsyncExitStack() as exits:
+        url = await stream_url(gateway)
+        callers = [await exits.enter_async_context(open_stream(url)) for _ in range(3)]
+        await wire.say(event(0, " token"))
+        await until(lambda: _are_live(3))
+        before = _own_objects()
+        callers += [await exits.enter_async_context(open_stream(url)) for _ in range(CROWD)]
+        await until(lambda: _are_live(3 + CROWD))
+        # A connection, a reader, and what writes to it.
+        assert _own_objects() - before <= 4 * CROWD
+        assert not any(reader.response.headers for reader in readers())
+        await wire.say(DONE)
+        assert {await caller.rest() for caller in callers} == {HI + b"".join(wire.said)}
+
+
 async def test_stalled_reader_costs_no_memory_and_delays_no_other(open_gateway: OpenGateway):
     """A phone in a tunnel: nothing is buffered for it, and when it resumes it gets the stream or learns what is
     missing.
@@ -277,6 +294,10 @@ async def test_two_hours_of_reconnects_leak_nothing(still: tuple[Stack, ManualCl
         whole = (await read_stream(stack, url)).body
         assert ids(whole) == [*(b"10:%d" % n for n in range(number)), b"10:999999"]
         assert f"kept_log_bytes {len(whole) - len(HI) + 1024}" in await metrics_of(stack)
+
+
+def _are_live(count: int) -> bool:
+    return sum(reader.is_live for reader in readers()) == count
 
 
 def _fan_outs() -> int:

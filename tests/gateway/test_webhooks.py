@@ -62,13 +62,16 @@ def check(secret: str, receiver: Receiver) -> None:
         assert Webhook(secret).verify(message.body, dict(message.headers)) == message.json
 
 
-async def test_webhooks_follow_the_run_event_by_event(stack: Stack, receiver: Receiver):
-    """A receiver of all events gets the start, growing output and the end, in this order."""
-    made = await make(stack, receiver, events=ALL, prompt="hi", max_tokens=40, token_delay=1.0)
+@pytest.mark.parametrize("size", [1, 300_000], ids=["small", "large"])
+async def test_webhooks_follow_the_run_event_by_event(stack: Stack, receiver: Receiver, size: int):
+    """A receiver of all events gets the start, growing output and the end, in this order, whatever the input's size."""
+    made = await make(stack, receiver, events=ALL, prompt="hi", max_tokens=40, token_delay=1.0, file="x" * size)
     await receiver.until(lambda: "succeeded" in receiver.statuses(made["id"]))
     statuses = receiver.statuses(made["id"])
     assert statuses == ["processing"] * (len(statuses) - 1) + ["succeeded"]
+    assert {message.json["input"]["file"] for message in receiver.messages} == {"x" * size}
     outputs = [message.json["output"] or [] for message in receiver.messages]
+    assert outputs[0] == []
     assert len(outputs) >= 3
     assert all(outputs[n] == outputs[n + 1][: len(outputs[n])] for n in range(len(outputs) - 1))
     shown = await finished(stack, made["id"])

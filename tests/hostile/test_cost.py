@@ -18,6 +18,7 @@ from gateway.domain import (
     cursors,
     documents,
     links,
+    rendering,
     scopes,
     surrogates,
     targets,
@@ -198,7 +199,7 @@ def _view(document: bytes) -> PredictionView:
 
 def _show(value: bytes) -> object:
     view = _view(_document(value))
-    return documents.render(view, BASE, "streams/x", family="predictions", links={"https://x.example": "y"})
+    return rendering.render(view, BASE, "streams/x", family="predictions", links={"https://x.example": "y"})
 
 
 def _replayed(value: bytes) -> object:
@@ -232,7 +233,7 @@ BODIES: Mapping[str, Work] = {
     "upstream's times": lambda value: [
         documents.times_of(_document(value, name)) for name in ("started_at", "completed_at")
     ],
-    "upstream's urls": lambda value: documents.render_foreign(_document(value, "urls"), BASE, "predictions"),
+    "upstream's urls": lambda value: rendering.render_foreign(_document(value, "urls"), BASE, "predictions"),
     "progress": lambda value: documents.progress_of(_document(value)),
     "a prediction shown": _show,
     "a prediction without data": lambda value: documents.without_data(_document(value)),

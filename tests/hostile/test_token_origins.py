@@ -51,3 +51,10 @@ async def test_a_token_for_a_page_of_another_team_is_refused(gateway: Stack) -> 
     """Origins narrow; they are not chosen freely."""
     problem = assert_problem(await mint(gateway, origins=[STRANGER]), 422, origin=None)
     assert [field["field"] for field in problem["invalid_fields"]] == ["origins"]
+
+
+async def test_a_field_that_does_not_exist_is_named_by_its_beginning(gateway: Stack) -> None:
+    """The answer to two megabytes is not one of twenty-four."""
+    reply = await ask(gateway, "POST", "/gateway/tokens", json={"ttl_seconds": 60, "\x01" * 2_000_000: 1})
+    assert_problem(reply, 422, origin=None)
+    assert len(reply.body) < 10_000

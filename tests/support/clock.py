@@ -39,9 +39,12 @@ class ManualClock:
         if seconds <= 0:
             await asyncio.sleep(0)
             return
-        sleeper: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        heapq.heappush(self._sleepers, (self._passed + seconds, next(self._order), sleeper))
-        await sleeper
+        await self.sleep_until(asyncio.get_running_loop().create_future(), seconds)
+
+    async def sleep_until(self, wake: asyncio.Future[None], seconds: float) -> None:
+        """Sleep until the test has advanced that much, or `wake` is done."""
+        heapq.heappush(self._sleepers, (self._passed + seconds, next(self._order), wake))
+        await wake
 
     @property
     def sleeping(self) -> int:

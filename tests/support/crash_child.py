@@ -7,6 +7,7 @@ the writing thread, the network and the event loop are then. No code of the gate
 and of the client are wrapped from outside. Searches for orphans are short, and `Cancel-After` may be.
 """
 
+import asyncio
 import functools
 import os
 import random
@@ -47,7 +48,8 @@ STEPS = {
     "share": Step(SQLiteStore, "share"),
     "start": Step(SQLiteStore, "start"),
     "join": Step(SQLiteStore, "share", given=lambda outcome: isinstance(outcome, Joined)),
-    "hit": Step(SQLiteStore, "share", given=lambda outcome: isinstance(outcome, Hit)),
+    "keyed-hit": Step(SQLiteStore, "share", given=lambda outcome: isinstance(outcome, Hit)),
+    "hit": Step(SQLiteStore, "record_hits", given=any),
     "create": Step(ReplicateClient, "send", _sent("predictions.create")),
     "record": Step(SQLiteStore, "record_created"),
     "learn": Step(SQLiteStore, "learn_version"),
@@ -106,7 +108,11 @@ def arrange(when: str, name: str, passage: int) -> None:
             die()
         return result
 
-    setattr(step.owner, step.method, wrapped)
+    @functools.wraps(original)
+    def as_future(self: Any, *args: Any) -> asyncio.Future[Any]:
+        return asyncio.ensure_future(wrapped(self, *args))
+
+    setattr(step.owner, step.method, wrapped if asyncio.iscoroutinefunction(original) else as_future)
 
 
 def main(config: str, *point: str) -> None:

@@ -353,8 +353,13 @@ def orders_of(upstream: Simulator, mark: str, chaos: random.Random) -> list[Aske
             wait = {"Prefer": "wait=5"} if number % 2 else {}
             key = {"Idempotency-Key": f"{mark} {form} {number}"} if number < 2 else {}
             after = (0.0, 0.01, 0.03, 0.2, 0.7)[number] + chaos.random() * 0.02
-            first = orders[-number] if number == 4 else None
-            ask(form, "burst", team="alpha", seed=7, headers=wait | key, after=after, follows=first)
+            earlier = orders[-number] if number == 4 else None
+            ask(form, "burst", team="alpha", seed=7, headers=wait | key, after=after, follows=earlier)
+        # Many that hit at once, so that several are recorded together; one of them with a key.
+        first = orders[-5]
+        for number in range(8):
+            key = {"Idempotency-Key": f"{mark} {form} hit"} if number == 3 else {}
+            ask(form, "burst", team="alpha", seed=7, headers=key, after=0.5, follows=first)
         # One of two leaves; then both of two.
         ask(form, "one leaves", team="beta", seed=1, duration=0.5, cancel_after=0.05)
         ask(form, "one leaves", team="beta", seed=1, duration=0.5, after=0.02)
@@ -466,16 +471,22 @@ def _price(prediction: Prediction) -> int:
     return int((Decimal(str(seconds)) * Decimal(USD_PER_SECOND) * 10**6).to_integral_value())
 
 
-_SUM = "sum(CASE WHEN kind = 'spend' THEN microusd ELSE 0 END), sum(CASE WHEN kind = 'spend' THEN 0 ELSE microusd END)"
+_SUM = """
+    sum(CASE WHEN kind = 'spend' THEN microusd ELSE 0 END), sum(CASE WHEN kind = 'spend' THEN 0 ELSE microusd END),
+    sum(kind = 'spend'), sum(kind = 'saved_hit')"""
+_SUMS = "microusd, saved_microusd, runs, hits"
 _MUST_BE_EMPTY = {
     "still held": "SELECT * FROM reservations",
     "still counted": "SELECT * FROM meters WHERE open <> 0 OR held_milliseconds <> 0 OR held_microusd <> 0",
     "a sum of a day": f"""
         SELECT team, day, key_id, target, {_SUM} FROM ledger GROUP BY 1, 2, 3, 4
-        EXCEPT SELECT team, day, key_id, target, microusd, saved_microusd FROM usage_days""",
+        EXCEPT SELECT team, day, key_id, target, {_SUMS} FROM usage_days""",
     "a sum that has no lines": f"""
-        SELECT team, day, key_id, target, microusd, saved_microusd FROM usage_days
+        SELECT team, day, key_id, target, {_SUMS} FROM usage_days
         EXCEPT SELECT team, day, key_id, target, {_SUM} FROM ledger GROUP BY 1, 2, 3, 4""",
+    "a user's sum": f"""
+        SELECT team, day, coalesce(user, ''), {_SUM} FROM ledger GROUP BY 1, 2, 3
+        EXCEPT SELECT team, day, user, {_SUMS} FROM usage_users""",
     "a team's sum": """
         SELECT scope, day, microusd FROM spent WHERE scope LIKE 'team/%'
         EXCEPT SELECT 'team/' || team, day, sum(microusd) FROM ledger WHERE kind = 'spend' GROUP BY 1, 2""",

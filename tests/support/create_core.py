@@ -23,6 +23,7 @@ from gateway.money.rules.pricing import PriceList, UnknownPolicy
 from gateway.predictions.create import CreateService
 from gateway.predictions.deadlines import Deadlines
 from gateway.predictions.events import Listener, PredictionEvents
+from gateway.predictions.hits import HitRecorder
 from gateway.predictions.in_flight import PendingCreates
 from gateway.predictions.joining import JoinService
 from gateway.predictions.new_records import NewRecords
@@ -211,6 +212,7 @@ class CreateCore:
         )
         self.teams: LiveSettings[Teams] = LiveSettings({})
         self.limit_queue = LimitQueue(self.store, self.clock, self.observer)  # type: ignore[arg-type]  # meters only
+        self.hits = HitRecorder(self.store, self.events, self.observer, self.observer)
         self.creates = CreateService(
             self.store,
             self.run_creator,
@@ -219,6 +221,7 @@ class CreateCore:
             self.identities,
             self.clock,
             self.observer,
+            hits=self.hits,
             records=NewRecords(self.clock, self.settings, ticket_secret=SECRET, webhook_of=webhook_of),
             outputs=NoOutputs(),
             bodies=OutgoingBodies(schemas, NoOutputs(), self.digest),
@@ -227,6 +230,7 @@ class CreateCore:
             money=self.observer,
             teams=self.teams,
         )
+        self.events.add_ended_listener(Listener.HITS, self.hits.on_run_ended)
         self.events.add_created_listener(Listener.WEBHOOKS, self.announced.append)
 
     def _keep_until(self, run: Run, document: bytes, ended_at: float) -> float | None:

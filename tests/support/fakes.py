@@ -236,7 +236,7 @@ class FakeStore:
     async def prediction_by_ticket(self, ticket_sha256: str) -> PredictionView | None:
         """Find a prediction by its ticket."""
         self._note("prediction_by_ticket")
-        found = [p for p in self.kept.values() if p.ticket == ticket_sha256]
+        found = [p for p in self.kept.values() if p.ticket and p.ticket == ticket_sha256]
         return PredictionView(found[0], self.runs[found[0].run_id]) if found else None
 
     async def predictions(
@@ -341,7 +341,14 @@ class FakeStore:
         return [self.uploaded[file_id] for file_id in dict.fromkeys(file_ids) if file_id in self.uploaded]
 
     async def files(
-        self, *, team: str | None, limit: int, now: float, owner: str | None = None, position: Cursor | None = None
+        self,
+        *,
+        team: str | None,
+        limit: int,
+        now: float,
+        owner: str | None = None,
+        position: Cursor | None = None,
+        max_bytes: int | None = None,
     ) -> Page:
         """List files."""
         self._note("files")

@@ -5,7 +5,7 @@ let through, a read is done at once and its answer held. So the test decides wha
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,10 +22,12 @@ from gateway.outputs.lifetime import ResultLifetime
 from gateway.predictions.create import CreateService
 from gateway.predictions.deadlines import Deadlines
 from gateway.predictions.events import Listener, PredictionEvents
+from gateway.predictions.hits import HitRecorder
 from gateway.predictions.in_flight import PendingCreates
 from gateway.predictions.joining import JoinService
 from gateway.predictions.new_records import NewRecords
 from gateway.predictions.outgoing import OutgoingBodies
+from gateway.predictions.ports.sharing import Hit, ShareRequest
 from gateway.predictions.queries import PredictionService
 from gateway.predictions.rules import adoption
 from gateway.predictions.run_creator import RunCreator
@@ -95,6 +97,10 @@ class Gate:
             return await method(*args, **more)
 
         return step
+
+    def record_hits(self, requests: Sequence[ShareRequest]) -> asyncio.Future[list[Hit | None]]:
+        """Record hits: the one step that is no coroutine."""
+        return asyncio.ensure_future(self.__getattr__("record_hits")(requests))
 
     async def _turn(self, *, is_read: bool) -> None:
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -171,6 +177,8 @@ class Life:
             store, self.line, recorder, run_identities, pending_creates, clock, observer, settings, digest=digest
         )
         self.limit_queue = LimitQueue(store, clock, observer)
+        hits = HitRecorder(store, events, observer, observer)
+        events.add_ended_listener(Listener.HITS, hits.on_run_ended)
         self.creates = CreateService(
             store,
             self.run_creator,
@@ -179,6 +187,7 @@ class Life:
             identities,
             clock,
             observer,
+            hits=hits,
             records=NewRecords(clock, settings, ticket_secret=secret),
             outputs=NoOutputs(),
             bodies=OutgoingBodies(self.schemas, NoOutputs(), digest),

@@ -35,8 +35,9 @@ class RecordingObserver:
     def _note(self, name: str, *values: Any) -> None:
         self.noted.append((name, values))
 
-    def prediction_created(self, team: str, target: str, source: Source) -> None:
-        self._note("prediction_created", team, target, source)
+    def prediction_created(self, team: str, target: str, source: Source, count: int = 1) -> None:
+        for _ in range(count):
+            self._note("prediction_created", team, target, source)
 
     def document_repaired(self) -> None:
         self._note("document_repaired")

@@ -1,7 +1,7 @@
 """The store as creates see it, in memory, with steps that a test can hold, fail, or precede with something else."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
@@ -14,6 +14,7 @@ from gateway.domain.records import CacheStats, Cancellation, Prediction, Predict
 from gateway.errors import Conflict, GatewayError
 from gateway.predictions.ports.predictions import Recorded
 from gateway.predictions.ports.sharing import (
+    MOST_HITS,
     CreateStore,
     FinishedRuns,
     Hit,
@@ -82,6 +83,23 @@ class SharingStore(FakeStore):
         outcome: ShareOutcome | None = self._share(request)
         self._done("share")
         return outcome or Nothing()
+
+    def record_hits(self, requests: Sequence[ShareRequest]) -> asyncio.Future[list[Hit | None]]:
+        """Add predictions to finished runs."""
+        return asyncio.ensure_future(self._record_hits(requests))
+
+    async def _record_hits(self, requests: Sequence[ShareRequest]) -> list[Hit | None]:
+        await self._step("record_hits")
+        taken = requests[:MOST_HITS]
+        ids = [request.prediction.id for request in taken]
+        if len({*ids} - self.kept.keys()) < len(ids):
+            raise Conflict("A prediction of this id exists already.")
+        outcomes: list[Hit | None] = []
+        for request in taken:
+            run = self._finished(request.may_hit, request.now)
+            outcomes.append(None if run is None else Hit(self._added(request, run, Source.HIT), 7))
+        self._done("record_hits")
+        return outcomes
 
     async def start(
         self,

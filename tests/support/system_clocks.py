@@ -31,6 +31,11 @@ class AdvancingClock(SystemClock):
             # Short, so that an advance made meanwhile is noticed.
             await asyncio.sleep(min(left, 0.02))
 
+    async def sleep_until(self, wake: asyncio.Future[None], seconds: float) -> None:
+        end = self.monotonic() + seconds
+        while (left := end - self.monotonic()) > 0 and not wake.done():
+            await asyncio.wait({wake}, timeout=min(left, 0.02))
+
 
 class ShiftedClock(SystemClock):
     """The system's clock plus a shift; sleepers do not notice the shift."""

@@ -31,6 +31,7 @@ async def worker(store: SQLiteStore, prefix: str, name: str) -> None:
         match outcome:
             case Hit(view):
                 say("hit", f"{prediction_id} {view.run.id}")
+                await hit_together(store, prefix, n, prediction_id)
             case Joined(view):
                 say("joined", f"{prediction_id} {view.run.id}")
                 if n % 7 == 0:
@@ -44,6 +45,16 @@ async def worker(store: SQLiteStore, prefix: str, name: str) -> None:
         if n % 10 == 0:
             await store.add_key(key(f"{name}k{n}"))
             say("key", f"{name}k{n}")
+
+
+async def hit_together(store: SQLiteStore, prefix: str, n: int, prediction_id: str) -> None:
+    asked = [
+        wish(fingerprint=f"{prefix}F{n // 2}", prediction_={"prediction_id": f"{prediction_id}h{m}"}).request
+        for m in range(5)
+    ]
+    for hit in await store.record_hits(asked):
+        if hit is not None:
+            say("gathered", f"{hit.view.prediction.id} {hit.view.run.id}")
 
 
 async def lead(store: SQLiteStore, n: int, run_id: str, prediction_id: str) -> None:

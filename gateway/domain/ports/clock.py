@@ -1,5 +1,6 @@
 """The clock that services use, so that tests can replace it."""
 
+import asyncio
 from typing import Protocol
 
 
@@ -16,4 +17,8 @@ class Clock(Protocol):
 
     async def sleep(self, seconds: float) -> None:
         """Sleep for `seconds`."""
+        ...
+
+    async def sleep_until(self, wake: asyncio.Future[None], seconds: float) -> None:
+        """Sleep for `seconds`, or until `wake` is done. The clock sets its result when the time has passed."""
         ...

@@ -27,8 +27,8 @@ class LoopObserver(Protocol):
 class PredictionObserver(Protocol):
     """Counts predictions, the runs they share, and the results kept for later requests."""
 
-    def prediction_created(self, team: str, target: str, source: Source) -> None:
-        """Count a prediction that was recorded, and how it was answered."""
+    def prediction_created(self, team: str, target: str, source: Source, count: int = 1) -> None:
+        """Count predictions that were recorded, and how they were answered."""
         ...
 
     def prediction_finished(self, team: str, status: Status, count: int = 1) -> None:

@@ -55,9 +55,19 @@ class Files(Protocol):
         ...
 
     async def files(
-        self, *, team: str | None, limit: int, now: float, owner: str | None = None, position: Cursor | None = None
+        self,
+        *,
+        team: str | None,
+        limit: int,
+        now: float,
+        owner: str | None = None,
+        position: Cursor | None = None,
+        max_bytes: int | None = None,
     ) -> Page:
-        """List files that have not expired, newest first. `owner` lists only those of one owner in the team."""
+        """List files that have not expired, newest first. `owner` lists only those of one owner in the team.
+
+        A page ends before its rows would pass `max_bytes`, but has one item at least.
+        """
         ...
 
     async def has_file_of_size(self, team: str, smallest: int, largest: int, kept_at: float) -> bool:

@@ -30,7 +30,7 @@ from gateway.http.keys import (
 )
 from gateway.http.prefer import parse_cancel_after, parse_prefer
 from gateway.http.request_body import read_json, release
-from gateway.runtime.pauses import LARGE, off_the_loop
+from gateway.runtime.pauses import LARGE
 
 JSON = "application/json"
 _SPAN_NAMES = {"hit": "hit", "joined": "join"}
@@ -169,9 +169,7 @@ async def _respond(request: web.Request, created: Created, base: str, wait: floa
             else await service.show_large(view, base, "predictions")
         )
     else:
-        stream, run = service.stream_path(view), view.run
-        render = partial(documents.render, view, base, stream, family="predictions", as_starting=True)
-        document = render() if len(run.document) <= LARGE else await off_the_loop(run.document, render)
+        document = await service.show_as_starting(view, base, "predictions")
     headers: dict[str, str] = {}
     headers["Location"] = f"{base}/{documents.family_of(view.prediction.kind)}/{view.prediction.id}"
     headers["Cache-Status"] = created.cache_status

@@ -18,7 +18,7 @@ from gateway.http.handlers.creates import JSON
 from gateway.http.handlers.predictions import cursor_of, page_links
 from gateway.http.handlers.uploads import open_upload
 from gateway.http.keys import CALLER, CLOCK, DOWNLOADS, FILES, UPLOADS, UPSTREAM, UPSTREAM_SECONDS
-from gateway.http.response_body import ClientDisconnected, abort, send
+from gateway.http.response_body import ClientDisconnected, abort, respond, send
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ async def get_file(request: web.Request) -> web.Response:
     return web.Response(body=rewrite.file_document(file.document, base), content_type=JSON)
 
 
-async def list_files(request: web.Request) -> web.Response:
+async def list_files(request: web.Request) -> web.StreamResponse:
     """Handle `GET /files`, newest first. Keys with the scope `account` get upstream's list."""
     if request[CALLER].may(Scope.ACCOUNT):
         return await passthrough.account_files(request)
@@ -63,7 +63,7 @@ async def list_files(request: web.Request) -> web.Response:
     ends = [Cursor(file.created_at, file.id) for file in files]
     next_url, previous_url = page_links(f"{base}/files", {}, page, ends, position)
     results = [rewrite.file_document(file.document, base) for file in files]
-    return web.Response(body=b"".join(documents.page(results, next_url, previous_url)), content_type=JSON)
+    return await respond(request, documents.page(results, next_url, previous_url), JSON)
 
 
 async def delete_file(request: web.Request) -> web.Response:

@@ -28,6 +28,7 @@ from gateway.http.request_body import read, read_json, require_json
 from gateway.throttling.upstream_limiter import state_shown
 
 _JSON = "application/json"
+_LONGEST_REASON = 500
 _GROUPINGS = (By.DAY, By.KEY, By.MODEL, By.USER)
 """Values of `by` that a team may use; it only sees its own usage, so `team` is not among them."""
 
@@ -39,8 +40,10 @@ async def mint_token(request: web.Request) -> web.Response:
     try:
         token_request = msgspec.json.decode(body, type=TokenRequest)
     except msgspec.ValidationError as exc:
-        field = str(exc).rpartition("`$.")[2].partition("`")[0] if "`$." in str(exc) else ""
-        raise Unprocessable.field(field, str(exc), "invalid_type") from exc
+        # It names the field, and a field that does not exist can be as long as the body.
+        text = str(exc)[:_LONGEST_REASON]
+        field = text.rpartition("`$.")[2].partition("`")[0] if "`$." in text else ""
+        raise Unprocessable.field(field, text, "invalid_type") from exc
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
         raise BadRequest(f"Failed to parse request body as JSON: {exc}") from exc
     minted = request.app[TOKENS].mint(request[CALLER], token_request)

@@ -4,17 +4,18 @@ The upstream path is built from the route's template and the parts that matched 
 a path outside the route table.
 """
 
-import hashlib
+import asyncio
+import gzip
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 import msgspec
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from gateway.domain import documents
 from gateway.domain import links as rewrite
+from gateway.domain import rendering
 from gateway.domain.create_body import parse_object
 from gateway.domain.documents import Family
 from gateway.domain.scopes import Scope
@@ -24,7 +25,7 @@ from gateway.errors import Forbidden, NotFound, StoreUnavailable, UpstreamBroken
 from gateway.http import base_url, content_coding, errors
 from gateway.http.keys import CALLER, CLOCK, METADATA, OVERHEAD, POLICY, UPSTREAM, UPSTREAM_SECONDS, VERSIONS
 from gateway.http.request_body import read, read_json
-from gateway.models.metadata import Found, Question
+from gateway.models.metadata import Found, Question, Shown
 from gateway.runtime.pauses import pause_after
 
 logger = logging.getLogger(__name__)
@@ -34,14 +35,18 @@ def metadata(operation: str, template: str) -> Handler:
     """Return the handler of a read whose result is the same for every team and comes from the metadata cache."""
 
     async def handle(request: web.Request) -> web.Response:
-        clock = request.app[CLOCK]
-        started = clock.monotonic()
-        found = await request.app[METADATA].ask(_question(request, operation, template))
-        if not found.is_hit:
-            request[UPSTREAM_SECONDS] = clock.monotonic() - started
-            request[OVERHEAD] = "relay"
-        await _learn_versions(request, operation, found.entry.answer)
-        return _respond(request, found)
+        metadata, question = request.app[METADATA], _question(request, operation, template)
+        found = metadata.known(question)
+        if found is None:
+            clock = request.app[CLOCK]
+            started = clock.monotonic()
+            found = await metadata.ask(question)
+            if not found.is_hit:
+                request[UPSTREAM_SECONDS] = clock.monotonic() - started
+                request[OVERHEAD] = "relay"
+        if not found.entry.is_learned:
+            found.entry.is_learned = await _learn_versions(request, operation, found.entry.answer)
+        return await _respond(request, found)
 
     return handle
 
@@ -54,36 +59,62 @@ async def search_models(request: web.Request) -> web.Response:
     body = await read(request)
     content_type = "application/json" if request.content_type == "application/json" else "text/plain"
     question = Question("models.search", "QUERY", "/models", request.rel_url.raw_query_string, body, content_type)
-    return _respond(request, await request.app[METADATA].ask(question))
+    return await _respond(request, await request.app[METADATA].ask(question))
 
 
 def _question(request: web.Request, operation: str, template: str) -> Question:
     return Question(operation, "GET", template.format_map(request.match_info), request.rel_url.raw_query_string)
 
 
-def _respond(request: web.Request, found: Found) -> web.Response:
-    entry = found.entry
-    base = base_url.base_of(request)
-    headers = entry.answer.shown_headers
-    headers["Cache-Status"] = (
-        f"replicate-gateway; hit; ttl={round(found.ttl)}" if found.is_hit else _miss_status(found, entry.answer)
-    )
+async def _respond(request: web.Request, found: Found) -> web.Response:
+    entry, given = found.entry, request.headers
     if entry.answer.status != 200:
+        headers = {**entry.headers, "Cache-Status": _cache_status(found)}
         return web.Response(status=entry.answer.status, headers=headers, body=entry.answer.body)
-    # The links in a page depend on the base URL, so its ETag does too.
-    tag = entry.etag if entry.page is None else hashlib.sha256((entry.etag + base).encode()).hexdigest()[:24]
-    headers |= {"ETag": f'W/"{tag}"', "Cache-Control": "private, no-cache", "Vary": "Accept-Encoding, Authorization"}
-    if found.is_hit:
-        headers["Age"] = str(round(found.age))
-    if tag in request.headers.get("If-None-Match", ""):
-        headers.pop("content-type", None)
+    shown = entry.shown(base_url.base_of(request))
+    if shown.tag in given.get("If-None-Match", ""):
+        headers = {name: value for name, value in _fields(found, shown).items() if name != "content-type"}
         return web.Response(status=304, headers=headers)
-    body = entry.body(base)
-    response = web.Response(body=body, headers=headers)
-    accepted = request.headers.get("Accept-Encoding")
-    if accepted and (coding := content_coding.choose(accepted, len(body))) is not None:
-        response.enable_compression(coding)
-    return response
+    accepted = given.get("Accept-Encoding")
+    coding = content_coding.choose(accepted, len(shown.body)) if accepted else None
+    if coding is not web.ContentCoding.gzip:
+        response = web.Response(body=shown.body, headers=_fields(found, shown))
+        if coding is not None:
+            response.enable_compression(coding)
+        return response
+    body = shown.gzipped
+    if body is None:
+        # In a thread: a list of models is megabytes.
+        body = await asyncio.to_thread(gzip.compress, shown.body, 6, mtime=0)
+        shown.note_gzipped(body)
+    return web.Response(body=body, headers=_fields(found, shown, is_gzipped=True))
+
+
+def _fields(found: Found, shown: Shown, *, is_gzipped: bool = False) -> Mapping[str, str]:
+    """Return the headers of a 200. Those of a hit are made once a second."""
+    key = (round(found.age), round(found.ttl), is_gzipped) if found.is_hit else None
+    if key is not None and shown.fields_key == key:
+        return shown.fields
+    fields = {
+        **found.entry.headers,
+        "Cache-Status": _cache_status(found),
+        "ETag": f'W/"{shown.tag}"',
+        "Cache-Control": "private, no-cache",
+        "Vary": "Accept-Encoding, Authorization",
+    }
+    if found.is_hit:
+        fields["Age"] = str(round(found.age))
+    if is_gzipped:
+        fields["Content-Encoding"] = "gzip"
+    if key is not None:
+        shown.fields, shown.fields_key = fields, key
+    return fields
+
+
+def _cache_status(found: Found) -> str:
+    if found.is_hit:
+        return f"replicate-gateway; hit; ttl={round(found.ttl)}"
+    return _miss_status(found, found.entry.answer)
 
 
 def _miss_status(found: Found, answer: Answer) -> str:
@@ -104,13 +135,13 @@ class _Versions(msgspec.Struct):
     results: list[_Version]
 
 
-async def _learn_versions(request: web.Request, operation: str, answer: Answer) -> None:
+async def _learn_versions(request: web.Request, operation: str, answer: Answer) -> bool:
     """Record which model each returned version belongs to; a create by version id does not name its model.
 
-    See docs/architecture.md, Create.
+    Return whether nothing is left to record. See docs/architecture.md, Create.
     """
     if not answer.is_ok or operation not in ("models.get", "models.versions.list", "models.versions.get"):
-        return
+        return True
     model = f"{request.match_info['owner']}/{request.match_info['name']}"
     try:
         match operation:
@@ -122,13 +153,15 @@ async def _learn_versions(request: web.Request, operation: str, answer: Answer) 
             case _:
                 versions = [msgspec.json.decode(answer.body, type=_Version)]
     except (msgspec.MsgspecError, RecursionError):
-        return
+        return True
     try:
         for version in versions:
             await request.app[VERSIONS].learn(version.id, model)
     except StoreUnavailable as exc:
         # The read has succeeded. The next one records them.
         logger.warning("versions could not be recorded", extra={"model": model, "reason": exc.detail})
+        return False
+    return True
 
 
 def write(operation: str, method: str, template: str, *, target_of: Callable[[web.Request], str | None]) -> Handler:
@@ -254,7 +287,7 @@ async def unknown_prediction(request: web.Request, family: Family, *, cancel: bo
     if not answer.is_ok:
         return errors.pass_on(answer)
     with parsing_upstream():
-        body = documents.render_foreign(answer.body, base_url.base_of(request), family)
+        body = rendering.render_foreign(answer.body, base_url.base_of(request), family)
     return web.Response(body=body, content_type="application/json")
 
 
@@ -265,7 +298,7 @@ async def account_files(request: web.Request) -> web.Response:
 
 async def account_list(request: web.Request, family: Family) -> web.Response:
     """Pass on upstream's list of predictions or trainings. The caller has the scope `account`."""
-    return await _account_page(request, family, lambda document, base: documents.render_foreign(document, base, family))
+    return await _account_page(request, family, lambda document, base: rendering.render_foreign(document, base, family))
 
 
 async def _account_page(request: web.Request, family: str, render: Callable[[bytes, str], bytes]) -> web.Response:

@@ -11,15 +11,15 @@ which nginx uses by default), is not compressed, and its headers are sent before
 """
 
 import asyncio
-import socket
-from collections.abc import Callable
+import time
 from typing import NamedTuple
 
 from aiohttp import HttpVersion11, web
 from aiohttp.abc import AbstractStreamWriter
 
+from gateway.domain.ports.observers import UpstreamObserver
 from gateway.http.response_body import ClientDisconnected
-from gateway.http.server import Connection, end_with_input
+from gateway.http.server import Connection, end_with_input, set_ack_timeout
 
 HEADERS = {
     # Clients that see no charset decode Latin-1.
@@ -60,7 +60,7 @@ class Reader:
         "cursor",
         "is_aborted",
         "is_closing",
-        "on_first_event",
+        "requested_at",
         "response",
         "sent_bytes",
     )
@@ -72,8 +72,8 @@ class Reader:
         self.response = response
         self.cursor = -1
         """The number of the next event to write; -1 until it is known."""
-        self.on_first_event: Callable[[], None] | None = None
-        """Called once, after the first event was written."""
+        self.requested_at: float | None = None
+        """When its request arrived, by `time.perf_counter`, until the first event was written."""
         self.canceled_at: float | None = None
         """When the prediction was canceled for this caller, if the run goes on."""
         self.is_closing = False
@@ -107,10 +107,14 @@ class Reader:
         end_with_input(request)
         # `drain` then waits until the kernel has accepted every byte.
         transport.set_write_buffer_limits(high=0)
-        _set_ack_timeout(transport, stall_seconds)
+        set_ack_timeout(transport, stall_seconds)
         writer = await response.prepare(request)
         if writer is None or transport.is_closing():
             raise ConnectionResetError
+        # They are sent, and a stream can be open for hours: 2 KiB of its memory.
+        response.headers.clear()
+        # Ends the timer for idle connections; aiohttp starts it again after the response.
+        connection.keep_alive(True)
         reader = cls(response, writer, connection, is_chunked=is_chunked)
         connection.on_lost = reader.wake
         return reader
@@ -139,26 +143,26 @@ class Reader:
                 return
         self.wake()
 
-    def report_first_event(self) -> None:
-        """Call `on_first_event` if it has not been called yet."""
-        if self.on_first_event is not None:
-            self.on_first_event()
-            self.on_first_event = None
+    def report_first_event(self, observer: UpstreamObserver) -> None:
+        """Report how long the caller waited for its first event, once."""
+        if self.requested_at is not None:
+            observer.first_event(time.perf_counter() - self.requested_at)
+            self.requested_at = None
 
     def wake(self) -> None:
-        """End `wait_live`, if the reader's task waits there."""
+        """Let the reader's task go on, if it waits for what `live` returned."""
         if self._wakeup is not None:
             if not self._wakeup.done():
                 self._wakeup.set_result(None)
             self._wakeup = None
 
-    async def wait_live(self) -> None:
-        """Wait until `wake` is called. The reader is live while it waits, so the fan-out may write to it."""
+    def live(self) -> asyncio.Future[None]:
+        """Become live, so that the fan-out may write to it. Return what is done when `wake` is called.
+
+        Not a coroutine: thousands of readers wait here, and each would keep one more frame.
+        """
         self._wakeup = asyncio.get_running_loop().create_future()
-        try:
-            await self._wakeup
-        finally:
-            self._wakeup = None
+        return self._wakeup
 
     async def drain(self) -> None:
         """Wait until the kernel has accepted everything. Raise `ClientDisconnected` if the connection is closed."""
@@ -197,10 +201,3 @@ class Reader:
         self._connection.on_lost, self._connection.ends_with_input = None, False
         if not self._transport.is_closing():
             self._transport.set_write_buffer_limits()
-
-
-def _set_ack_timeout(transport: asyncio.Transport, seconds: float) -> None:
-    """Let the kernel drop the connection if its peer acknowledges nothing for `seconds`, on platforms that can."""
-    sock = transport.get_extra_info("socket")
-    if hasattr(socket, "TCP_USER_TIMEOUT") and sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(seconds * 1000))

@@ -6,9 +6,10 @@ written to every reader, without a queue, a task or a wake-up per reader. The lo
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Container
 
 from gateway.domain.ports.observers import UpstreamObserver
+from gateway.domain.records import PredictionView
 from gateway.http.sse.connection import Block, Reader
 from gateway.streams.channel import Channel
 from gateway.streams.rules.event_log import EventLog
@@ -21,10 +22,14 @@ WRITES_PER_YIELD = 200
 class FanOut:
     """Writes a channel's events to its readers. Registers as the channel's listener while it has any."""
 
-    def __init__(self, channel: Channel, observer: UpstreamObserver) -> None:
+    def __init__(
+        self, channel: Channel, observer: UpstreamObserver, canceled_at: Callable[[PredictionView], float | None]
+    ) -> None:
+        """Take `canceled_at`, which returns when a prediction was canceled for its caller, if the run goes on."""
         self._channel = channel
         self._observer = observer
-        self._readers: dict[Reader, Callable[[], float | None]] = {}
+        self._canceled_at = canceled_at
+        self._readers: dict[Reader, PredictionView] = {}
         # The cursor of live readers. Outside of `pump` it is the log's end.
         self._cursor = channel.log.end
 
@@ -38,13 +43,18 @@ class FanOut:
         """All readers, live or not."""
         return tuple(self._readers)
 
-    def add(self, reader: Reader, canceled_at: Callable[[], float | None]) -> None:
-        """Add a reader. `canceled_at` returns when the prediction was canceled for this caller, if the run goes on."""
+    @property
+    def has_readers(self) -> bool:
+        """Whether it has any reader."""
+        return bool(self._readers)
+
+    def add(self, reader: Reader, view: PredictionView) -> None:
+        """Add a reader of a prediction of this run."""
         if not self._readers:
             self._channel.listener = self
             self._cursor = self.log.end
-        self._readers[reader] = canceled_at
-        reader.canceled_at = canceled_at()
+        self._readers[reader] = view
+        reader.canceled_at = self._canceled_at(view)
 
     def remove(self, reader: Reader) -> None:
         """Remove a reader."""
@@ -54,9 +64,16 @@ class FanOut:
 
     def check_canceled(self) -> None:
         """Wake the readers whose prediction was canceled for their caller."""
-        for reader, canceled_at in self._readers.items():
-            reader.canceled_at = canceled_at()
+        for reader, view in self._readers.items():
+            reader.canceled_at = self._canceled_at(view)
             if reader.canceled_at is not None:
+                reader.wake()
+
+    def close(self, teams: Container[str] = ()) -> None:
+        """End the streams of all readers, but for those of these teams."""
+        for reader, view in self._readers.items():
+            if view.prediction.team not in teams:
+                reader.is_closing = True
                 reader.wake()
 
     async def pump(self) -> None:
@@ -75,8 +92,8 @@ class FanOut:
                     continue
                 reader.cursor = after
                 reader.write(block)
-                if reader.on_first_event is not None:
-                    reader.report_first_event()
+                if reader.requested_at is not None:
+                    reader.report_first_event(self._observer)
                 sent += len(data)
                 writes += 1
                 if writes % WRITES_PER_YIELD == 0:

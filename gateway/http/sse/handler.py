@@ -13,7 +13,6 @@ Responses:
 
 import time
 from collections.abc import Mapping
-from functools import partial
 
 from aiohttp import web
 
@@ -63,45 +62,47 @@ async def read_stream(request: web.Request) -> web.StreamResponse:
     if request.method == "HEAD":
         return web.StreamResponse(headers=HEADERS)
     downstream = request.app[METRICS].sse_streams.labels("downstream")
-    with request.app[OPEN_STREAMS].place(team):
-        downstream.inc()
+    streams = request.app[OPEN_STREAMS]
+    streams.take_place(team)
+    downstream.inc()
+    try:
+        opened = await _open(request)
+        if isinstance(opened, web.Response):
+            return opened
         try:
-            return await _stream(request)
+            outcome = await opened.run()
+            await opened.reader.finish()
+        except ClientDisconnected:
+            # The prediction goes on.
+            outcome = "stalled" if opened.reader.is_aborted and not opened.reader.is_closing else "left"
         finally:
-            downstream.dec()
+            opened.reader.release()
+            streams.detach(opened.channel, opened.reader)
+        return opened.ended(outcome)
+    finally:
+        downstream.dec()
+        streams.leave_place(team)
 
 
-async def _stream(request: web.Request) -> web.StreamResponse:
+async def _open(request: web.Request) -> "web.Response | _StreamWriter":
+    """Send the response headers and return what writes the events; or a response, if there is nothing to write."""
     channel = await request.app[HUB].open(request[VIEW], _links(request, request[VIEW]))
+    streams, metrics = request.app[OPEN_STREAMS], request.app[METRICS]
     # The document is not needed any more, and can be large.
-    view = request[VIEW] = request[VIEW].without_document()
+    view = request[VIEW] = streams.shared(request[VIEW].without_document())
     last_event_id = _last_event_id(request)
     if isinstance(resume.resume(channel.log, last_event_id), Complete):
         return web.Response(status=204, headers={"Cache-Control": "no-store"})
-    streams, metrics = request.app[OPEN_STREAMS], request.app[METRICS]
     try:
         reader = await Reader.open(request, stall_seconds=streams.stall_seconds)
     except ConnectionError:
         # The client disconnected before the response headers were sent.
         metrics.stream_ended("left")
         return web.Response(status=_CLIENT_CLOSED_REQUEST)
-    started = request[STARTED]
-    metrics.overhead("stream_open", time.perf_counter() - started)
-    reader.on_first_event = lambda: metrics.first_event(time.perf_counter() - started)
-    with streams.reading(channel, reader, view.prediction.team, partial(request.app[PREDICTIONS].canceled_at, view)):
-        try:
-            outcome = await _StreamWriter(reader, channel, last_event_id, request.app[CLOCK], metrics).run()
-            await reader.finish()
-        except ClientDisconnected:
-            # The prediction goes on.
-            outcome = "stalled" if reader.is_aborted and not reader.is_closing else "left"
-        finally:
-            reader.release()
-    metrics.stream_ended(outcome)
-    if last_event_id is not None:
-        metrics.stream_resumed("lost" if outcome == "lost" else "resumed")
-    reader.response[SENT_BYTES], reader.response[SENT_EVENTS] = reader.sent_bytes, reader.sent_events
-    return reader.response
+    reader.requested_at = request[STARTED]
+    metrics.overhead("stream_open", time.perf_counter() - request[STARTED])
+    streams.attach(channel, reader, view)
+    return _StreamWriter(reader, channel, last_event_id, request.app[CLOCK], metrics)
 
 
 def _links(request: web.Request, view: PredictionView) -> Mapping[str, str]:
@@ -112,13 +113,13 @@ def _links(request: web.Request, view: PredictionView) -> Mapping[str, str]:
 class _StreamWriter:
     """Writes the events that the fan-out does not write: history, the end, and whatever a slow reader is behind."""
 
-    __slots__ = ("_channel", "_clock", "_last_event_id", "_observer", "_reader", "_started_at")
+    __slots__ = ("_clock", "_last_event_id", "_observer", "_started_at", "channel", "reader")
 
     def __init__(
         self, reader: Reader, channel: Channel, last_event_id: str | None, clock: Clock, observer: UpstreamObserver
     ) -> None:
-        self._reader = reader
-        self._channel = channel
+        self.reader = reader
+        self.channel = channel
         self._last_event_id = last_event_id
         self._clock = clock
         self._observer = observer
@@ -129,7 +130,7 @@ class _StreamWriter:
 
         Raise `ClientDisconnected`. May be cancelled.
         """
-        reader = self._reader
+        reader = self.reader
         reader.write(_GREETING)
         while True:
             await reader.drain()
@@ -147,34 +148,42 @@ class _StreamWriter:
                     reader.write(Block.of(b"".join(event.raw for event in replay.lost(self._clock.now(), detail))))
                     return "lost"
                 case NotYet():
-                    await reader.wait_live()
+                    await reader.live()
                 case ResumeAt(cursor):
-                    if not await self._write_next(cursor):
-                        return "done"
+                    if not self._write_next(cursor):
+                        if self.channel.is_complete:
+                            return "done"
+                        await reader.live()
 
     def _next_step(self) -> ResumeAt | NotYet | Gap | Complete:
         """Decide where the reader continues."""
-        if self._reader.cursor >= 0:
-            is_behind = self._channel.log.is_behind(self._reader.cursor)
-            return Gap(resume.REST_DROPPED) if is_behind else ResumeAt(self._reader.cursor)
-        place = resume.resume(self._channel.log, self._last_event_id)
+        if self.reader.cursor >= 0:
+            is_behind = self.channel.log.is_behind(self.reader.cursor)
+            return Gap(resume.REST_DROPPED) if is_behind else ResumeAt(self.reader.cursor)
+        place = resume.resume(self.channel.log, self._last_event_id)
         if isinstance(place, NotYet) and self._clock.monotonic() - self._started_at >= _NOT_YET_SECONDS:
             return Gap(resume.UNKNOWN)
         return place
 
-    async def _write_next(self, cursor: int) -> bool:
-        """Write the next block, or wait for events if there is none; return false at the end of a complete log."""
-        self._reader.start_at(cursor)
-        data, self._reader.cursor = self._channel.log.read(cursor, BLOCK_BYTES)
-        if data:
-            self._reader.write(Block.of(data))
-            self._reader.report_first_event()
-            self._observer.events_sent(len(data))
-        elif self._channel.is_complete:
+    def _write_next(self, cursor: int) -> bool:
+        """Write the next block; return false if there is none."""
+        self.reader.start_at(cursor)
+        data, self.reader.cursor = self.channel.log.read(cursor, BLOCK_BYTES)
+        if not data:
             return False
-        else:
-            await self._reader.wait_live()
+        self.reader.write(Block.of(data))
+        self.reader.report_first_event(self._observer)
+        self._observer.events_sent(len(data))
         return True
+
+    def ended(self, outcome: str) -> web.StreamResponse:
+        """Count the end of the stream, and return its response with what was sent."""
+        self._observer.stream_ended(outcome)
+        if self._last_event_id is not None:
+            self._observer.stream_resumed("lost" if outcome == "lost" else "resumed")
+        response = self.reader.response
+        response[SENT_BYTES], response[SENT_EVENTS] = self.reader.sent_bytes, self.reader.sent_events
+        return response
 
 
 def _last_event_id(request: web.Request) -> str | None:

@@ -7,13 +7,14 @@ can, the kernel does the same for peers that have vanished.
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 from aiohttp import web
+from cachetools import LRUCache
 
 from gateway.domain.ports.clock import Clock
 from gateway.domain.ports.observers import UpstreamObserver
+from gateway.domain.records import PredictionView
 from gateway.domain.teams import Teams
 from gateway.errors import NotFound, RateLimited, UpstreamUnavailable
 from gateway.http.sse.connection import Block, Reader
@@ -26,6 +27,7 @@ from gateway.streams.settings import StreamSettings
 MAX_STALLED_HEARTBEATS = 4
 """Heartbeats after which a reader that accepts no data is disconnected: one minute with the default settings."""
 _HEARTBEAT = Block.of(b":\n\n")
+_SHARED_VIEWS = 1000
 _RETRY_SECONDS = 1
 _CLOSE_SECONDS = 1.0
 """How long shutdown waits for readers to accept what was written; the next process may be waiting for the port."""
@@ -40,7 +42,9 @@ class OpenStreams:
         observer: UpstreamObserver,
         settings: LiveSettings[StreamSettings],
         teams: LiveSettings[Teams],
+        canceled_at: Callable[[PredictionView], float | None],
     ) -> None:
+        """Take `canceled_at`, which returns when a prediction was canceled for its caller, if the run goes on."""
         self._clock = clock
         self._observer = observer
         self._settings = settings
@@ -49,7 +53,8 @@ class OpenStreams:
         self._has_new_pause = asyncio.Event()
         self._by_team: Counter[str] = Counter()
         self._fan_outs: dict[Channel, FanOut] = {}
-        self._team_of: dict[Reader, str] = {}
+        self._canceled_at = canceled_at
+        self._views: LRUCache[str, PredictionView] = LRUCache(_SHARED_VIEWS)
         self._is_empty = asyncio.Event()
         self._is_empty.set()
         self._closing = False
@@ -61,10 +66,8 @@ class OpenStreams:
             self._has_new_pause.set()
 
     def _end_streams_of_removed_teams(self, teams: Teams) -> None:
-        for reader, team in self._team_of.items():
-            if team not in teams:
-                reader.is_closing = True
-                reader.wake()
+        for fan_out in self._fan_outs.values():
+            fan_out.close(teams)
 
     @property
     def stall_seconds(self) -> float:
@@ -75,9 +78,8 @@ class OpenStreams:
         """Return the number of a team's open streams, or of all open streams for `None`."""
         return self._by_team.total() if team is None else self._by_team[team]
 
-    @contextmanager
-    def place(self, team: str) -> Iterator[None]:
-        """Count a stream of the team while the context is open.
+    def take_place(self, team: str) -> None:
+        """Count a stream of the team, until `leave_place` is called. Not a context: each would keep one for its time.
 
         Raise `RateLimited` at a limit, `NotFound` for a team that was removed, `UpstreamUnavailable` during shutdown.
         """
@@ -89,34 +91,37 @@ class OpenStreams:
         if self._by_team.total() >= settings.max_total or self._by_team[team] >= settings.max_per_team:
             raise RateLimited("Too many streams are open.", retry_after=_RETRY_SECONDS)
         self._by_team[team] += 1
-        try:
-            yield
-        finally:
-            self._by_team[team] -= 1
-            if not self._by_team[team]:
-                del self._by_team[team]
 
-    @contextmanager
-    def reading(
-        self, channel: Channel, reader: Reader, team: str, canceled_at: Callable[[], float | None]
-    ) -> Iterator[None]:
-        """Attach a reader to the channel's fan-out while the context is open."""
+    def leave_place(self, team: str) -> None:
+        """Count a stream of the team no longer."""
+        self._by_team[team] -= 1
+        if not self._by_team[team]:
+            del self._by_team[team]
+
+    def shared(self, view: PredictionView) -> PredictionView:
+        """Return an equal view that other readers of the prediction keep too, if there is one."""
+        known = self._views.get(view.prediction.id)
+        if known is None or known != view:
+            self._views[view.prediction.id] = known = view
+        return known
+
+    def attach(self, channel: Channel, reader: Reader, view: PredictionView) -> None:
+        """Attach a reader of a prediction to the channel's fan-out, until `detach` is called."""
         fan_out = self._fan_outs.get(channel)
         if fan_out is None:
-            fan_out = self._fan_outs[channel] = FanOut(channel, self._observer)
-        fan_out.add(reader, canceled_at)
-        self._team_of[reader] = team
-        reader.is_closing = self._closing or team not in self._teams.value
+            fan_out = self._fan_outs[channel] = FanOut(channel, self._observer, self._canceled_at)
+        fan_out.add(reader, view)
+        reader.is_closing = self._closing or view.prediction.team not in self._teams.value
         self._is_empty.clear()
-        try:
-            yield
-        finally:
-            del self._team_of[reader]
-            fan_out.remove(reader)
-            if not fan_out.readers:
-                del self._fan_outs[channel]
-            if not self._fan_outs:
-                self._is_empty.set()
+
+    def detach(self, channel: Channel, reader: Reader) -> None:
+        """Detach a reader."""
+        fan_out = self._fan_outs[channel]
+        fan_out.remove(reader)
+        if not fan_out.has_readers:
+            del self._fan_outs[channel]
+        if not self._fan_outs:
+            self._is_empty.set()
 
     async def watch(self) -> None:
         """Send heartbeats and disconnect stalled readers, until cancelled."""
@@ -132,9 +137,8 @@ class OpenStreams:
     async def end(self) -> None:
         """Close every stream, and refuse new ones. Clients resume at the next process with `Last-Event-ID`."""
         self._closing = True
-        for reader in self._readers():
-            reader.is_closing = True
-            reader.wake()
+        for fan_out in self._fan_outs.values():
+            fan_out.close()
         try:
             async with asyncio.timeout(_CLOSE_SECONDS):
                 await self._is_empty.wait()

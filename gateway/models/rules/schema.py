@@ -8,15 +8,18 @@ Marks of secrets are never lost (docs/replicate-api.md, Secret inputs). Where a 
 several parts are combined into one and a mark has no place in it, the whole value counts as secret.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec import Raw
 from msgspec.structs import replace
 
 from gateway.domain import text_links
+
+T = TypeVar("T")
 
 SEED = "seed"
 TEMPERATURE = "temperature"
@@ -87,7 +90,7 @@ class Shape(msgspec.Struct, frozen=True, omit_defaults=True):
         return "string" in self.types and not self.is_file
 
 
-class InputSchema(msgspec.Struct, frozen=True, omit_defaults=True):
+class InputSchema(msgspec.Struct, frozen=True, omit_defaults=True, dict=True):
     """The types of a version's inputs, by name, and of its output."""
 
     inputs: dict[str, Shape] = {}
@@ -100,6 +103,18 @@ class InputSchema(msgspec.Struct, frozen=True, omit_defaults=True):
     """The inputs that are secret, or that hold secret values."""
     training_secrets: dict[str, Shape] = {}
     """The same of the inputs of trainings."""
+
+    @cached_property
+    def _derived(self) -> dict[Any, Any]:
+        return {}
+
+    def derived(self, derive: Callable[["InputSchema"], T]) -> T:
+        """Return what a function derives from the schema. It is called once."""
+        known = self._derived
+        if derive not in known:
+            known[derive] = derive(self)
+        found: T = known[derive]
+        return found
 
     @property
     def has_seed(self) -> bool:

@@ -114,7 +114,7 @@ class Predictions(Protocol):
         ...
 
     async def prediction_by_ticket(self, ticket_sha256: str) -> PredictionView | None:
-        """Find the prediction that a stream ticket (given as hex SHA-256) belongs to."""
+        """Find the prediction whose `ticket` is this one (hex SHA-256). An empty one finds nothing."""
         ...
 
     async def predictions(

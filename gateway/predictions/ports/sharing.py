@@ -1,7 +1,8 @@
 """Starting runs, and sharing them between predictions."""
 
-from collections.abc import Callable
-from typing import Protocol
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol
 
 import msgspec
 
@@ -11,6 +12,9 @@ from gateway.domain.quota import ReservationRequest
 from gateway.domain.records import CacheStats, Prediction, PredictionView, Run
 from gateway.domain.webhook_places import WebhookPlace
 from gateway.predictions.ports.predictions import Predictions
+
+MOST_HITS: Final = 200
+"""The most hits of one step. It bounds the time that other steps wait for this one."""
 
 _SHA256_LENGTH = 64
 
@@ -141,6 +145,23 @@ class Sharing(Protocol):
 
         A hit or a join remembers the idempotency key with its prediction. Raises `gateway.errors.Conflict` if the
         prediction's id exists.
+        """
+        ...
+
+    def record_hits(self, requests: Sequence[ShareRequest]) -> asyncio.Future[list[Hit | None]]:
+        """Add predictions to finished runs: what `share` would do for each request that is a hit. One step. Kept.
+
+        The result has, in order, `Hit` as `share` returns it, or `None` where `may_hit` finds no run. Nothing is
+        recorded for those: they are for `share`. So are requests with an idempotency key or a webhook, which are
+        `None` here. If the id of a prediction exists already, nothing is recorded for any request, and the future
+        raises `gateway.errors.Conflict`.
+
+        Requests may be appended to `requests` until the step begins: so those that come while the store is busy are
+        recorded as soon as it is free. The step takes what the sequence then has, at most `MOST_HITS`. The result tells
+        how many it took. If the step fails, it has taken any number of them, and recorded none.
+
+        Returns a future at once, so that nobody needs a task to wait for it. Raises `StoreUnavailable` if the step
+        cannot be queued.
         """
         ...
 

@@ -88,7 +88,7 @@ class Input:
         if schema is not None and schema.linked_defaults:
             unset = schema.linked_defaults - plain - self._fields.keys()
             if unset:
-                defaults = _decode(schema.defaults)
+                defaults = _defaults_of(schema)
                 values += (defaults[name] for name in unset)
 
         def is_known(text: str) -> bool:
@@ -98,28 +98,39 @@ class Input:
 
     def canonical(self, schema: InputSchema | None, ignore: frozenset[str] = frozenset()) -> bytes:
         """Write the input in its one form. Raise `ValueError` if it is too deep, or holds what cannot be compared."""
-        fields, shapes = self._fields, _NO_SHAPES
         try:
-            if schema is not None:
-                fields, shapes = _decode(schema.defaults) | fields, schema.inputs
-            written: dict[str, Any] = {}
-            for name, value in fields.items():
-                if name in ignore:
-                    continue
-                kind = type(value)
-                # Most inputs are small numbers, flags and plain texts, which are their own form already.
-                if (
-                    value is None
-                    or kind is bool
-                    or (kind is int and -_SHORT < value < _SHORT)
-                    or (kind is str and not self._files and value[:5].lower() != "data:")
-                ):
-                    written[name] = value
-                else:
-                    written[name] = self._normal(value, shapes.get(name, _ANYTHING), MAX_DEPTH)
-            return _encode(written)
+            if schema is None:
+                return _encode(self._written(self._fields, _NO_SHAPES, ignore))
+            # A default can be a link in `files`, which this input alone says.
+            defaults = None if self._files or ignore else schema.derived(_normal_defaults)
+            if defaults is None:
+                return _encode(self._written(_defaults_of(schema) | self._fields, schema.inputs, ignore))
+            return _encode(defaults | self._written(self._fields, schema.inputs, ignore))
         except _UNREADABLE as exc:
             raise _unreadable(exc) from exc
+
+    def normal(self, shapes: Mapping[str, Shape]) -> dict[str, Any]:
+        """Return every value in its one form. Raise `ValueError` for what has none."""
+        return self._written(self._fields, shapes, frozenset())
+
+    def _written(
+        self, fields: Mapping[str, Any], shapes: Mapping[str, Shape], ignore: frozenset[str]
+    ) -> dict[str, Any]:
+        written: dict[str, Any] = {}
+        files = self._files
+        for name, value in fields.items():
+            if name in ignore:
+                continue
+            kind = type(value)
+            # Most inputs are plain texts, small numbers and flags, which are their own form already.
+            if kind is str:
+                is_plain = not files and value[4:5] != ":"  # which a data: URI has there
+            elif kind is int:
+                is_plain = -_SHORT < value < _SHORT
+            else:
+                is_plain = value is None or kind is bool
+            written[name] = value if is_plain else self._normal(value, shapes.get(name, _ANYTHING), MAX_DEPTH)
+        return written
 
     def _normal(self, value: Any, shape: Shape, depth: int) -> Any:
         """Return a decoded value in its one form."""
@@ -134,12 +145,26 @@ class Input:
         if kind is int:
             return value if -_SHORT < value < _SHORT or not shape.is_number else _number(str(value), shape)
         if kind is list:
-            items = shape.items or _ANYTHING
-            return [self._normal(item, items, depth - 1) for item in value]
+            return self._normal_items(value, shape.items or _ANYTHING, depth - 1)
         if kind is dict:
             named, others = shape.properties, shape.others or _ANYTHING
             return {name: self._normal(item, named.get(name, others), depth - 1) for name, item in value.items()}
         return value
+
+    def _normal_items(self, values: list[Any], shape: Shape, depth: int) -> list[Any]:
+        """Return the items of an array in their one form. Most are numbers, and need no call of their own."""
+        if values and depth <= 0:
+            raise ValueError(_TOO_DEEP)
+        normal = []
+        for value in values:
+            kind = type(value)
+            if kind is Raw:
+                normal.append(_number(str(value, "ascii"), shape))
+            elif kind is int and -_SHORT < value < _SHORT:
+                normal.append(value)
+            else:
+                normal.append(self._normal(value, shape, depth))
+        return normal
 
     def _content(self, text: str, *, is_text: bool = False) -> FileContent | None:
         """Return the content of the file that a text stands for. `is_text`: a data: URI is text like any other."""
@@ -149,6 +174,23 @@ class Input:
                 self._contents[text] = content_of(text)
             content = self._contents[text]
         return content
+
+
+def _defaults_of(schema: InputSchema) -> dict[str, Any]:
+    return schema.derived(_decoded_defaults)
+
+
+def _decoded_defaults(schema: InputSchema) -> dict[str, Any]:
+    defaults: dict[str, Any] = _decode(schema.defaults)
+    return defaults
+
+
+def _normal_defaults(schema: InputSchema) -> dict[str, Any] | None:
+    """Return a schema's defaults in their one form; `None` if one of them has none, which an input may replace."""
+    try:
+        return Input(schema.defaults, {}).normal(schema.inputs)
+    except (ValueError, *_UNREADABLE):
+        return None
 
 
 def fingerprint(target: str, canonical: bytes, scope: str) -> str:

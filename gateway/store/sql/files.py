@@ -47,13 +47,20 @@ class SQLiteFiles(Connections):
         return await self._read(step)
 
     async def files(
-        self, *, team: str | None, limit: int, now: float, owner: str | None = None, position: Cursor | None = None
+        self,
+        *,
+        team: str | None,
+        limit: int,
+        now: float,
+        owner: str | None = None,
+        position: Cursor | None = None,
+        max_bytes: int | None = None,
     ) -> Page:
-        """List files that have not expired, newest first."""
+        """List files that have not expired, newest first, up to `max_bytes` of rows."""
         of_team = _OF_TEAM if owner is None else _OF_OWNER
         statements, scope = _OF_ALL if team is None else of_team, {"team": team, "owner": owner, "now": now}
         listing = Listing(statements, scope, Bounds(), FILES.record, _place)
-        return Page(*await self._read(lambda db: listing.stretch(db, limit, position)))
+        return Page(*await self._read(lambda db: listing.stretch(db, limit, position, max_bytes)))
 
     async def has_file_of_size(self, team: str, smallest: int, largest: int, kept_at: float) -> bool:
         """Return whether a team has a file in a range of sizes."""

@@ -2,6 +2,8 @@
 
 import sqlite3
 from collections import Counter
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from msgspec.structs import replace
 
@@ -17,6 +19,7 @@ Joiner = tuple[str, str, str | None]
 
 _DETACHED = "detached"
 _SUMS = ("runs", "joined", "hits", "milliseconds", "microusd", "saved_microusd")
+_NOTHING = dict.fromkeys(_SUMS, 0)
 
 
 def settle(db: sqlite3.Connection, run_id: str, settlement: Settlement, joined: Counter[Joiner] | None = None) -> bool:
@@ -66,23 +69,42 @@ def _enter_joined(db: sqlite3.Connection, run_id: str, settlement: Settlement, j
         _count(db, day, team, key_id, user, settlement.target, joined=count, saved_microusd=count * saved)
 
 
-def enter_hit(db: sqlite3.Connection, prediction: Prediction, run: Run, at: float) -> int:
-    """Record a hit on a run that has ended; enter and return the amount saved, which is the run's cost."""
-    # The cache entry has the cost even if the ledger's line has been deleted.
-    ((microusd, settled_as),) = db.execute(SQL["use_entry"], {"run_id": run.id, "now": at}).fetchall() or ((0, ""),)
-    saved = Entry(
-        at=at,
-        team=prediction.team,
-        key_id=prediction.key_id,
-        user=prediction.user,
-        target=settled_as or ledger.model_of(run.target),
-        run_id=run.id,
-        prediction_id=prediction.id,
-        kind=EntryKind.SAVED_HIT,
-        microusd=microusd,
-    )
-    insert_entry(db, saved)
-    return saved.microusd
+class NewHit(NamedTuple):
+    """A prediction that was added to a run that has ended, and what its cache entry says."""
+
+    prediction: Prediction
+    run: Run
+    at: float
+    microusd: int
+    """The run's cost, which the hit saves. The entry has it even if the ledger's line has been deleted."""
+    settled_as: str
+    """The target as the run was settled; empty if the ledger had no line."""
+
+
+def enter_hits(db: sqlite3.Connection, hits: Sequence[NewHit]) -> None:
+    """Enter a line for each hit, and mark the cache entries as used. Each sum and each entry is changed once."""
+    lines: list[tuple[int | float | str | None, ...]] = []
+    by_model: dict[tuple[str, int, str, str], list[int]] = {}
+    # In the order of the hits: the first users of a day are counted by name.
+    by_user: dict[tuple[str, int, str], list[int]] = {}
+    used: dict[str, float] = {}
+    for prediction, run, at, microusd, settled_as in hits:
+        day, target = windows.day_of(at), settled_as or ledger.model_of(run.target)
+        team, key_id, user = prediction.team, prediction.key_id, prediction.user
+        lines.append((day, at, team, key_id, user, target, run.id, prediction.id, microusd))
+        for sums in (
+            by_model.setdefault((team, day, key_id, target), [0, 0]),
+            by_user.setdefault((team, day, user or ""), [0, 0]),
+        ):
+            sums[0] += 1
+            sums[1] += microusd
+        used[run.id] = max(at, used.get(run.id, at))
+    db.executemany(SQL["enter_hits"], lines)
+    for (team, day, key_id, target), (count, saved) in by_model.items():
+        _count_model(db, day, team, key_id, target, _NOTHING | {"hits": count, "saved_microusd": saved})
+    for (team, day, user), (count, saved) in by_user.items():
+        count_user(db, day, team, user, _NOTHING | {"hits": count, "saved_microusd": saved})
+    db.executemany(SQL["use_entry"], [{"run_id": run_id, "now": at} for run_id, at in used.items()])
 
 
 def take_back_join(db: sqlite3.Connection, prediction: Prediction) -> None:
@@ -142,9 +164,13 @@ def insert_entry(db: sqlite3.Connection, entry: Entry) -> bool:
 def _count(
     db: sqlite3.Connection, day: int, team: str, key_id: str, user: str | None, target: str, **counted: int
 ) -> None:
-    sums = dict.fromkeys(_SUMS, 0) | counted
-    db.execute(SQL["count_usage"], {"team": team, "day": day, "key_id": key_id, "target": target, **sums})
+    sums = _NOTHING | counted
+    _count_model(db, day, team, key_id, target, sums)
     count_user(db, day, team, user or "", sums)
+
+
+def _count_model(db: sqlite3.Connection, day: int, team: str, key_id: str, target: str, sums: dict[str, int]) -> None:
+    db.execute(SQL["count_usage"], {"team": team, "day": day, "key_id": key_id, "target": target, **sums})
 
 
 def forget_users(db: sqlite3.Connection, before: int, limit: int) -> int:

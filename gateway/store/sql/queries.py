@@ -48,7 +48,8 @@ def _load() -> dict[str, str]:
     }
     for name, table in tables.items():
         values |= _placeholders(name, table)
-    values["{view}"] = ", ".join([f"p.{each}" for each in PREDICTIONS.columns] + [f"r.{each}" for each in RUNS.columns])
+    values["{run_columns}"] = ", ".join(f"r.{each}" for each in RUNS.columns)
+    values["{view}"] = ", ".join([f"p.{each}" for each in PREDICTIONS.columns]) + ", " + values["{run_columns}"]
     for placeholder, value in values.items():
         text = text.replace(placeholder, value)
     _, *parts = re.split(r"^-- name: (\w+)\n", text, flags=re.MULTILINE)

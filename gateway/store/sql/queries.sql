@@ -1,6 +1,6 @@
 -- Every statement of the SQLite store, by name. `queries.py` replaces the placeholders:
 -- {run}, {prediction}, {key}, {file}, {delivery}, {reservation}, {entry}: the columns of a record.
--- {view}: the columns of a prediction `p` and of its run `r`.
+-- {run_columns}: the columns of a run `r`. {view}: those of a prediction `p` and of its run `r`.
 -- {open}: a run that can be joined.
 -- {shown}: a prediction whose id a caller can know. The id of the prediction that starts a run is a placeholder until
 -- upstream's id is known, even if the run's end was recorded before.
@@ -55,12 +55,11 @@ DELETE FROM predictions WHERE run_id = :run_id;
 
 -- Sharing
 
--- name: run_to_hit
-SELECT {run} FROM runs WHERE id = (
-    SELECT run_id FROM entries
-    WHERE fingerprint = :fingerprint AND ended_at >= :ended_since AND cache_until > :now
-    ORDER BY ended_at DESC, run_id DESC LIMIT 1
-);
+-- name: entry_to_hit
+SELECT e.ended_at, e.cache_until, e.microusd, e.settled_as, {run_columns}
+FROM entries AS e CROSS JOIN runs AS r ON r.id = e.run_id
+WHERE e.fingerprint = :fingerprint AND e.ended_at >= :ended_since AND e.cache_until > :now
+ORDER BY e.ended_at DESC, e.run_id DESC LIMIT 1;
 
 -- name: run_to_join
 SELECT {run} FROM runs WHERE fingerprint = :fingerprint AND {open};
@@ -124,7 +123,7 @@ UPDATE runs SET cache_until = :cache_until
 WHERE id = :run_id AND state = 'ended' AND status = 'succeeded' AND data_removed = 0 AND fingerprint IS NOT NULL;
 
 -- name: use_entry
-UPDATE entries SET last_used_at = max(last_used_at, :now) WHERE run_id = :run_id RETURNING microusd, settled_as;
+UPDATE entries SET last_used_at = max(last_used_at, :now) WHERE run_id = :run_id;
 
 -- name: drop_entry
 DELETE FROM entries WHERE run_id = :run_id;
@@ -204,7 +203,7 @@ SELECT {view} FROM predictions AS p CROSS JOIN runs AS r ON r.id = p.run_id WHER
 SELECT {view} FROM predictions AS p CROSS JOIN runs AS r ON r.id = p.run_id WHERE p.id = :id AND {shown};
 
 -- name: prediction_by_ticket
-SELECT {view} FROM predictions AS p CROSS JOIN runs AS r ON r.id = p.run_id WHERE p.ticket = :ticket AND {shown} LIMIT 1;
+SELECT {view} FROM predictions AS p CROSS JOIN runs AS r ON r.id = p.run_id WHERE p.ticket = :ticket AND p.ticket <> '' AND {shown} LIMIT 1;
 
 -- name: cancel_prediction
 UPDATE predictions SET canceled_at = :at, final_status = :final_status WHERE id = :id;
@@ -713,6 +712,11 @@ DELETE FROM meters WHERE scope IN (
 
 -- name: insert_entry
 INSERT INTO ledger (day, {entry}) VALUES (?, {entry_values}) ON CONFLICT (run_id) WHERE kind = 'spend' DO NOTHING;
+
+-- name: enter_hits
+INSERT INTO ledger (
+    day, at, team, key_id, user, target, run_id, prediction_id, kind, milliseconds, microusd, reason, scopes
+) VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'saved_hit', 0, ?, '', '[]');
 
 -- name: settlement
 SELECT {entry} FROM ledger WHERE run_id = :run_id AND kind = 'spend';

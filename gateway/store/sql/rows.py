@@ -26,41 +26,45 @@ class Table(Generic[RecordT]):
     def __init__(self, record: type[RecordT]) -> None:
         self.columns = record.__struct_fields__
         self._record = record
-        self._fields = operator.attrgetter(*self.columns)
-        self._codecs = [
+        codecs = [
             (index, *codec)
             for index, field in enumerate(msgspec.structs.fields(record))
             if (codec := _codec(field.type)) is not None
         ]
+        self._writers = [(index, write) for index, write, _ in codecs if write is not None]
+        self._readers = [(index, read) for index, _, read in codecs]
 
     def row(self, record: RecordT) -> Row:
         """Convert a record to the values of its columns."""
-        values = list(self._fields(record))
-        for index, write, _ in self._codecs:
-            if values[index] is not None:
-                values[index] = write(values[index])
+        values = list(msgspec.structs.astuple(record))
+        for index, write in self._writers:
+            value = values[index]
+            if value is not None:
+                values[index] = write(value)
         return tuple(values)
 
     def record(self, row: Row) -> RecordT:
         """Convert the values of the columns to a record."""
         values = list(row)
-        for index, _, read in self._codecs:
-            if values[index] is not None:
-                values[index] = read(values[index])
+        for index, read in self._readers:
+            value = values[index]
+            if value is not None:
+                values[index] = read(value)
         return self._record(**dict(zip(self.columns, values, strict=True)))
 
 
-def _codec(kind: Any) -> tuple[Callable[[Any], Any], Callable[[Any], Any]] | None:
-    """Return the functions that write and read values of a type; `None` if SQLite stores the type as it is."""
+def _codec(kind: Any) -> tuple[Callable[[Any], Any] | None, Callable[[Any], Any]] | None:
+    """Return the functions that write and read values of a type; `None` where SQLite takes or gives it as it is."""
     if isinstance(kind, types.UnionType):
         (kind,) = (each for each in kind.__args__ if each is not type(None))
     if kind is bool:
         return int, bool
     if kind is float:
         # SQLite stores an integral float as an integer, and RETURNING returns it as one.
-        return float, float
+        return None, float
     if isinstance(kind, type) and issubclass(kind, enum.Enum):
-        return operator.attrgetter("value"), {each.value: each for each in kind}.__getitem__
+        # `value` is a property in Python code.
+        return operator.attrgetter("_value_"), {each.value: each for each in kind}.__getitem__
     if typing.get_origin(kind) is tuple or (isinstance(kind, type) and issubclass(kind, msgspec.Struct)):
         return _to_json, msgspec.json.Decoder(kind).decode
     return None

@@ -1,8 +1,10 @@
 """Runs that several predictions share (the `Sharing` role). One step decides between hit, join and start."""
 
+import asyncio
 import heapq
 import operator
 import sqlite3
+from collections.abc import Sequence
 
 from msgspec.structs import replace
 
@@ -12,6 +14,7 @@ from gateway.domain.quota import ReservationRequest
 from gateway.domain.records import Prediction, PredictionView, Run, Source
 from gateway.errors import Conflict
 from gateway.predictions.ports.sharing import (
+    MOST_HITS,
     FinishedRuns,
     Hit,
     Joined,
@@ -28,8 +31,9 @@ from gateway.predictions.ports.sharing import (
 from gateway.store.sql.cache import keep_entry
 from gateway.store.sql.connections import Connections
 from gateway.store.sql.deliveries import find_place, forget_end, queue_end, queue_ends, reserve_place
+from gateway.store.sql.hits import Entry, find_entry, record_hits
 from gateway.store.sql.idempotency import first_request, remember
-from gateway.store.sql.ledger_entries import enter_hit, joined_prediction, take_back_join
+from gateway.store.sql.ledger_entries import NewHit, enter_hits, joined_prediction, take_back_join
 from gateway.store.sql.lookup import find_run
 from gateway.store.sql.queries import SQL
 from gateway.store.sql.reservations import reserve
@@ -45,6 +49,18 @@ class SQLiteSharing(Connections):
     async def share(self, request: ShareRequest) -> ShareOutcome:
         """Add the prediction to a run that exists."""
         return await self._write(lambda db: _share(db, request) or _NOTHING)
+
+    def record_hits(self, requests: Sequence[ShareRequest]) -> asyncio.Future[list[Hit | None]]:
+        """Add predictions to finished runs."""
+        taken: list[ShareRequest] = []
+
+        def step(db: sqlite3.Connection) -> list[Hit | None]:
+            if not taken:
+                # Read once: if the step runs again, it does the same.
+                taken.extend(requests[:MOST_HITS])
+            return record_hits(db, taken)
+
+        return self._write(step)
 
     async def start(
         self,
@@ -84,7 +100,7 @@ class SQLiteSharing(Connections):
 
     async def shared_run(self, may_hit: FinishedRuns | None, may_join: OpenRuns | None, now: float) -> Run | None:
         """Find the run that `share` would choose."""
-        return await self._read(lambda db: _run_to_hit(db, may_hit, now) or _run_to_join(db, may_join))
+        return await self._read(lambda db: _finished(db, may_hit, now) or _run_to_join(db, may_join))
 
     async def predictions_of(self, run_id: str, *, limit: int = 10_000) -> list[Prediction]:
         """List the predictions that share a run."""
@@ -108,8 +124,8 @@ def _share(db: sqlite3.Connection, request: ShareRequest) -> Shared | Refused | 
         first = first_request(db, request.prediction.team, request.idempotency, request.now)
         if first is not None:
             return first
-    if (run := _run_to_hit(db, request.may_hit, request.now)) is not None:
-        return _without_place(db, request) or _hit(db, request, run)
+    if (entry := find_entry(db, request.may_hit, request.now)) is not None:
+        return _without_place(db, request) or _hit(db, request, entry)
     if (run := _run_to_join(db, request.may_join)) is not None:
         return _without_place(db, request) or Joined(_add_prediction(db, request, run, Source.JOINED))
     if request.unnamed_version is not None and model_of(db, request.unnamed_version) is not None:
@@ -122,10 +138,11 @@ def _without_place(db: sqlite3.Connection, request: ShareRequest) -> Refused | N
     return None if refused is None else Refused(refused)
 
 
-def _hit(db: sqlite3.Connection, request: ShareRequest, run: Run) -> Hit:
-    view = _add_prediction(db, request, run, Source.HIT)
+def _hit(db: sqlite3.Connection, request: ShareRequest, entry: Entry) -> Hit:
+    view = _add_prediction(db, request, entry.run, Source.HIT)
     queue_end(db, view.prediction, request.now)
-    return Hit(view, enter_hit(db, view.prediction, run, request.now))
+    enter_hits(db, [NewHit(view.prediction, entry.run, request.now, entry.microusd, entry.settled_as)])
+    return Hit(view, entry.microusd)
 
 
 def _start(
@@ -179,12 +196,9 @@ def _add_prediction(
     return PredictionView(prediction, run)
 
 
-def _run_to_hit(db: sqlite3.Connection, wanted: FinishedRuns | None, now: float) -> Run | None:
-    if wanted is None:
-        return None
-    return find_run(
-        db, "run_to_hit", {"fingerprint": wanted.fingerprint, "now": now, "ended_since": wanted.ended_since}
-    )
+def _finished(db: sqlite3.Connection, wanted: FinishedRuns | None, now: float) -> Run | None:
+    entry = find_entry(db, wanted, now)
+    return None if entry is None else entry.run
 
 
 def _run_to_join(db: sqlite3.Connection, wanted: OpenRuns | None) -> Run | None:

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-MESSAGE_ID_BYTES = 17
+MESSAGE_ID_BYTES = 26
 _FIRST_PAUSE = 5.0
 _LONGEST_PAUSE = 6 * 3600.0
 # Upper bound for a receiver's `Retry-After`.

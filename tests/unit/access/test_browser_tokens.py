@@ -64,6 +64,25 @@ def test_token_never_exceeds_its_key(team, scopes, models, origins, wanted):
         assert all(origin_allowed(bounds, origin) for origin in PAGES if origin_allowed(token.origins, origin))
 
 
+@pytest.mark.parametrize(
+    "wanted",
+    [{"models": ("\x01" * 10**6,)}, {"scopes": ("\x01" * 10**6,)}, {"origins": ("\x01" * 10**6,)},
+     {"origins": ("https://" + "a." * 10**6,)}, {"models": ("x/" + "\x01" * 10**6,) * 1000}],
+    ids=["model", "scope", "origin", "long origin", "many"],
+)  # fmt: skip
+def test_a_refusal_quotes_the_beginning_of_a_long_text(wanted):
+    """A body of megabytes does not come back as an answer of many more."""
+    with pytest.raises(Unprocessable) as refused:
+        mint(caller(), **wanted)
+    assert max(len(field.description) for field in refused.value.fields) < 2000
+
+
+def test_text_that_is_longer_than_a_token_is_not_verified():
+    """Neither the signature nor the claims of megabytes are computed."""
+    with pytest.raises(Unprocessable, match="renew"):
+        mint(caller(), renew=TOKEN_PREFIX + "a" * 10**7 + ".b.c")
+
+
 def test_token_has_default_scopes():
     """A page that asks for nothing in particular may read, predict and upload as its key may."""
     minted = mint(caller())

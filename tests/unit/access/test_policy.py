@@ -176,6 +176,12 @@ class TestFiles:
         await self.translate(policy, [f"{OWN}/v1/files/{MINE}"] * 10)
         assert store.calls == ["files_among"]
 
+    async def test_records_of_many_files_are_read_in_parts(self, policy, store):
+        """The metadata of a thousand files at once would be a gibibyte."""
+        with pytest.raises(Unprocessable):
+            await self.translate(policy, [f"{OWN}/v1/files/{MINE[:-3]}{number:03}" for number in range(50)])
+        assert store.calls == ["files_among"] * 3
+
     async def test_odd_number_beside_a_foreign_file_is_no_crash(self, policy):
         """The input is refused for the file, not answered with 500."""
         body = CreateBody(input=b'{"n":1e999,"x":"%s/files/%s"}' % (UPSTREAM.encode(), THEIRS.encode()))

@@ -18,6 +18,7 @@ from tests.support.records import live, prediction
 
 ORDER = [
     "predictions",
+    "hits",
     "accounting",
     "limit_queue",
     "webhooks",
@@ -67,6 +68,7 @@ def events(clock: ManualClock, observer: FakeObserver, parts: Parts) -> Predicti
     connect_listeners(
         made,
         predictions=parts.part("predictions"),
+        hits=parts.part("hits"),
         accounting=parts.part("accounting"),
         limit_queue=parts.part("limit_queue"),
         dispatcher=parts.part("webhooks"),
@@ -138,7 +140,8 @@ async def test_outputs_are_not_copied_without_an_output_store(clock: ManualClock
         **{
             name: parts.part(name)
             for name in (
-                "predictions", "accounting", "limit_queue", "dispatcher", "hub", "run_timings", "recent_errors",
+                "predictions", "hits", "accounting", "limit_queue", "dispatcher", "hub", "run_timings",
+                "recent_errors",
             )
         },
         copier=None,

@@ -136,6 +136,38 @@ def test_plain_config_has_no_warnings():
             "6 is above the team's 5",
         ),
         (
+            {
+                "teams": [
+                    {
+                        "name": "a",
+                        "seconds_per_day": 5,
+                        "keys": [{"sha256": DIGEST, "per_user": {"seconds_per_day": 6}}],
+                    }
+                ]
+            },
+            "teams[0].keys[0].per_user.seconds_per_day",
+            "6.0 is above the team's 5.0",
+        ),
+        (
+            {
+                "teams": [
+                    {
+                        "name": "a",
+                        "seconds_per_day": 9,
+                        "per_user": {"seconds_per_day": 5},
+                        "keys": [{"sha256": DIGEST, "per_user": {"seconds_per_day": 6}}],
+                    }
+                ]
+            },
+            "teams[0].keys[0].per_user.seconds_per_day",
+            "6.0 is above the team's per_user of 5.0",
+        ),
+        (
+            {"teams": [{"name": "a", "budget_usd_per_month": 1, "per_user": {"budget_usd_per_day": 5}}]},
+            "teams[0].per_user.budget_usd_per_day",
+            "5 is above the team's 1 a month",
+        ),
+        (
             {"teams": [{"name": "a", "keys": [{"sha256": DIGEST, "origins": ["https://a.com"]}]}]},
             "teams[0].keys[0].per_address",
             "a single visitor can use up its limits",

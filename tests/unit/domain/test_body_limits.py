@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gateway.domain.body_limits import BodyLimits, excess_of, excess_steps
+from gateway.domain.body_limits import BodyLimits, excess_of, excess_steps, is_surely_within
 from tests.support.json_strategies import LINKED_VALUES, SPECIAL_TEXTS
 
 
@@ -48,11 +48,19 @@ def limits_at(**most: int) -> BodyLimits:
     return BodyLimits(**{**free, **most})
 
 
-@given(st.dictionaries(SPECIAL_TEXTS, LINKED_VALUES, max_size=3), st.sampled_from([None, 1]), st.booleans())
-@example({"a": [[], {}, [[]]]}, None, False)
-@example({"a": '"\\"'}, 1, True)
-def test_counts_are_those_of_the_decoded_value(body: dict[str, Any], indent: int | None, is_ascii: bool) -> None:
+PADS = st.sampled_from([{}, {"a long text": "[{:,é" * 1000}])
+"""What makes a body long enough to be scanned for the ends of its texts."""
+
+
+@given(st.dictionaries(SPECIAL_TEXTS, LINKED_VALUES, max_size=3), st.sampled_from([None, 1]), st.booleans(), PADS)
+@example({"a": [[], {}, [[]]]}, None, False, {})
+@example({"a": '"\\"'}, 1, True, {})
+@example({"a": [[""] * 99]}, None, False, {"a long text": "[" * 5000})
+def test_counts_are_those_of_the_decoded_value(
+    body: dict[str, Any], indent: int | None, is_ascii: bool, pad: dict[str, Any]
+) -> None:
     """Exactly as much as a limit says is allowed, whatever the spelling and whatever texts hold."""
+    body = pad | body
     text = json.dumps(body, indent=indent, ensure_ascii=is_ascii).encode()
     for name, number in (
         ("max_keys", keys_in(body)), ("max_values", values_in(body)), ("max_depth", depth_of(body)),
@@ -64,10 +72,10 @@ def test_counts_are_those_of_the_decoded_value(body: dict[str, Any], indent: int
             assert (found.limit, found.most) == (name, number - 1)
 
 
-@given(st.lists(LINKED_VALUES, max_size=5))
-def test_no_link_is_missed(values: list[Any]) -> None:
+@given(st.lists(LINKED_VALUES, max_size=5), PADS)
+def test_no_link_is_missed(values: list[Any], pad: dict[str, Any]) -> None:
     """A link counts in every spelling. A text that only begins like one may count, too."""
-    text = json.dumps(values).encode()
+    text = json.dumps([*values, pad], ensure_ascii=False).encode()
     number = links_in(values)
     if number > 1:
         found = excess_of(text, limits_at(max_links=number - 1))
@@ -109,3 +117,14 @@ def test_a_large_body_is_scanned_in_steps() -> None:
     """Between two steps others are served."""
     body = b'{"input":"%b"}' % (b"\\\\," * 600_000)
     assert len([*excess_steps(body, BodyLimits())]) > 5
+
+
+def test_a_body_of_a_few_long_texts_is_within_the_limits() -> None:
+    """What stands in a prompt or a data: URI does not count, and is not looked at character by character."""
+    limits = BodyLimits()
+    prompt = json.dumps({"input": {"prompt": "[{:,é" * 50_000, "seed": 1}}, ensure_ascii=False).encode()
+    assert is_surely_within(prompt, limits)
+    assert not is_surely_within(b"[" * 129 + prompt, limits)
+    assert is_surely_within(b'{"input":{"seed":1}}', limits)
+    assert not is_surely_within(b"[" * 129, limits)
+    assert not is_surely_within(b'"' * 2001, limits)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.domain import documents, surrogates, times
+from gateway.domain import documents, rendering, surrogates, times
 from gateway.domain.records import Kind, Prediction, PredictionView, Run, RunState, Source, Status
 from tests.support.json_strategies import SPELLED
 
@@ -53,7 +53,7 @@ def view(document: bytes = EDGE, *, status: Status = Status.PROCESSING, **fields
 
 
 def show(seen: PredictionView, **options: bool) -> bytes:
-    return documents.render(seen, BASE, TICKET, family="predictions", **options)
+    return rendering.render(seen, BASE, TICKET, family="predictions", **options)
 
 
 def top(body: bytes) -> dict[str, bytes]:
@@ -114,7 +114,7 @@ def test_absent_links_are_left_out(urls):
     shown = json.loads(show(view(document)))["urls"]
     assert shown.keys() == {name for name, url in (urls or {}).items() if url is not None}
     assert None not in shown.values()
-    foreign = json.loads(documents.render_foreign(document, BASE, "predictions"))["urls"]
+    foreign = json.loads(rendering.render_foreign(document, BASE, "predictions"))["urls"]
     assert foreign.keys() == shown.keys() - {"stream"}
     assert None not in foreign.values()
 
@@ -123,7 +123,7 @@ def test_document_without_links_gets_none():
     """Nothing is added that upstream did not give."""
     document = b'{"id":"x","status":"starting"}'
     assert "urls" not in json.loads(show(view(document)))
-    assert documents.render_foreign(document, BASE, "predictions") == document
+    assert rendering.render_foreign(document, BASE, "predictions") == document
 
 
 def test_joined_prediction_never_shows_the_runs_id():
@@ -182,7 +182,7 @@ def test_cancelled_prediction_has_ended_whatever_its_run_does(status, as_startin
 
 def test_trainings_have_their_own_links():
     """A training's GET links to /trainings (docs/replicate-api.md, Routes)."""
-    body = json.loads(documents.render(view(), BASE, TICKET, family="trainings"))
+    body = json.loads(rendering.render(view(), BASE, TICKET, family="trainings"))
     assert body["urls"]["get"] == f"{BASE}/trainings/{OTHER_ID}"
     assert documents.family_of(Kind.TRAINING) == "trainings"
     assert documents.family_of(Kind.PREDICTION) == "predictions"
@@ -277,19 +277,19 @@ def test_every_recorded_document_can_be_shown(spelled, status):
         show(view(news.document, status=news.status, canceled_at=AT)),
         documents.without_data(news.document),
         documents.failed(news.document, "Gone."),
-        documents.render_foreign(news.document, BASE, "trainings"),
+        rendering.render_foreign(news.document, BASE, "trainings"),
     ):
         json.loads(document)
 
 
 def test_foreign_prediction_is_shown_without_a_stream():
     """The operator's key is not sent to a stream that needs none."""
-    body = json.loads(documents.render_foreign(EDGE, BASE, "predictions"))
+    body = json.loads(rendering.render_foreign(EDGE, BASE, "predictions"))
     own = f"{BASE}/predictions/{UPSTREAM_ID}"
     assert body["urls"] == {
         "cancel": f"{own}/cancel", "get": own, "web": f"https://replicate.com/p/{UPSTREAM_ID}"
     }  # fmt: skip
-    before, after = top(EDGE), top(documents.render_foreign(EDGE, BASE, "predictions"))
+    before, after = top(EDGE), top(rendering.render_foreign(EDGE, BASE, "predictions"))
     assert {name for name in before if before[name] != after[name]} == {"urls"}
 
 
@@ -297,7 +297,7 @@ def test_foreign_prediction_is_shown_without_a_stream():
 def test_foreign_body_that_is_no_prediction_is_refused(body):
     """The HTTP layer turns these into 502."""
     with pytest.raises((msgspec.MsgspecError, KeyError)):
-        documents.render_foreign(body, BASE, "predictions")
+        rendering.render_foreign(body, BASE, "predictions")
 
 
 @pytest.mark.parametrize("document", [EDGE, DATABASE])

@@ -1,29 +1,43 @@
 """Ids of predictions and runs."""
 
 import re
+from collections import Counter
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.domain import ids
 
-RANDOM = st.binary(min_size=17, max_size=17)
+RANDOM = st.binary(min_size=20, max_size=20)
+TIMES = st.floats(0, 2**33)
 
 
-@given(RANDOM)
-def test_prediction_id_has_upstreams_form(random):
+@given(RANDOM, TIMES)
+def test_prediction_id_has_upstreams_form(random, now):
     """Clients and databases made for Replicate's ids accept the gateway's."""
-    made = ids.prediction_id(random)
+    made = ids.prediction_id(random, now)
     assert re.fullmatch(ids.ID, made)
     assert re.fullmatch(r"[0-9a-hjkmnp-tv-z]{26}", made)
 
 
-@given(RANDOM, RANDOM)
-def test_ids_of_different_randomness_differ(one, other):
-    """At least 130 bits: no id is given twice."""
-    same = ids.prediction_id(one) == ids.prediction_id(other)
-    mask = (1 << 130) - 1
-    assert same == (int.from_bytes(one) & mask == int.from_bytes(other) & mask)
+@given(RANDOM, RANDOM, TIMES)
+def test_ids_of_different_randomness_differ(one, other, now):
+    """100 random bits at any time: no id is given twice, and none can be guessed."""
+    same = ids.prediction_id(one, now) == ids.prediction_id(other, now)
+    assert same == ([byte % 32 for byte in one] == [byte % 32 for byte in other])
+
+
+def test_every_letter_is_equally_likely():
+    counts = Counter(ids.random_id(bytes(range(256))))
+    assert set(counts.values()) == {8}
+    assert len(counts) == 32
+
+
+@given(RANDOM, RANDOM, st.integers(0, 2**30 - 2), st.integers(1, 2**29))
+def test_prediction_ids_sort_by_creation(one, other, at, later):
+    """New predictions are neighbours in the store's indexes, within one turn of 3.4 years."""
+    after = min(at + later, 2**30 - 1)
+    assert ids.prediction_id(one, at / 10 + 0.01) < ids.prediction_id(other, after / 10 + 0.01)
 
 
 @given(

@@ -110,6 +110,12 @@ def test_covers_is_never_wrongly_true(wider, narrower, names):
 
 
 @given(_PATTERNS)
+def test_pattern_with_many_stars_is_matched_at_once(pattern):
+    """A server's key chooses the text, and some patterns of a team take exponential time if each `*` is tried anew."""
+    assert not covers("*a" * 30 + "*c/" + pattern, "a" * 128 + "/" + "a" * 128)
+
+
+@given(_PATTERNS)
 def test_pattern_covers_itself(pattern):
     """A key may repeat what its team has."""
     assert covers(pattern, pattern)

@@ -23,11 +23,19 @@ def test_few_and_many_colons_are_judged_alike(parts: list[str], is_many: bool) -
     assert text_links.is_in(text + ": " * 101 * is_many) is expected
 
 
-@given(st.lists(PARTS, max_size=12), st.booleans())
-def test_input_with_a_link_is_never_passed_over(parts: list[str], is_ascii: bool) -> None:
+@given(st.lists(PARTS, max_size=12), st.booleans(), st.sampled_from(["", "x" * 5000, ": " * 99]))
+def test_input_with_a_link_is_never_passed_over(parts: list[str], is_ascii: bool, pad: str) -> None:
     text = "".join(parts)
     if text_links.is_in(text):
-        assert text_links.may_be_in(json.dumps({"a": [text]}, ensure_ascii=is_ascii).encode())
+        given = json.dumps({"pad": [pad] * 50, "a": [text]}, ensure_ascii=is_ascii).encode()
+        assert text_links.may_be_in(given)
+        # Control characters are no JSON in a text, but whoever reads it may pass them over.
+        assert text_links.may_be_in(given.replace(rb"\t", b"\t").replace(rb"\n", b"\n"))
+
+
+def test_long_text_without_a_link_may_have_colons() -> None:
+    for colons in (9, 999):
+        assert not text_links.may_be_in(b'{"a":"%b%b"}' % (b"x" * 5000, b"note: see " * colons))
 
 
 def test_link_between_two_pieces_of_a_large_input_is_found() -> None:

@@ -35,19 +35,54 @@ def test_ticket_cannot_be_made_without_the_secret(one, other, prediction_id):
 
 
 @given(SECRETS, IDS)
-def test_digest_ignores_the_prefix_of_file_streams(secret, prediction_id):
-    """One record serves both paths, and does not contain the ticket."""
+def test_ticket_leads_back_to_its_prediction(secret, prediction_id):
+    """With the prefix of file streams too. Nothing has to be stored for it."""
     ticket = tickets.ticket(secret, prediction_id)
-    kept = tickets.fingerprint(ticket)
-    assert kept == tickets.fingerprint(tickets.FILE_PREFIX + ticket)
+    assert tickets.prediction_of(secret, ticket) == prediction_id
+    assert tickets.prediction_of(secret, tickets.FILE_PREFIX + ticket) == prediction_id
+    assert tickets.stored(secret, prediction_id) == ""
+
+
+@given(SECRETS, SECRETS, IDS)
+def test_ticket_cannot_be_read_with_another_secret(one, other, prediction_id):
+    assert (tickets.prediction_of(other, tickets.ticket(one, prediction_id)) is None) == (one != other)
+
+
+@given(SECRETS, IDS, st.integers(0, 51), st.sampled_from("abcdefghijklmnopqrstuvwxyz234567"))
+def test_changed_ticket_opens_nothing(secret, prediction_id, at, letter):
+    """Not even one that differs in bits that its decoder ignores."""
+    ticket = tickets.ticket(secret, prediction_id)
+    changed = ticket[:at] + letter + ticket[at + 1 :]
+    assert (tickets.prediction_of(secret, changed) is None) == (changed != ticket)
+
+
+@given(SECRETS, st.text(max_size=80))
+def test_other_text_is_no_ticket(secret, text):
+    assert tickets.prediction_of(secret, text) is None
+
+
+@given(SECRETS, st.text("abcdefghijklmnopqrstuvwxyz234567", min_size=52, max_size=52))
+def test_ticket_of_an_earlier_version_contains_no_id(secret, text):
+    """It is looked up by its digest."""
+    assert tickets.prediction_of(secret, text) is None
+
+
+@given(SECRETS, st.sampled_from(["p1", "A" * 26, "1_2" + "a" * 23, "é" * 26, "a" * 27, "a" * 26 + "\n"]))
+def test_ids_of_another_form_have_tickets_that_are_looked_up(secret, prediction_id):
+    """If upstream changed the form of its ids, streams would still open."""
+    ticket = tickets.ticket(secret, prediction_id)
+    assert re.fullmatch(tickets.TICKET, ticket)
+    assert tickets.prediction_of(secret, ticket) is None
+    kept = tickets.stored(secret, prediction_id)
+    assert kept == tickets.fingerprint(ticket) == tickets.fingerprint(tickets.FILE_PREFIX + ticket)
     assert re.fullmatch(r"[0-9a-f]{64}", kept)
     assert ticket not in kept
 
 
 def test_derivation_is_stable():
-    """Tickets are stored: an upgrade must not change how they are made."""
-    ticket = tickets.ticket(b"0" * 32, "a" * 26)
-    assert ticket == "xoyoxuql7bzuslfcuowzwigobakiq2nfsjhqdcrvhvvrlmsp6csa"
+    """Pages keep tickets: an upgrade must not change how they are made."""
+    assert tickets.ticket(b"0" * 32, "a" * 26) == "6qtcqugemqlij5ubxre7saui2im2pyrz3nzimefi6mzppqr2n6xq"
+    assert tickets.ticket(b"0" * 32, "another form") == "wgitmuifgozphbtkj4gco4g3qklmkvc4orws5dtiafhsvn4tajya"
 
 
 PAGE, OTHER = "https://app.example.com", "https://b.example"

@@ -103,3 +103,11 @@ def test_nanoseconds_agree_with_the_time(at, fraction):
     text = f"{at:%Y-%m-%dT%H:%M:%S}.{fraction:09}Z"
     assert times.nanoseconds(text) == int(at.timestamp()) * 10**9 + fraction
     assert times.nanoseconds(text) / 10**9 == pytest.approx(times.parse(text), abs=1e-6)
+
+
+@given(st.floats(-2e9, 7e9))
+def test_time_is_formatted_as_the_standard_library_does_it(at):
+    """To the digit: a time is cut to milliseconds, after it was rounded to microseconds."""
+    expected = datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    assert times.render(at) == expected
+    assert times.render(round(at) + 0.9999996) == times.render(round(at) + 1)

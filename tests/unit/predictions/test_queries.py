@@ -6,10 +6,12 @@ from collections.abc import AsyncIterator
 import pytest
 from msgspec.structs import replace
 
+from gateway.domain import tickets
 from gateway.domain.records import PredictionView, Run, RunState, Source, Status
 from gateway.domain.run_end import SharedBy
 from gateway.domain.scopes import Scope
 from gateway.domain.teams import Caller, Team
+from gateway.errors import NotFound
 from gateway.predictions.events import Listener, PredictionEvents
 from gateway.predictions.queries import PredictionService
 from gateway.predictions.settings import PredictionSettings
@@ -19,6 +21,7 @@ from tests.support.clock import ManualClock, settle
 from tests.support.fakes import FakeObserver, FakeStore, FakeUpstream, free
 from tests.support.records import NOW, live, prediction, run_ended
 
+SECRET = b"s" * 32
 CALLER = Caller(team=Team(name="red", scopes=frozenset(Scope)), key_id="k1", scopes=frozenset(Scope), models=(("*",),))
 
 
@@ -50,7 +53,7 @@ def predictions(
     store: FakeStore, tracker: Tracker, clock: ManualClock, observer: FakeObserver, events: PredictionEvents
 ) -> PredictionService:
     settings = LiveSettings(PredictionSettings(adopt_wait_seconds=1.0, ticket_ttl_seconds=60.0, memory_bytes=1_000_000))
-    return PredictionService(store, tracker, clock, events, observer, ticket_secret=b"s" * 32, settings=settings)
+    return PredictionService(store, tracker, clock, events, observer, ticket_secret=SECRET, settings=settings)
 
 
 @pytest.fixture
@@ -170,3 +173,55 @@ async def test_cancel_ends_the_wait_for_its_own_prediction_only(predictions, tra
     assert not second.done()
     await predictions.drain()
     assert (await second).prediction.canceled_at is None
+
+
+async def test_stream_ticket_opens_the_prediction_whose_id_it_contains(
+    predictions: PredictionService, store: FakeStore
+) -> None:
+    """The store looks for the id. Another gateway's ticket for the same id opens nothing."""
+    name = "a1" * 13
+    store.runs["run1"] = live()
+    store.kept[name] = made = prediction(name, ticket="", ticket_origins=None)
+    view = PredictionView(made, store.runs["run1"])
+    assert await predictions.by_ticket(tickets.ticket(SECRET, name), None) == view
+    assert "prediction_by_ticket" not in store.calls
+    with pytest.raises(NotFound):
+        await predictions.by_ticket(tickets.ticket(b"x" * 32, name), None)
+
+
+async def test_stream_ticket_of_an_earlier_version_still_opens(
+    predictions: PredictionService, store: FakeStore
+) -> None:
+    """Pages keep the link that they were given before the upgrade, and may get the new one beside it."""
+    name, older = "a1" * 13, "q" * 52
+    store.runs["run1"] = live()
+    store.kept[name] = made = prediction(name, ticket=tickets.fingerprint(older), ticket_origins=None)
+    view = PredictionView(made, store.runs["run1"])
+    assert await predictions.by_ticket(older, None) == view
+    assert await predictions.by_ticket(tickets.ticket(SECRET, name), None) == view
+
+
+async def test_answer_to_a_create_is_not_kept_and_a_polled_body_is(predictions, store, run):
+    """Many hits are never polled. What they share is kept once, and both are dropped with removed data."""
+    shared = PredictionView(store.kept["p2"], over(run))
+    first = predictions.show(shared, "https://gw/v1", "predictions")
+    one_document = predictions.shown_bytes
+    other = PredictionView(prediction("p3", source=Source.HIT), replace(shared.run, document=b"{" + b"}"))
+    assert predictions.show(other, "https://gw/v1", "predictions") != first
+    assert predictions.shown_bytes == one_document > 0
+    store.runs["run1"] = shared.run
+    view = await predictions.get(CALLER, "p2")
+    polled = predictions.show(view, "https://gw/v1", "predictions")
+    assert polled == first
+    assert predictions.show(view, "https://gw/v1", "predictions") is polled
+    assert predictions.shown_bytes > one_document
+    predictions.forget_ended()
+    assert predictions.shown_bytes == 0
+
+
+async def test_new_document_is_shown_whatever_was_split_before(predictions, store, run):
+    """A run's progress is seen at the next poll, by all who share it."""
+    for document in (b'{"logs":"a"}', b'{"logs":"b"}'):
+        for prediction_id in ("p1", "p2"):
+            view = PredictionView(store.kept[prediction_id], replace(run, document=document))
+            assert document[1:-1] in predictions.show(view, "https://gw/v1", "predictions")

@@ -238,14 +238,17 @@ async def test_errors_instead_of_a_run_end_it_in_time(impatient, replicate, run,
     assert tracked.run.status is Status.FAILED
 
 
-async def test_answers_that_are_not_used_end_a_run_in_time(impatient, replicate, run, store, clock):
-    """A model that writes more logs than the gateway reads does not keep its reservation for ever."""
+@pytest.mark.parametrize("trouble", [UpstreamUnreadable("Too large."), 400, 403, 410])
+async def test_answers_that_are_not_used_end_a_run_in_time(trouble, impatient, replicate, run, store, clock, caplog):
+    """A model that writes more logs than the gateway reads does not keep its reservation for ever; logged once."""
     store.runs[run.id] = run = live(document=said("starting"), intended_at=START, live_at=START)
     tracked = impatient.follow(run)
-    replicate.trouble = UpstreamUnreadable("Too large.")
+    replicate.trouble = trouble
     await clock.advance(700)
     assert tracked.run.status is Status.FAILED
     assert store.settled[run.id].reason == "failed; run-unreadable"
+    warnings = [each.message for each in caplog.records if each.levelname == "WARNING"]
+    assert warnings == ["upstream's answer cannot be used"]
 
 
 async def test_large_documents_of_one_team_do_not_delay_those_of_another(store, upstream, clock, observer):

@@ -282,3 +282,41 @@ async def test_fingerprint_without_a_schema_is_keyed(sharing: Sharing):
         secret=b"another store's",
     )
     assert (await sharing.of(given={"pin": "1234"})).fingerprint not in (None, one.fingerprint)
+
+
+async def test_remembered_fingerprint_is_the_one_that_would_be_computed(sharing: Sharing) -> None:
+    """Whatever was asked before: another team, rule, share or schema never gives its fingerprint to a request."""
+    inputs = [{"seed": 1}, {"seed": 1.0}, {"seed": 2, "prompt": "x"}, b'{"seed":2, "prompt":"x"}']
+    policies = [
+        Policy(),
+        Policy(rules=(Rule(MODEL, Mode.ALWAYS, ignore_inputs=frozenset({"prompt"})),)),
+        Policy(rules=(Rule(MODEL, Mode.SEEDED, ttl_seconds=5.0),)),
+    ]
+    asked = [
+        (given, policy, share, team, target)
+        for given in inputs
+        for policy in policies
+        for share in ("team", "all")
+        for team in ("red", "blue")
+        for target in (NAMED, MODEL)
+    ]
+
+    async def ask(service: Sharing, given: Any, policy: Policy, share: str, team: str, target: str) -> Identity:
+        service.rule(policy, share)
+        return await service.of(target, given, caller=caller(team))
+
+    remembered = [await ask(sharing, *each) for _ in range(2) for each in asked]
+    alone = [await ask(Sharing(FakeStore(), FakeUpstream(), ManualClock()), *each) for each in asked]
+    assert remembered == alone * 2
+    assert len({each.fingerprint for each in alone}) > len(inputs)
+    assert any(each.provisional for each in alone)
+
+
+async def test_new_schema_gives_a_new_fingerprint(sharing: Sharing, clock: ManualClock) -> None:
+    """The current version of a model can change: its defaults are those of the schema that holds now."""
+    before = await sharing.of(MODEL, {"seed": 1})
+    assert await sharing.of(MODEL, {"seed": 1}) == before
+    sharing.schema = copy.deepcopy(SEEDED)
+    sharing.schema["components"]["schemas"]["Input"]["properties"]["prompt"]["default"] = "another"
+    await clock.advance(301)
+    assert (await sharing.of(MODEL, {"seed": 1})).fingerprint != before.fingerprint

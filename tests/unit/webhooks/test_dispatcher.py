@@ -15,7 +15,7 @@ from aiohttp import web
 from aiohttp.abc import AbstractResolver
 from standardwebhooks.webhooks import Webhook
 
-from gateway.domain import documents
+from gateway.domain import rendering
 from gateway.domain.records import Status
 from gateway.domain.run_end import RunEnded
 from gateway.errors import StoreUnavailable
@@ -66,7 +66,7 @@ class Stack:
         )  # fmt: skip
         dispatcher = WebhookDispatcher(
             self.store, self.secrets, sender, self.clock, self.counted, LiveSettings(self.settings),
-            show=lambda view, base, family: documents.render(view, base, "streams/t", family=family),
+            show=lambda view, base, family: rendering.render(view, base, "streams/t", family=family),
             is_followed=lambda _: True,
             random_bytes=secrets.token_bytes,
             on_place_freed=self.on_place_freed,

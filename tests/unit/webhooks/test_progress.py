@@ -3,7 +3,7 @@
 from msgspec.structs import replace
 
 from gateway.domain.records import PredictionView
-from gateway.webhooks.progress import ProgressQueue
+from gateway.webhooks.progress import SMALL_DOCUMENT, ProgressQueue
 from gateway.webhooks.rules.events import Event
 from tests.support.prediction_views import view
 
@@ -99,6 +99,20 @@ def test_oldest_progress_of_a_team_is_dropped_at_the_limit():
     assert lines.drop_oldest(team, 9) == 0
     lines.take("1" * 26)
     assert lines.pending == 0
+
+
+def test_large_documents_are_not_kept():
+    """A receiver that does not answer does not fill the memory with inputs of megabytes."""
+    lines = ProgressQueue()
+    lines.begin(running("a" * SMALL_DOCUMENT), 0.0)
+    assert list(lines.change(running("b" * SMALL_DOCUMENT).run, 0.1)) == []
+    # Throttled, and due later by what is known of it.
+    assert [each.run.document for each in lines.due(9.0)] == [b""]
+    start, output = lines.take("p" * 26), lines.take("p" * 26)
+    assert start is not None
+    assert output is not None
+    assert [(event, view.run.document) for event, view in (start, output)] == [(Event.START, b""), (Event.OUTPUT, b"")]
+    assert list(lines.due(99.0)) == []
 
 
 def test_abandoned_progress_is_forgotten():

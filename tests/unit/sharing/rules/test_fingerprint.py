@@ -14,8 +14,10 @@ from urllib.parse import quote
 import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from gateway.domain import file_content
+from gateway.domain.file_content import FileContent
 from gateway.domain.targets import Target, TargetKind, parse_version, target_identity
 from gateway.models.rules.schema import InputSchema, Shape
 from gateway.sharing.rules.fingerprint import MAX_DEPTH, MAX_VALUES, Input, fingerprint, provisional, sharing_scope
@@ -572,6 +574,56 @@ def test_fingerprints_are_stable_across_releases():
     )
     head = b"replicate-gateway fingerprint 2\n9:model:a/b\n6:team:x\n"
     assert fingerprint("model:a/b", text, "team:x") == sha256(head + text).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("text", "known", "unknown"),
+    [
+        (
+            '{"steps":1.0,"image":"data:,a","any":[1.5,-2,"é"]}',
+            "2322a53b351a4dcb4832222ba6764077efdf8ceeb0a3f7fc76251133548f093f",
+            "47501944eb30af5f5e8a1743bde9630168e95d20e51377ebc27f54391175406d",
+        ),
+        (
+            '{"seed":42,"prompt":"a \\u0063at","scale":7.50}',
+            "8815f4f49e35ec78d1bd63f10debaff58eb71e798017e3caa89421d7b0b9e956",
+            "6b0de992390ca89a3c81259995da023d94616e596d7c92be10dc6e0cbf7c0057",
+        ),
+        (
+            "{}",
+            "872120da81c92d86aa8dd926628fb7d04ff63f09e5b70767be013e42675c67f6",
+            "008990d6831890a46a13ec17de456a0b85fc15d41bd872e6942a106f8b67d898",
+        ),
+    ],
+)
+def test_recorded_fingerprints_are_found_again(text, known, unknown):
+    """Entries that were stored by an earlier version are found under their keys."""
+    assert fingerprint("model:a/b", key(text), "team:x") == known
+    assert provisional("version:v", key(text, None), "all", b"s") == unknown
+
+
+@given(st.sampled_from(["{}", '{"other":1e2}', '{"scale":2}', '{"image":"data:,b","scale":1e2}']), st.booleans())
+def test_schema_that_was_used_before_gives_equal_forms(text, is_linked):
+    """What is derived from a schema once is what would be computed each time."""
+    fresh = InputSchema(SHAPES, defaults=b'{"image":"data:,a","prompt":"data:,a","scale":1e99999999999999999999}')
+    fresh = fresh if "scale" in text else replace(fresh, defaults=b'{"image":"https://x.example/a","scale":0.50}')
+    files = {"https://x.example/a": FileContent("a" * 64, "image/png", ".png")} if is_linked else None
+    used = replace(fresh)
+    for given_before in ('{"scale":1}', text):
+        key(given_before, used)
+        key(given_before, used, ignore=["scale"])
+    assert key(text, used, files) == key(text, fresh, files)
+    assert (b"file:" in key(text, used, files)) == ("scale" in text or is_linked)
+    assert b'"scale"' not in key(text, used, files, ignore=["scale"])
+
+
+def test_default_without_a_form_matters_only_if_it_is_used():
+    """A default with an exponent that is out of range is no reason not to compare inputs that replace it."""
+    schema = InputSchema(SHAPES, defaults=b'{"scale":1e99999999999999999999,"steps":1.0}')
+    for _ in range(2):
+        assert key('{"scale":2}', schema) == b'{"scale":2,"steps":1}'
+        with pytest.raises(ValueError, match="exponent"):
+            key("{}", schema)
 
 
 @given(st.text(max_size=5), st.text(max_size=5), st.text(max_size=5), st.text(max_size=5))

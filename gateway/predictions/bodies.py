@@ -1,0 +1,143 @@
+"""The bodies of predictions as their callers see them, in memory, bounded in bytes.
+
+Half of the bytes are for bodies as they were shown, half for documents of runs that are split for showing. What does
+not fit is rendered each time.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import suppress
+from functools import partial
+from typing import NamedTuple
+
+from cachetools import LRUCache
+
+from gateway.domain import rendering, surrogates, tickets
+from gateway.domain.documents import Family
+from gateway.domain.records import PredictionView, Source
+from gateway.domain.rendering import SplitDocument
+from gateway.predictions.ports.outputs import CopyLinks
+from gateway.runtime.lru import resize_lru
+from gateway.runtime.pauses import LARGE
+
+_OVERHEAD = 1024
+_SHARING = (Source.HIT, Source.JOINED)
+_Key = tuple[str, str, Family]
+"""A prediction's id, the base URL of its links, and the route they stand under."""
+
+
+class _Shown(NamedTuple):
+    """A prediction as it was shown, and what it was then."""
+
+    view: PredictionView
+    body: bytes
+    has_copies: bool
+    """Whether the links in it are those of stored copies."""
+
+
+def _size(shown: _Shown) -> int:
+    return len(shown.body) + len(shown.view.run.document) + _OVERHEAD
+
+
+def _size_of_split(document: SplitDocument) -> int:
+    # Once as it is, once in pieces.
+    return 2 * len(document.document) + 2 * _OVERHEAD
+
+
+class PredictionBodies:
+    """Renders predictions."""
+
+    def __init__(self, ticket_secret: bytes, output_links: CopyLinks | None, max_bytes: int) -> None:
+        self._ticket_secret = ticket_secret
+        self._output_links = output_links
+        self._shown: LRUCache[_Key, _Shown] = LRUCache(max_bytes // 2, getsizeof=_size)
+        self._split: LRUCache[str, SplitDocument] = LRUCache(max_bytes // 2, getsizeof=_size_of_split)
+        """By the run's id."""
+
+    def resize(self, max_bytes: int) -> None:
+        """Change the limit."""
+        self._shown = resize_lru(self._shown, max_bytes // 2)
+        self._split = resize_lru(self._split, max_bytes // 2)
+
+    @property
+    def kept_bytes(self) -> int:
+        """Bytes of bodies and of split documents in memory."""
+        return int(self._shown.currsize + self._split.currsize)
+
+    def clear(self) -> None:
+        """Drop everything."""
+        self._shown.clear()
+        self._split.clear()
+
+    def show(self, view: PredictionView, base: str, family: Family, *, is_kept: bool) -> bytes:
+        """Return the JSON of a prediction for its caller: the same bytes as long as nothing in it changes.
+
+        `is_kept`: the body is kept. The answer to a create is often the only one.
+        """
+        key = (view.prediction.id, base, family)
+        shown = self._shown.get(key)
+        # Links of copies replace upstream's links when those have expired.
+        has_copies = self._output_links is not None and self._output_links.are_shown(view)
+        if (
+            shown is not None
+            and shown.view.run is view.run
+            and shown.view.prediction is view.prediction
+            and shown.has_copies == has_copies
+        ):
+            return shown.body
+        body = self._render(view, base, family, self._split_document(view), has_copies=has_copies)
+        if is_kept and len(body) < self._shown.maxsize // 4:
+            self._shown[key] = _Shown(view, body, has_copies)
+        return body
+
+    async def show_large(self, view: PredictionView, base: str, family: Family, *, is_kept: bool) -> bytes:
+        """Return what `show` returns, for a prediction that may be large: others are served meanwhile."""
+        if len(view.run.document) <= LARGE:
+            return self.show(view, base, family, is_kept=is_kept)
+        has_copies = self._output_links is not None and self._output_links.are_shown(view)
+        return await asyncio.to_thread(self._render, view, base, family, None, has_copies=has_copies)
+
+    async def show_as_starting(self, view: PredictionView, base: str, family: Family) -> bytes:
+        """Return the JSON of a prediction as if it was just created, whatever its state."""
+        is_large = len(view.run.document) > LARGE
+        split = None if is_large else self._split_document(view)
+        render = partial(
+            rendering.render, view, base, self._stream_path(view), family=family, as_starting=True, document=split
+        )
+        return await asyncio.to_thread(render) if is_large else render()
+
+    def _render(
+        self, view: PredictionView, base: str, family: Family, split: SplitDocument | None, *, has_copies: bool
+    ) -> bytes:
+        links = self.copy_links(view, base) if has_copies else None
+        return rendering.render(view, base, self._stream_path(view), family=family, links=links, document=split)
+
+    def _split_document(self, view: PredictionView) -> SplitDocument | None:
+        """Return the run's document as `rendering.render` needs it, from memory if it has not changed.
+
+        `None` for a prediction on a run of its own: the next one to show that document is a poll, whose body is kept.
+        """
+        if view.prediction.source not in _SHARING:
+            return None
+        run = view.run
+        split = self._split.get(run.id)
+        if split is None or (split.document is not run.document and split.document != run.document):
+            split = rendering.split(run.document)
+            if len(run.document) < surrogates.LARGE:
+                with suppress(ValueError):
+                    # One that alone is too large is split each time.
+                    self._split[run.id] = split
+        return split
+
+    def copy_links(self, view: PredictionView, base: str) -> Mapping[str, str]:
+        """Return the links that replace upstream's links in a prediction; empty if upstream's are shown."""
+        return self._output_links.of(view, base) if self._output_links is not None else {}
+
+    def _stream_path(self, view: PredictionView) -> str:
+        """Return the path, below the base URL, of the prediction's stream; file streams keep their prefix.
+
+        See docs/replicate-api.md, Streaming.
+        """
+        ticket = tickets.ticket(self._ticket_secret, view.prediction.id)
+        is_files = "/v1/files/" in (view.run.stream_url or "")
+        return f"files/{tickets.FILE_PREFIX}{ticket}" if is_files else f"streams/{ticket}"
