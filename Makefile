@@ -9,7 +9,7 @@ SRC    := gateway tests bench grafana
 # The tests wait more than they compute: three workers keep two cores busy.
 WORKERS ?= $(shell $(PYTHON) -c 'import os; print((os.cpu_count() or 1) * 3 // 2)')
 
-.PHONY: demo test test-long check fix clean bundle
+.PHONY: demo test test-long check fix clean bundle bench bench-peers
 
 $(VENV)/.pip:
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed" if sys.version_info < (3, 11) else 0)'
@@ -49,10 +49,19 @@ test-long: $(VENV)/.dev
 	$(BIN)/python -m pytest -n $(WORKERS) -m long -o timeout=3600 $(ARGS)
 	GATEWAY_PROPERTY_EXAMPLES=2000 $(BIN)/python -m pytest -n $(WORKERS) tests/gateway/test_properties.py $(ARGS)
 
+# Measures what docs/performance.md promises, and prints one table. Under ten minutes; nothing else should run.
+bench: $(VENV)/.dev
+	$(BIN)/python -m bench $(ARGS)
+
+# Installs what others use instead in .bench/peers, as far as that is possible here, and measures it beside the gateway.
+bench-peers: $(VENV)/.dev
+	$(BIN)/python -m bench.peers.install
+	$(BIN)/python -m bench.peers $(ARGS)
+
 fix: $(VENV)/.dev
 	$(BIN)/ruff check --fix $(SRC)
 	$(BIN)/ruff format $(SRC)
 
 clean:
-	rm -rf $(VENV) build dist demo/dist demo/node_modules tests/e2e/clients/node_modules
+	rm -rf $(VENV) .bench build dist demo/dist demo/node_modules tests/e2e/clients/node_modules
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,28 +1,23 @@
 """Cost of request limits: polls with limits on team and key, compared with polls without limits.
 
-    python -m bench.admission [--rounds 5] [--seconds 4] [--connections 64]
+    python -m bench.admission [--rounds 5] [--seconds 3] [--connections 64]
 
-`limited` charges two buckets per poll and adds four headers; `by_user` also names a user, which makes four buckets.
-Servers run on core 1, in alternating rounds. The last line is a JSON object; `ratio` is limited to unlimited, and
-`check_us` is the cost of the check alone, in microseconds.
+`limited` charges two buckets per poll and adds four headers; `by user` also names a user, which makes four buckets.
+All run on one core, in alternating rounds. The last line is a JSON object; `check_us` is the cost of the check alone,
+in microseconds.
 """
 
-import argparse
-import json
-import statistics
 import time
-import urllib.request
 
-from bench.load import loader, rate, server
-from bench.poll import HEADERS, create
+from bench.installed import HEADERS, RATES, UNLIMITED, ask, finished, gateway, stub
+from bench.load import http_request, same
+from bench.rounds import Contender, alternate, options, rate_row, report, run
 from gateway.domain.limits import Allowance, Limits
 from gateway.domain.teams import Caller, Team
 from gateway.throttling.rules.request_rates import RequestRates, admit
 
-_CHECKS = 200_000
 
-
-def check_us() -> dict[str, float]:
+def check_us(checks: int) -> dict[str, float]:
     """Measure the check alone: no limit; team and key; team, key and user."""
     own = Limits(requests_per_minute=10**9, burst=10**9)
     allowance = Allowance(own=own, per_user=own)
@@ -32,53 +27,44 @@ def check_us() -> dict[str, float]:
     table, figures = RequestRates(), {}
     for name, caller, user in (("none", free, None), ("limited", limited, None), ("by_user", limited, "ann")):
         began = time.perf_counter()
-        for _ in range(_CHECKS):
+        for _ in range(checks):
             table.known(caller)
             admit(table.buckets(caller, user), time.monotonic())
-        figures[name] = round((time.perf_counter() - began) / _CHECKS * 1e6, 2)
+        figures[name] = round((time.perf_counter() - began) / checks * 1e6, 2)
     return figures
 
 
 def main() -> None:
     """Run the benchmark."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=4)
-    parser.add_argument("--connections", type=int, default=64)
-    options = parser.parse_args()
-    with server("gateway") as free, server("limited") as limited:
-        urls = {name: create(stack["origin"], HEADERS)["urls"]["get"] for name, stack in
-                (("unlimited", free), ("limited", limited))}  # fmt: skip
-        with urllib.request.urlopen(urllib.request.Request(urls["limited"], headers=HEADERS), timeout=10) as answer:
-            assert answer.headers["RateLimit"], "the limited gateway does not count"
-        contenders = {
-            "unlimited": {"url": urls["unlimited"], "headers": HEADERS},
-            "limited": {"url": urls["limited"], "headers": HEADERS},
-            "by_user": {"url": urls["limited"], "headers": {**HEADERS, "Gateway-User": "ann"}},
-        }
-        rates: dict[str, list[float]] = {name: [] for name in contenders}
-        for number in range(options.rounds):
-            for name, ask in contenders.items():
-                measured = rate(**ask, seconds=options.seconds, connections=options.connections)
-                rates[name].append(measured)
-                print(f"round {number + 1}  {name:<10} {measured:>10.0f} requests/s", flush=True)
-    ratios = {
-        name: round(
-            statistics.median(mine / free for mine, free in zip(rates[name], rates["unlimited"], strict=True)), 3
+    parser = options(__doc__)
+    parser.set_defaults(connections=[64])
+    parser.add_argument("--checks", type=int, default=200_000)
+    given = parser.parse_args()
+    with (
+        stub() as upstream,
+        gateway(upstream.origin, limits=UNLIMITED) as free,
+        gateway(upstream.origin, limits=RATES) as limited,
+    ):
+        unlimited_url, limited_url = (
+            f"{each.origin}/v1/predictions/{finished(each.origin)}" for each in (free, limited)
         )
-        for name in ("limited", "by_user")
-    }
-    result = {
-        "bench": "admission",
-        "load": loader(),
-        "rounds": options.rounds,
-        **{f"{name}_per_second": round(statistics.median(values)) for name, values in rates.items()},
-        "ratio": ratios["limited"],
-        "ratio_by_user": ratios["by_user"],
-        "check_us": check_us(),
-    }
-    print(json.dumps(result))
+        if "RateLimit" not in ask(limited_url)[0]:
+            raise SystemExit("the limited gateway does not count")
+        by_user = {**HEADERS, "Gateway-User": "ann"}
+        contenders = {
+            "unlimited": Contender(free, same(http_request(unlimited_url, HEADERS))),
+            "limited": Contender(limited, same(http_request(limited_url, HEADERS))),
+            "by user": Contender(limited, same(http_request(limited_url, by_user))),
+        }
+        table = []
+        for connections in given.connections:
+            found = alternate(contenders, rounds=given.rounds, seconds=given.seconds, connections=connections)
+            table += [
+                rate_row(f"poll, {name} / unlimited", found[name], found["unlimited"], connections)
+                for name in ("limited", "by user")
+            ]
+    report("admission", table, check_us=check_us(given.checks))
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -14,7 +14,7 @@ import time
 import aiohttp
 
 from bench.follow import SLOW
-from bench.load import KEY
+from bench.processes import KEY
 from gateway.app import running
 from gateway.config import from_mapping
 from gateway.simulator import Simulator, SimulatorSettings

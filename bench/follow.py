@@ -16,7 +16,7 @@ from datetime import datetime
 
 import aiohttp
 
-from bench.load import KEY
+from bench.processes import KEY
 from gateway.app import running
 from gateway.config import from_mapping
 from gateway.simulator import Simulator, SimulatorSettings

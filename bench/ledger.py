@@ -23,7 +23,7 @@ from gateway.domain.limits import SubjectKind
 from gateway.domain.quota import ReservationRequest, RunLimits
 from gateway.domain.windows import Window
 from gateway.money.rules.audit import Tally
-from gateway.store.sql.ledger_entries import enter
+from gateway.store.sql.ledger_entries import insert_entry
 from gateway.store.sqlite import SQLiteStore
 from tests.support.records import start
 
@@ -60,7 +60,7 @@ async def fill(store: SQLiteStore, runs: int) -> float:
     chaos, began = random.Random(1), time.perf_counter()
     for first in range(0, runs, _BATCH):
         lines = [entry(n, runs, chaos) for n in range(first, min(first + _BATCH, runs))]
-        await store._write(lambda db, lines=lines: sum(enter(db, line) for line in lines))  # noqa: SLF001
+        await store._write(lambda db, lines=lines: sum(insert_entry(db, line) for line in lines))  # noqa: SLF001
     return runs / (time.perf_counter() - began)
 
 

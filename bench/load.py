@@ -1,119 +1,203 @@
-"""Shared by the throughput benchmarks: servers in separate processes on core 1, load from core 0, alternating rounds.
+"""Load generator: keep-alive connections in one process, one request in flight on each.
 
-`wrk` generates the load if it is installed, else a small asyncio client. The result names the generator.
+What a connection sends is a *journey*: a generator that yields requests and gets responses. When it ends, a new one
+begins. Sockets and a selector instead of an HTTP client, so that the generator needs a fraction of the CPU of the
+servers that it measures. `Load.own_cpu` is its share of a core: near 1, the generator is the limit and not the server.
 """
 
-import asyncio
-import json
-import os
 import re
-import shutil
-import statistics
-import subprocess
-import sys
-import tempfile
+import selectors
+import socket
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from array import array
+from collections.abc import Callable, Generator, Mapping
+from typing import NamedTuple
+from urllib.parse import urlsplit
 
-SERVER_CORE, LOAD_CORE = "1", "0"
-KEY = "rgw_benchbenchbe_" + "b" * 32
+Journey = Callable[[], Generator[bytes, bytes, None]]
 
-
-def pinned(core: str, command: Sequence[str]) -> list[str]:
-    """Return the command, pinned to a core if the machine has taskset and more than one core."""
-    if shutil.which("taskset") and (os.cpu_count() or 1) > 1:
-        return ["taskset", "-c", core, *command]
-    return list(command)
+_SILENCE_SECONDS = 20.0
+_BLOCK = 65536
+_LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
+_CHUNKED = re.compile(rb"\r\ntransfer-encoding: *chunked", re.IGNORECASE)
 
 
-@contextmanager
-def server(*arguments: str):
-    """Run `python -m bench.serve …` and yield its first line, parsed as JSON."""
-    command = pinned(SERVER_CORE, [sys.executable, "-m", "bench.serve", *arguments])
-    # The log goes to a pipe with a reader, as with a log collector.
-    collector = (
-        subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
-        if arguments[:1] == ("gateway",) and arguments[1:]
-        else None
-    )
-    pipes = {"stdout": subprocess.PIPE, "stdin": subprocess.PIPE, "text": True}
-    with subprocess.Popen(command, stderr=collector and collector.stdin, **pipes) as process:
+class LoadError(Exception):
+    """A server answered with an error, closed a connection or did not answer."""
+
+
+class Load(NamedTuple):
+    """What was sent in one round."""
+
+    journeys: int
+    """Completed journeys, those included that ended after the time was over."""
+    in_time: int
+    """Journeys that ended within the time."""
+    seconds: float
+    elapsed: float
+    """The time until the last answer."""
+    first: array
+    """Seconds that the first request of each journey took, sorted."""
+    own_cpu: float
+    """The generator's own share of a core."""
+
+    @property
+    def per_second(self) -> float:
+        """Journeys per second."""
+        return self.in_time / self.seconds
+
+    def percentile(self, share: float) -> float:
+        """Return a percentile of the first requests' latency, in milliseconds."""
+        return self.first[min(len(self.first) - 1, int(len(self.first) * share))] * 1000
+
+
+def http_request(url: str, headers: Mapping[str, str], body: bytes | None = None) -> bytes:
+    """Encode a request: POST with a body, else GET."""
+    parts = urlsplit(url)
+    method = "GET" if body is None else "POST"
+    path = parts.path + (f"?{parts.query}" if parts.query else "")
+    lines = [f"{method} {path} HTTP/1.1", f"Host: {parts.netloc}"]
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    if body is not None:
+        lines.append(f"Content-Length: {len(body)}")
+    return "\r\n".join([*lines, "", ""]).encode() + (body or b"")
+
+
+def same(request: bytes) -> Journey:
+    """Return a journey of one request, always the same."""
+
+    def journey() -> Generator[bytes, bytes, None]:
+        yield request
+
+    return journey
+
+
+def response_end(data: bytes | bytearray) -> int:
+    """Return where the first response of the data ends, or -1 if it is not complete."""
+    head = data.find(b"\r\n\r\n")
+    if head < 0:
+        return -1
+    body = head + 4
+    if (length := _LENGTH.search(data, 0, body)) is not None:
+        body += int(length[1])
+        return body if len(data) >= body else -1
+    if _CHUNKED.search(data, 0, body) is not None:
+        return _last_chunk_end(data, body)
+    return body
+
+
+def _last_chunk_end(data: bytes | bytearray, at: int) -> int:
+    while (line := data.find(b"\r\n", at)) >= 0:
+        size = int(data[at:line].partition(b";")[0], 16)
+        at = line + 2 + size + 2
+        if len(data) < at:
+            return -1
+        if size == 0:
+            return at
+    return -1
+
+
+class _Connection:
+    """A connection and its journey."""
+
+    __slots__ = ("_buffer", "_journey", "_steps", "is_first", "sent_at", "socket")
+
+    def __init__(self, address: tuple[str, int], journey: Journey) -> None:
+        self.socket = socket.create_connection(address)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.socket.setblocking(False)
+        self._journey = journey
+        self._steps = journey()
+        self._buffer = bytearray()
+        self.is_first = True
+        self.sent_at = 0.0
+
+    def begin(self) -> None:
+        """Begin a journey."""
+        self._steps = self._journey()
+        self.is_first = True
+        self._send(next(self._steps))
+
+    def go_on(self, response: bytes) -> bool:
+        """Send the next request; return false if the journey is over."""
         try:
-            yield json.loads(process.stdout.readline())
-        finally:
-            process.terminate()
-            if collector is not None:
-                collector.stdin.close()
-                collector.wait(timeout=10)
+            request = self._steps.send(response)
+        except StopIteration:
+            return False
+        self.is_first = False
+        self._send(request)
+        return True
+
+    def receive(self) -> bytes | None:
+        """Return a complete response, or `None` while some of it is missing."""
+        data = self.socket.recv(_BLOCK)
+        if not data:
+            raise LoadError(f"the server closed the connection; received: {bytes(self._buffer[:200])!r}")
+        if self._buffer:
+            self._buffer += data
+            data = bytes(self._buffer)
+        end = response_end(data)
+        if end < 0:
+            if not self._buffer:
+                self._buffer += data
+            return None
+        if end != len(data):
+            raise LoadError(f"the server sent more than it was asked for: {data[end : end + 200]!r}")
+        self._buffer.clear()
+        if not data.startswith(b"HTTP/1.1 2"):
+            raise LoadError(f"no success: {data[:600].decode(errors='replace')}")
+        return data
+
+    def _send(self, request: bytes) -> None:
+        self.sent_at = time.perf_counter()
+        if self.socket.send(request) != len(request):
+            raise LoadError("a request does not fit into the socket's buffer")
 
 
-def rate(url: str, *, headers: Mapping[str, str], body: bytes | None = None, seconds: float, connections: int) -> float:
-    """Return the successful requests per second."""
-    if shutil.which("wrk"):
-        return _wrk(url, headers, body, seconds, connections)
-    return asyncio.run(_client(url, headers, body, seconds, connections))
+def load(origin: str, journey: Journey, *, seconds: float, connections: int) -> Load:
+    """Send journeys for a time; then let those in progress end.
+
+    Raises:
+        LoadError: a response is no success, or a server closes a connection or is silent.
+    """
+    parts = urlsplit(origin)
+    opened = [_Connection((parts.hostname or "", parts.port or 80), journey) for _ in range(connections)]
+    try:
+        with selectors.DefaultSelector() as selector:
+            for connection in opened:
+                selector.register(connection.socket, selectors.EVENT_READ, connection)
+            return _drive(selector, opened, seconds)
+    finally:
+        for connection in opened:
+            connection.socket.close()
 
 
-def loader() -> str:
-    """Return the name of the load generator."""
-    return "wrk" if shutil.which("wrk") else "asyncio client"
-
-
-def _wrk(url: str, headers: Mapping[str, str], body: bytes | None, seconds: float, connections: int) -> float:
-    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s"]
-    with tempfile.TemporaryDirectory() as folder:
-        if body is not None:
-            script = Path(folder) / "post.lua"
-            script.write_text(f'wrk.method = "POST"\nwrk.body = {json.dumps(body.decode())}\n')
-            command += ["-s", str(script)]
-        for name, value in headers.items():
-            command += ["-H", f"{name}: {value}"]
-        out = subprocess.run(
-            pinned(LOAD_CORE, [*command, url]), capture_output=True, text=True, check=True, timeout=seconds + 30
-        ).stdout
-    if bad := re.search(r"Non-2xx or 3xx responses: (\d+)", out):
-        raise SystemExit(f"{bad[1]} answers of {url} were no success")
-    found = re.search(r"Requests/sec:\s+([\d.]+)", out)
-    assert found is not None, out
-    return float(found[1])
-
-
-async def _client(url: str, headers: Mapping[str, str], body: bytes | None, seconds: float, connections: int) -> float:
-    import aiohttp
-
-    done, end = 0, time.perf_counter() + seconds
-
-    async def ask(session: aiohttp.ClientSession) -> None:
-        nonlocal done
-        while time.perf_counter() < end:
-            async with session.request("GET" if body is None else "POST", url, data=body) as response:
-                await response.read()
-                assert response.status < 300, response.status
-                done += 1
-
-    connector = aiohttp.TCPConnector(limit=connections)
-    async with aiohttp.ClientSession(connector=connector, headers=dict(headers)) as session:
-        await asyncio.gather(*(ask(session) for _ in range(connections)))
-    return done / seconds
-
-
-def compare(contenders: Mapping[str, dict], *, rounds: int, seconds: float, connections: int) -> dict[str, object]:
-    """Load each server in alternating rounds. Return medians, and ratios to `bare` per round."""
-    rates: dict[str, list[float]] = {name: [] for name in contenders}
-    for number in range(rounds):
-        for name, ask in contenders.items():
-            measured = rate(**ask, seconds=seconds, connections=connections)
-            rates[name].append(measured)
-            print(f"round {number + 1}  {name:<8} {measured:>10.0f} requests/s", flush=True)
-    ratios = [mine / bare for mine, bare in zip(rates["gateway"], rates["bare"], strict=True)]
-    return {
-        "load": loader(),
-        "connections": connections,
-        "rounds": rounds,
-        **{f"{name}_per_second": round(statistics.median(values)) for name, values in rates.items()},
-        "ratio": round(statistics.median(ratios), 3),
-        "ratio_min": round(min(ratios), 3),
-        "ratio_max": round(max(ratios), 3),
-    }
+def _drive(selector: selectors.BaseSelector, opened: list[_Connection], seconds: float) -> Load:
+    clock, cpu = time.perf_counter, time.process_time()
+    first, journeys, in_time, active = array("d"), 0, 0, len(opened)
+    began = clock()
+    until = began + seconds
+    for connection in opened:
+        connection.begin()
+    while active:
+        ready = selector.select(_SILENCE_SECONDS)
+        if not ready:
+            raise LoadError(f"no answer for {_SILENCE_SECONDS:g} seconds")
+        for key, _ in ready:
+            connection = key.data
+            response = connection.receive()
+            if response is None:
+                continue
+            now = clock()
+            if connection.is_first:
+                first.append(now - connection.sent_at)
+            if connection.go_on(response):
+                continue
+            journeys += 1
+            if now < until:
+                in_time += 1
+                connection.begin()
+            else:
+                active -= 1
+    elapsed = clock() - began
+    return Load(journeys, in_time, seconds, elapsed, array("d", sorted(first)), (time.process_time() - cpu) / elapsed)

@@ -1,26 +1,27 @@
-"""Servers of the throughput benchmarks: `bare` returns fixed bytes, `gateway` is a gateway with a simulator.
+"""Reference servers of the benchmarks, in aiohttp.
 
-    python -m bench.serve bare METHOD PATH BYTES_FILE
-    python -m bench.serve gateway [LOG_LEVEL]
-    python -m bench.serve limited
+    python -m bench.serve bare METHOD PATH BYTES_FILE [--log]
+    python -m bench.serve proxy UPSTREAM
 
-`limited` is the gateway with every request rate set to a value that is never reached. Each prints a line of JSON when
-it is ready, and runs until it is stopped.
+`bare` answers fixed bytes with one handler; with `--log`, aiohttp's access log is written to stderr. `proxy` relays
+everything. `simulator` is the simulator without its rates. Each prints a line of JSON when it is ready, and runs until
+it is stopped.
 """
 
 import asyncio
 import json
+import logging
 import signal
 import sys
-import tempfile
 from pathlib import Path
 
+import aiohttp
 from aiohttp import web
 
-from bench.load import KEY
+_RELAYED = ("Authorization", "Content-Type", "Prefer")
 
 
-async def bare(method: str, path: str, file: str) -> None:
+async def bare(method: str, path: str, file: str, log: str = "") -> None:
     """Serve fixed bytes with one aiohttp handler."""
     body = Path(file).read_bytes()  # noqa: ASYNC240 - before serving
 
@@ -31,47 +32,48 @@ async def bare(method: str, path: str, file: str) -> None:
 
     app = web.Application()
     app.router.add_route(method, path, answer)
-    runner = web.AppRunner(app, access_log=None)
+    logger = None
+    if log:
+        logging.basicConfig(level=logging.INFO, format="%(message)s")
+        logger = logging.getLogger("aiohttp.access")
+    await _serve(app, logger)
+
+
+async def proxy(upstream: str) -> None:
+    """Relay every request and response: the least that a proxy of aiohttp's can be."""
+    session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
+
+    async def relay(request: web.Request) -> web.Response:
+        body = await request.read() if request.can_read_body else None
+        headers = {name: request.headers[name] for name in _RELAYED if name in request.headers}
+        async with session.request(request.method, upstream + request.path_qs, data=body, headers=headers) as response:
+            return web.Response(body=await response.read(), status=response.status, content_type=response.content_type)
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", relay)
+    async with session:
+        await _serve(app)
+
+
+async def simulator() -> None:
+    """Run the simulator, fast and without rate limits."""
+    from gateway.simulator import Simulator, SimulatorSettings
+
+    unlimited = dict.fromkeys(("creates_per_minute", "requests_per_minute", "polls_per_minute"), 10**9)
+    async with Simulator(SimulatorSettings(speed=20, **unlimited)) as running:
+        print(
+            json.dumps({"origin": running.base_url.removesuffix("/v1"), "delivery": running.delivery_url}), flush=True
+        )
+        await _until_stopped()
+
+
+async def _serve(app: web.Application, logger: logging.Logger | None = None) -> None:
+    runner = web.AppRunner(app, access_log=logger, shutdown_timeout=0.1)
     await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    await web.TCPSite(runner, "127.0.0.1", 0, backlog=1024).start()
     print(json.dumps({"origin": f"http://127.0.0.1:{runner.addresses[0][1]}"}), flush=True)
     await _until_stopped()
     await runner.cleanup()
-
-
-RATE = {"requests_per_minute": 10**9, "burst": 10**9}
-LIMITS = {**RATE, "per_user": RATE}
-
-
-async def gateway(level: str = "", limits: dict[str, object] | None = None) -> None:
-    """Run a gateway with one team, and a simulator in the same process. Polls and hits do not reach upstream.
-
-    With a log level, it logs JSON to stderr like `gateway serve`.
-    """
-    from gateway import logs
-    from gateway.app import running
-    from gateway.config import from_mapping
-    from gateway.simulator import Simulator, SimulatorSettings
-
-    if level:
-        logs.configure("json", level, [KEY], queued=True)
-    with tempfile.TemporaryDirectory() as folder:
-        async with Simulator(SimulatorSettings(speed=20)) as simulator:
-            config = from_mapping(
-                {
-                    "server": {"port": 0},
-                    "ops": {"port": 0},
-                    "upstream": {"base_url": simulator.base_url},
-                    "store": {"url": f"sqlite:///{folder}/gateway.db"},
-                    "teams": [
-                        {"name": "bench", "keys": [{"key_env": "BENCH_KEY", **(limits or {})}], **(limits or {})}
-                    ],
-                },
-                {"REPLICATE_API_TOKEN": simulator.token, "BENCH_KEY": KEY},
-            )
-            async with running(config) as stack:
-                print(json.dumps({"origin": stack.origin, "ops_url": stack.ops_url}), flush=True)
-                await _until_stopped()
 
 
 async def _until_stopped() -> None:
@@ -83,7 +85,7 @@ async def _until_stopped() -> None:
 def main() -> None:
     """Run a server, on uvloop if it is installed."""
     kind, *rest = sys.argv[1:]
-    work = bare(*rest) if kind == "bare" else gateway(*rest, limits=LIMITS if kind == "limited" else None)
+    work = {"bare": bare, "proxy": proxy, "simulator": simulator}[kind](*rest)
     try:
         import uvloop
     except ImportError:

@@ -190,6 +190,7 @@ async def measure(patience: float, only: str | None) -> dict[str, object]:
         raise SystemExit(f"no such input: {only}")
     worst = max(table, key=lambda name: table[name].stall_ms)
     return {
+        "bench": "stall",
         "limit_ms": LIMIT_MS,
         "quiet_ms": round(quiet, 1),
         "worst_ms": table[worst].stall_ms,

@@ -1,35 +1,43 @@
 """Cost of open streams and latency of events, compared with a bare fan-out of the same bytes.
 
-    python -m bench.streams [--streams 1000 5000] [--rounds 3] [--seconds 8]
+    python -m bench.streams [--streams 10000] [--rounds 3] [--seconds 8]
 
 All readers get one event a second. `bare` is an aiohttp application that writes prebuilt bytes to all responses in a
 loop, from its own timer. The gateway receives each event from an upstream in another process, stores it, and relays
-it. Servers run on core 1, in a new process each round; readers and upstream run on core 0. Latency is the time from
-creation of an event to its arrival at a reader. Rounds alternate. The last line is a JSON object.
+it. Servers run on one core, in a new process each round; readers and upstream on another. Latency is the time from
+creation of an event to its arrival at a reader. Each stream is an open file in two processes: the limit (`ulimit -n`)
+is raised to the hard limit. Rounds alternate. The last line is a JSON object.
 """
 
 import argparse
 import asyncio
 import json
-import os
-import resource
 import signal
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from contextlib import contextmanager, suppress
-from pathlib import Path
 
 import aiohttp
 from aiohttp import web
 
-from bench.load import KEY, LOAD_CORE, SERVER_CORE, pinned
+from bench.processes import (
+    KEY,
+    LOAD_CORE,
+    SERVER_CORE,
+    UPSTREAM_CORE,
+    cpu_seconds,
+    memory_kib,
+    process,
+    raise_file_limit,
+)
+from bench.rounds import Row, report, row
 
 _STORYTELLER = "acme/storyteller"
 _PADDING = "x" * 60
-_TICKS = os.sysconf("SC_CLK_TCK")
+_SPARE_FILES = 200
 
 
 def event(number: int) -> bytes:
@@ -198,93 +206,80 @@ async def subscribe(url: str, count: int, seconds: float) -> None:
 
 
 @contextmanager
-def part(core: str, *arguments: str):
+def part(core: int, *arguments: str):
     """Run a part of this benchmark in a process; yield the process and its first line, parsed as JSON."""
-    command = pinned(core, [sys.executable, "-m", "bench.streams", *arguments])
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            yield process, json.loads(process.stdout.readline())
-        finally:
-            process.terminate()
-
-
-def _rss_kib(pid: int) -> int:
-    (line,) = [line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmRSS")]
-    return int(line.split()[1])
-
-
-def _cpu_seconds(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / _TICKS
+    with process([sys.executable, "-m", "bench.streams", *arguments], core) as started:
+        yield started, json.loads(started.stdout.readline())
 
 
 def measure(server: subprocess.Popen, url: str, count: int, seconds: float) -> dict[str, float]:
     """Open streams to a server, and measure its memory and CPU."""
-    before = _rss_kib(server.pid)
-    command = pinned(LOAD_CORE, [sys.executable, "-m", "bench.streams", "subscribe", url, str(count), str(seconds)])
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as subscribers:
-        assert subscribers.stdout.readline() == "open\n"
-        began, cpu = time.monotonic(), _cpu_seconds(server.pid)
-        rss = _rss_kib(server.pid)
+    before = memory_kib(server.pid)["rss"]
+    command = [sys.executable, "-m", "bench.streams", "subscribe", url, str(count), str(seconds)]
+    with process(command, LOAD_CORE) as subscribers:
+        if subscribers.stdout.readline() != b"open\n":
+            raise SystemExit(f"{url}: the streams could not be opened")
+        began, cpu = time.monotonic(), cpu_seconds(server.pid) or 0.0
+        rss = memory_kib(server.pid)["rss"]
         said = json.loads(subscribers.stdout.readline())
-        share = (_cpu_seconds(server.pid) - cpu) / (time.monotonic() - began)
+        share = ((cpu_seconds(server.pid) or 0.0) - cpu) / (time.monotonic() - began)
     if said.pop("events") < count * (seconds - 2):
         raise SystemExit(f"{url}: events were lost")
     return {"kib_per_stream": round((rss - before) / count, 1), "cpu_percent": round(share * 100, 1)} | said
 
 
-def compare(counts: list[int], rounds: int, seconds: float) -> dict[str, object]:
-    """Measure both servers in alternating rounds. Return medians, and the median of the ratios."""
-    rows = []
+def rows(count: int, ours: Sequence[dict[str, float]], reference: Sequence[dict[str, float]]) -> list[Row]:
+    """Return a row for each figure."""
+    names = {"kib_per_stream": ("memory", "KiB"), "cpu_percent": ("CPU", "% of a core"), "p50_ms": ("p50", "ms")}
+    names["p99_ms"] = ("p99", "ms")
+    goals = {"kib_per_stream": "6 KiB more", "p99_ms": "1.5"}
+    found = []
+    for name, (label, unit) in names.items():
+        mine, theirs = ([each[name] for each in samples] for samples in (ours, reference))
+        # The CPU of few streams can be below what the system counts.
+        against = [max(value, 0.1) for value in theirs]
+        path, is_memory = f"{count:,} streams: {label}", name == "kib_per_stream"
+        found.append(row(path, unit, mine, against, digits=1, goal=goals.get(name, ""), differs=is_memory))
+    return found
+
+
+def compare(counts: list[int], rounds: int, seconds: float) -> list[Row]:
+    """Measure both servers in alternating rounds; return the rows."""
+    table = []
     for count in counts:
         found: dict[str, list[dict[str, float]]] = {"bare": [], "gateway": []}
         for number in range(rounds):
-            with part(SERVER_CORE, "bare") as (process, said):
-                found["bare"].append(measure(process, said["url"], count, seconds))
+            with part(SERVER_CORE, "bare") as (server, said):
+                found["bare"].append(measure(server, said["url"], count, seconds))
             with (
-                part(LOAD_CORE, "upstream") as (_, up),
-                part(SERVER_CORE, "gateway", up["base_url"], up["token"], up["version"]) as (process, said),
+                part(UPSTREAM_CORE, "upstream") as (_, up),
+                part(SERVER_CORE, "gateway", up["base_url"], up["token"], up["version"]) as (server, said),
             ):
-                found["gateway"].append(measure(process, said["url"], count, seconds))
+                found["gateway"].append(measure(server, said["url"], count, seconds))
             for name, measured in found.items():
                 print(f"round {number + 1}  {count} streams  {name:<8} {measured[-1]}", flush=True)
-        names = found["bare"][0]
-        rows.append(
-            {
-                "streams": count,
-                **{
-                    who: {name: statistics.median(each[name] for each in found[who]) for name in names} for who in found
-                },
-                "ratio": {
-                    name: round(
-                        statistics.median(
-                            mine[name] / max(theirs[name], 0.1)
-                            for mine, theirs in zip(found["gateway"], found["bare"], strict=True)
-                        ),
-                        2,
-                    )
-                    for name in names
-                },
-            }
-        )
-    return {"bench": "streams", "rounds": rounds, "seconds": seconds, "rows": rows}
+        table += rows(count, found["gateway"], found["bare"])
+    return table
 
 
 def main() -> None:
     """Run the benchmark, or one of its parts."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    most = raise_file_limit()
     parts = {"bare": bare, "upstream": upstream, "gateway": gateway}
     if len(sys.argv) > 1 and sys.argv[1] in parts:
         return _run(parts[sys.argv[1]](*sys.argv[2:]))
     if len(sys.argv) > 1 and sys.argv[1] == "subscribe":
         return _run(subscribe(sys.argv[2], int(sys.argv[3]), float(sys.argv[4])))
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--streams", type=int, nargs="+", default=[1000, 5000])
+    parser.add_argument("--streams", type=int, nargs="+", default=[10_000])
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=8)
-    arguments = parser.parse_args()
-    print(json.dumps(compare(arguments.streams, arguments.rounds, arguments.seconds)))
+    parser.add_argument("--seconds", type=float, default=8, help="length of a round; at least 2")
+    given = parser.parse_args()
+    if max(given.streams) + _SPARE_FILES > most:
+        raise SystemExit(
+            f"{max(given.streams)} streams need more open files than the hard limit of {most} (ulimit -Hn)"
+        )
+    report("streams", compare(given.streams, given.rounds, given.seconds), seconds=given.seconds)
     return None
 
 

@@ -246,7 +246,7 @@ async def test_client_that_takes_nothing_is_disconnected(open_gateway: OpenGatew
 async def test_create_is_answered_without_room_for_its_output(open_gateway: OpenGateway) -> None:
     """A hit on a large result is shown as starting, like any create; a poll shows the rest when there is room."""
     async with open_gateway(limits={"max_responses_bytes": 1_000_000}) as stack, AsyncExitStack() as opened:
-        given = {"prompt": "hi", "seed": 7, "file": data_uri(6_000_000, 1)}
+        given: dict[str, Any] = {"prompt": "hi", "seed": 7, "file": data_uri(6_000_000, 1)}
         first = await create(stack, model="acme/storyteller", headers={"Prefer": "wait"}, **given)
         assert first.json["status"] == "succeeded"
         _, writer = await opened.enter_async_context(connection(stack))
