@@ -11,10 +11,8 @@ from gateway.runtime.collector import spare_long_lived_objects
 @pytest.fixture
 def defaults():
     """Restore the settings, which are the process's own."""
-    before = gc.get_threshold()
     yield
     gc.unfreeze()
-    gc.set_threshold(*before)
 
 
 class Node:
