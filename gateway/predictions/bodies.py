@@ -20,7 +20,8 @@ from gateway.predictions.ports.outputs import CopyLinks
 from gateway.runtime.lru import resize_lru
 from gateway.runtime.pauses import LARGE
 
-_OVERHEAD = 1024
+_OVERHEAD = 2560
+"""Bytes of a view beside its document, and of the entry (measured)."""
 _SHARING = (Source.HIT, Source.JOINED)
 _Key = tuple[str, str, Family]
 """A prediction's id, the base URL of its links, and the route they stand under."""

@@ -33,7 +33,8 @@ from gateway.runtime.pauses import LARGE
 from gateway.runtime.tasks import Tasks
 
 PAGE_SIZE = 100
-_OVERHEAD = 1024
+_OVERHEAD = 2560
+"""Bytes of the two records beside the document, and of the entry (measured)."""
 _RENEWED = 100
 """Number of runs with new copies to remember: a read that began before them may return the run without them."""
 _CANCELED = 10_000
@@ -54,7 +55,8 @@ def _is_settled(view: PredictionView) -> bool:
     return view.prediction.source is not Source.JOINED or view.run.fingerprint is not None
 
 
-def _size_of_view(view: PredictionView) -> int:
+def size_of_view(view: PredictionView) -> int:
+    """Return the bytes of memory that a view counts as."""
     return len(view.run.document) + len(view.run.request) + _OVERHEAD
 
 
@@ -81,7 +83,7 @@ class PredictionService:
         half = settings.value.memory_bytes // 2
         self._ticket_secret = ticket_secret
         self._bodies = PredictionBodies(ticket_secret, output_links, half)
-        self._recent = RecentPredictions(half, _size_of_view)
+        self._recent = RecentPredictions(half, size_of_view)
         self._renewed: LRUCache[str, tuple[Copy, ...]] = LRUCache(_RENEWED)
         self._lately_canceled: LRUCache[str, Prediction] = LRUCache(_CANCELED)
         self._settings = settings
