@@ -38,13 +38,19 @@ def enough_files() -> Iterator[None]:
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
+async def _created(session: aiohttp.ClientSession, version: str, given: Any, **headers: str) -> Any:
+    reply = await create(session, version, given, **headers)
+    assert reply.status in (201, 202), reply.json
+    return reply.json
+
+
 async def _waits(session: aiohttp.ClientSession, version: str, given: Any) -> Any:
-    body = (await create(session, version, given, Prefer="wait=60")).json
+    body = await _created(session, version, given, Prefer="wait=60")
     return body if body["status"] in TERMINAL else await finished(session, body["id"])
 
 
 async def _polls(session: aiohttp.ClientSession, version: str, given: Any) -> Any:
-    body = (await create(session, version, given)).json
+    body = await _created(session, version, given)
     while body["status"] not in TERMINAL:
         await asyncio.sleep(0.5)  # the clients' own pace
         body = await get(session, body["id"])
@@ -52,7 +58,7 @@ async def _polls(session: aiohttp.ClientSession, version: str, given: Any) -> An
 
 
 async def _streams(session: aiohttp.ClientSession, version: str, given: Any) -> Any:
-    body = (await create(session, version, given)).json
+    body = await _created(session, version, given)
     async with aiohttp.ClientSession() as nobody, nobody.get(body["urls"]["stream"]) as response:
         text = await response.text()
     assert "event: done\n" in text

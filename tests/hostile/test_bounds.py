@@ -43,7 +43,7 @@ class Measured:
     pid: int
     upstream: Simulator
 
-    async def create(self, given: dict[str, Any], *, wait: int = 5, **more: Any) -> int:
+    async def create(self, given: dict[str, Any], *, wait: int = 30, **more: Any) -> int:
         """Create a prediction, and wait so many seconds for its end; return the status."""
         body = {"version": version_of(self.upstream, "acme/storyteller"), "input": given, **more}
         headers = {"Content-Type": "application/json", "Prefer": f"wait={wait}"}
