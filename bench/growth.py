@@ -30,9 +30,9 @@ from bench.rounds import Contender, Row, Sample, alternate, options, report, row
 from bench.stub import MODEL
 from gateway.domain.documents import without_data
 from gateway.domain.records import Kind, Prediction, Run, RunState, Source, Status
-from gateway.store.sql.queries import SQL
 from gateway.store.sql.rows import PREDICTIONS, RUNS
 from gateway.store.sqlite import SQLiteStore
+from gateway.store.sqlite.dialect import SQL
 
 _DAYS = 29
 _DAY = 86_400.0

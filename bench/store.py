@@ -29,10 +29,11 @@ from gateway.predictions.ports.predictions import Progressed
 from gateway.predictions.ports.sharing import FinishedRuns, Hit, Joined, OpenRuns, ShareRequest, Started
 from gateway.store.sql.hits import find_entry
 from gateway.store.sql.ledger_entries import NewHit, enter_hits
-from gateway.store.sql.queries import SQL
 from gateway.store.sql.reservations import reserve
 from gateway.store.sql.rows import PREDICTIONS, RUNS, Row, view
 from gateway.store.sqlite import SQLiteStore
+from gateway.store.sqlite.database import SQLiteDatabase
+from gateway.store.sqlite.dialect import SQL
 
 CONCURRENCY = (1, 16, 64)
 PAGE = 20
@@ -113,18 +114,19 @@ class Bare:
         self.db = sqlite3.connect(path, isolation_level=None)
         self.db.execute("PRAGMA cache_size = -16384")
         self.db.execute("PRAGMA secure_delete = ON")
+        self.steps = SQLiteDatabase(self.db)
         self.name = name
 
     def start(self, n: int) -> None:
         request, run, demand = wish(self.name, "start", n)
         self.db.execute("BEGIN IMMEDIATE")
-        find_entry(self.db, request.may_hit, request.now)
+        find_entry(self.steps, request.may_hit, request.now)
         self.look("run_to_join", request)
         scopes = demand.scopes(run.team, run.key_id, None)
         held = Reservation(
             run_id=run.id, team=run.team, key_id=run.key_id, user=None, scopes=scopes, milliseconds=5, microusd=5, at=AT
         )
-        assert reserve(self.db, held, demand) is None
+        assert reserve(self.steps, held, demand) is None
         self.db.execute(SQL["add_run"], RUNS.row(replace(run, leader_id=request.prediction.id)))
         self.db.execute(SQL["add_prediction"], PREDICTIONS.row(request.prediction))
         self.db.execute("COMMIT")
@@ -132,7 +134,7 @@ class Bare:
     def join(self, n: int) -> None:
         request = wish(self.name, "join", n).request
         self.db.execute("BEGIN IMMEDIATE")
-        find_entry(self.db, request.may_hit, request.now)
+        find_entry(self.steps, request.may_hit, request.now)
         run = RUNS.record(self.look("run_to_join", request))
         prediction = replace(request.prediction, run_id=run.id, source=Source.JOINED)
         self.db.execute(SQL["add_prediction"], PREDICTIONS.row(prediction))
@@ -141,11 +143,11 @@ class Bare:
     def hit(self, n: int) -> None:
         request = wish(self.name, "hit", n).request
         self.db.execute("BEGIN IMMEDIATE")
-        entry = find_entry(self.db, request.may_hit, request.now)
+        entry = find_entry(self.steps, request.may_hit, request.now)
         assert entry is not None
         prediction = replace(request.prediction, run_id=entry.run.id, source=Source.HIT)
         self.db.execute(SQL["add_prediction"], PREDICTIONS.row(prediction))
-        enter_hits(self.db, [NewHit(prediction, entry.run, AT, entry.microusd, entry.settled_as)])
+        enter_hits(self.steps, [NewHit(prediction, entry.run, AT, entry.microusd, entry.settled_as)])
         self.db.execute("COMMIT")
 
     def look(self, query: str, request: ShareRequest) -> Row:

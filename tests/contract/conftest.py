@@ -16,6 +16,12 @@ def another(request: pytest.FixtureRequest, tmp_path: Path) -> StoreMaker:
     return BACKENDS[request.param](tmp_path)
 
 
+@pytest.fixture(params=BACKENDS)
+def in_order(request: pytest.FixtureRequest, tmp_path: Path) -> StoreMaker:
+    """Makes stores that do their writes in the order in which they were asked for."""
+    return BACKENDS[request.param](tmp_path, in_order=True)
+
+
 @pytest.fixture
 async def store(another: StoreMaker) -> AsyncIterator[Store]:
     made = another()

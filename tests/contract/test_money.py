@@ -18,7 +18,7 @@ from gateway.predictions.ports.sharing import Hit, Joined, Refused, Started
 from gateway.store.interface import Store
 from tests.support.money import demand, settlement
 from tests.support.records import NOW, ended, finish, go, idempotency, join, lead, live, prediction, start
-from tests.support.stores import StoreMaker
+from tests.support.stores import StoreMaker, edit
 
 DAY = windows.day_of(NOW)
 TEAM, KEY, USER = "team/red", "key/k1", "user/team red: ann"
@@ -429,17 +429,17 @@ async def test_missing_or_invented_sum_is_found_and_rebuilt(store: Any) -> None:
     """Somebody edits the file by hand: the sums are rebuilt from the ledger."""
     await busy_day(store)
     good = {by: await used(store, by) for by in By}
-    for edit in (
+    for change in (
         "UPDATE usage_days SET microusd = microusd + 1 WHERE team = 'red'",
-        "DELETE FROM usage_users WHERE user = 'u1'",
+        "DELETE FROM usage_users WHERE \"user\" = 'u1'",
         "UPDATE spent SET milliseconds = 0 WHERE scope = 'key/k1'",
         "UPDATE spent SET microusd = 1 WHERE scope = 'user/team red: ann'",
         f"INSERT INTO spent VALUES ('team/green', {DAY}, 1, 1)",
         f"INSERT INTO usage_days VALUES ('green', {DAY}, '', '', 1, 0, 0, 0, 0, 0)",
     ):
         before = await spent(store)
-        await store._write(lambda db, edit=edit: db.execute(edit).rowcount)
-        assert await drift(store) != [], edit
+        await edit(store, change)
+        assert await drift(store) != [], change
         await store.rebuild_day(DAY)
         assert await drift(store) == []
         assert {by: await used(store, by) for by in By} == good
@@ -449,8 +449,8 @@ async def test_missing_or_invented_sum_is_found_and_rebuilt(store: Any) -> None:
 async def test_wrong_reserved_amounts_are_recounted(store: Any) -> None:
     await lead(store, "1", prediction_={"user": "ann"}, reservation=demand(predictions=Rate.of(60, 1)))
     assert await store.recount_meters() == 0
-    await store._write(lambda db: db.execute("UPDATE meters SET open = 9 WHERE scope = 'team/red'").rowcount)
-    await store._write(lambda db: db.execute("INSERT INTO meters VALUES ('team/green', 0, 5, 5, 0)").rowcount)
+    await edit(store, "UPDATE meters SET open = 9 WHERE scope = 'team/red'")
+    await edit(store, "INSERT INTO meters VALUES ('team/green', 0, 5, 5, 0)")
     assert await store.recount_meters() == 2
     meters = await store.meters([TEAM, USER, "team/green"], NOW)
     assert meters[TEAM] == Counters(open=1, held_microusd=100, held_milliseconds=1000, full_at=NOW + 1)
@@ -462,9 +462,11 @@ async def test_stuck_reservation_is_found_and_freed(store: Any) -> None:
     """Its run is gone or ended without a settlement; the reservation of an open run stays."""
     for n in ("1", "2", "3"):
         await go(store, n, reservation=demand())
-    await store._write(lambda db: db.execute("DELETE FROM runs WHERE id = 'run1'").rowcount)
+    await edit(store, "DELETE FROM runs WHERE id = 'run1'")
     await store._write(
-        lambda db: db.execute("UPDATE runs SET state = 'ended', status = 'failed' WHERE id = 'run2'").rowcount
+        lambda db: (
+            db.connection.execute("UPDATE runs SET state = 'ended', status = 'failed' WHERE id = 'run2'").rowcount
+        )
     )
     assert {each.run_id for each in await store.stuck_reservations(10)} == {"run1", "run2"}
     assert len(await store.stuck_reservations(1)) == 1

@@ -341,10 +341,10 @@ class Money(RuleBasedStateMachine):
 
 
 @pytest.mark.parametrize("examples", amounts(25, 1000))
-def test_random_histories_of_money_add_up(another: StoreMaker, examples: int) -> None:
+def test_random_histories_of_money_add_up(in_order: StoreMaker, examples: int) -> None:
     """No budget overspent, no slot leaked, nothing settled twice, and every sum equals that of its lines."""
     with asyncio.Runner() as runner:
-        stack = Stack(another, runner)
+        stack = Stack(in_order, runner)
         stack.open()
         try:
             run_state_machine_as_test(

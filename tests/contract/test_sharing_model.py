@@ -405,9 +405,9 @@ class Sharing(RuleBasedStateMachine):
 
 
 @pytest.mark.parametrize("examples", amounts(40, 1000))
-def test_random_histories_match_the_model_in_memory(another: StoreMaker, examples: int) -> None:
+def test_random_histories_match_the_model_in_memory(in_order: StoreMaker, examples: int) -> None:
     """In any order of events no caller is lost, no other run is cancelled, and no fingerprint has two runs."""
-    store = another()
+    store = in_order()
     with asyncio.Runner() as runner:
         runner.run(store.open())
         try:

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from gateway.errors import StoreUnavailable
-from gateway.store.claim import Claim
 from gateway.store.sqlite import SQLiteStore
+from gateway.store.sqlite.claim import Claim
 
 _HOLD = """
 import asyncio, sys

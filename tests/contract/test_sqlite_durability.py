@@ -18,6 +18,7 @@ from gateway.domain.records import PredictionView, RunState, Status
 from gateway.domain.windows import day_of
 from gateway.predictions.ports.sharing import Idempotency, Pending, Replayed, ShareRequest
 from gateway.store.sqlite import SQLiteStore
+from gateway.store.sqlite.database import SQLiteDatabase
 from tests.support.polling import attempts
 from tests.support.records import NOW, ended, file, key, lead, live, prediction, share, start, wish
 
@@ -35,7 +36,7 @@ async def store(tmp_path: Path) -> AsyncIterator[SQLiteStore]:
 async def trace(store: SQLiteStore) -> list[str]:
     """Note every statement that reaches SQLite from here on."""
     statements: list[str] = []
-    await store._write(lambda db: db.set_trace_callback(statements.append))
+    await store._write(lambda db: db.connection.set_trace_callback(statements.append))
     await store.ping()
     statements.clear()
     return statements
@@ -224,7 +225,7 @@ async def mode_at_commit(store: SQLiteStore, call: Call) -> str:
     await store.add_key(key("k1"))
     await store.learn_version("0" * 64, "acme/toy")
     statements = await trace(store)
-    mode = await store._write(lambda db: db.execute("PRAGMA synchronous").fetchone()[0])
+    mode = await store._write(lambda db: db.connection.execute("PRAGMA synchronous").fetchone()[0])
     assert mode == 1
     statements.clear()
     await call(store)
@@ -259,22 +260,22 @@ async def test_one_durable_write_makes_its_batch_durable(store: SQLiteStore) -> 
 async def test_failed_write_is_rolled_back_alone(store: SQLiteStore) -> None:
     """It breaks after its first statement: only that write is undone, others of its batch are done once."""
 
-    def breaks(db: sqlite3.Connection) -> None:
-        db.execute("INSERT INTO versions VALUES ('broken', 'x')")
+    def breaks(db: SQLiteDatabase) -> None:
+        db.connection.execute("INSERT INTO versions VALUES ('broken', 'x')")
         raise KeyError("half way")
 
     await store.ping()
     outcomes = await asyncio.gather(
         store.learn_version("a", "acme/toy"),
         store._write(breaks),
-        store._write(lambda db: db.execute("UPDATE pings SET count = count + 100")),
+        store._write(lambda db: db.connection.execute("UPDATE pings SET count = count + 100")),
         store.learn_version("b", "acme/toy"),
         return_exceptions=True,
     )
     assert [type(each) for each in outcomes[::2]] == [type(None), sqlite3.Cursor]
     assert isinstance(outcomes[1], KeyError)
     assert [await store.model_of(each) for each in ("a", "broken", "b")] == ["acme/toy", None, "acme/toy"]
-    assert await store._read(lambda db: db.execute("SELECT count FROM pings").fetchone()) == (101,)
+    assert await store._read(lambda db: db.connection.execute("SELECT count FROM pings").fetchone()) == (101,)
 
 
 async def test_deleted_content_leaves_no_bytes_on_disk(store: SQLiteStore, tmp_path: Path) -> None:

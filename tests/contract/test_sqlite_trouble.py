@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from gateway.errors import StoreUnavailable
-from gateway.store.sql.queries import SQL
 from gateway.store.sqlite import SQLiteStore
+from gateway.store.sqlite.dialect import SQL
 from gateway.store.urls import open_store
 from tests.support.observer import RecordingObserver
 from tests.support.records import NOW, ended, key, live, prediction, wish
@@ -134,8 +134,8 @@ async def test_results_are_released_once_they_are_returned(store: SQLiteStore) -
 
 async def test_full_disk_refuses_writes_and_recovers(store: SQLiteStore) -> None:
     """While the disk is full creates are refused and nothing is half written; afterwards all works."""
-    (pages,) = await store._write(lambda db: db.execute("PRAGMA page_count").fetchone())
-    await store._write(lambda db: db.execute(f"PRAGMA max_page_count = {pages + 2}"))
+    (pages,) = await store._write(lambda db: db.connection.execute("PRAGMA page_count").fetchone())
+    await store._write(lambda db: db.connection.execute(f"PRAGMA max_page_count = {pages + 2}"))
     small = asyncio.ensure_future(store.learn_version("v", "acme/toy"))
     big = asyncio.ensure_future(store.record_created(live(document=b"x" * 100_000), prediction()))
     outcomes = await asyncio.gather(small, big, return_exceptions=True)
@@ -145,7 +145,7 @@ async def test_full_disk_refuses_writes_and_recovers(store: SQLiteStore) -> None
     assert (await store.model_of("v") is not None) == (outcomes[0] is None)
     assert await store.prediction("p1") is None
     assert await store.open_runs() == []
-    await store._write(lambda db: db.execute("PRAGMA max_page_count = 1000000"))
+    await store._write(lambda db: db.connection.execute("PRAGMA max_page_count = 1000000"))
     await store.record_created(live(document=b"x" * 100_000), prediction())
     assert await store.prediction("p1") is not None
 
@@ -192,9 +192,13 @@ async def test_damaged_file_is_a_clear_error(path: Path) -> None:
 
 async def test_damage_while_serving_is_a_clear_error(store: SQLiteStore, path: Path) -> None:
     for n in range(200):
-        await store._write(lambda db, n=n: db.execute("INSERT INTO versions VALUES (?, ?)", (f"{n:064}", "m" * 300)))
+        await store._write(
+            lambda db, n=n: db.connection.execute("INSERT INTO versions VALUES (?, ?)", (f"{n:064}", "m" * 300))
+        )
     roots = await store._read(
-        lambda db: db.execute("SELECT rootpage FROM sqlite_schema WHERE name IN ('versions', 'pings')").fetchall()
+        lambda db: db.connection.execute(
+            "SELECT rootpage FROM sqlite_schema WHERE name IN ('versions', 'pings')"
+        ).fetchall()
     )
     await store.close()
     whole = bytearray(path.read_bytes())
@@ -222,7 +226,7 @@ async def test_unopenable_file_is_a_clear_error(tmp_path: Path) -> None:
 async def test_file_of_a_newer_gateway_is_refused_and_unchanged(store: SQLiteStore, path: Path) -> None:
     """After a downgrade the gateway names the problem before it changes anything."""
     await store.add_key(key())
-    await store._write(lambda db: db.execute("PRAGMA user_version = 99"))
+    await store._write(lambda db: db.connection.execute("PRAGMA user_version = 99"))
     await store.close()
     before = path.read_bytes()
     with pytest.raises(StoreUnavailable, match=r"newer gateway \(schema version 99"):
@@ -260,7 +264,7 @@ async def test_a_store_is_created_only_where_that_is_asked_for(path: Path) -> No
 async def test_inspecting_says_what_is_wrong(store: SQLiteStore, path: Path) -> None:
     """What would end the start is found by `gateway check --upstream`, also beside a server."""
     assert await store.inspect() is True
-    await store._write(lambda db: db.execute("PRAGMA user_version = 99"))
+    await store._write(lambda db: db.connection.execute("PRAGMA user_version = 99"))
     with pytest.raises(StoreUnavailable, match="newer gateway"):
         await store.inspect()
     damaged = path.with_name("damaged.sqlite")
@@ -297,8 +301,8 @@ async def test_after_a_write_failed_on_a_full_disk_a_ping_fails_until_there_is_r
     """A ping's own small write succeeds on a disk that is too full for creates."""
     observer = RecordingObserver()
     store.set_observer(observer)
-    (pages,) = await store._write(lambda db: db.execute("PRAGMA page_count").fetchone())
-    await store._write(lambda db: db.execute(f"PRAGMA max_page_count = {pages + 2}"))
+    (pages,) = await store._write(lambda db: db.connection.execute("PRAGMA page_count").fetchone())
+    await store._write(lambda db: db.connection.execute(f"PRAGMA max_page_count = {pages + 2}"))
     await store.ping()
     with pytest.raises(StoreUnavailable):
         await store.record_created(live(document=b"x" * 100_000), prediction())
@@ -306,7 +310,7 @@ async def test_after_a_write_failed_on_a_full_disk_a_ping_fails_until_there_is_r
         with pytest.raises(StoreUnavailable, match="The store's disk is full"):
             await store.ping()
     assert set(observer.of("store_failed")) == {("write", "full")}
-    await store._write(lambda db: db.execute("PRAGMA max_page_count = 1000000"))
+    await store._write(lambda db: db.connection.execute("PRAGMA max_page_count = 1000000"))
     await store.ping()
     assert store.recent_failure == "The store's disk is full."
     assert await store.model_of("") is None
@@ -315,9 +319,11 @@ async def test_after_a_write_failed_on_a_full_disk_a_ping_fails_until_there_is_r
 async def test_a_write_that_met_damage_fails_pings_for_a_minute(store: SQLiteStore, path: Path) -> None:
     """The ping's own page is whole, and creates fail all the same."""
     for n in range(200):
-        await store._write(lambda db, n=n: db.execute("INSERT INTO versions VALUES (?, ?)", (f"{n:064}", "m" * 300)))
+        await store._write(
+            lambda db, n=n: db.connection.execute("INSERT INTO versions VALUES (?, ?)", (f"{n:064}", "m" * 300))
+        )
     ((page,),) = await store._read(
-        lambda db: db.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'versions'").fetchall()
+        lambda db: db.connection.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'versions'").fetchall()
     )
     await store.close()
     whole = bytearray(path.read_bytes())
@@ -426,7 +432,7 @@ async def test_every_statement_uses_an_index(store: SQLiteStore, name: str) -> N
     """With a million records every query is as fast as today."""
     statement = SQL[name]
     plan = await store._read(
-        lambda db: [row[3] for row in db.execute(f"EXPLAIN QUERY PLAN {statement}", parameters(statement))]
+        lambda db: [row[3] for row in db.connection.execute(f"EXPLAIN QUERY PLAN {statement}", parameters(statement))]
     )
     scans = [step for step in plan if step.startswith("SCAN") and "json_each" not in step]
     if name not in OF_ALL_UNDER_WAY:
@@ -473,7 +479,7 @@ async def test_every_statement_uses_an_index(store: SQLiteStore, name: str) -> N
 async def test_queries_use_the_intended_index(store: SQLiteStore, name: str, index: str) -> None:
     """Another index would work too, but grows with everything that was ever recorded."""
     plan = await store._read(
-        lambda db: [row[3] for row in db.execute(f"EXPLAIN QUERY PLAN {SQL[name]}", parameters(SQL[name]))]
+        lambda db: [row[3] for row in db.connection.execute(f"EXPLAIN QUERY PLAN {SQL[name]}", parameters(SQL[name]))]
     )
     assert [step for step in plan if step.endswith(f"INDEX {index}")], plan
 

@@ -15,7 +15,7 @@ from gateway.predictions.ports.sharing import Started
 from gateway.store.sqlite import SQLiteStore
 from tests.support.records import NOW, ended, file, go, intent, key, live, moved, prediction, start
 
-FIRST_SCHEMA = resources.files("gateway.store.sql").joinpath("migrations/0001_records.sql").read_text()
+FIRST_SCHEMA = resources.files("gateway.store.sqlite").joinpath("migrations/0001_records.sql").read_text()
 RUN = (
     "INSERT INTO runs (id, kind, team, key_id, target, path, state, upstream_id, status, stream_url, intended_at,"
     " live_at, ended_at, cancel_asked_at, data_removed, request, document)"

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, Protocol
 
 from gateway.store.interface import Store
 from gateway.store.sqlite import SQLiteStore
@@ -10,9 +11,25 @@ StoreMaker = Callable[[], Store]
 """Makes one more store on the same data each time it is called, as another process would."""
 
 
-def sqlite_maker(folder: Path) -> StoreMaker:
-    """Return a maker of SQLite stores on one file."""
+class Backend(Protocol):
+    """A kind of store."""
+
+    def __call__(self, folder: Path, *, in_order: bool = False) -> StoreMaker:
+        """Return a maker of stores on the same data, which are empty at first.
+
+        With `in_order`, a store does its writes in the order in which they were asked for.
+        """
+        ...
+
+
+def sqlite_maker(folder: Path, *, in_order: bool = False) -> StoreMaker:
+    """Return a maker of SQLite stores on one file. Their writes are always in order."""
     return lambda: SQLiteStore(folder / "gateway.sqlite")
 
 
-BACKENDS = {"sqlite": sqlite_maker}
+BACKENDS: dict[str, Backend] = {"sqlite": sqlite_maker}
+
+
+async def edit(store: Any, statement: str) -> int:
+    """Change the data of a store by a statement of SQL, as a defect would. Return the number of rows changed."""
+    return int(await store._write(lambda db: db.connection.execute(statement).rowcount))

@@ -66,7 +66,7 @@ def test_every_named_path_exists(page: str) -> None:
     paths = [name for name in named if name.endswith((".py", ".sql", ".md", ".toml", "/"))]
     missing = [name for name in paths if not found(name)]
     # The table of folders names these below the folder of their row.
-    parts = {"handlers/", "sse/", "ops/", "sql/", "objects/", "rules/", "ports/"}
+    parts = {"handlers/", "sse/", "ops/", "sql/", "sqlite/", "postgres/", "objects/", "rules/", "ports/"}
     assert set(missing) <= parts
 
 

@@ -1,1 +1,1 @@
-"""The SQL store: a writing and a reading thread, the schema, and one file for each role of the interface."""
+"""What both engines share: the steps of each role, their statements, and the threads that run them."""

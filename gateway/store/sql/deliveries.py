@@ -7,7 +7,6 @@ delivery has no body until its first attempt fails: the body is made from the pr
 
 import heapq
 import operator
-import sqlite3
 from collections import Counter
 from collections.abc import Sequence
 
@@ -18,7 +17,8 @@ from gateway.domain.quota import Refused
 from gateway.domain.records import Prediction, PredictionView, Source
 from gateway.domain.webhook_places import Taken, WebhookPlace, decide
 from gateway.store.sql.connections import Connections
-from gateway.store.sql.queries import SQL
+from gateway.store.sql.database import Database
+from gateway.store.sql.locks import Lock
 from gateway.store.sql.rows import DELIVERIES, view
 from gateway.webhooks.ports import Busy
 from gateway.webhooks.rules.deliveries import (
@@ -31,7 +31,7 @@ from gateway.webhooks.rules.deliveries import (
 )
 
 
-class SQLiteDeliveries(Connections):
+class DeliverySteps(Connections):
     """Queued deliveries and dead letters."""
 
     async def add_delivery(self, delivery: Delivery, body: bytes) -> None:
@@ -49,25 +49,25 @@ class SQLiteDeliveries(Connections):
     async def release_deliveries(self, delivery_ids: Sequence[str]) -> None:
         """Return claimed deliveries that were not attempted."""
 
-        def step(db: sqlite3.Connection) -> None:
-            db.executemany(SQL["release_delivery"], [{"id": each} for each in delivery_ids])
+        def step(db: Database) -> None:
+            db.executemany("release_delivery", [{"id": each} for each in delivery_ids])
 
         await self._write(step)
 
     async def reclaim_deliveries(self) -> int:
         """Release the claims of an earlier process, and places that nothing will use."""
 
-        def step(db: sqlite3.Connection) -> int:
-            db.execute(SQL["free_unused_places"])
-            return db.execute(SQL["reclaim_deliveries"]).rowcount
+        def step(db: Database) -> int:
+            db.execute("free_unused_places")
+            return db.execute("reclaim_deliveries").rowcount
 
         return await self._write(step)
 
     async def delivery_body(self, delivery_id: str) -> bytes | None:
         """Return a delivery's stored body."""
 
-        def step(db: sqlite3.Connection) -> bytes | None:
-            row = db.execute(SQL["delivery_body"], {"id": delivery_id}).fetchone()
+        def step(db: Database) -> bytes | None:
+            row = db.execute("delivery_body", {"id": delivery_id}).fetchone()
             return None if row is None or row[0] is None else bytes(row[0])
 
         return await self._read(step)
@@ -75,8 +75,8 @@ class SQLiteDeliveries(Connections):
     async def delivered(self, delivery_id: str) -> None:
         """Delete a delivery that the receiver accepted."""
 
-        def step(db: sqlite3.Connection) -> None:
-            db.execute(SQL["delete_delivery"], {"id": delivery_id})
+        def step(db: Database) -> None:
+            db.execute("delete_delivery", {"id": delivery_id})
 
         await self._write(step, erases=True)
 
@@ -84,8 +84,8 @@ class SQLiteDeliveries(Connections):
         """Schedule the next attempt of a delivery."""
         parameters = {"id": delivery_id, "next_at": next_at, "error": error, "body": body}
 
-        def step(db: sqlite3.Connection) -> None:
-            db.execute(SQL["postpone_delivery"], parameters)
+        def step(db: Database) -> None:
+            db.execute("postpone_delivery", parameters)
 
         await self._write(step)
 
@@ -93,8 +93,8 @@ class SQLiteDeliveries(Connections):
         """Make a delivery a dead letter."""
         parameters = {"id": delivery_id, "at": at, "error": error, "body": body}
 
-        def step(db: sqlite3.Connection) -> None:
-            db.execute(SQL["mark_dead"], parameters)
+        def step(db: Database) -> None:
+            db.execute("mark_dead", parameters)
 
         await self._write(step)
 
@@ -103,23 +103,21 @@ class SQLiteDeliveries(Connections):
     ) -> list[Delivery]:
         """List deliveries by id."""
         parameters = {"team": team, "state": None if state is None else state.value, "after": after, "limit": limit}
-        return await self._read(
-            lambda db: [DELIVERIES.record(row) for row in db.execute(SQL["deliveries"], parameters)]
-        )
+        return await self._read(lambda db: [DELIVERIES.record(row) for row in db.execute("deliveries", parameters)])
 
     async def deliveries_of(self, prediction_id: str, *, limit: int = 100) -> list[Delivery]:
         """List the deliveries of a prediction, oldest first."""
         wanted = {"prediction_id": prediction_id, "limit": limit}
         found = await self._read(
-            lambda db: [DELIVERIES.record(row) for row in db.execute(SQL["deliveries_of_prediction"], wanted)]
+            lambda db: [DELIVERIES.record(row) for row in db.execute("deliveries_of_prediction", wanted)]
         )
         return sorted(found, key=lambda each: (each.created_at, each.id))
 
     async def redeliver(self, now: float, delivery_id: str) -> bool:
         """Make one delivery due at once."""
 
-        def step(db: sqlite3.Connection) -> bool:
-            return db.execute(SQL["redeliver_one"], {"now": now, "id": delivery_id}).rowcount > 0
+        def step(db: Database) -> bool:
+            return db.execute("redeliver_one", {"now": now, "id": delivery_id}).rowcount > 0
 
         return await self._write(step)
 
@@ -127,7 +125,7 @@ class SQLiteDeliveries(Connections):
         """Make deliveries due at once."""
         statements = ["redeliver_dead"] if dead_only else ["redeliver_queued", "redeliver_dead"]
         parameters = {"now": now, "team": team}
-        return await self._write(lambda db: sum(db.execute(SQL[each], parameters).rowcount for each in statements))
+        return await self._write(lambda db: sum(db.execute(each, parameters).rowcount for each in statements))
 
     async def delivery_counts(self) -> DeliveryCounts:
         """Count queued deliveries, dead letters and the places that are taken."""
@@ -135,39 +133,40 @@ class SQLiteDeliveries(Connections):
 
     async def trim_dead_deliveries(self, most: int, limit: int = 500) -> int:
         """Delete the oldest dead letters of each team that has too many."""
-        found = await self._read(lambda db: db.execute(SQL["teams_with_excess_dead"], {"most": most}).fetchall())
+        found = await self._read(lambda db: db.execute("teams_with_excess_dead", {"most": most}).fetchall())
         if not found:
             return 0
 
-        def step(db: sqlite3.Connection) -> int:
+        def step(db: Database) -> int:
             excess = [{"team": team, "limit": min(limit, count)} for team, count in found]
-            return sum(db.execute(SQL["delete_oldest_dead"], each).rowcount for each in excess)
+            return sum(db.execute("delete_oldest_dead", each).rowcount for each in excess)
 
         return await self._write(step, erases=True)
 
     async def delete_dead_deliveries(self, before: float, limit: int) -> int:
         """Delete old dead letters."""
         parameters = {"before": before, "limit": limit}
-        return await self._write(lambda db: db.execute(SQL["delete_dead_deliveries"], parameters).rowcount, erases=True)
+        return await self._write(lambda db: db.execute("delete_dead_deliveries", parameters).rowcount, erases=True)
 
     async def awaiting_webhooks(self, *, after: str = "", limit: int = 500) -> list[PredictionView]:
         """List the predictions of runs in progress that have a webhook."""
 
-        def step(db: sqlite3.Connection) -> list[PredictionView]:
-            found = (view(row) for row in db.execute(SQL["awaiting_webhooks"], {"after": after}))
+        def step(db: Database) -> list[PredictionView]:
+            found = (view(row) for row in db.execute("awaiting_webhooks", {"after": after, "limit": limit}))
             return heapq.nsmallest(limit, found, key=operator.attrgetter("prediction.id"))
 
         return await self._read(step)
 
 
-def find_place(db: sqlite3.Connection, team: str, wanted: WebhookPlace | None) -> Refused | None:
+def find_place(db: Database, team: str, wanted: WebhookPlace | None) -> Refused | None:
     """Return the bound that leaves no place for a prediction of a team; `None` if there is one, or it needs none."""
     if wanted is None:
         return None
-    return decide(team, wanted, Taken(*db.execute(SQL["places_taken"], {"team": team}).fetchone()))
+    db.lock(Lock.PLACES)
+    return decide(team, wanted, Taken(*db.execute("places_taken", {"team": team}).fetchone()))
 
 
-def reserve_place(db: sqlite3.Connection, prediction: Prediction, wanted: WebhookPlace | None = None) -> None:
+def reserve_place(db: Database, prediction: Prediction, wanted: WebhookPlace | None = None) -> None:
     """Take the place of a new prediction's delivery, if it has a webhook. Check with `find_place` first."""
     if prediction.webhook is not None:
         is_public = wanted is not None and wanted.is_public
@@ -175,39 +174,39 @@ def reserve_place(db: sqlite3.Connection, prediction: Prediction, wanted: Webhoo
         _add(db, replace(delivery, state=DeliveryState.RESERVED, is_public=is_public), None)
 
 
-def move_place(db: sqlite3.Connection, from_id: str, to_id: str) -> None:
+def move_place(db: Database, from_id: str, to_id: str) -> None:
     """Pass the place of a prediction on to the id that upstream gave it."""
     parameters = {"from_id": message_id(from_id), "to_id": message_id(to_id), "prediction_id": to_id}
-    db.execute(SQL["move_place"], parameters)
+    db.execute("move_place", parameters)
 
 
-def free_place(db: sqlite3.Connection, prediction_id: str) -> None:
+def free_place(db: Database, prediction_id: str) -> None:
     """Free the place of a prediction that has gone without an end."""
-    db.execute(SQL["free_place"], {"id": message_id(prediction_id)})
+    db.execute("free_place", {"id": message_id(prediction_id)})
 
 
-def free_places(db: sqlite3.Connection, run_id: str) -> None:
+def free_places(db: Database, run_id: str) -> None:
     """Free the places of a run that was never created."""
-    db.execute(SQL["free_places_of_run"], {"run_id": run_id})
+    db.execute("free_places_of_run", {"run_id": run_id})
 
 
-def queue_ends(db: sqlite3.Connection, run_id: str, at: float, *, source: Source | None = None) -> None:
+def queue_ends(db: Database, run_id: str, at: float, *, source: Source | None = None) -> None:
     """Queue a delivery for each prediction of an ended run that has a webhook; only those of `source` if given."""
-    rows = db.execute(SQL["predictions_with_webhook"], {"run_id": run_id}).fetchall()
+    rows = db.execute("predictions_with_webhook", {"run_id": run_id}).fetchall()
     for prediction_id, team, url, row_source in rows:
         if source is None or row_source == source.value:
             _add(db, _end(prediction_id, run_id, team, url, at), None)
 
 
-def queue_end(db: sqlite3.Connection, prediction: Prediction, at: float) -> None:
+def queue_end(db: Database, prediction: Prediction, at: float) -> None:
     """Queue a delivery for the end of one prediction, if it has a webhook."""
     if prediction.webhook is not None:
         _add(db, _end(prediction.id, prediction.run_id, prediction.team, prediction.webhook, at), None)
 
 
-def forget_end(db: sqlite3.Connection, prediction_id: str) -> None:
+def forget_end(db: Database, prediction_id: str) -> None:
     """Delete the queued delivery for a prediction's end."""
-    db.execute(SQL["delete_delivery"], {"id": message_id(prediction_id)})
+    db.execute("delete_delivery", {"id": message_id(prediction_id)})
 
 
 def _end(prediction_id: str, run_id: str, team: str, url: str, at: float) -> Delivery:
@@ -223,11 +222,11 @@ def _end(prediction_id: str, run_id: str, team: str, url: str, at: float) -> Del
     )
 
 
-def _add(db: sqlite3.Connection, delivery: Delivery, body: bytes | None) -> None:
-    db.execute(SQL["add_delivery"], (*DELIVERIES.row(delivery), body))
+def _add(db: Database, delivery: Delivery, body: bytes | None) -> None:
+    db.execute("add_delivery", (*DELIVERIES.row(delivery), body))
 
 
-def _find_due(db: sqlite3.Connection, now: float, limit: int, busy: Busy) -> list[str]:
+def _find_due(db: Database, now: float, limit: int, busy: Busy) -> list[str]:
     parameters = {
         "now": now,
         "receivers": msgspec.json.encode(busy.receivers).decode(),
@@ -235,7 +234,7 @@ def _find_due(db: sqlite3.Connection, now: float, limit: int, busy: Busy) -> lis
     }
     found: list[str] = []
     taken: Counter[str] = Counter()
-    for delivery_id, receiver in db.execute(SQL["deliveries_due"], parameters):
+    for delivery_id, receiver in db.execute("deliveries_due", parameters):
         if taken[receiver] >= busy.per_receiver:
             continue
         taken[receiver] += 1
@@ -245,15 +244,15 @@ def _find_due(db: sqlite3.Connection, now: float, limit: int, busy: Busy) -> lis
     return found
 
 
-def _hold(db: sqlite3.Connection, found: Sequence[str], now: float, until: float) -> list[Delivery]:
+def _hold(db: Database, found: Sequence[str], now: float, until: float) -> list[Delivery]:
     held: list[Delivery] = []
     for delivery_id in found:
-        rows = db.execute(SQL["hold_delivery"], {"id": delivery_id, "now": now, "until": until}).fetchall()
+        rows = db.execute("hold_delivery", {"id": delivery_id, "now": now, "until": until}).fetchall()
         held += [DELIVERIES.record(row) for row in rows]
     return held
 
 
-def _count(db: sqlite3.Connection) -> DeliveryCounts:
-    queued, oldest_queued_at = db.execute(SQL["queued_deliveries"]).fetchone()
-    (dead,) = db.execute(SQL["dead_deliveries"]).fetchone()
-    return DeliveryCounts(queued, dead, oldest_queued_at, dict(db.execute(SQL["places_by_team"]).fetchall()))
+def _count(db: Database) -> DeliveryCounts:
+    queued, oldest_queued_at = db.execute("queued_deliveries").fetchone()
+    (dead,) = db.execute("dead_deliveries").fetchone()
+    return DeliveryCounts(queued, dead, oldest_queued_at, dict(db.execute("places_by_team").fetchall()))

@@ -1,31 +1,29 @@
 """Event logs of runs' streams (the `EventLogs` role)."""
 
-import sqlite3
-
-from gateway.store.sql.connections import Connections
-from gateway.store.sql.queries import SQL
+from gateway.store.sql.connections import Connections, Lane
+from gateway.store.sql.database import Database
 
 
-class SQLiteEventLogs(Connections):
+class EventLogSteps(Connections):
     """Event logs, stored in parts."""
 
     async def append_events(self, run_id: str, first: int, part: bytes, *, kept_from: int) -> bool:
         """Store a part of a run's log."""
 
-        def step(db: sqlite3.Connection) -> bool:
-            db.execute(SQL["delete_events_from"], {"run_id": run_id, "first": first})
-            added = db.execute(SQL["add_events"], {"run_id": run_id, "first": first, "part": part}).rowcount > 0
+        def step(db: Database) -> bool:
+            db.execute("delete_events_from", {"run_id": run_id, "first": first})
+            added = db.execute("add_events", {"run_id": run_id, "first": first, "part": part}).rowcount > 0
             if added:
-                db.execute(SQL["delete_events_before"], {"run_id": run_id, "kept_from": kept_from})
+                db.execute("delete_events_before", {"run_id": run_id, "kept_from": kept_from})
             return added
 
-        return await self._write(step)
+        return await self._write(step, lane=Lane.PROGRESS)
 
     async def event_parts(self, run_id: str) -> list[bytes]:
         """Return the parts of a run's log."""
-        return await self._read(lambda db: [part for (part,) in db.execute(SQL["event_parts"], {"run_id": run_id})])
+        return await self._read(lambda db: [part for (part,) in db.execute("event_parts", {"run_id": run_id})])
 
 
-def drop_events(db: sqlite3.Connection, run_id: str) -> None:
+def drop_events(db: Database, run_id: str) -> None:
     """Delete a run's log. Call wherever the run's data is deleted."""
-    db.execute(SQL["delete_events_from"], {"run_id": run_id, "first": 0})
+    db.execute("delete_events_from", {"run_id": run_id, "first": 0})

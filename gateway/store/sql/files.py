@@ -1,6 +1,5 @@
 """Uploaded files (the `Files` role)."""
 
-import sqlite3
 from collections.abc import Sequence
 
 import msgspec
@@ -8,8 +7,9 @@ import msgspec
 from gateway.domain.cursors import Cursor
 from gateway.domain.records import File, Page
 from gateway.store.sql.connections import Connections
+from gateway.store.sql.database import Database
+from gateway.store.sql.locks import Lock
 from gateway.store.sql.paging import Bounds, Listing, Place, Statements
-from gateway.store.sql.queries import SQL
 from gateway.store.sql.rows import FILES
 
 _OF_TEAM = Statements.named("files_of_team")
@@ -17,32 +17,33 @@ _OF_OWNER = Statements.named("files_of_owner")
 _OF_ALL = Statements.named("files_of_all")
 
 
-class SQLiteFiles(Connections):
+class FileSteps(Connections):
     """Records of files that teams uploaded."""
 
     async def add_file(self, file: File) -> None:
         """Add a file."""
 
-        def step(db: sqlite3.Connection) -> None:
-            db.execute(SQL["add_file"], FILES.row(file))
+        def step(db: Database) -> None:
+            db.execute("add_file", FILES.row(file))
 
         await self._write(step)
 
     async def file(self, file_id: str) -> File | None:
         """Return a file by its id."""
 
-        def step(db: sqlite3.Connection) -> File | None:
-            row = db.execute(SQL["file"], {"id": file_id}).fetchone()
+        def step(db: Database) -> File | None:
+            row = db.execute("file", {"id": file_id}).fetchone()
             return None if row is None else FILES.record(row)
 
         return await self._read(step)
 
     async def files_among(self, file_ids: Sequence[str]) -> list[File]:
         """Return the files with these ids, without unknown ones."""
-        ids = msgspec.json.encode(list(dict.fromkeys(file_ids))).decode()
+        # No id has a NUL character, which an engine may refuse in the array.
+        ids = msgspec.json.encode([each for each in dict.fromkeys(file_ids) if "\0" not in each]).decode()
 
-        def step(db: sqlite3.Connection) -> list[File]:
-            return [FILES.record(row) for row in db.execute(SQL["files_among"], {"ids": ids})]
+        def step(db: Database) -> list[File]:
+            return [FILES.record(row) for row in db.execute("files_among", {"ids": ids})]
 
         return await self._read(step)
 
@@ -65,22 +66,21 @@ class SQLiteFiles(Connections):
     async def has_file_of_size(self, team: str, smallest: int, largest: int, kept_at: float) -> bool:
         """Return whether a team has a file in a range of sizes."""
         parameters = {"team": team, "smallest": smallest, "largest": largest, "kept_at": kept_at}
-        return await self._read(lambda db: db.execute(SQL["has_file_of_size"], parameters).fetchone() is not None)
+        return await self._read(lambda db: db.execute("has_file_of_size", parameters).fetchone() is not None)
 
     async def files_of_content(self, team: str, sha256: str, kept_at: float, limit: int = 10) -> list[File]:
         """Return a team's files with the same bytes."""
         parameters = {"team": team, "sha256": sha256, "kept_at": kept_at, "limit": limit}
-        return await self._read(
-            lambda db: [FILES.record(row) for row in db.execute(SQL["files_of_content"], parameters)]
-        )
+        return await self._read(lambda db: [FILES.record(row) for row in db.execute("files_of_content", parameters)])
 
     async def share_file(self, file: File) -> bool:
         """Add a file if another record uses the same upstream file."""
 
-        def step(db: sqlite3.Connection) -> bool:
+        def step(db: Database) -> bool:
+            db.lock(Lock.FILES)
             is_used = _is_used(db, file.upstream_id)
             if is_used:
-                db.execute(SQL["add_file"], FILES.row(file))
+                db.execute("add_file", FILES.row(file))
             return is_used
 
         return await self._write(step)
@@ -88,8 +88,9 @@ class SQLiteFiles(Connections):
     async def delete_file(self, file_id: str) -> bool:
         """Delete a file's record; return whether this released its upstream file."""
 
-        def step(db: sqlite3.Connection) -> bool:
-            deleted = db.execute(SQL["delete_file"], {"id": file_id}).fetchall()
+        def step(db: Database) -> bool:
+            db.lock(Lock.FILES)
+            deleted = db.execute("delete_file", {"id": file_id}).fetchall()
             return bool(deleted) and not _is_used(db, deleted[0][0])
 
         return await self._write(step, erases=True)
@@ -97,8 +98,8 @@ class SQLiteFiles(Connections):
     async def delete_expired_files(self, before: float, limit: int) -> int:
         """Forget some of the files that have expired."""
 
-        def step(db: sqlite3.Connection) -> int:
-            return db.execute(SQL["delete_expired_files"], {"before": before, "limit": limit}).rowcount
+        def step(db: Database) -> int:
+            return db.execute("delete_expired_files", {"before": before, "limit": limit}).rowcount
 
         return await self._write(step, erases=True)
 
@@ -107,6 +108,6 @@ def _place(file: File) -> Place:
     return file.created_at, file.id
 
 
-def _is_used(db: sqlite3.Connection, upstream_id: str) -> bool:
+def _is_used(db: Database, upstream_id: str) -> bool:
     """Return whether a record uses an upstream file."""
-    return db.execute(SQL["use_of_upstream_file"], {"upstream_id": upstream_id}).fetchone() is not None
+    return db.execute("use_of_upstream_file", {"upstream_id": upstream_id}).fetchone() is not None

@@ -4,7 +4,6 @@ A set of hits costs much less than as many single steps: rows of one table are i
 answers several requests is read once, and each sum changes once.
 """
 
-import sqlite3
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -13,8 +12,8 @@ from msgspec.structs import replace
 from gateway.domain.records import PredictionView, Run, Source
 from gateway.errors import Conflict
 from gateway.predictions.ports.sharing import FinishedRuns, Hit, ShareRequest
+from gateway.store.sql.database import Database
 from gateway.store.sql.ledger_entries import NewHit, enter_hits
-from gateway.store.sql.queries import SQL
 from gateway.store.sql.rows import PREDICTIONS, RUNS
 
 _ALWAYS = float("-inf")
@@ -30,12 +29,12 @@ class Entry(NamedTuple):
     settled_as: str
 
 
-def find_entry(db: sqlite3.Connection, wanted: FinishedRuns | None, now: float) -> Entry | None:
+def find_entry(db: Database, wanted: FinishedRuns | None, now: float) -> Entry | None:
     """Return the entry that answers a request: the one whose run ended last."""
     return None if wanted is None else _find(db, wanted.fingerprint, wanted.ended_since, now)
 
 
-def record_hits(db: sqlite3.Connection, requests: Sequence[ShareRequest]) -> list[Hit | None]:
+def record_hits(db: Database, requests: Sequence[ShareRequest]) -> list[Hit | None]:
     """Add the predictions that finished runs answer: see `Sharing.record_hits`. Raise `Conflict`."""
     newest: dict[str, Entry | None] = {}
     outcomes: list[Hit | None] = []
@@ -50,13 +49,13 @@ def record_hits(db: sqlite3.Connection, requests: Sequence[ShareRequest]) -> lis
         outcomes.append(Hit(PredictionView(prediction, entry.run), entry.microusd))
     if hits:
         rows = [PREDICTIONS.row(hit.prediction) for hit in hits]
-        if db.executemany(SQL["add_prediction"], rows).rowcount < len(rows):
+        if db.executemany("add_prediction", rows).rowcount < len(rows):
             raise Conflict("A prediction of this id exists already.")
         enter_hits(db, hits)
     return outcomes
 
 
-def _entry_of(db: sqlite3.Connection, request: ShareRequest, newest: dict[str, Entry | None]) -> Entry | None:
+def _entry_of(db: Database, request: ShareRequest, newest: dict[str, Entry | None]) -> Entry | None:
     """Return the entry that answers a request. `newest` has the newest one of each fingerprint, if it was read."""
     wanted = request.may_hit
     if wanted is None or request.idempotency is not None or request.webhook_place is not None:
@@ -72,7 +71,7 @@ def _entry_of(db: sqlite3.Connection, request: ShareRequest, newest: dict[str, E
     return find_entry(db, wanted, request.now)
 
 
-def _find(db: sqlite3.Connection, fingerprint: str, ended_since: float, now: float) -> Entry | None:
+def _find(db: Database, fingerprint: str, ended_since: float, now: float) -> Entry | None:
     parameters = {"fingerprint": fingerprint, "ended_since": ended_since, "now": now}
-    row = db.execute(SQL["entry_to_hit"], parameters).fetchone()
+    row = db.execute("entry_to_hit", parameters).fetchone()
     return None if row is None else Entry(RUNS.record(row[4:]), *row[:4])

@@ -3,32 +3,32 @@
 A key is deleted with its prediction, so no key points to a prediction that does not exist.
 """
 
-import sqlite3
-
 from gateway.domain.records import RunState
 from gateway.predictions.ports.sharing import Idempotency, Mismatched, Pending, Replayed
 from gateway.store.sql.connections import Connections
+from gateway.store.sql.database import Database
+from gateway.store.sql.locks import Lock
 from gateway.store.sql.lookup import find_view
-from gateway.store.sql.queries import SQL
 
 
-class SQLiteIdempotency(Connections):
+class IdempotencySteps(Connections):
     """Keys by team and name."""
 
     async def delete_expired_idempotency(self, before: float, limit: int) -> int:
         """Delete expired keys."""
 
-        def step(db: sqlite3.Connection) -> int:
-            return db.execute(SQL["delete_expired_idempotency"], {"before": before, "limit": limit}).rowcount
+        def step(db: Database) -> int:
+            return db.execute("delete_expired_idempotency", {"before": before, "limit": limit}).rowcount
 
         return await self._write(step, erases=True)
 
 
 def first_request(
-    db: sqlite3.Connection, team: str, idempotency: Idempotency, now: float
+    db: Database, team: str, idempotency: Idempotency, now: float
 ) -> Replayed | Pending | Mismatched | None:
     """Return the outcome of a request whose key is known; `None` if the key is not known."""
-    row = db.execute(SQL["idempotency_key"], {"team": team, "key": idempotency.key, "now": now}).fetchone()
+    db.lock(Lock.IDEMPOTENCY_KEY, f"{team} {idempotency.key}")
+    row = db.execute("idempotency_key", {"team": team, "key": idempotency.key, "now": now}).fetchone()
     if row is None:
         return None
     body_digest, prediction_id = row
@@ -44,10 +44,10 @@ def first_request(
     return Replayed(first)
 
 
-def remember(db: sqlite3.Connection, team: str, idempotency: Idempotency, prediction_id: str) -> None:
+def remember(db: Database, team: str, idempotency: Idempotency, prediction_id: str) -> None:
     """Store a key with the prediction of its first request."""
     db.execute(
-        SQL["remember_key"],
+        "remember_key",
         {
             "team": team,
             "key": idempotency.key,

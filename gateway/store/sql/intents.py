@@ -1,6 +1,5 @@
 """Outcomes of intents (`Predictions` and `Sharing` roles): created, uncertain, or discarded."""
 
-import sqlite3
 from typing import NamedTuple
 
 from msgspec.structs import replace
@@ -10,15 +9,16 @@ from gateway.domain.records import Prediction, PredictionView, Run, RunState, St
 from gateway.errors import Conflict
 from gateway.predictions.ports.predictions import Recorded
 from gateway.store.sql.connections import Connections
+from gateway.store.sql.database import Database
 from gateway.store.sql.deliveries import free_places, move_place, queue_end, queue_ends, reserve_place
+from gateway.store.sql.locks import Lock
 from gateway.store.sql.lookup import find_view
-from gateway.store.sql.queries import SQL
 from gateway.store.sql.reservations import release
 from gateway.store.sql.rows import PREDICTIONS, RUNS
 from gateway.store.sql.run_end import record_end
 
 
-class SQLiteIntents(Connections):
+class IntentSteps(Connections):
     """Runs that are about to be created upstream. `start` records them."""
 
     async def record_created(self, run: Run, prediction: Prediction, settlement: Settlement | None = None) -> Recorded:
@@ -28,18 +28,18 @@ class SQLiteIntents(Connections):
     async def mark_uncertain(self, run_id: str, at: float) -> None:
         """Record that upstream may have taken an intent's create; the first time stands."""
 
-        def step(db: sqlite3.Connection) -> None:
-            db.execute(SQL["mark_uncertain"], {"id": run_id, "at": at})
+        def step(db: Database) -> None:
+            db.execute("mark_uncertain", {"id": run_id, "at": at})
 
         await self._write(step)
 
     async def discard_intent(self, run_id: str) -> None:
         """Delete an intent with its predictions, keys and reservation."""
 
-        def step(db: sqlite3.Connection) -> None:
-            if db.execute(SQL["discard_intent"], {"id": run_id}).rowcount:
-                db.execute(SQL["forget_keys_of_run"], {"run_id": run_id})
-                db.execute(SQL["delete_predictions_of_run"], {"run_id": run_id})
+        def step(db: Database) -> None:
+            if db.execute("discard_intent", {"id": run_id}).rowcount:
+                db.execute("forget_keys_of_run", {"run_id": run_id})
+                db.execute("delete_predictions_of_run", {"run_id": run_id})
                 free_places(db, run_id)
                 release(db, run_id)
 
@@ -64,13 +64,12 @@ class _Known(NamedTuple):
         return self.state != RunState.INTENDED or rank > run.status.rank or (rank == run.status.rank and is_news_kept)
 
 
-def _record_created(
-    db: sqlite3.Connection, run: Run, prediction: Prediction, settlement: Settlement | None
-) -> Recorded:
-    owner = db.execute(SQL["run_of_prediction"], {"id": prediction.id}).fetchone()
+def _record_created(db: Database, run: Run, prediction: Prediction, settlement: Settlement | None) -> Recorded:
+    db.lock(Lock.RUN, run.id)
+    owner = db.execute("run_of_prediction", {"id": prediction.id}).fetchone()
     if owner is not None and owner[0] != run.id:
         raise Conflict("A prediction of this id belongs to another run.")
-    row = db.execute(SQL["known_run"], {"id": run.id}).fetchone()
+    row = db.execute("known_run", {"id": run.id}).fetchone()
     known = None if row is None else _Known(*row)
     if known is not None and known.upstream_id is not None:
         if known.upstream_id != run.upstream_id or owner is None:
@@ -80,10 +79,10 @@ def _record_created(
     run = replace(run, leader_id=prediction.id)
     if known is None:
         # The intent is gone. A run that has taken its identity since keeps it.
-        is_taken = db.execute(SQL["run_to_join"], {"fingerprint": run.fingerprint}).fetchone() is not None
+        is_taken = db.execute("run_to_join", {"fingerprint": run.fingerprint}).fetchone() is not None
         run = _answering(replace(run, fingerprint=None, provisional=None) if is_taken else run)
-        db.execute(SQL["add_run"], RUNS.row(run))
-        db.execute(SQL["add_prediction"], PREDICTIONS.row(prediction))
+        db.execute("add_run", RUNS.row(run))
+        db.execute("add_prediction", PREDICTIONS.row(prediction))
         reserve_place(db, prediction)
         view = PredictionView(prediction, run)
     else:
@@ -101,20 +100,20 @@ def _record_created(
     return Recorded(view, ended)
 
 
-def _recorded(db: sqlite3.Connection, prediction_id: str) -> PredictionView:
+def _recorded(db: Database, prediction_id: str) -> PredictionView:
     """Read the starter back: the store knows more of its run than the create's answer does."""
     view = find_view(db, "prediction", {"id": prediction_id})
     assert view is not None
     return view
 
 
-def _refuse_foreign(db: sqlite3.Connection, run: Run) -> None:
+def _refuse_foreign(db: Database, run: Run) -> None:
     parameters = {"upstream_id": run.upstream_id, "kind": run.kind.value, "id": run.id}
-    if db.execute(SQL["other_run_of_upstream_id"], parameters).fetchone() is not None:
+    if db.execute("other_run_of_upstream_id", parameters).fetchone() is not None:
         raise Conflict("Another run has this id upstream.")
 
 
-def _save(db: sqlite3.Connection, run: Run, known: _Known) -> Run | None:
+def _save(db: Database, run: Run, known: _Known) -> Run | None:
     """Write a created run over its intent, and return it as it is written.
 
     If `advance` came first, add only what is missing, and return `None`: what is recorded is newer than `run`.
@@ -127,11 +126,11 @@ def _save(db: sqlite3.Connection, run: Run, known: _Known) -> Run | None:
             "stream_url": run.stream_url,
             "leader_id": run.leader_id,
         }
-        db.execute(SQL["name_run"], parameters)
+        db.execute("name_run", parameters)
         return None
     # The identity was decided when the run was started.
     run = _answering(replace(run, fingerprint=known.fingerprint, provisional=known.provisional))
-    db.execute(SQL["save_run"], (*RUNS.row(run), run.id))
+    db.execute("save_run", (*RUNS.row(run), run.id))
     return run
 
 
@@ -141,10 +140,10 @@ def _answering(run: Run) -> Run:
     return run if may_answer else replace(run, cache_until=None)
 
 
-def _replace_placeholder(db: sqlite3.Connection, placeholder_id: str, starter: Prediction) -> None:
-    if db.execute(SQL["save_starter"], (*PREDICTIONS.row(starter), placeholder_id, starter.run_id)).rowcount == 0:
-        db.execute(SQL["add_prediction"], PREDICTIONS.row(starter))
-    db.execute(SQL["move_key"], {"from_id": placeholder_id, "to_id": starter.id})
+def _replace_placeholder(db: Database, placeholder_id: str, starter: Prediction) -> None:
+    if db.execute("save_starter", (*PREDICTIONS.row(starter), placeholder_id, starter.run_id)).rowcount == 0:
+        db.execute("add_prediction", PREDICTIONS.row(starter))
+    db.execute("move_key", {"from_id": placeholder_id, "to_id": starter.id})
     if starter.webhook is not None:
         move_place(db, placeholder_id, starter.id)
         reserve_place(db, starter)

@@ -1,24 +1,24 @@
 """API keys that are created at run time (the `Keys` role)."""
 
-import sqlite3
-
 from gateway.domain.records import Key
 from gateway.errors import Conflict
 from gateway.store.sql.connections import Connections
-from gateway.store.sql.queries import SQL
+from gateway.store.sql.database import Database
+from gateway.store.sql.locks import Lock
 from gateway.store.sql.rows import KEYS
 
 
-class SQLiteKeys(Connections):
+class KeySteps(Connections):
     """API keys that are created at run time. The command line writes them from another process."""
 
     async def add_key(self, key: Key) -> None:
         """Add a key."""
 
-        def step(db: sqlite3.Connection) -> None:
-            if db.execute(SQL["key_taken"], {"id": key.id, "team": key.team, "name": key.name}).fetchone():
+        def step(db: Database) -> None:
+            db.lock(Lock.NAMES, key.team)
+            if db.execute("key_taken", {"id": key.id, "team": key.team, "name": key.name}).fetchone():
                 raise Conflict(f"Team {key.team} already has a key named {key.name}.")
-            db.execute(SQL["add_key"], KEYS.row(key))
+            db.execute("add_key", KEYS.row(key))
 
         await self._write(step, durable=True)
 
@@ -29,8 +29,8 @@ class SQLiteKeys(Connections):
     async def keys(self, team: str | None = None) -> list[Key]:
         """List keys by team and creation time."""
 
-        def step(db: sqlite3.Connection) -> list[Key]:
-            rows = db.execute(SQL["keys_of_all"]) if team is None else db.execute(SQL["keys_of_team"], {"team": team})
+        def step(db: Database) -> list[Key]:
+            rows = db.execute("keys_of_all") if team is None else db.execute("keys_of_team", {"team": team})
             return [KEYS.record(row) for row in rows]
 
         return await self._read(step)
@@ -38,8 +38,8 @@ class SQLiteKeys(Connections):
     async def revoke_key(self, key_id: str, at: float) -> Key | None:
         """Revoke a key."""
 
-        def step(db: sqlite3.Connection) -> Key | None:
-            rows = db.execute(SQL["revoke_key"], {"id": key_id, "at": at}).fetchall()
+        def step(db: Database) -> Key | None:
+            rows = db.execute("revoke_key", {"id": key_id, "at": at}).fetchall()
             return KEYS.record(rows[0]) if rows else None
 
         return await self._write(step, durable=True)
@@ -47,22 +47,23 @@ class SQLiteKeys(Connections):
     async def rotate_key(self, key_id: str, successor: Key, expires_at: float) -> Key | None:
         """Add a key's successor and set the expiry of the old key."""
 
-        def step(db: sqlite3.Connection) -> Key | None:
+        def step(db: Database) -> Key | None:
+            db.lock(Lock.NAMES, successor.team)
             old = _key(db, key_id)
             if old is None or old.revoked_at is not None:
                 return None
             # A successor can have the old key's name while both are valid; any other name must be free.
             is_renamed = (successor.team, successor.name) != (old.team, old.name)
             name = successor.name if is_renamed else None
-            if db.execute(SQL["key_taken"], {"id": successor.id, "team": successor.team, "name": name}).fetchone():
+            if db.execute("key_taken", {"id": successor.id, "team": successor.team, "name": name}).fetchone():
                 raise Conflict(f"Team {successor.team} already has a key with this name.")
-            db.execute(SQL["add_key"], KEYS.row(successor))
-            (row,) = db.execute(SQL["expire_key"], {"id": key_id, "expires_at": expires_at}).fetchall()
+            db.execute("add_key", KEYS.row(successor))
+            (row,) = db.execute("expire_key", {"id": key_id, "expires_at": expires_at}).fetchall()
             return KEYS.record(row)
 
         return await self._write(step, durable=True)
 
 
-def _key(db: sqlite3.Connection, key_id: str) -> Key | None:
-    row = db.execute(SQL["key"], {"id": key_id}).fetchone()
+def _key(db: Database, key_id: str) -> Key | None:
+    row = db.execute("key", {"id": key_id}).fetchone()
     return None if row is None else KEYS.record(row)

@@ -1,35 +1,41 @@
 """Lines of the ledger, and the sums that change with each: parts of the steps that end runs and add hits."""
 
-import sqlite3
+import operator
 from collections import Counter
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, TypeVar
 
 from msgspec.structs import replace
 
 from gateway.domain import ledger, quota, windows
 from gateway.domain.ledger import MOST_USERS_A_DAY, OTHER, Entry, EntryKind, Settlement
 from gateway.domain.records import Prediction, Run
-from gateway.store.sql.queries import SQL
+from gateway.store.sql.database import Database
 from gateway.store.sql.reservations import release
 from gateway.store.sql.rows import ENTRIES, PREDICTIONS
 
 Joiner = tuple[str, str, str | None]
 """Whose prediction joined a run: team, key and user."""
 
+_OfModel = tuple[str, int, str, str]
+"""Team, day, key and target of a sum."""
+
+KeyT = TypeVar("KeyT", bound=tuple[object, ...] | str)
+ValueT = TypeVar("ValueT")
+
 _DETACHED = "detached"
 _SUMS = ("runs", "joined", "hits", "milliseconds", "microusd", "saved_microusd")
 _NOTHING = dict.fromkeys(_SUMS, 0)
 
 
-def settle(db: sqlite3.Connection, run_id: str, settlement: Settlement, joined: Counter[Joiner] | None = None) -> bool:
+def settle(db: Database, run_id: str, settlement: Settlement, joined: Counter[Joiner] | None = None) -> bool:
     """Release the reservation of a run that has ended, and enter what it cost and what each joined prediction saved.
 
     Call it in the step that ends the run. `joined` counts the predictions that joined; they are read if it is `None`.
     A run is settled once: return whether this call did it.
     """
     held = release(db, run_id)
-    payer = db.execute(SQL["payer"], {"run_id": run_id}).fetchone()
+    payer = db.execute("payer", {"run_id": run_id}).fetchone()
     if payer is None:
         return False
     if settlement.at_estimate and held is not None:
@@ -51,22 +57,24 @@ def settle(db: sqlite3.Connection, run_id: str, settlement: Settlement, joined: 
         reason=settlement.reason,
         scopes=scopes,
     )
-    if not insert_entry(db, entry):
+    sums = _Sums()
+    if not _insert_line(db, entry, sums):
         return False
     if joined is None:
-        joined = Counter(db.execute(SQL["who_joined"], {"run_id": run_id}))
+        joined = Counter(db.execute("who_joined", {"run_id": run_id}))
     if joined:
-        _enter_joined(db, run_id, settlement, joined)
+        _enter_joined(db, run_id, settlement, joined, sums)
+    sums.write(db)
     return True
 
 
-def _enter_joined(db: sqlite3.Connection, run_id: str, settlement: Settlement, joined: Counter[Joiner]) -> None:
-    """Enter a line for each joined prediction, of which there may be thousands, in few statements."""
+def _enter_joined(db: Database, run_id: str, settlement: Settlement, joined: Counter[Joiner], sums: "_Sums") -> None:
+    """Enter a line for each joined prediction, of which there may be thousands, in one statement."""
     day, saved = windows.day_of(settlement.at), settlement.microusd
     lines = {"run_id": run_id, "day": day, "at": settlement.at, "target": settlement.target, "microusd": saved}
-    db.execute(SQL["enter_joined"], lines)
+    db.execute("enter_joined", lines)
     for (team, key_id, user), count in joined.items():
-        _count(db, day, team, key_id, user, settlement.target, joined=count, saved_microusd=count * saved)
+        sums.count((team, day, key_id, settlement.target), user, joined=count, saved_microusd=count * saved)
 
 
 class NewHit(NamedTuple):
@@ -81,10 +89,10 @@ class NewHit(NamedTuple):
     """The target as the run was settled; empty if the ledger had no line."""
 
 
-def enter_hits(db: sqlite3.Connection, hits: Sequence[NewHit]) -> None:
+def enter_hits(db: Database, hits: Sequence[NewHit]) -> None:
     """Enter a line for each hit, and mark the cache entries as used. Each sum and each entry is changed once."""
     lines: list[tuple[int | float | str | None, ...]] = []
-    by_model: dict[tuple[str, int, str, str], list[int]] = {}
+    by_model: dict[_OfModel, list[int]] = {}
     # In the order of the hits: the first users of a day are counted by name.
     by_user: dict[tuple[str, int, str], list[int]] = {}
     used: dict[str, float] = {}
@@ -99,15 +107,15 @@ def enter_hits(db: sqlite3.Connection, hits: Sequence[NewHit]) -> None:
             sums[0] += 1
             sums[1] += microusd
         used[run.id] = max(at, used.get(run.id, at))
-    db.executemany(SQL["enter_hits"], lines)
-    for (team, day, key_id, target), (count, saved) in by_model.items():
-        _count_model(db, day, team, key_id, target, _NOTHING | {"hits": count, "saved_microusd": saved})
-    for (team, day, user), (count, saved) in by_user.items():
+    db.executemany("enter_hits", lines)
+    for of_model, (count, saved) in _in_order(db, by_model):
+        _count_model(db, of_model, _NOTHING | {"hits": count, "saved_microusd": saved})
+    for (team, day, user), (count, saved) in _in_order(db, by_user):
         count_user(db, day, team, user, _NOTHING | {"hits": count, "saved_microusd": saved})
-    db.executemany(SQL["use_entry"], [{"run_id": run_id, "now": at} for run_id, at in used.items()])
+    db.executemany("use_entry", [{"run_id": run_id, "now": at} for run_id, at in _in_order(db, used)])
 
 
-def take_back_join(db: sqlite3.Connection, prediction: Prediction) -> None:
+def take_back_join(db: Database, prediction: Prediction) -> None:
     """Take back the saved amount of a prediction that is removed from its run, if the run has been settled."""
     settled = settlement_of(db, prediction.run_id)
     if settled is None:
@@ -128,22 +136,29 @@ def take_back_join(db: sqlite3.Connection, prediction: Prediction) -> None:
     insert_entry(db, back)
 
 
-def settlement_of(db: sqlite3.Connection, run_id: str) -> Entry | None:
+def settlement_of(db: Database, run_id: str) -> Entry | None:
     """Return the line that settled a run, or `None` if it has not been settled."""
-    row = db.execute(SQL["settlement"], {"run_id": run_id}).fetchone()
+    row = db.execute("settlement", {"run_id": run_id}).fetchone()
     return None if row is None else ENTRIES.record(row)
 
 
-def joined_prediction(db: sqlite3.Connection, prediction_id: str) -> Prediction | None:
+def joined_prediction(db: Database, prediction_id: str) -> Prediction | None:
     """Return a prediction if it joined its run."""
-    row = db.execute(SQL["joined_prediction"], {"id": prediction_id}).fetchone()
+    row = db.execute("joined_prediction", {"id": prediction_id}).fetchone()
     return None if row is None else PREDICTIONS.record(row)
 
 
-def insert_entry(db: sqlite3.Connection, entry: Entry) -> bool:
+def insert_entry(db: Database, entry: Entry) -> bool:
     """Add one line, and count it in every sum. A run's second settlement is not added: return whether it was."""
+    sums = _Sums()
+    is_added = _insert_line(db, entry, sums)
+    sums.write(db)
+    return is_added
+
+
+def _insert_line(db: Database, entry: Entry, sums: "_Sums") -> bool:
     day = windows.day_of(entry.at)
-    if db.execute(SQL["insert_entry"], (day, *ENTRIES.row(entry))).rowcount == 0:
+    if db.execute("insert_entry", (day, *ENTRIES.row(entry))).rowcount == 0:
         return False
     amounts = {"milliseconds": entry.milliseconds, "microusd": entry.microusd}
     match entry.kind:
@@ -155,34 +170,60 @@ def insert_entry(db: sqlite3.Connection, entry: Entry) -> bool:
             counted = {"hits": 1, "saved_microusd": entry.microusd}
         case EntryKind.SAVED_JOINED:
             counted = {"joined": 1 if not entry.reason else -1, "saved_microusd": entry.microusd}
-    _count(db, day, entry.team, entry.key_id, entry.user, entry.target, **counted)
-    for scope in entry.scopes:
-        db.execute(SQL["spend"], {"scope": scope, "day": day, **amounts})
+    sums.count((entry.team, day, entry.key_id, entry.target), entry.user, **counted)
+    sums.spent += [{"scope": scope, "day": day, **amounts} for scope in entry.scopes]
     return True
 
 
-def _count(
-    db: sqlite3.Connection, day: int, team: str, key_id: str, user: str | None, target: str, **counted: int
-) -> None:
-    sums = _NOTHING | counted
-    _count_model(db, day, team, key_id, target, sums)
-    count_user(db, day, team, user or "", sums)
+class _Sums:
+    """What the lines of a step change in the sums: by model, by user and by scope, in this order."""
+
+    def __init__(self) -> None:
+        self._by_model: dict[_OfModel, dict[str, int]] = {}
+        self._by_user: dict[tuple[str, int, str], dict[str, int]] = {}
+        self.spent: list[dict[str, str | int]] = []
+
+    def count(self, of_model: _OfModel, user: str | None, **counted: int) -> None:
+        team, day, _, _ = of_model
+        for sums in (
+            self._by_model.setdefault(of_model, dict(_NOTHING)),
+            self._by_user.setdefault((team, day, user or ""), dict(_NOTHING)),
+        ):
+            for name, number in counted.items():
+                sums[name] += number
+
+    def write(self, db: Database) -> None:
+        for of_model, sums in _in_order(db, self._by_model):
+            _count_model(db, of_model, sums)
+        for (team, day, user), sums in _in_order(db, self._by_user):
+            count_user(db, day, team, user, sums)
+        for change in sorted(self.spent, key=operator.itemgetter("scope")):
+            db.execute("spend", change)
 
 
-def _count_model(db: sqlite3.Connection, day: int, team: str, key_id: str, target: str, sums: dict[str, int]) -> None:
-    db.execute(SQL["count_usage"], {"team": team, "day": day, "key_id": key_id, "target": target, **sums})
+def _in_order(db: Database, changes: dict[KeyT, ValueT]) -> Iterable[tuple[KeyT, ValueT]]:
+    """Return what a step changes, sorted where other steps run at the same time: so none waits for another in a circle.
+
+    Where they do not, the order stays: the first users of a day are counted by name.
+    """
+    return sorted(changes.items(), key=operator.itemgetter(0)) if db.is_shared else changes.items()
 
 
-def forget_users(db: sqlite3.Connection, before: int, limit: int) -> int:
+def _count_model(db: Database, of_model: _OfModel, sums: dict[str, int]) -> None:
+    team, day, key_id, target = of_model
+    db.execute("count_usage", {"team": team, "day": day, "key_id": key_id, "target": target, **sums})
+
+
+def forget_users(db: Database, before: int, limit: int) -> int:
     """Count users of days before that together from now on; return how many went."""
-    went = db.execute(SQL["old_users"], {"before": before, "limit": limit}).fetchall()
+    went = db.execute("old_users", {"before": before, "limit": limit}).fetchall()
     for team, day, user, *sums in went:
-        db.execute(SQL["forget_user"], {"team": team, "day": day, "user": user})
+        db.execute("forget_user", {"team": team, "day": day, "user": user})
         count_user(db, day, team, OTHER, dict(zip(_SUMS, sums, strict=True)))
     return len(went)
 
 
-def count_user(db: sqlite3.Connection, day: int, team: str, user: str, sums: dict[str, int]) -> None:
+def count_user(db: Database, day: int, team: str, user: str, sums: dict[str, int]) -> None:
     """Count something for a user: by name for the first of a team and day, for the rest together."""
     who = {"team": team, "day": day, "user": user, "most": MOST_USERS_A_DAY, "other": OTHER}
-    db.execute(SQL["count_user"], {**who, **sums})
+    db.execute("count_user", {**who, **sums})

@@ -3,7 +3,6 @@
 The operations in `intents.py`, `predictions.py` and others write the entries, in their own transactions.
 """
 
-import sqlite3
 from collections.abc import Sequence
 
 from gateway.domain import quota
@@ -11,14 +10,15 @@ from gateway.domain.ledger import By, Entry, EntryKind, Reservation, Settlement,
 from gateway.domain.quota import Counters
 from gateway.domain.records import RunState
 from gateway.store.sql.connections import Connections
+from gateway.store.sql.database import Database
 from gateway.store.sql.ledger_entries import forget_users, insert_entry, settle, settlement_of
+from gateway.store.sql.locks import Lock
 from gateway.store.sql.lookup import find_run
-from gateway.store.sql.queries import SQL
 from gateway.store.sql.reservations import read_meters, release
 from gateway.store.sql.rows import ENTRIES, RESERVATIONS
 
 
-class SQLiteMoney(Connections):
+class MoneySteps(Connections):
     """Counters, usage, corrections, warnings and reservations."""
 
     async def meters(self, scopes: Sequence[str], now: float) -> dict[str, Counters]:
@@ -31,7 +31,7 @@ class SQLiteMoney(Connections):
         """Sum up the usage of days."""
         window = {"since": since, "until": until, "limit": limit}
 
-        def step(db: sqlite3.Connection) -> list[Usage]:
+        def step(db: Database) -> list[Usage]:
             teams = [team] if team is not None else _teams(db)
             return [row for name in teams for row in _usage(db, by, {**window, "team": name})]
 
@@ -48,7 +48,7 @@ class SQLiteMoney(Connections):
             scopes=quota.scopes_of(team),
         )
 
-        def step(db: sqlite3.Connection) -> None:
+        def step(db: Database) -> None:
             insert_entry(db, entry)
 
         await self._write(step, durable=True)
@@ -60,14 +60,14 @@ class SQLiteMoney(Connections):
     async def newest_spend(self, limit: int) -> list[Entry]:
         """List the newest settlements."""
         return await self._read(
-            lambda db: [ENTRIES.record(row) for row in db.execute(SQL["newest_spend"], {"limit": limit})]
+            lambda db: [ENTRIES.record(row) for row in db.execute("newest_spend", {"limit": limit})]
         )
 
     async def warned(self, team: str, name: str, day: int) -> int:
         """Return the highest percentage of a window's budget warnings."""
 
-        def step(db: sqlite3.Connection) -> int:
-            ((percent,),) = db.execute(SQL["warned"], {"team": team, "name": name, "day": day}).fetchall()
+        def step(db: Database) -> int:
+            ((percent,),) = db.execute("warned", {"team": team, "name": name, "day": day}).fetchall()
             return int(percent)
 
         return await self._read(step)
@@ -75,13 +75,13 @@ class SQLiteMoney(Connections):
     async def warn_once(self, team: str, name: str, day: int, percent: int) -> bool:
         """Record a budget warning; return whether it is new."""
         warning = {"team": team, "name": name, "day": day, "percent": percent}
-        return await self._write(lambda db: db.execute(SQL["add_warning"], warning).rowcount > 0)
+        return await self._write(lambda db: db.execute("add_warning", warning).rowcount > 0)
 
     async def unsettled(self, before: float) -> int:
         """Count old reservations."""
 
-        def step(db: sqlite3.Connection) -> int:
-            ((count,),) = db.execute(SQL["unsettled"], {"before": before}).fetchall()
+        def step(db: Database) -> int:
+            ((count,),) = db.execute("unsettled", {"before": before}).fetchall()
             return int(count)
 
         return await self._read(step)
@@ -89,7 +89,7 @@ class SQLiteMoney(Connections):
     async def stuck_reservations(self, limit: int) -> list[Reservation]:
         """List reservations whose run is not in progress."""
         return await self._read(
-            lambda db: [RESERVATIONS.record(row) for row in db.execute(SQL["stuck_reservations"], {"limit": limit})]
+            lambda db: [RESERVATIONS.record(row) for row in db.execute("stuck_reservations", {"limit": limit})]
         )
 
     async def free_reservation(self, run_id: str, settlement: Settlement | None) -> bool:
@@ -99,39 +99,39 @@ class SQLiteMoney(Connections):
     async def prune_ledger(self, *, lines_before: int, spent_before: int, now: float, limit: int) -> int:
         """Delete old entries, users' names, and counters that no budget needs; at most `limit` rows in all."""
 
-        def step(db: sqlite3.Connection) -> int:
-            deleted = db.execute(SQL["delete_old_entries"], {"before": lines_before, "limit": limit}).rowcount
+        def step(db: Database) -> int:
+            db.lock(Lock.SUMS)
+            deleted = db.execute("delete_old_entries", {"before": lines_before, "limit": limit}).rowcount
             deleted += forget_users(db, lines_before, limit - deleted)
-            deleted += db.execute(SQL["delete_old_spent"], {"before": spent_before, "limit": limit - deleted}).rowcount
+            deleted += db.execute("delete_old_spent", {"before": spent_before, "limit": limit - deleted}).rowcount
             old_warnings = {"before": spent_before, "limit": limit - deleted}
-            deleted += db.execute(SQL["delete_old_warnings"], old_warnings).rowcount
-            return deleted + db.execute(SQL["delete_idle_meters"], {"now": now, "limit": limit - deleted}).rowcount
+            deleted += db.execute("delete_old_warnings", old_warnings).rowcount
+            return deleted + db.execute("delete_idle_meters", {"now": now, "limit": limit - deleted}).rowcount
 
         return await self._write(step, erases=True)
 
 
-def _teams(db: sqlite3.Connection) -> list[str]:
+def _teams(db: Database) -> list[str]:
     """List the teams with usage: one index lookup per team instead of a scan of all rows."""
     teams: list[str] = []
-    while (
-        team := db.execute(SQL["next_team_with_usage"], {"after": teams[-1] if teams else ""}).fetchone()[0]
-    ) is not None:
+    while (team := db.execute("next_team_with_usage", {"after": teams[-1] if teams else ""}).fetchone()[0]) is not None:
         teams.append(team)
     return teams
 
 
-def _usage(db: sqlite3.Connection, by: By, wanted: dict[str, str | int]) -> list[Usage]:
-    rows = db.execute(SQL[f"usage_by_{by}"], wanted)
+def _usage(db: Database, by: By, wanted: dict[str, str | int]) -> list[Usage]:
+    rows = db.execute(f"usage_by_{by}", wanted)
     return [Usage(**dict(zip(Usage.__struct_fields__, row, strict=True))) for row in rows]
 
 
-def _free(db: sqlite3.Connection, run_id: str, settlement: Settlement | None) -> bool:
+def _free(db: Database, run_id: str, settlement: Settlement | None) -> bool:
+    db.lock(Lock.RUN, run_id)
     run = find_run(db, "run", {"id": run_id})
     if run is not None and run.state in (RunState.INTENDED, RunState.LIVE):
         return False
     if run is None or settlement is None:
         return run is None and release(db, run_id) is not None
-    if db.execute(SQL["reservation"], {"run_id": run_id}).fetchone() is None:
+    if db.execute("reservation", {"run_id": run_id}).fetchone() is None:
         return False
     settle(db, run_id, settlement)
     return True

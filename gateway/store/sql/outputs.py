@@ -4,7 +4,6 @@ An object is marked for deletion (`doomed`) when no run has it any more. The evi
 its record.
 """
 
-import sqlite3
 from collections.abc import Sequence
 
 import msgspec
@@ -12,14 +11,15 @@ import msgspec
 from gateway.domain.records import Copy, Run
 from gateway.outputs.ports import OutputStats
 from gateway.sharing.rules.caching import LINKS_LIVE_SECONDS
-from gateway.store.sql.connections import Connections
+from gateway.store.sql.connections import Connections, Lane
+from gateway.store.sql.database import Database
+from gateway.store.sql.locks import Lock
 from gateway.store.sql.lookup import Parameters, find_run, list_runs
-from gateway.store.sql.queries import SQL
 
 _decode_copies = msgspec.json.Decoder(tuple[Copy, ...]).decode
 
 
-class SQLiteOutputs(Connections):
+class OutputSteps(Connections):
     """Copies of runs, and the objects that hold their bytes."""
 
     async def runs_ended(self, *, since: float, after: str = "", limit: int = 50) -> list[Run]:
@@ -30,7 +30,12 @@ class SQLiteOutputs(Connections):
     async def claim_object(self, sha256: str, size: int, now: float, until: float) -> bool:
         """Claim an object whose bytes will be written."""
         claim = {"sha256": sha256, "size": size, "now": now, "until": until}
-        return await self._write(lambda db: bool(db.execute(SQL["claim_object"], claim).fetchall()), durable=True)
+
+        def step(db: Database) -> bool:
+            db.lock(Lock.OUTPUTS)
+            return bool(db.execute("claim_object", claim).fetchall())
+
+        return await self._write(step, durable=True)
 
     async def keep_copies(self, run_id: str, copies: Sequence[Copy], cache_until: float | None) -> Run | None:
         """Set the copies of a run."""
@@ -39,24 +44,30 @@ class SQLiteOutputs(Connections):
     async def use_object(self, sha256: str, now: float) -> None:
         """Record that an object was read."""
 
-        def step(db: sqlite3.Connection) -> None:
-            db.execute(SQL["use_object"], {"sha256": sha256, "now": now})
+        def step(db: Database) -> None:
+            db.execute("use_object", {"sha256": sha256, "now": now})
 
-        await self._write(step)
+        await self._write(step, lane=Lane.PROGRESS)
 
     async def drop_object(self, sha256: str) -> bool:
         """Remove an object from all runs and mark it for deletion."""
-        return await self._write(lambda db: _drop(db, sha256), erases=True)
+
+        def step(db: Database) -> bool:
+            db.lock(Lock.OUTPUTS)
+            return _drop(db, sha256)
+
+        return await self._write(step, erases=True)
 
     async def drop_old_copies(self, stored_before: float, limit: int) -> int:
         """Remove old copies from their runs."""
         parameters = {"stored_before": stored_before, "limit": limit}
 
-        def step(db: sqlite3.Connection) -> int:
-            old = db.execute(SQL["old_copies"], parameters).fetchall()
+        def step(db: Database) -> int:
+            db.lock(Lock.OUTPUTS)
+            old = db.execute("old_copies", parameters).fetchall()
             for sha256, run_id in old:
                 _remove_copy(db, run_id, sha256)
-                db.execute(SQL["mark_if_unowned"], {"sha256": sha256})
+                db.execute("mark_if_unowned", {"sha256": sha256})
             return len(old)
 
         return await self._write(step, erases=True)
@@ -74,8 +85,8 @@ class SQLiteOutputs(Connections):
     async def delete_object_record(self, sha256: str) -> None:
         """Delete the record of an object that is marked for deletion."""
 
-        def step(db: sqlite3.Connection) -> None:
-            db.execute(SQL["delete_object"], {"sha256": sha256})
+        def step(db: Database) -> None:
+            db.execute("delete_object", {"sha256": sha256})
 
         await self._write(step)
 
@@ -84,59 +95,62 @@ class SQLiteOutputs(Connections):
         return await self._read(_stats)
 
 
-def release_copies(db: sqlite3.Connection, run_id: str) -> None:
-    """Remove a run's copies. Call when the run's data or its record is deleted."""
-    for (sha256,) in db.execute(SQL["objects_of"], {"run_id": run_id}).fetchall():
-        db.execute(SQL["remove_owner"], {"sha256": sha256, "run_id": run_id})
-        db.execute(SQL["mark_if_unowned"], {"sha256": sha256})
+def release_copies(db: Database, run_id: str) -> None:
+    """Remove a run's copies. Call when the run's data or its record is deleted, with `Lock.OUTPUTS`."""
+    for (sha256,) in db.execute("objects_of", {"run_id": run_id}).fetchall():
+        db.execute("remove_owner", {"sha256": sha256, "run_id": run_id})
+        db.execute("mark_if_unowned", {"sha256": sha256})
 
 
-def _stats(db: sqlite3.Connection) -> OutputStats:
-    return OutputStats(*db.execute(SQL["output_stats"]).fetchone())
+def _stats(db: Database) -> OutputStats:
+    return OutputStats(*db.execute("output_stats").fetchone())
 
 
-def _keep_copies(db: sqlite3.Connection, run_id: str, copies: Sequence[Copy], cache_until: float | None) -> Run | None:
+def _keep_copies(db: Database, run_id: str, copies: Sequence[Copy], cache_until: float | None) -> Run | None:
+    db.lock(Lock.OUTPUTS)
+    db.lock(Lock.RUN, run_id)
     run = find_run(db, "run_to_keep_copies", {"run_id": run_id})
     if run is None:
         return None
-    kept = [copy for copy in copies if db.execute(SQL["end_claim"], {"sha256": copy.sha256}).fetchall()]
+    kept = [copy for copy in copies if db.execute("end_claim", {"sha256": copy.sha256}).fetchall()]
     for copy in kept:
-        db.execute(SQL["add_owner"], {"sha256": copy.sha256, "run_id": run_id, "stored_at": copy.stored_at})
+        db.execute("add_owner", {"sha256": copy.sha256, "run_id": run_id, "stored_at": copy.stored_at})
     for sha256 in {copy.sha256 for copy in run.copies} - {copy.sha256 for copy in kept}:
-        db.execute(SQL["remove_owner"], {"sha256": sha256, "run_id": run_id})
-        db.execute(SQL["mark_if_unowned"], {"sha256": sha256})
+        db.execute("remove_owner", {"sha256": sha256, "run_id": run_id})
+        db.execute("mark_if_unowned", {"sha256": sha256})
     _save(db, run_id, kept)
     if cache_until is not None and len(kept) == len(copies):
-        db.execute(SQL["extend_caching"], {"run_id": run_id, "cache_until": cache_until})
-        db.execute(SQL["update_entry_from_run"], {"run_id": run_id})
+        db.execute("extend_caching", {"run_id": run_id, "cache_until": cache_until})
+        db.execute("update_entry_from_run", {"run_id": run_id})
     return find_run(db, "run", {"id": run_id})
 
 
-def _save(db: sqlite3.Connection, run_id: str, copies: Sequence[Copy]) -> None:
+def _save(db: Database, run_id: str, copies: Sequence[Copy]) -> None:
     ordered = sorted(copies, key=lambda copy: copy.place)
-    db.execute(SQL["save_copies"], {"run_id": run_id, "copies": msgspec.json.encode(ordered).decode()})
+    db.execute("save_copies", {"run_id": run_id, "copies": msgspec.json.encode(ordered).decode()})
 
 
-def _remove_copy(db: sqlite3.Connection, run_id: str, sha256: str) -> None:
+def _remove_copy(db: Database, run_id: str, sha256: str) -> None:
     """Remove an object from a run's copies. From then on the run is cached only as long as upstream's links live."""
-    row = db.execute(SQL["copies_of"], {"run_id": run_id}).fetchone()
+    row = db.execute("copies_of", {"run_id": run_id}).fetchone()
     if row is not None:
         _save(db, run_id, [copy for copy in _decode_copies(row[0]) if copy.sha256 != sha256])
-        db.execute(SQL["shorten_caching"], {"run_id": run_id, "seconds": LINKS_LIVE_SECONDS})
-        db.execute(SQL["update_entry_from_run"], {"run_id": run_id})
-    db.execute(SQL["remove_owner"], {"sha256": sha256, "run_id": run_id})
+        db.execute("shorten_caching", {"run_id": run_id, "seconds": LINKS_LIVE_SECONDS})
+        db.execute("update_entry_from_run", {"run_id": run_id})
+    db.execute("remove_owner", {"sha256": sha256, "run_id": run_id})
 
 
-def _drop(db: sqlite3.Connection, sha256: str) -> bool:
-    for (run_id,) in db.execute(SQL["owners_of"], {"sha256": sha256}).fetchall():
+def _drop(db: Database, sha256: str) -> bool:
+    for (run_id,) in db.execute("owners_of", {"sha256": sha256}).fetchall():
         _remove_copy(db, run_id, sha256)
-    return db.execute(SQL["mark_for_deletion"], {"sha256": sha256}).rowcount > 0
+    return db.execute("mark_for_deletion", {"sha256": sha256}).rowcount > 0
 
 
-def _evict(db: sqlite3.Connection, max_bytes: int, now: float, limit: int) -> int:
+def _evict(db: Database, max_bytes: int, now: float, limit: int) -> int:
+    db.lock(Lock.OUTPUTS)
     excess = _stats(db).bytes - max_bytes
     evicted: list[str] = []
-    for sha256, size in db.execute(SQL["objects_by_use"], {"now": now, "limit": limit}):
+    for sha256, size in db.execute("objects_by_use", {"now": now, "limit": limit}):
         if excess <= 0:
             break
         evicted.append(sha256)
@@ -144,12 +158,13 @@ def _evict(db: sqlite3.Connection, max_bytes: int, now: float, limit: int) -> in
     return sum(_drop(db, sha256) for sha256 in evicted)
 
 
-def _claim_deletions(db: sqlite3.Connection, now: float, until: float, limit: int) -> list[str]:
+def _claim_deletions(db: Database, now: float, until: float, limit: int) -> list[str]:
+    db.lock(Lock.OUTPUTS)
     # A claim expires when its writer has failed or died before it gave the object to a run.
-    for (sha256,) in db.execute(SQL["expired_claims"], {"now": now, "limit": limit}).fetchall():
-        db.execute(SQL["end_claim"], {"sha256": sha256}).fetchall()
-        db.execute(SQL["mark_if_unowned"], {"sha256": sha256})
-    marked = [sha256 for (sha256,) in db.execute(SQL["marked_for_deletion"], {"now": now, "limit": limit})]
+    for (sha256,) in db.execute("expired_claims", {"now": now, "limit": limit}).fetchall():
+        db.execute("end_claim", {"sha256": sha256}).fetchall()
+        db.execute("mark_if_unowned", {"sha256": sha256})
+    marked = [sha256 for (sha256,) in db.execute("marked_for_deletion", {"now": now, "limit": limit})]
     for sha256 in marked:
-        db.execute(SQL["claim_deletion"], {"sha256": sha256, "until": until})
+        db.execute("claim_deletion", {"sha256": sha256, "until": until})
     return marked

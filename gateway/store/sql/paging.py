@@ -5,12 +5,11 @@ number of items, not on its position in the list.
 """
 
 import math
-import sqlite3
 from collections.abc import Callable
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from gateway.domain.cursors import Cursor
-from gateway.store.sql.queries import SQL
+from gateway.store.sql.database import Database
 from gateway.store.sql.rows import Row
 
 T = TypeVar("T")
@@ -27,7 +26,7 @@ class Statements(NamedTuple):
     @classmethod
     def named(cls, name: str) -> "Statements":
         """Return the three statements of a list in `queries.sql`."""
-        return cls(SQL[f"{name}_older"], SQL[f"{name}_newer"], SQL[f"{name}_any"])
+        return cls(f"{name}_older", f"{name}_newer", f"{name}_any")
 
 
 class Bounds(NamedTuple):
@@ -67,9 +66,7 @@ class Listing(Generic[T]):
         self._item = item
         self._place = place
 
-    def stretch(
-        self, db: sqlite3.Connection, limit: int, position: Cursor | None, max_bytes: int | None = None
-    ) -> Stretch[T]:
+    def stretch(self, db: Database, limit: int, position: Cursor | None, max_bytes: int | None = None) -> Stretch[T]:
         """Read a page of at most `limit` items that begins after `position`.
 
         It ends before the item with which its rows would pass `max_bytes`, but has one item at least.
@@ -101,7 +98,7 @@ class Listing(Generic[T]):
         # Without a position the page begins with the newest item, so there are no newer ones.
         return Stretch(items, is_more_behind, is_more_ahead)
 
-    def _has_any(self, db: sqlite3.Connection, items: list[T], end: int) -> bool:
+    def _has_any(self, db: Database, items: list[T], end: int) -> bool:
         """Return whether the list has items beyond the first (`end` 0) or last (`end` -1) of `items`.
 
         For an empty page, return whether the list has any items.

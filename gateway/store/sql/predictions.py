@@ -3,8 +3,6 @@
 Races are decided here, inside the writer's transaction.
 """
 
-import sqlite3
-
 from msgspec.structs import replace
 
 from gateway.domain.cursors import Cursor
@@ -12,13 +10,14 @@ from gateway.domain.ledger import Settlement
 from gateway.domain.records import Cancellation, Kind, Page, PredictionView, Run, RunState, Source, Status
 from gateway.domain.run_end import RunEnded
 from gateway.predictions.ports.predictions import AdvanceOutcome, Progressed, Unchanged
-from gateway.store.sql.connections import Connections
+from gateway.store.sql.connections import Connections, Lane
+from gateway.store.sql.database import Database
 from gateway.store.sql.deliveries import free_place, queue_end, queue_ends
 from gateway.store.sql.events import drop_events
+from gateway.store.sql.locks import Lock
 from gateway.store.sql.lookup import find_view, list_runs
 from gateway.store.sql.outputs import release_copies
 from gateway.store.sql.paging import Bounds, Listing, Place, Statements
-from gateway.store.sql.queries import SQL
 from gateway.store.sql.rows import RUNS, view
 from gateway.store.sql.run_end import find_end, record_end
 
@@ -27,7 +26,7 @@ _OF_OWNER = Statements.named("predictions_of_owner")
 _OF_ALL = Statements.named("predictions_of_all")
 
 
-class SQLitePredictions(Connections):
+class PredictionSteps(Connections):
     """Runs, and the predictions that share them."""
 
     async def advance(
@@ -42,7 +41,7 @@ class SQLitePredictions(Connections):
         settlement: Settlement | None = None,
     ) -> AdvanceOutcome:
         """Record what upstream says of a run."""
-        statement = SQL["finish" if status.is_terminal else "progress"]
+        statement = "finish" if status.is_terminal else "progress"
         values: dict[str, str | bytes | float | None] = {
             "id": run_id,
             "status": status.value,
@@ -51,7 +50,7 @@ class SQLitePredictions(Connections):
         }
         values |= {"at": at, "cache_until": cache_until} if status.is_terminal else {"rank": status.rank}
 
-        def step(db: sqlite3.Connection) -> AdvanceOutcome:
+        def step(db: Database) -> AdvanceOutcome:
             rows = db.execute(statement, values).fetchall()
             if not rows:
                 return Unchanged()
@@ -62,13 +61,14 @@ class SQLitePredictions(Connections):
             queue_ends(db, run_id, at)
             return ended
 
-        return await self._write(step, durable=status.is_terminal)
+        lane = Lane.DECIDE if status.is_terminal else Lane.PROGRESS
+        return await self._write(step, durable=status.is_terminal, lane=lane)
 
     async def mark_unreadable(self, run_id: str, since: float | None) -> None:
         """Record since when upstream's answers about a run cannot be read."""
 
-        def step(db: sqlite3.Connection) -> None:
-            db.execute(SQL["mark_unreadable"], {"id": run_id, "since": since})
+        def step(db: Database) -> None:
+            db.execute("mark_unreadable", {"id": run_id, "since": since})
 
         await self._write(step)
 
@@ -114,8 +114,8 @@ class SQLitePredictions(Connections):
     async def owns_upstream_id(self, upstream_id: str) -> bool:
         """Say whether some run has this upstream id."""
 
-        def step(db: sqlite3.Connection) -> bool:
-            return db.execute(SQL["owns_upstream_id"], {"upstream_id": upstream_id}).fetchone() is not None
+        def step(db: Database) -> bool:
+            return db.execute("owns_upstream_id", {"upstream_id": upstream_id}).fetchone() is not None
 
         return await self._read(step)
 
@@ -131,9 +131,10 @@ class SQLitePredictions(Connections):
     async def clear_data(self, run_id: str, document: bytes) -> None:
         """Drop an ended run's data."""
 
-        def step(db: sqlite3.Connection) -> None:
-            if db.execute(SQL["clear_data"], {"id": run_id, "document": document}).rowcount:
-                db.execute(SQL["drop_entry"], {"run_id": run_id})
+        def step(db: Database) -> None:
+            db.lock(Lock.OUTPUTS)
+            if db.execute("clear_data", {"id": run_id, "document": document}).rowcount:
+                db.execute("drop_entry", {"run_id": run_id})
                 drop_events(db, run_id)
                 release_copies(db, run_id)
 
@@ -148,7 +149,8 @@ def _place(item: PredictionView) -> Place:
     return item.prediction.created_at, item.prediction.id
 
 
-def _cancel(db: sqlite3.Connection, prediction_id: str, at: float, *, by_deadline: bool) -> Cancellation | None:
+def _cancel(db: Database, prediction_id: str, at: float, *, by_deadline: bool) -> Cancellation | None:
+    db.lock(Lock.RUN_OF_PREDICTION, prediction_id)
     seen = find_view(db, "shown_prediction", {"id": prediction_id})
     if seen is None:
         return None
@@ -156,33 +158,35 @@ def _cancel(db: sqlite3.Connection, prediction_id: str, at: float, *, by_deadlin
     if prediction.canceled_at is not None or run.state is not RunState.LIVE:
         return Cancellation(seen, changed=False, is_last=False)
     final_status = Status.ABORTED if by_deadline and run.status is Status.STARTING else Status.CANCELED
-    db.execute(SQL["cancel_prediction"], {"id": prediction_id, "at": at, "final_status": final_status.value})
+    db.execute("cancel_prediction", {"id": prediction_id, "at": at, "final_status": final_status.value})
     prediction = replace(prediction, canceled_at=at, final_status=final_status)
     if prediction.source is not Source.JOINED or run.fingerprint is not None:
         # Else it will be detached from the run, and no caller knows its id.
         queue_end(db, prediction, at)
-    is_last = run.cancel_asked_at is None and db.execute(SQL["someone_waits"], {"run_id": run.id}).fetchone() is None
+    is_last = run.cancel_asked_at is None and db.execute("someone_waits", {"run_id": run.id}).fetchone() is None
     if is_last:
         # From here on nobody joins it: it has stopped being open.
-        db.execute(SQL["ask_cancel"], {"run_id": run.id, "at": at})
+        db.execute("ask_cancel", {"run_id": run.id, "at": at})
         run = replace(run, cancel_asked_at=at)
     return Cancellation(PredictionView(prediction, run), changed=True, is_last=is_last)
 
 
-def _delete_records(db: sqlite3.Connection, created_before: float, limit: int) -> int:
+def _delete_records(db: Database, created_before: float, limit: int) -> int:
     """Delete predictions by their age alone: a run that could still answer requests goes with the last of its own."""
+    db.lock(Lock.OUTPUTS)
     doomed: list[tuple[str, str]] = []
     # By kind, because the list's index is by kind.
     for kind in Kind:
         parameters = {"kind": kind.value, "created_before": created_before, "limit": limit - len(doomed)}
-        doomed += db.execute(SQL["predictions_to_delete"], parameters).fetchall()
+        doomed += db.execute("predictions_to_delete", parameters).fetchall()
+    db.lock(Lock.RUN, *{run_id for _, run_id in doomed})
     for prediction_id, _ in doomed:
-        db.execute(SQL["delete_prediction"], {"id": prediction_id})
-        db.execute(SQL["forget_key"], {"prediction_id": prediction_id})
+        db.execute("delete_prediction", {"id": prediction_id})
+        db.execute("forget_key", {"prediction_id": prediction_id})
         free_place(db, prediction_id)
     for run_id in {run_id for _, run_id in doomed}:
-        if db.execute(SQL["delete_run_without_predictions"], {"id": run_id}).rowcount:
-            db.execute(SQL["drop_entry"], {"run_id": run_id})
+        if db.execute("delete_run_without_predictions", {"id": run_id}).rowcount:
+            db.execute("drop_entry", {"run_id": run_id})
             drop_events(db, run_id)
             release_copies(db, run_id)
     return len(doomed)

@@ -1,6 +1,7 @@
 """Load the statements of `queries.sql` and replace their placeholders."""
 
 import re
+from collections.abc import Mapping
 from importlib import resources
 from typing import Any
 
@@ -13,29 +14,37 @@ _CONDITIONS = {
     "{shown}": "r.state <> 'intended' AND (r.upstream_id IS NOT NULL OR p.id <> r.leader_id)",
 }
 _SUMS = {
-    "{user_sums}": "team, day, user, runs, joined, hits, milliseconds, microusd, saved_microusd",
+    "{user_sums}": 'team, day, "user", runs, joined, hits, milliseconds, microusd, saved_microusd',
     "{sums}": "sum(runs), sum(joined), sum(hits), sum(milliseconds), sum(microusd), sum(saved_microusd)",
     # The same sums from the ledger's entries. An entry that takes back a join has a negative amount, or an amount of 0
     # and a reason.
     "{audited}": """
-        sum(kind = 'spend'),
+        count(*) FILTER (WHERE kind = 'spend'),
         sum(CASE WHEN kind = 'saved_joined' THEN CASE WHEN reason = '' THEN 1 ELSE -1 END ELSE 0 END),
-        sum(kind = 'saved_hit'),
+        count(*) FILTER (WHERE kind = 'saved_hit'),
         sum(milliseconds),
         sum(CASE WHEN kind IN ('spend', 'adjustment') THEN microusd ELSE 0 END),
         sum(CASE WHEN kind IN ('saved_hit', 'saved_joined') THEN microusd ELSE 0 END)""",
 }
 
 
-def _placeholders(name: str, table: Table[Any]) -> dict[str, str]:
-    return {
-        f"{{{name}}}": ", ".join(table.columns),
-        f"{{{name}_values}}": ", ".join("?" for _ in table.columns),
-    }
+_RESERVED = {"user"}
+"""Names of columns that are words of SQL."""
 
 
-def _load() -> dict[str, str]:
+def load(words: Mapping[str, str]) -> dict[str, str]:
+    """Return the statements by name, in the dialect of an engine. `words` are patterns and what takes their place."""
     text = resources.files("gateway.store.sql").joinpath("queries.sql").read_text(encoding="utf-8")
+    for placeholder, value in _placeholders().items():
+        text = text.replace(placeholder, value)
+    for pattern, value in words.items():
+        text = re.sub(pattern, value, text)
+    _, *parts = re.split(r"^-- name: (\w+)\n", text, flags=re.MULTILINE)
+    # Text after a statement's semicolon is a heading of the file.
+    return {name: body.partition(";\n")[0] for name, body in zip(parts[::2], parts[1::2], strict=True)}
+
+
+def _placeholders() -> dict[str, str]:
     values = _CONDITIONS | _SUMS
     tables: dict[str, Table[Any]] = {
         "run": RUNS,
@@ -47,14 +56,12 @@ def _load() -> dict[str, str]:
         "entry": ENTRIES,
     }
     for name, table in tables.items():
-        values |= _placeholders(name, table)
-    values["{run_columns}"] = ", ".join(f"r.{each}" for each in RUNS.columns)
-    values["{view}"] = ", ".join([f"p.{each}" for each in PREDICTIONS.columns]) + ", " + values["{run_columns}"]
-    for placeholder, value in values.items():
-        text = text.replace(placeholder, value)
-    _, *parts = re.split(r"^-- name: (\w+)\n", text, flags=re.MULTILINE)
-    # Text after a statement's semicolon is a heading of the file.
-    return {name: body.partition(";\n")[0] for name, body in zip(parts[::2], parts[1::2], strict=True)}
+        values[f"{{{name}}}"] = ", ".join(_quoted(each) for each in table.columns)
+        values[f"{{{name}_values}}"] = ", ".join("?" for _ in table.columns)
+    run = ", ".join(f"r.{_quoted(each)}" for each in RUNS.columns)
+    prediction = ", ".join(f"p.{_quoted(each)}" for each in PREDICTIONS.columns)
+    return values | {"{run_columns}": run, "{view}": f"{prediction}, {run}"}
 
 
-SQL = _load()
+def _quoted(column: str) -> str:
+    return f'"{column}"' if column in _RESERVED else column

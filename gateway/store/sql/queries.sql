@@ -1,11 +1,19 @@
--- Every statement of the SQLite store, by name. `queries.py` replaces the placeholders:
+-- Every statement of the store, by name, for both engines. `queries.py` replaces the placeholders:
 -- {run}, {prediction}, {key}, {file}, {delivery}, {reservation}, {entry}: the columns of a record.
 -- {run_columns}: the columns of a run `r`. {view}: those of a prediction `p` and of its run `r`.
 -- {open}: a run that can be joined.
 -- {shown}: a prediction whose id a caller can know. The id of the prediction that starts a run is a placeholder until
 -- upstream's id is known, even if the run's end was recorded before.
--- CROSS JOIN fixes the order of a join as written. `> ''` and `> -1e999`, which are always true, and a unary `+` make
--- SQLite choose the intended index.
+-- The dialect of an engine (`sqlite/dialect.py`, `postgres/dialect.py`) replaces the words that the engines spell
+-- differently: {join}, {lowest}, {greatest}, {least}, {differs_from}, {no_bytes}, {like:pattern}, and {each:array}, which
+-- has the strings of a JSON array as `value`.
+-- {join} keeps the order of a join as written in SQLite. `> ''` and `> {lowest}`, which are always true, and
+-- {unindexed:column} make SQLite choose the intended index.
+-- {kept}, {shared}: rows that are read stay until the step ends, or stay as they are. Other locks are taken by
+-- `Database.lock`.
+-- A DELETE of rows that it looks for repeats the condition: in PostgreSQL they can have changed since.
+-- For PostgreSQL: a parameter whose type cannot be told is cast, a column that an upsert changes is named with its table,
+-- and "user" is quoted.
 
 -- Creates
 
@@ -57,18 +65,18 @@ DELETE FROM predictions WHERE run_id = :run_id;
 
 -- name: entry_to_hit
 SELECT e.ended_at, e.cache_until, e.microusd, e.settled_as, {run_columns}
-FROM entries AS e CROSS JOIN runs AS r ON r.id = e.run_id
+FROM entries AS e {join} runs AS r ON r.id = e.run_id
 WHERE e.fingerprint = :fingerprint AND e.ended_at >= :ended_since AND e.cache_until > :now
-ORDER BY e.ended_at DESC, e.run_id DESC LIMIT 1;
+ORDER BY e.ended_at DESC, e.run_id DESC LIMIT 1 {kept};
 
 -- name: run_to_join
-SELECT {run} FROM runs WHERE fingerprint = :fingerprint AND {open};
+SELECT {run} FROM runs WHERE fingerprint = :fingerprint AND {open} {shared};
 
 -- name: run_to_join_provisionally
 -- Where both have a final identity, that decides.
 SELECT {run} FROM runs
-WHERE provisional = :provisional AND {open} AND (fingerprint IS NULL OR :fingerprint IS NULL)
-ORDER BY intended_at, id LIMIT 1;
+WHERE provisional = :provisional AND {open} AND (fingerprint IS NULL OR CAST(:fingerprint AS TEXT) IS NULL)
+ORDER BY intended_at, id LIMIT 1 {shared};
 
 -- name: end_of_run
 SELECT fingerprint, ended_at FROM runs WHERE id = :id;
@@ -98,10 +106,11 @@ SELECT {run} FROM runs WHERE id = :id;
 SELECT {prediction} FROM predictions WHERE run_id = :run_id ORDER BY created_at, id LIMIT :limit;
 
 -- name: deadlines
--- Led by the runs that are live, which are few; the order is made outside.
+-- Led by the runs that are live, which are few; the order is made outside, or by {page}.
 SELECT {prediction} FROM predictions
 WHERE run_id IN (SELECT id FROM runs WHERE state IN ('intended', 'live') AND state <> 'intended' AND id > '')
-    AND canceled_at IS NULL AND source <> 'hit' AND deadline_at IS NOT NULL AND +id > :after;
+    AND canceled_at IS NULL AND source <> 'hit' AND deadline_at IS NOT NULL AND {unindexed:id} > :after
+{page:id};
 
 -- The cache
 
@@ -123,7 +132,7 @@ UPDATE runs SET cache_until = :cache_until
 WHERE id = :run_id AND state = 'ended' AND status = 'succeeded' AND data_removed = 0 AND fingerprint IS NOT NULL;
 
 -- name: use_entry
-UPDATE entries SET last_used_at = max(last_used_at, :now) WHERE run_id = :run_id;
+UPDATE entries SET last_used_at = {greatest}(last_used_at, :now) WHERE run_id = :run_id;
 
 -- name: drop_entry
 DELETE FROM entries WHERE run_id = :run_id;
@@ -138,14 +147,14 @@ SELECT count(*), coalesce(sum(bytes), 0), min(ended_at) FROM entries WHERE cache
 SELECT count(*), coalesce(sum(bytes), 0), min(ended_at) FROM entries WHERE team = :team AND cache_until > :now;
 
 -- name: entries_of_all
-SELECT run_id FROM entries WHERE run_id > '' AND target GLOB :target LIMIT :limit;
+SELECT run_id FROM entries WHERE run_id > '' AND target {like::target} LIMIT :limit;
 
 -- name: entries_of_team
-SELECT run_id FROM entries WHERE team = :team AND target GLOB :target LIMIT :limit;
+SELECT run_id FROM entries WHERE team = :team AND target {like::target} LIMIT :limit;
 
 -- name: entries_by_use
 SELECT run_id, bytes FROM entries
-WHERE last_used_at > -1e999 AND cache_until > :now
+WHERE last_used_at > {lowest} AND cache_until > :now
 ORDER BY last_used_at, run_id LIMIT :limit;
 
 -- Idempotency keys
@@ -168,7 +177,7 @@ DELETE FROM idempotency WHERE prediction_id = :prediction_id;
 -- name: delete_expired_idempotency
 DELETE FROM idempotency WHERE (team, key) IN (
     SELECT team, key FROM idempotency WHERE expires_at < :before ORDER BY expires_at LIMIT :limit
-);
+) AND expires_at < :before;
 
 -- Runs and predictions
 
@@ -181,7 +190,7 @@ WHERE id = :id
     AND (
         status <> :status
         OR document <> :document
-        OR (:stream_url IS NOT NULL AND stream_url IS NOT :stream_url)
+        OR (CAST(:stream_url AS TEXT) IS NOT NULL AND stream_url {differs_from} :stream_url)
     )
 RETURNING {run};
 
@@ -192,18 +201,18 @@ UPDATE runs SET unreadable_since = :since WHERE id = :id AND state = 'live';
 UPDATE runs
 SET status = :status, document = :document, stream_url = coalesce(:stream_url, stream_url),
     state = 'ended', ended_at = :at,
-    cache_until = CASE WHEN :status = 'succeeded' AND fingerprint IS NOT NULL THEN :cache_until END
+    cache_until = CASE WHEN :status = 'succeeded' AND fingerprint IS NOT NULL THEN CAST(:cache_until AS DOUBLE PRECISION) END
 WHERE id = :id AND state IN ('intended', 'live')
 RETURNING {run};
 
 -- name: prediction
-SELECT {view} FROM predictions AS p CROSS JOIN runs AS r ON r.id = p.run_id WHERE p.id = :id;
+SELECT {view} FROM predictions AS p {join} runs AS r ON r.id = p.run_id WHERE p.id = :id;
 
 -- name: shown_prediction
-SELECT {view} FROM predictions AS p CROSS JOIN runs AS r ON r.id = p.run_id WHERE p.id = :id AND {shown};
+SELECT {view} FROM predictions AS p {join} runs AS r ON r.id = p.run_id WHERE p.id = :id AND {shown};
 
 -- name: prediction_by_ticket
-SELECT {view} FROM predictions AS p CROSS JOIN runs AS r ON r.id = p.run_id WHERE p.ticket = :ticket AND p.ticket <> '' AND {shown} LIMIT 1;
+SELECT {view} FROM predictions AS p {join} runs AS r ON r.id = p.run_id WHERE p.ticket = :ticket AND p.ticket <> '' AND {shown} LIMIT 1;
 
 -- name: cancel_prediction
 UPDATE predictions SET canceled_at = :at, final_status = :final_status WHERE id = :id;
@@ -215,55 +224,55 @@ SELECT 1 FROM predictions WHERE run_id = :run_id AND canceled_at IS NULL AND sou
 UPDATE runs SET cancel_asked_at = :at WHERE id = :run_id;
 
 -- name: predictions_of_team_older
-SELECT {view} FROM predictions AS p CROSS JOIN runs AS r ON r.id = p.run_id
+SELECT {view} FROM predictions AS p {join} runs AS r ON r.id = p.run_id
 WHERE p.team = :team AND p.kind = :kind AND {shown}
     AND (p.created_at, p.id) > (:low_at, :low_id) AND (p.created_at, p.id) < (:high_at, :high_id)
 ORDER BY p.created_at DESC, p.id DESC LIMIT :limit;
 
 -- name: predictions_of_team_newer
-SELECT {view} FROM predictions AS p CROSS JOIN runs AS r ON r.id = p.run_id
+SELECT {view} FROM predictions AS p {join} runs AS r ON r.id = p.run_id
 WHERE p.team = :team AND p.kind = :kind AND {shown}
     AND (p.created_at, p.id) > (:low_at, :low_id) AND (p.created_at, p.id) < (:high_at, :high_id)
 ORDER BY p.created_at, p.id LIMIT :limit;
 
 -- name: predictions_of_team_any
-SELECT 1 FROM predictions AS p CROSS JOIN runs AS r ON r.id = p.run_id
+SELECT 1 FROM predictions AS p {join} runs AS r ON r.id = p.run_id
 WHERE p.team = :team AND p.kind = :kind AND {shown}
     AND (p.created_at, p.id) > (:low_at, :low_id) AND (p.created_at, p.id) < (:high_at, :high_id)
 LIMIT 1;
 
 -- name: predictions_of_owner_older
-SELECT {view} FROM predictions AS p CROSS JOIN runs AS r ON r.id = p.run_id
+SELECT {view} FROM predictions AS p {join} runs AS r ON r.id = p.run_id
 WHERE p.team = :team AND p.owner = :owner AND p.kind = :kind AND {shown}
     AND (p.created_at, p.id) > (:low_at, :low_id) AND (p.created_at, p.id) < (:high_at, :high_id)
 ORDER BY p.created_at DESC, p.id DESC LIMIT :limit;
 
 -- name: predictions_of_owner_newer
-SELECT {view} FROM predictions AS p CROSS JOIN runs AS r ON r.id = p.run_id
+SELECT {view} FROM predictions AS p {join} runs AS r ON r.id = p.run_id
 WHERE p.team = :team AND p.owner = :owner AND p.kind = :kind AND {shown}
     AND (p.created_at, p.id) > (:low_at, :low_id) AND (p.created_at, p.id) < (:high_at, :high_id)
 ORDER BY p.created_at, p.id LIMIT :limit;
 
 -- name: predictions_of_owner_any
-SELECT 1 FROM predictions AS p CROSS JOIN runs AS r ON r.id = p.run_id
+SELECT 1 FROM predictions AS p {join} runs AS r ON r.id = p.run_id
 WHERE p.team = :team AND p.owner = :owner AND p.kind = :kind AND {shown}
     AND (p.created_at, p.id) > (:low_at, :low_id) AND (p.created_at, p.id) < (:high_at, :high_id)
 LIMIT 1;
 
 -- name: predictions_of_all_older
-SELECT {view} FROM predictions AS p CROSS JOIN runs AS r ON r.id = p.run_id
+SELECT {view} FROM predictions AS p {join} runs AS r ON r.id = p.run_id
 WHERE p.kind = :kind AND {shown}
     AND (p.created_at, p.id) > (:low_at, :low_id) AND (p.created_at, p.id) < (:high_at, :high_id)
 ORDER BY p.created_at DESC, p.id DESC LIMIT :limit;
 
 -- name: predictions_of_all_newer
-SELECT {view} FROM predictions AS p CROSS JOIN runs AS r ON r.id = p.run_id
+SELECT {view} FROM predictions AS p {join} runs AS r ON r.id = p.run_id
 WHERE p.kind = :kind AND {shown}
     AND (p.created_at, p.id) > (:low_at, :low_id) AND (p.created_at, p.id) < (:high_at, :high_id)
 ORDER BY p.created_at, p.id LIMIT :limit;
 
 -- name: predictions_of_all_any
-SELECT 1 FROM predictions AS p CROSS JOIN runs AS r ON r.id = p.run_id
+SELECT 1 FROM predictions AS p {join} runs AS r ON r.id = p.run_id
 WHERE p.kind = :kind AND {shown}
     AND (p.created_at, p.id) > (:low_at, :low_id) AND (p.created_at, p.id) < (:high_at, :high_id)
 LIMIT 1;
@@ -283,10 +292,10 @@ WHERE state = 'ended' AND data_removed = 0 AND ended_at < :ended_before
 ORDER BY ended_at, id LIMIT :limit;
 
 -- name: clear_data
-UPDATE runs SET document = :document, request = x'', data_removed = 1, copies = '[]' WHERE id = :id AND state = 'ended';
+UPDATE runs SET document = :document, request = {no_bytes}, data_removed = 1, copies = '[]' WHERE id = :id AND state = 'ended';
 
 -- name: predictions_to_delete
-SELECT p.id, p.run_id FROM predictions AS p CROSS JOIN runs AS r ON r.id = p.run_id
+SELECT p.id, p.run_id FROM predictions AS p {join} runs AS r ON r.id = p.run_id
 WHERE p.kind = :kind AND p.created_at < :created_before AND r.state NOT IN ('intended', 'live')
 ORDER BY p.created_at, p.id LIMIT :limit;
 
@@ -324,8 +333,8 @@ ORDER BY ended_at, id LIMIT :limit;
 -- name: claim_object
 INSERT INTO output_objects (sha256, size, last_used_at, claimed_until) VALUES (:sha256, :size, :now, :until)
 ON CONFLICT (sha256) DO UPDATE
-SET last_used_at = max(last_used_at, :now), claimed_until = max(coalesce(claimed_until, 0), :until)
-WHERE doomed = 0
+SET last_used_at = {greatest}(output_objects.last_used_at, :now), claimed_until = {greatest}(coalesce(output_objects.claimed_until, 0), :until)
+WHERE output_objects.doomed = 0
 RETURNING 1;
 
 -- name: end_claim
@@ -378,7 +387,7 @@ SELECT sha256, run_id FROM output_owners WHERE stored_at < :stored_before ORDER 
 
 -- name: objects_by_use
 SELECT sha256, size FROM output_objects
-WHERE doomed = 0 AND last_used_at > -1e999 AND (claimed_until IS NULL OR claimed_until <= :now)
+WHERE doomed = 0 AND last_used_at > {lowest} AND (claimed_until IS NULL OR claimed_until <= :now)
 ORDER BY last_used_at, sha256 LIMIT :limit;
 
 -- name: use_object
@@ -395,7 +404,7 @@ UPDATE output_objects SET claimed_until = :until WHERE sha256 = :sha256;
 DELETE FROM output_objects WHERE sha256 = :sha256 AND doomed = 1;
 
 -- name: output_stats
-SELECT count(*), coalesce(sum(size), 0) FROM output_objects WHERE doomed = 0 AND last_used_at > -1e999;
+SELECT count(*), coalesce(sum(size), 0) FROM output_objects WHERE doomed = 0 AND last_used_at > {lowest};
 
 -- Keys
 
@@ -421,7 +430,7 @@ SELECT {key} FROM keys WHERE team = :team ORDER BY created_at, id;
 UPDATE keys SET revoked_at = coalesce(revoked_at, :at) WHERE id = :id RETURNING {key};
 
 -- name: expire_key
-UPDATE keys SET expires_at = min(coalesce(expires_at, :expires_at), :expires_at) WHERE id = :id RETURNING {key};
+UPDATE keys SET expires_at = {least}(coalesce(expires_at, :expires_at), :expires_at) WHERE id = :id RETURNING {key};
 
 -- Files
 
@@ -432,7 +441,7 @@ INSERT INTO files ({file}) VALUES ({file_values}) ON CONFLICT (id) DO NOTHING;
 SELECT {file} FROM files WHERE id = :id;
 
 -- name: files_among
-SELECT {file} FROM files WHERE id IN (SELECT value FROM json_each(:ids));
+SELECT {file} FROM files WHERE id IN (SELECT value FROM {each::ids});
 
 -- name: files_of_team_older
 SELECT {file} FROM files
@@ -508,14 +517,14 @@ DELETE FROM files WHERE id IN (SELECT id FROM files WHERE expires_at < :before O
 
 -- name: predictions_with_webhook
 -- A prediction that joined a run by a provisional identity can still be detached, so nothing is sent for it yet.
-SELECT p.id, p.team, p.webhook, p.source FROM predictions AS p CROSS JOIN runs AS r ON r.id = p.run_id
+SELECT p.id, p.team, p.webhook, p.source FROM predictions AS p {join} runs AS r ON r.id = p.run_id
 WHERE p.run_id = :run_id AND p.webhook IS NOT NULL AND p.canceled_at IS NULL AND {shown}
     AND (p.source <> 'joined' OR r.fingerprint IS NOT NULL);
 
 -- name: add_delivery
 -- Takes the place that was reserved for it, if there is one.
 INSERT INTO deliveries ({delivery}, body) VALUES ({delivery_values}, ?)
-ON CONFLICT (id) DO UPDATE SET state = excluded.state, created_at = excluded.created_at WHERE state = 'reserved';
+ON CONFLICT (id) DO UPDATE SET state = excluded.state, created_at = excluded.created_at WHERE deliveries.state = 'reserved';
 
 -- name: move_place
 UPDATE deliveries SET id = :to_id, prediction_id = :prediction_id WHERE id = :from_id AND state = 'reserved';
@@ -544,8 +553,8 @@ SELECT team, sum(taken) FROM delivery_counts WHERE team > '' GROUP BY team;
 -- name: deliveries_due
 SELECT id, receiver FROM deliveries
 WHERE state = 'queued' AND next_at <= :now AND (held_until IS NULL OR held_until <= :now)
-    AND receiver NOT IN (SELECT value FROM json_each(:receivers)) AND team NOT IN (SELECT value FROM json_each(:teams))
-ORDER BY next_at, created_at, id;
+    AND receiver NOT IN (SELECT value FROM {each::receivers}) AND team NOT IN (SELECT value FROM {each::teams})
+ORDER BY next_at, created_at, id {at_most};
 
 -- name: hold_delivery
 UPDATE deliveries SET held_until = :until, attempts = attempts + 1
@@ -576,8 +585,8 @@ WHERE id = :id AND state = 'queued';
 
 -- name: deliveries
 SELECT {delivery} FROM deliveries
-WHERE id > :after AND (:team IS NULL OR team = :team)
-    AND CASE WHEN :state IS NULL THEN state <> 'reserved' ELSE state = :state END
+WHERE id > :after AND (CAST(:team AS TEXT) IS NULL OR team = :team)
+    AND CASE WHEN CAST(:state AS TEXT) IS NULL THEN state <> 'reserved' ELSE state = :state END
 ORDER BY id LIMIT :limit;
 
 -- name: deliveries_of_prediction
@@ -591,43 +600,47 @@ WHERE id = :id AND state <> 'reserved' AND (held_until IS NULL OR held_until <= 
 -- name: redeliver_dead
 UPDATE deliveries
 SET state = 'queued', next_at = 0, attempts = 0, dead_at = NULL
-WHERE state = 'dead' AND dead_at > -1e999 AND (:team IS NULL OR team = :team);
+WHERE state = 'dead' AND dead_at > {lowest} AND (CAST(:team AS TEXT) IS NULL OR team = :team);
 
 -- name: redeliver_queued
 UPDATE deliveries
 SET state = 'queued', next_at = 0, attempts = 0, dead_at = NULL
-WHERE state = 'queued' AND next_at > 0 AND (:team IS NULL OR team = :team) AND (held_until IS NULL OR held_until <= :now);
+WHERE state = 'queued' AND next_at > 0 AND (CAST(:team AS TEXT) IS NULL OR team = :team) AND (held_until IS NULL OR held_until <= :now);
 
 -- name: queued_deliveries
-SELECT count(*), min(created_at) FROM deliveries WHERE state = 'queued' AND created_at > -1e999;
+SELECT count(*), min(created_at) FROM deliveries WHERE state = 'queued' AND created_at > {lowest};
 
 -- name: dead_deliveries
-SELECT count(*) FROM deliveries WHERE state = 'dead' AND dead_at > -1e999;
+SELECT count(*) FROM deliveries WHERE state = 'dead' AND dead_at > {lowest};
 
 -- name: teams_with_excess_dead
 SELECT team, sum(dead) - :most FROM delivery_counts WHERE team > '' GROUP BY team HAVING sum(dead) > :most;
 
 -- name: delete_oldest_dead
 DELETE FROM deliveries WHERE id IN (
-    SELECT id FROM deliveries WHERE state = 'dead' AND team = :team AND dead_at > -1e999
+    SELECT id FROM deliveries WHERE state = 'dead' AND team = :team AND dead_at > {lowest}
     ORDER BY dead_at, id LIMIT :limit
-);
+) AND state = 'dead';
 
 -- name: delete_dead_deliveries
 DELETE FROM deliveries
-WHERE id IN (SELECT id FROM deliveries WHERE state = 'dead' AND dead_at < :before ORDER BY dead_at LIMIT :limit);
+WHERE id IN (SELECT id FROM deliveries WHERE state = 'dead' AND dead_at < :before ORDER BY dead_at LIMIT :limit) AND state = 'dead';
 
 -- name: awaiting_webhooks
--- Starts from the live runs, because they are few. The caller sorts the result.
-SELECT {view} FROM runs AS r CROSS JOIN predictions AS p ON p.run_id = r.id
+-- Starts from the live runs, because they are few. The caller sorts the result, or {page} does.
+SELECT {view} FROM runs AS r {join} predictions AS p ON p.run_id = r.id
 WHERE r.state IN ('intended', 'live') AND r.state <> 'intended' AND r.id > ''
-    AND p.webhook IS NOT NULL AND p.canceled_at IS NULL AND p.source <> 'hit' AND +p.id > :after
-    AND (p.source <> 'joined' OR r.fingerprint IS NOT NULL);
+    AND p.webhook IS NOT NULL AND p.canceled_at IS NULL AND p.source <> 'hit' AND {unindexed:p.id} > :after
+    AND (p.source <> 'joined' OR r.fingerprint IS NOT NULL)
+{page:p.id};
 
 -- Versions, secrets
 
 -- name: learn_version
 INSERT INTO versions (version, model) VALUES (:version, :model) ON CONFLICT (version) DO NOTHING;
+
+-- name: forget_version
+DELETE FROM versions WHERE version = :version;
 
 -- name: model_of
 SELECT model FROM versions WHERE version = :version;
@@ -677,10 +690,10 @@ SELECT open, held_milliseconds, held_microusd, full_at FROM meters WHERE scope =
 INSERT INTO meters (scope, open, held_milliseconds, held_microusd, full_at)
 VALUES (:scope, :open, :milliseconds, :microusd, :full_at)
 ON CONFLICT (scope) DO UPDATE
-SET open = open + excluded.open,
-    held_milliseconds = held_milliseconds + excluded.held_milliseconds,
-    held_microusd = held_microusd + excluded.held_microusd,
-    full_at = CASE WHEN :takes THEN excluded.full_at ELSE full_at END;
+SET open = meters.open + excluded.open,
+    held_milliseconds = meters.held_milliseconds + excluded.held_milliseconds,
+    held_microusd = meters.held_microusd + excluded.held_microusd,
+    full_at = CASE WHEN :takes THEN excluded.full_at ELSE meters.full_at END;
 
 -- name: spent_in
 SELECT
@@ -691,7 +704,7 @@ FROM spent WHERE scope = :scope AND day >= :first AND day < :end;
 -- name: spend
 INSERT INTO spent (scope, day, milliseconds, microusd) VALUES (:scope, :day, :milliseconds, :microusd)
 ON CONFLICT (scope, day) DO UPDATE
-SET milliseconds = milliseconds + excluded.milliseconds, microusd = microusd + excluded.microusd;
+SET milliseconds = spent.milliseconds + excluded.milliseconds, microusd = spent.microusd + excluded.microusd;
 
 -- name: unsettled
 SELECT count(*) FROM reservations WHERE at < :before;
@@ -706,7 +719,7 @@ LIMIT :limit;
 -- A full bucket needs no row.
 DELETE FROM meters WHERE scope IN (
     SELECT scope FROM meters WHERE open = 0 AND full_at <= :now ORDER BY full_at LIMIT :limit
-);
+) AND open = 0 AND full_at <= :now;
 
 -- The ledger
 
@@ -715,28 +728,28 @@ INSERT INTO ledger (day, {entry}) VALUES (?, {entry_values}) ON CONFLICT (run_id
 
 -- name: enter_hits
 INSERT INTO ledger (
-    day, at, team, key_id, user, target, run_id, prediction_id, kind, milliseconds, microusd, reason, scopes
+    day, at, team, key_id, "user", target, run_id, prediction_id, kind, milliseconds, microusd, reason, scopes
 ) VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'saved_hit', 0, ?, '', '[]');
 
 -- name: settlement
 SELECT {entry} FROM ledger WHERE run_id = :run_id AND kind = 'spend';
 
 -- name: payer
-SELECT r.team, r.key_id, p.user, r.leader_id FROM runs AS r LEFT JOIN predictions AS p ON p.id = r.leader_id
+SELECT r.team, r.key_id, p."user", r.leader_id FROM runs AS r LEFT JOIN predictions AS p ON p.id = r.leader_id
 WHERE r.id = :run_id;
 
 -- name: enter_joined
 INSERT INTO ledger (day, {entry})
-SELECT :day, :at, team, key_id, user, :target, run_id, id, 'saved_joined', 0, :microusd, '', '[]' FROM predictions
+SELECT :day, :at, team, key_id, "user", :target, run_id, id, 'saved_joined', 0, :microusd, '', '[]' FROM predictions
 WHERE run_id = :run_id AND source = 'joined' ORDER BY created_at, id;
 
 -- name: sharers
 -- Hits came after the end.
-SELECT id, team, key_id, user, source, canceled_at IS NULL, webhook IS NOT NULL FROM predictions
+SELECT id, team, key_id, "user", source, canceled_at IS NULL, webhook IS NOT NULL FROM predictions
 WHERE run_id = :run_id AND source <> 'hit' ORDER BY created_at, id;
 
 -- name: who_joined
-SELECT team, key_id, user FROM predictions WHERE run_id = :run_id AND source = 'joined';
+SELECT team, key_id, "user" FROM predictions WHERE run_id = :run_id AND source = 'joined';
 
 -- name: joined_prediction
 SELECT {prediction} FROM predictions WHERE id = :id AND source = 'joined';
@@ -745,32 +758,32 @@ SELECT {prediction} FROM predictions WHERE id = :id AND source = 'joined';
 INSERT INTO usage_days (team, day, key_id, target, runs, joined, hits, milliseconds, microusd, saved_microusd)
 VALUES (:team, :day, :key_id, :target, :runs, :joined, :hits, :milliseconds, :microusd, :saved_microusd)
 ON CONFLICT (team, day, key_id, target) DO UPDATE
-SET runs = runs + excluded.runs,
-    joined = joined + excluded.joined,
-    hits = hits + excluded.hits,
-    milliseconds = milliseconds + excluded.milliseconds,
-    microusd = microusd + excluded.microusd,
-    saved_microusd = saved_microusd + excluded.saved_microusd;
+SET runs = usage_days.runs + excluded.runs,
+    joined = usage_days.joined + excluded.joined,
+    hits = usage_days.hits + excluded.hits,
+    milliseconds = usage_days.milliseconds + excluded.milliseconds,
+    microusd = usage_days.microusd + excluded.microusd,
+    saved_microusd = usage_days.saved_microusd + excluded.saved_microusd;
 
 -- name: count_user
-INSERT INTO usage_users (team, day, user, runs, joined, hits, milliseconds, microusd, saved_microusd)
+INSERT INTO usage_users (team, day, "user", runs, joined, hits, milliseconds, microusd, saved_microusd)
 VALUES (
     :team, :day,
     -- The first :most users of a day are counted by name, all others together.
     CASE
-        WHEN EXISTS (SELECT 1 FROM usage_users WHERE team = :team AND day = :day AND user = :user) THEN :user
+        WHEN EXISTS (SELECT 1 FROM usage_users WHERE team = :team AND day = :day AND "user" = :user) THEN :user
         WHEN (SELECT count(*) FROM usage_users WHERE team = :team AND day = :day) >= :most THEN :other
         ELSE :user
     END,
     :runs, :joined, :hits, :milliseconds, :microusd, :saved_microusd
 )
-ON CONFLICT (team, day, user) DO UPDATE
-SET runs = runs + excluded.runs,
-    joined = joined + excluded.joined,
-    hits = hits + excluded.hits,
-    milliseconds = milliseconds + excluded.milliseconds,
-    microusd = microusd + excluded.microusd,
-    saved_microusd = saved_microusd + excluded.saved_microusd;
+ON CONFLICT (team, day, "user") DO UPDATE
+SET runs = usage_users.runs + excluded.runs,
+    joined = usage_users.joined + excluded.joined,
+    hits = usage_users.hits + excluded.hits,
+    milliseconds = usage_users.milliseconds + excluded.milliseconds,
+    microusd = usage_users.microusd + excluded.microusd,
+    saved_microusd = usage_users.saved_microusd + excluded.saved_microusd;
 
 -- name: next_team_with_usage
 SELECT min(team) FROM usage_days WHERE team > :after;
@@ -780,19 +793,19 @@ SELECT team, NULL, {sums} FROM usage_days WHERE team = :team AND day BETWEEN :si
 
 -- name: usage_by_day
 SELECT team, day, {sums} FROM usage_days WHERE team = :team AND day BETWEEN :since AND :until
-GROUP BY day ORDER BY day LIMIT :limit;
+GROUP BY team, day ORDER BY team, day LIMIT :limit;
 
 -- name: usage_by_key
 SELECT team, key_id, {sums} FROM usage_days WHERE team = :team AND day BETWEEN :since AND :until
-GROUP BY key_id ORDER BY sum(microusd) DESC, key_id LIMIT :limit;
+GROUP BY team, key_id ORDER BY sum(microusd) DESC, key_id LIMIT :limit;
 
 -- name: usage_by_model
 SELECT team, target, {sums} FROM usage_days WHERE team = :team AND day BETWEEN :since AND :until
-GROUP BY target ORDER BY sum(microusd) DESC, target LIMIT :limit;
+GROUP BY team, target ORDER BY sum(microusd) DESC, target LIMIT :limit;
 
 -- name: usage_by_user
-SELECT team, user, {sums} FROM usage_users WHERE team = :team AND day BETWEEN :since AND :until
-GROUP BY user ORDER BY sum(microusd) DESC, user LIMIT :limit;
+SELECT team, "user", {sums} FROM usage_users WHERE team = :team AND day BETWEEN :since AND :until
+GROUP BY team, "user" ORDER BY sum(microusd) DESC, "user" LIMIT :limit;
 
 -- name: newest_spend
 SELECT {entry} FROM ledger
@@ -802,10 +815,10 @@ WHERE id > (SELECT max(id) FROM ledger) - :limit AND kind = 'spend' ORDER BY id;
 DELETE FROM ledger WHERE id IN (SELECT id FROM ledger WHERE day < :before ORDER BY day LIMIT :limit);
 
 -- name: old_users
-SELECT {user_sums} FROM usage_users WHERE day < :before AND user <> '' AND user <> 'other' ORDER BY day LIMIT :limit;
+SELECT {user_sums} FROM usage_users WHERE day < :before AND "user" <> '' AND "user" <> 'other' ORDER BY day LIMIT :limit;
 
 -- name: forget_user
-DELETE FROM usage_users WHERE team = :team AND day = :day AND user = :user;
+DELETE FROM usage_users WHERE team = :team AND day = :day AND "user" = :user;
 
 -- name: delete_old_spent
 DELETE FROM spent WHERE (scope, day) IN (SELECT scope, day FROM spent WHERE day < :before ORDER BY day LIMIT :limit);
@@ -824,6 +837,9 @@ ON CONFLICT (team, name, day, percent) DO NOTHING;
 
 -- The audit. The entries are authoritative. A user is counted by name if there is a row with that name.
 
+-- name: newest_line
+SELECT coalesce(max(id), 0) FROM ledger;
+
 -- name: entries_of_day
 SELECT id FROM ledger WHERE day = :day AND id > :after ORDER BY id LIMIT :limit;
 
@@ -835,7 +851,7 @@ GROUP BY team, key_id, target;
 SELECT
     team,
     coalesce(
-        (SELECT u.user FROM usage_users AS u WHERE u.team = l.team AND u.day = :day AND u.user = coalesce(l.user, '')),
+        (SELECT u."user" FROM usage_users AS u WHERE u.team = l.team AND u.day = :day AND u."user" = coalesce(l."user", '')),
         :other
     ),
     {audited}
@@ -851,7 +867,7 @@ WHERE day = :day AND id > :after AND id <= :last AND scopes <> '[]' GROUP BY sco
 SELECT team, key_id, target, runs, joined, hits, milliseconds, microusd, saved_microusd FROM usage_days WHERE day = :day;
 
 -- name: stored_users
-SELECT team, user, runs, joined, hits, milliseconds, microusd, saved_microusd FROM usage_users WHERE day = :day;
+SELECT team, "user", runs, joined, hits, milliseconds, microusd, saved_microusd FROM usage_users WHERE day = :day;
 
 -- name: stored_spent
 SELECT scope, milliseconds, microusd FROM spent WHERE day = :day;
@@ -870,13 +886,13 @@ INSERT INTO usage_days (team, day, key_id, target, runs, joined, hits, milliseco
 SELECT team, :day, key_id, target, {audited} FROM ledger WHERE day = :day GROUP BY team, key_id, target;
 
 -- name: rebuild_users
-SELECT team, coalesce(user, ''), {audited} FROM ledger WHERE day = :day GROUP BY 1, 2 ORDER BY min(id);
+SELECT team, coalesce("user", ''), {audited} FROM ledger WHERE day = :day GROUP BY 1, 2 ORDER BY min(id);
 
 -- name: rebuild_spent
 SELECT scopes, sum(milliseconds), sum(microusd) FROM ledger WHERE day = :day AND scopes <> '[]' GROUP BY scopes;
 
 -- name: held_by_scope
-SELECT value, count(*), sum(milliseconds), sum(microusd) FROM reservations, json_each(scopes) GROUP BY value;
+SELECT value, count(*), sum(milliseconds), sum(microusd) FROM reservations, {each:scopes} GROUP BY value;
 
 -- name: meters_in_use
 -- A scan of all rows is cheap: `delete_idle_meters` keeps the table small.

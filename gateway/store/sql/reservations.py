@@ -4,31 +4,34 @@ A reservation is made in the transaction of the intent and released in that of t
 unfinished run is followed, adopted or discarded after a crash.
 """
 
-import sqlite3
 from collections.abc import Iterable
 
 from gateway.domain import quota, windows
 from gateway.domain.ledger import Reservation
 from gateway.domain.quota import Counters, Granted, Refused, ReservationRequest
 from gateway.domain.windows import Window
-from gateway.store.sql.queries import SQL
+from gateway.store.sql.database import Database
+from gateway.store.sql.locks import Lock
 from gateway.store.sql.rows import RESERVATIONS
 
 
-def reserve(db: sqlite3.Connection, wanted: Reservation, demand: ReservationRequest) -> Refused | None:
+def reserve(db: Database, wanted: Reservation, demand: ReservationRequest) -> Refused | None:
     """Check every limit, then reserve under all of them. On a refusal, reserve nothing and return it."""
     limited = [allowance.scope for allowance in demand.allowances]
+    db.lock(Lock.TEAM, wanted.team)
+    # Those that are changed too, so that no step waits for one of them while it has another.
+    db.lock(Lock.METERS, *{*limited, *wanted.scopes})
     decision = quota.decide(read_meters(db, limited, wanted.at), demand, wanted.at)
     if isinstance(decision, Refused):
         return decision
-    db.execute(SQL["add_reservation"], RESERVATIONS.row(wanted))
+    db.execute("add_reservation", RESERVATIONS.row(wanted))
     _change_meters(db, wanted, 1, decision)
     return None
 
 
-def release(db: sqlite3.Connection, run_id: str) -> Reservation | None:
+def release(db: Database, run_id: str) -> Reservation | None:
     """Delete a run's reservation and return it; `None` if it has none."""
-    rows = db.execute(SQL["delete_reservation"], {"run_id": run_id}).fetchall()
+    rows = db.execute("delete_reservation", {"run_id": run_id}).fetchall()
     if not rows:
         return None
     held = RESERVATIONS.record(rows[0])
@@ -36,8 +39,9 @@ def release(db: sqlite3.Connection, run_id: str) -> Reservation | None:
     return held
 
 
-def _change_meters(db: sqlite3.Connection, held: Reservation, sign: int, granted: Granted) -> None:
-    for scope in held.scopes:
+def _change_meters(db: Database, held: Reservation, sign: int, granted: Granted) -> None:
+    # In the same order in every step, so that two steps never wait for each other.
+    for scope in sorted(held.scopes):
         change = {
             "scope": scope,
             "open": sign,
@@ -46,10 +50,10 @@ def _change_meters(db: sqlite3.Connection, held: Reservation, sign: int, granted
             "full_at": granted.full_at.get(scope, 0.0),
             "takes": scope in granted.full_at,
         }
-        db.execute(SQL["change_meter"], change)
+        db.execute("change_meter", change)
 
 
-def read_meters(db: sqlite3.Connection, scopes: Iterable[str], now: float) -> dict[str, Counters]:
+def read_meters(db: Database, scopes: Iterable[str], now: float) -> dict[str, Counters]:
     """Return the counters of each scope at `now`."""
     day = windows.day_of(now)
     window = {
@@ -60,9 +64,9 @@ def read_meters(db: sqlite3.Connection, scopes: Iterable[str], now: float) -> di
     return {scope: _meter(db, scope, window) for scope in scopes}
 
 
-def _meter(db: sqlite3.Connection, scope: str, window: dict[str, int]) -> Counters:
-    held = db.execute(SQL["meter"], {"scope": scope}).fetchone() or (0, 0, 0, 0.0)
-    spent = db.execute(SQL["spent_in"], {"scope": scope, **window}).fetchone()
+def _meter(db: Database, scope: str, window: dict[str, int]) -> Counters:
+    held = db.execute("meter", {"scope": scope}).fetchone() or (0, 0, 0, 0.0)
+    spent = db.execute("spent_in", {"scope": scope, **window}).fetchone()
     return Counters(
         open=held[0],
         held_milliseconds=held[1],

@@ -1,6 +1,5 @@
 """The end of a run: settled in the step that records it, and returned as one value."""
 
-import sqlite3
 from collections import Counter
 from typing import NamedTuple
 
@@ -8,9 +7,9 @@ from gateway.domain.ledger import Settlement
 from gateway.domain.records import Run, RunState, Source
 from gateway.domain.run_end import MAX_LISTED, RunEnded, SharedBy
 from gateway.store.sql.cache import keep_entry
+from gateway.store.sql.database import Database
 from gateway.store.sql.ledger_entries import Joiner, settle, settlement_of
 from gateway.store.sql.lookup import find_run
-from gateway.store.sql.queries import SQL
 
 
 class _Sharing(NamedTuple):
@@ -21,7 +20,7 @@ class _Sharing(NamedTuple):
     joined: Counter[Joiner]
 
 
-def record_end(db: sqlite3.Connection, run: Run, settlement: Settlement) -> RunEnded:
+def record_end(db: Database, run: Run, settlement: Settlement) -> RunEnded:
     """Settle a run that has just been recorded as ended, and return its end.
 
     Call it in the step that ends the run. A run that was settled before keeps that settlement.
@@ -34,7 +33,7 @@ def record_end(db: sqlite3.Connection, run: Run, settlement: Settlement) -> RunE
     return _ended(run, settlement, sharing)
 
 
-def find_end(db: sqlite3.Connection, run_id: str) -> RunEnded | None:
+def find_end(db: Database, run_id: str) -> RunEnded | None:
     """Return the end of a run that an earlier step has ended; `None` while it has not ended."""
     run = find_run(db, "run", {"id": run_id})
     if run is None or run.state is not RunState.ENDED:
@@ -48,7 +47,7 @@ def _ended(run: Run, settlement: Settlement, sharing: _Sharing) -> RunEnded:
     return RunEnded(run=run, settlement=settlement, shared_by=sharing.shared_by, prediction_ids=sharing.prediction_ids)
 
 
-def _settled(db: sqlite3.Connection, run_id: str) -> Settlement | None:
+def _settled(db: Database, run_id: str) -> Settlement | None:
     entry = settlement_of(db, run_id)
     if entry is None:
         return None
@@ -61,12 +60,12 @@ def _settled(db: sqlite3.Connection, run_id: str) -> Settlement | None:
     )
 
 
-def _sharing(db: sqlite3.Connection, run_id: str) -> _Sharing:
+def _sharing(db: Database, run_id: str) -> _Sharing:
     """Count the predictions of a run, of which there may be thousands, in one pass."""
     ids: list[str] = []
     joined: Counter[Joiner] = Counter()
     groups: Counter[tuple[str, str, bool, bool]] = Counter()
-    for prediction_id, team, key_id, user, source, waits, hooked in db.execute(SQL["sharers"], {"run_id": run_id}):
+    for prediction_id, team, key_id, user, source, waits, hooked in db.execute("sharers", {"run_id": run_id}):
         if len(ids) < MAX_LISTED:
             ids.append(prediction_id)
         groups[team, source, bool(waits), bool(hooked)] += 1

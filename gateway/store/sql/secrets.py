@@ -1,30 +1,30 @@
 """The gateway's own secrets (the `Secrets` role)."""
 
-import sqlite3
-
 from gateway.store.sql.connections import Connections
-from gateway.store.sql.queries import SQL
+from gateway.store.sql.database import Database
+from gateway.store.sql.locks import Lock
 
 
-class SQLiteSecrets(Connections):
+class SecretSteps(Connections):
     """Secrets by name. The first proposed value becomes the secret. The command line can rotate them meanwhile."""
 
     async def secret(self, name: str, proposal: bytes) -> bytes:
         """Return the secret of a name; create it from `proposal` if there is none."""
 
-        def step(db: sqlite3.Connection) -> bytes:
-            db.execute(SQL["propose_secret"], {"name": name, "proposal": proposal})
-            return bytes(db.execute(SQL["secret"], {"name": name}).fetchone()[0])
+        def step(db: Database) -> bytes:
+            db.execute("propose_secret", {"name": name, "proposal": proposal})
+            return bytes(db.execute("secret", {"name": name}).fetchone()[0])
 
         return await self._write(step, durable=True)
 
     async def rotate_secret(self, name: str, successor: bytes, now: float, until: float) -> int:
         """Replace a secret; return how many secrets are in use."""
 
-        def step(db: sqlite3.Connection) -> int:
-            db.execute(SQL["delete_old_secrets"], {"name": name, "now": now})
-            db.execute(SQL["retire_secret"], {"name": name, "now": now, "until": until})
-            db.execute(SQL["set_secret"], {"name": name, "secret": successor})
+        def step(db: Database) -> int:
+            db.lock(Lock.NAMES, name)
+            db.execute("delete_old_secrets", {"name": name, "now": now})
+            db.execute("retire_secret", {"name": name, "now": now, "until": until})
+            db.execute("set_secret", {"name": name, "secret": successor})
             return len(_in_use(db, name, now))
 
         return await self._write(step, durable=True, erases=True)
@@ -34,7 +34,7 @@ class SQLiteSecrets(Connections):
         return await self._read(lambda db: _in_use(db, name, now))
 
 
-def _in_use(db: sqlite3.Connection, name: str, now: float) -> list[bytes]:
-    newest = db.execute(SQL["secret"], {"name": name}).fetchall()
-    older = db.execute(SQL["old_secrets"], {"name": name, "now": now}).fetchall()
+def _in_use(db: Database, name: str, now: float) -> list[bytes]:
+    newest = db.execute("secret", {"name": name}).fetchall()
+    older = db.execute("old_secrets", {"name": name, "now": now}).fetchall()
     return [bytes(secret) for (secret,) in (*newest, *older)]

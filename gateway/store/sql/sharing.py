@@ -3,7 +3,6 @@
 import asyncio
 import heapq
 import operator
-import sqlite3
 from collections.abc import Sequence
 
 from msgspec.structs import replace
@@ -30,12 +29,13 @@ from gateway.predictions.ports.sharing import (
 )
 from gateway.store.sql.cache import keep_entry
 from gateway.store.sql.connections import Connections
+from gateway.store.sql.database import Database
 from gateway.store.sql.deliveries import find_place, forget_end, queue_end, queue_ends, reserve_place
 from gateway.store.sql.hits import Entry, find_entry, record_hits
 from gateway.store.sql.idempotency import first_request, remember
 from gateway.store.sql.ledger_entries import NewHit, enter_hits, joined_prediction, take_back_join
+from gateway.store.sql.locks import Lock
 from gateway.store.sql.lookup import find_run
-from gateway.store.sql.queries import SQL
 from gateway.store.sql.reservations import reserve
 from gateway.store.sql.rows import PREDICTIONS, RUNS
 from gateway.store.sql.versions import model_of
@@ -43,7 +43,7 @@ from gateway.store.sql.versions import model_of
 _NOTHING = Nothing()
 
 
-class SQLiteSharing(Connections):
+class SharingSteps(Connections):
     """Predictions as they are created, and the identity by which they find each other."""
 
     async def share(self, request: ShareRequest) -> ShareOutcome:
@@ -54,7 +54,7 @@ class SQLiteSharing(Connections):
         """Add predictions to finished runs."""
         taken: list[ShareRequest] = []
 
-        def step(db: sqlite3.Connection) -> list[Hit | None]:
+        def step(db: Database) -> list[Hit | None]:
             if not taken:
                 # Read once: if the step runs again, it does the same.
                 taken.extend(requests[:MOST_HITS])
@@ -72,7 +72,7 @@ class SQLiteSharing(Connections):
     ) -> StartOutcome:
         """Record an intent, unless there is a run to share."""
         return await self._write(
-            lambda db: _share(db, request) or _start(db, request, run, reservation, admitted), durable=True
+            lambda db: _share(db, request, run) or _start(db, request, run, reservation, admitted), durable=True
         )
 
     async def settle_identity(
@@ -84,12 +84,13 @@ class SQLiteSharing(Connections):
     async def detach(self, prediction_id: str) -> None:
         """Remove a joined prediction from its run, which goes on without it."""
 
-        def step(db: sqlite3.Connection) -> None:
+        def step(db: Database) -> None:
+            db.lock(Lock.RUN_OF_PREDICTION, prediction_id)
             joined = joined_prediction(db, prediction_id)
             if joined is not None:
                 take_back_join(db, joined)
-                db.execute(SQL["detach"], {"id": prediction_id})
-                db.execute(SQL["forget_key"], {"prediction_id": prediction_id})
+                db.execute("detach", {"id": prediction_id})
+                db.execute("forget_key", {"prediction_id": prediction_id})
                 forget_end(db, prediction_id)
 
         await self._write(step, erases=True)
@@ -106,39 +107,54 @@ class SQLiteSharing(Connections):
         """List the predictions that share a run."""
         parameters = {"run_id": run_id, "limit": limit}
         return await self._read(
-            lambda db: [PREDICTIONS.record(row) for row in db.execute(SQL["predictions_of_run"], parameters)]
+            lambda db: [PREDICTIONS.record(row) for row in db.execute("predictions_of_run", parameters)]
         )
 
     async def deadlines(self, *, after: str = "", limit: int = 500) -> list[Prediction]:
         """List predictions with a deadline that have not ended. Those of intents have not begun."""
 
-        def step(db: sqlite3.Connection) -> list[Prediction]:
-            found = (PREDICTIONS.record(row) for row in db.execute(SQL["deadlines"], {"after": after}))
+        def step(db: Database) -> list[Prediction]:
+            found = (PREDICTIONS.record(row) for row in db.execute("deadlines", {"after": after, "limit": limit}))
             return heapq.nsmallest(limit, found, key=operator.attrgetter("id"))
 
         return await self._read(step)
 
 
-def _share(db: sqlite3.Connection, request: ShareRequest) -> Shared | Refused | None:
+def _share(db: Database, request: ShareRequest, intent: Run | None = None) -> Shared | Refused | None:
     if request.idempotency is not None:
         first = first_request(db, request.prediction.team, request.idempotency, request.now)
         if first is not None:
             return first
+    if intent is not None:
+        _lock_identities(db, request, intent)
     if (entry := find_entry(db, request.may_hit, request.now)) is not None:
         return _without_place(db, request) or _hit(db, request, entry)
     if (run := _run_to_join(db, request.may_join)) is not None:
         return _without_place(db, request) or Joined(_add_prediction(db, request, run, Source.JOINED))
+    if db.is_shared and request.may_join is not None and (entry := find_entry(db, request.may_hit, request.now)):
+        # Its run was still open at the first search, and had ended before it could be joined.
+        return _without_place(db, request) or _hit(db, request, entry)
     if request.unnamed_version is not None and model_of(db, request.unnamed_version) is not None:
         return ModelNamed()
     return None
 
 
-def _without_place(db: sqlite3.Connection, request: ShareRequest) -> Refused | None:
+def _lock_identities(db: Database, request: ShareRequest, intent: Run) -> None:
+    """Lock the identities of a run that may be started, so that no other step starts one of them meanwhile."""
+    identities = {intent.fingerprint, intent.provisional}
+    if request.may_join is not None:
+        identities |= {request.may_join.fingerprint, request.may_join.provisional}
+    names = [each for each in identities if each is not None]
+    if names:
+        db.lock(Lock.IDENTITY, *names)
+
+
+def _without_place(db: Database, request: ShareRequest) -> Refused | None:
     refused = find_place(db, request.prediction.team, request.webhook_place)
     return None if refused is None else Refused(refused)
 
 
-def _hit(db: sqlite3.Connection, request: ShareRequest, entry: Entry) -> Hit:
+def _hit(db: Database, request: ShareRequest, entry: Entry) -> Hit:
     view = _add_prediction(db, request, entry.run, Source.HIT)
     queue_end(db, view.prediction, request.now)
     enter_hits(db, [NewHit(view.prediction, entry.run, request.now, entry.microusd, entry.settled_as)])
@@ -146,7 +162,7 @@ def _hit(db: sqlite3.Connection, request: ShareRequest, entry: Entry) -> Hit:
 
 
 def _start(
-    db: sqlite3.Connection,
+    db: Database,
     request: ShareRequest,
     run: Run,
     reservation: ReservationRequest | None,
@@ -164,7 +180,7 @@ def _start(
         refused = reserve(db, _reservation(request, run, reservation), reservation)
         if refused is not None:
             return Refused(refused)
-    if db.execute(SQL["add_run"], RUNS.row(run)).rowcount == 0:
+    if db.execute("add_run", RUNS.row(run)).rowcount == 0:
         raise Conflict("A run of this id exists already.")
     return Started(_add_prediction(db, request, run, request.prediction.source, admitted))
 
@@ -183,12 +199,12 @@ def _reservation(request: ShareRequest, run: Run, wanted: ReservationRequest) ->
 
 
 def _add_prediction(
-    db: sqlite3.Connection, request: ShareRequest, run: Run, source: Source, admitted: Admitted | None = None
+    db: Database, request: ShareRequest, run: Run, source: Source, admitted: Admitted | None = None
 ) -> PredictionView:
     prediction = replace(
         request.prediction, run_id=run.id, source=source, admitted=admitted or request.prediction.admitted
     )
-    if db.execute(SQL["add_prediction"], PREDICTIONS.row(prediction)).rowcount == 0:
+    if db.execute("add_prediction", PREDICTIONS.row(prediction)).rowcount == 0:
         raise Conflict("A prediction of this id exists already.")
     reserve_place(db, prediction, request.webhook_place)
     if request.idempotency is not None:
@@ -196,12 +212,12 @@ def _add_prediction(
     return PredictionView(prediction, run)
 
 
-def _finished(db: sqlite3.Connection, wanted: FinishedRuns | None, now: float) -> Run | None:
+def _finished(db: Database, wanted: FinishedRuns | None, now: float) -> Run | None:
     entry = find_entry(db, wanted, now)
     return None if entry is None else entry.run
 
 
-def _run_to_join(db: sqlite3.Connection, wanted: OpenRuns | None) -> Run | None:
+def _run_to_join(db: Database, wanted: OpenRuns | None) -> Run | None:
     if wanted is None:
         return None
     run = None
@@ -214,12 +230,15 @@ def _run_to_join(db: sqlite3.Connection, wanted: OpenRuns | None) -> Run | None:
 
 
 def _settle_identity(
-    db: sqlite3.Connection, run_id: str, fingerprint: str | None, cache_until: float | None, reason: str | None
+    db: Database, run_id: str, fingerprint: str | None, cache_until: float | None, reason: str | None
 ) -> bool:
-    before = db.execute(SQL["end_of_run"], {"id": run_id}).fetchone()
+    if fingerprint is not None:
+        db.lock(Lock.IDENTITY, fingerprint)
+    db.lock(Lock.RUN, run_id)
+    before = db.execute("end_of_run", {"id": run_id}).fetchone()
     if reason is not None:
-        db.execute(SQL["settle_reason"], {"run_id": run_id, "reason": reason})
-    row = db.execute(SQL["settle_identity"], {"id": run_id, "fingerprint": fingerprint}).fetchall()
+        db.execute("settle_reason", {"run_id": run_id, "reason": reason})
+    row = db.execute("settle_identity", {"id": run_id, "fingerprint": fingerprint}).fetchall()
     if not row or row[0][0] != fingerprint:
         return False
     had_fingerprint, ended_at = before
@@ -227,6 +246,6 @@ def _settle_identity(
         # It ended before the predictions that had joined it knew whether they could stay.
         queue_ends(db, run_id, ended_at, source=Source.JOINED)
     if cache_until is not None:
-        db.execute(SQL["keep_run_until"], {"run_id": run_id, "cache_until": cache_until})
+        db.execute("keep_run_until", {"run_id": run_id, "cache_until": cache_until})
         keep_entry(db, run_id)
     return True

@@ -1,19 +1,17 @@
 """The map from version to model (the `Versions` role)."""
 
-import sqlite3
-
 from gateway.store.sql.connections import Connections
-from gateway.store.sql.queries import SQL
+from gateway.store.sql.database import Database
 
 
-class SQLiteVersions(Connections):
+class VersionSteps(Connections):
     """The model of each known version."""
 
     async def learn_version(self, version: str, model: str) -> None:
         """Record a version's model, unless one is recorded already."""
 
-        def step(db: sqlite3.Connection) -> None:
-            db.execute(SQL["learn_version"], {"version": version, "model": model})
+        def step(db: Database) -> None:
+            db.execute("learn_version", {"version": version, "model": model})
 
         await self._write(step)
 
@@ -22,7 +20,7 @@ class SQLiteVersions(Connections):
         return await self._read(lambda db: model_of(db, version))
 
 
-def model_of(db: sqlite3.Connection, version: str) -> str | None:
+def model_of(db: Database, version: str) -> str | None:
     """Return the model of a version; `None` if it is unknown."""
-    row = db.execute(SQL["model_of"], {"version": version}).fetchone()
+    row = db.execute("model_of", {"version": version}).fetchone()
     return None if row is None else str(row[0])

@@ -1,12 +1,11 @@
-"""A thread that owns one SQLite connection and runs operations on it.
+"""Threads that own a database connection each and run operations on it.
 
-Operations wait in a bounded queue. The thread takes all queued ones as one batch, runs them, and passes their results
-to the event loop in one call. Every operation has a deadline. When it passes, the caller gets `StoreUnavailable`; an
+Operations wait in a bounded queue. A thread takes queued ones as one batch, runs them, and passes their results to the
+event loop in one call. Every operation has a deadline. When it passes, the caller gets `StoreUnavailable`; an
 operation whose batch has not begun by then is not run.
 """
 
 import asyncio
-import sqlite3
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -17,15 +16,16 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from gateway.errors import StoreUnavailable
-from gateway.store.sql.failures import unavailable
+from gateway.store.sql.database import Database
 
 T = TypeVar("T")
+DatabaseT = TypeVar("DatabaseT", bound=Database)
 
 
 class Operation(msgspec.Struct, Generic[T], eq=False):
-    """One step to run on the connection, and the future for its result."""
+    """One step to run on a connection, and the future for its result."""
 
-    step: Callable[[sqlite3.Connection], T]
+    step: Callable[[Database], T]
     future: asyncio.Future[T]
     deadline: float
     durable: bool
@@ -34,7 +34,7 @@ class Operation(msgspec.Struct, Generic[T], eq=False):
     value: T | None = None
     error: Exception | None = None
 
-    def attempt(self, db: sqlite3.Connection) -> bool:
+    def attempt(self, db: Database) -> bool:
         """Run the step; return whether it succeeded."""
         try:
             self.value = self.step(db)
@@ -45,16 +45,17 @@ class Operation(msgspec.Struct, Generic[T], eq=False):
         return self.error is None
 
 
-class Worker:
-    """The thread, its queue and the deadlines. Subclasses open the connection and run batches."""
+class Worker(Generic[DatabaseT]):
+    """The threads, their queue and the deadlines. Subclasses open the connections and run batches."""
 
     max_batch = 1
     """Bounded, so that the first operation of a burst does not wait for all of them."""
 
-    def __init__(self, name: str, *, timeout_seconds: float, max_pending: int) -> None:
+    def __init__(self, name: str, *, timeout_seconds: float, max_pending: int, threads: int = 1) -> None:
         self.pending = 0
         """Number of operations that are queued or in progress."""
         self._name = name
+        self._threads = threads
         self._timeout_seconds = timeout_seconds
         self._max_pending = max_pending
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -62,46 +63,55 @@ class Worker:
         # In order of submission, which is also the order of the deadlines.
         self._submitted: deque[Operation[Any]] = deque()
         self._timer: asyncio.TimerHandle | None = None
-        self._ended: asyncio.Future[None] | None = None
+        self._ended: list[asyncio.Future[None]] = []
         self.on_answered: Callable[[str, float], None] = lambda _result, _seconds: None
         """Called for every finished operation with `done`, `failed` or `late`, and the seconds since its submission."""
         self.on_failed: Callable[[Exception], None] = lambda _error: None
         """Called with the error of every operation that failed."""
 
     async def start(self) -> None:
-        """Start the thread and wait until it has opened its connection. Raise what opening raises."""
-        if self._ended is not None:
+        """Start the threads and wait until they have opened their connections. Raise what opening raises."""
+        if self._ended:
             return
-        self._loop = asyncio.get_running_loop()
+        self._loop = loop = asyncio.get_running_loop()
         self._queue = SimpleQueue()
-        self._ended = self._loop.create_future()
-        opened: asyncio.Future[None] = self._loop.create_future()
-        threading.Thread(
-            target=self._run, args=(self._loop, self._queue, opened, self._ended), name=self._name, daemon=True
-        ).start()
+        opened: list[asyncio.Future[None]] = []
+        for _ in range(self._threads):
+            opened.append(loop.create_future())
+            self._ended.append(loop.create_future())
+            threading.Thread(
+                target=self._run,
+                args=(loop, self._queue, opened[-1], self._ended[-1]),
+                name=self._name,
+                daemon=True,
+            ).start()
         try:
-            await opened
+            await asyncio.gather(*opened)
         except BaseException:
-            self._loop = self._ended = None
-            self._queue.put(None)
+            self._loop = None
+            self._ended = []
+            self._end_threads()
             raise
 
     async def stop(self) -> None:
-        """Finish the queued operations, then end the thread."""
-        ended = self._ended
-        if ended is None:
+        """Finish the queued operations, then end the threads."""
+        if not self._ended:
             return
         if self._loop is not None:
             self._loop = None
-            self._queue.put(None)
-        await asyncio.shield(ended)
-        self._ended = None
+            self._end_threads()
+        await asyncio.shield(asyncio.gather(*self._ended))
+        self._ended = []
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
+    def _end_threads(self) -> None:
+        for _ in range(self._threads):
+            self._queue.put(None)
+
     def submit(
-        self, step: Callable[[sqlite3.Connection], T], *, durable: bool = False, erases: bool = False
+        self, step: Callable[[Database], T], *, durable: bool = False, erases: bool = False
     ) -> asyncio.Future[T]:
         """Queue a step and return the future of its result. A write whose future is cancelled may still be done.
 
@@ -143,13 +153,13 @@ class Worker:
             if operation.future.done():
                 continue
             if operation.error is not None:
-                operation.future.set_exception(_translated(operation.error))
+                operation.future.set_exception(self._translated(operation.error))
             else:
                 operation.future.set_result(operation.value)
         while self._submitted and self._submitted[0].future.done():
             self._submitted.popleft()
 
-    # The methods below run in the thread.
+    # The methods below run in a thread.
 
     def _run(
         self,
@@ -161,7 +171,7 @@ class Worker:
         try:
             db = self._open()
         except Exception as exc:  # noqa: BLE001  the caller of `start` gets the error
-            _call_on_loop(loop, _fail, opened, _translated(exc))
+            _call_on_loop(loop, _fail, opened, self._translated(exc))
             return
         _call_on_loop(loop, _succeed, opened)
         while batch := self._next_batch(db, queue):
@@ -171,13 +181,11 @@ class Worker:
                 _call_on_loop(loop, self._deliver, operations)
             if len(operations) < len(batch):
                 break
-        with suppress(sqlite3.Error):
-            db.close()
+        with suppress(Exception):
+            self._close(db)
         _call_on_loop(loop, _succeed, ended)
 
-    def _next_batch(
-        self, db: sqlite3.Connection, queue: SimpleQueue[Operation[Any] | None]
-    ) -> list[Operation[Any] | None]:
+    def _next_batch(self, db: DatabaseT, queue: SimpleQueue[Operation[Any] | None]) -> list[Operation[Any] | None]:
         """Wait for an operation and return it with all others in the queue. `None`, always last, ends the thread."""
         while True:
             try:
@@ -192,23 +200,26 @@ class Worker:
                 break
         return batch
 
-    def _open(self) -> sqlite3.Connection:
+    def _open(self) -> DatabaseT:
         raise NotImplementedError
 
-    def _work(self, db: sqlite3.Connection, batch: list[Operation[Any]]) -> None:
+    def _close(self, db: DatabaseT) -> None:
+        raise NotImplementedError
+
+    def _work(self, db: DatabaseT, batch: list[Operation[Any]]) -> None:
         """Attempt every operation of the batch. Must not raise."""
+        raise NotImplementedError
+
+    def _translated(self, error: Exception) -> Exception:
+        """Return the error that a caller gets for an error of a step or of the database."""
         raise NotImplementedError
 
     def _idle_seconds(self) -> float | None:
         """Return the seconds without an operation after which `_idle` is called; `None` for never."""
         return None
 
-    def _idle(self, db: sqlite3.Connection) -> None:
+    def _idle(self, db: DatabaseT) -> None:
         """Do background work while the queue is empty."""
-
-
-def _translated(error: Exception) -> Exception:
-    return unavailable(error) if isinstance(error, sqlite3.Error) else error
 
 
 def _call_on_loop(loop: asyncio.AbstractEventLoop, function: Callable[..., None], *args: Any) -> None:

@@ -26,6 +26,7 @@ from tests.support.money import demand, settlement
 from tests.support.observer import RecordingObserver
 from tests.support.polling import holds, until
 from tests.support.records import NOW, finish, go, lead, live, prediction
+from tests.support.stores import edit
 
 HOOK = "https://hooks.example.com/budget"
 
@@ -196,8 +197,8 @@ class TestBookkeeper:
     async def test_start_corrects_drift_before_any_create(self, store, ledger_auditor, observer, caplog):
         await spend(store, "1", 70)
         await go(store, "2", reservation=demand(10))
-        for edit in ("UPDATE spent SET microusd = 0", "UPDATE meters SET open = 7", "DELETE FROM usage_days"):
-            await store._write(lambda db, edit=edit: db.execute(edit).rowcount)
+        for change in ("UPDATE spent SET microusd = 0", "UPDATE meters SET open = 7", "DELETE FROM usage_days"):
+            await edit(store, change)
         await ledger_auditor.start()
         assert observer.last("ledger_drift")[0] > 0
         assert any(record.levelname == "ERROR" for record in caplog.records)
@@ -211,7 +212,7 @@ class TestBookkeeper:
     async def test_whole_month_is_audited_soon_after_a_start(self, store, pricing, budgets, observer):
         """Drift of three weeks ago would still be in the month's budget."""
         await spend(store, "1", 70)
-        await store._write(lambda db: db.execute("UPDATE spent SET microusd = 0").rowcount)
+        await edit(store, "UPDATE spent SET microusd = 0")
         later = ManualClock(NOW + 5 * 86_400)
         assert windows.first_day(windows.Window.MONTH, windows.day_of(later.now())) <= windows.day_of(NOW)
         ledger_auditor = LedgerAuditor(store, store, pricing, budgets, later, observer, money())
@@ -222,7 +223,7 @@ class TestBookkeeper:
 
     async def test_every_day_of_the_month_is_audited_in_turn(self, store, pricing, budgets, observer, clock):
         await spend(store, "1", 70)
-        await store._write(lambda db: db.execute("UPDATE spent SET microusd = 0").rowcount)
+        await edit(store, "UPDATE spent SET microusd = 0")
         later = ManualClock(NOW + 5 * 86_400)
         ledger_auditor = LedgerAuditor(store, store, pricing, budgets, later, observer, money())
         found = [await ledger_auditor.audit() for _ in range(31)]
@@ -236,8 +237,8 @@ class TestBookkeeper:
             "DELETE FROM runs WHERE id = 'run1'",
             "UPDATE runs SET state = 'ended', status = 'succeeded' WHERE id = 'run2'",
         )
-        for edit in edits:
-            await store._write(lambda db, edit=edit: db.execute(edit).rowcount)
+        for change in edits:
+            await edit(store, change)
         await clock.advance(3601)
         await ledger_auditor.run_pass()
         assert observer.count("reservation_stuck") == 2

@@ -9,13 +9,15 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
-from gateway.store.sql.connection import open_for_writing, roll_back
-from gateway.store.sql.own_files import OwnFiles
-from gateway.store.sql.vacuum import Vacuum
 from gateway.store.sql.worker import Operation, Worker
+from gateway.store.sqlite.connection import open_for_writing, roll_back
+from gateway.store.sqlite.database import SQLiteDatabase
+from gateway.store.sqlite.failures import translated
+from gateway.store.sqlite.own_files import OwnFiles
+from gateway.store.sqlite.vacuum import Vacuum
 
 
-class Writer(Worker):
+class Writer(Worker[SQLiteDatabase]):
     """Owns the writing connection."""
 
     max_batch = 512
@@ -32,32 +34,39 @@ class Writer(Worker):
         self.is_new = False
         """Whether the store was empty when it was opened."""
 
-    def _open(self) -> sqlite3.Connection:
+    def _open(self) -> SQLiteDatabase:
         self._synchronous = ""
         # An earlier process can have been killed before it had finished.
         self._vacuum.begin()
-        db, self.is_new = open_for_writing(self._path, self._timeout_seconds, create=self.creates)
+        connection, self.is_new = open_for_writing(self._path, self._timeout_seconds, create=self.creates)
         # The schema has been read, so SQLite has opened its log and its index too.
         self._files = OwnFiles(self._path)
-        return db
+        return SQLiteDatabase(connection)
 
-    def _work(self, db: sqlite3.Connection, batch: list[Operation[Any]]) -> None:
+    def _close(self, db: SQLiteDatabase) -> None:
+        db.connection.close()
+
+    def _translated(self, error: Exception) -> Exception:
+        return translated(error)
+
+    def _work(self, db: SQLiteDatabase, batch: list[Operation[Any]]) -> None:
+        connection = db.connection
         try:
             if self._files is not None:
                 self._files.check()
             # FULL syncs the log at commit, NORMAL only at a checkpoint. The mode cannot be set inside a transaction.
-            self._set_synchronous(db, "FULL" if any(each.durable for each in batch) else "NORMAL")
-            db.execute("BEGIN IMMEDIATE")
+            self._set_synchronous(connection, "FULL" if any(each.durable for each in batch) else "NORMAL")
+            connection.execute("BEGIN IMMEDIATE")
             # While BEGIN waited for another process's lock, deadlines can have passed.
             batch = [each for each in batch if not each.abandoned]
             if not all(each.attempt(db) for each in batch):
-                roll_back(db)
-                db.execute("BEGIN IMMEDIATE")
+                roll_back(connection)
+                connection.execute("BEGIN IMMEDIATE")
                 for each in batch:
                     _attempt_alone(each, db)
-            db.execute("COMMIT")
+            connection.execute("COMMIT")
         except Exception as exc:  # noqa: BLE001  the callers get the error; the thread must go on
-            roll_back(db)
+            roll_back(connection)
             for each in batch:
                 each.error = exc
         else:
@@ -73,15 +82,15 @@ class Writer(Worker):
     def _idle_seconds(self) -> float | None:
         return self._vacuum.idle_seconds
 
-    def _idle(self, db: sqlite3.Connection) -> None:
-        self._vacuum.step(db)
+    def _idle(self, db: SQLiteDatabase) -> None:
+        self._vacuum.step(db.connection)
 
 
-def _attempt_alone(operation: Operation[Any], db: sqlite3.Connection) -> None:
-    db.execute("SAVEPOINT alone")
+def _attempt_alone(operation: Operation[Any], db: SQLiteDatabase) -> None:
+    db.connection.execute("SAVEPOINT alone")
     if not operation.attempt(db):
-        if operation.error is not None and not db.in_transaction:
+        if operation.error is not None and not db.connection.in_transaction:
             # SQLite has rolled back the entire transaction (for example, disk full), so the entire batch has failed.
             raise operation.error
-        db.execute("ROLLBACK TO alone")
-    db.execute("RELEASE alone")
+        db.connection.execute("ROLLBACK TO alone")
+    db.connection.execute("RELEASE alone")

@@ -1,8 +1,11 @@
 """Translate SQLite's errors into `StoreUnavailable`. No `sqlite3` exception leaves the store."""
 
 import sqlite3
+from typing import Final
 
+from gateway.domain.ports.observers import STORE_FAILURES
 from gateway.errors import StoreUnavailable
+from gateway.store.sql.troubles import DAMAGED
 
 # Message and `retry_after` seconds by SQLite error code. A lock is short; a full or broken disk is not.
 _MEANINGS = {
@@ -17,6 +20,17 @@ _MEANINGS = {
     sqlite3.SQLITE_NOTADB: ("The store's file is not a database.", 30),
     sqlite3.SQLITE_NOMEM: ("The store has run out of memory.", 5),
 }
+# The kinds of failures that last. A locked file is not one.
+_KINDS: Final = {
+    sqlite3.SQLITE_FULL: "full",
+    sqlite3.SQLITE_IOERR: "io",
+    sqlite3.SQLITE_READONLY: "access",
+    sqlite3.SQLITE_PERM: "access",
+    sqlite3.SQLITE_CANTOPEN: "access",
+    sqlite3.SQLITE_CORRUPT: DAMAGED,
+    sqlite3.SQLITE_NOTADB: DAMAGED,
+}
+assert {*_KINDS.values(), "lost"} == set(STORE_FAILURES)
 _OTHERWISE = ("The store failed.", 5)
 
 
@@ -30,3 +44,16 @@ def unavailable(exc: sqlite3.Error | OSError) -> StoreUnavailable:
     error = StoreUnavailable(detail, retry_after=retry_after)
     error.__cause__ = exc
     return error
+
+
+def translated(error: Exception) -> Exception:
+    """Return the error for callers of a step that failed."""
+    return unavailable(error) if isinstance(error, sqlite3.Error) else error
+
+
+def kind_of(error: Exception) -> str | None:
+    """Return the kind of a failure that lasts (`STORE_FAILURES`), or `None`."""
+    if isinstance(error.__cause__, FileNotFoundError):
+        return "lost"
+    cause = error if isinstance(error, sqlite3.Error) else error.__cause__
+    return _KINDS.get(getattr(cause, "sqlite_errorcode", -1) & 0xFF)

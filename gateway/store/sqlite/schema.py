@@ -47,7 +47,7 @@ def _version(db: sqlite3.Connection) -> int:
 
 
 def _steps() -> list[str]:
-    files = resources.files("gateway.store.sql").joinpath("migrations").iterdir()
+    files = resources.files("gateway.store.sqlite").joinpath("migrations").iterdir()
     return [each.read_text(encoding="utf-8") for each in sorted(files, key=lambda each: each.name)]
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import NoReturn
 
 from gateway.errors import StoreUnavailable
-from gateway.store.sql.failures import unavailable
-from gateway.store.sql.schema import is_empty, migrate, refuse_newer
+from gateway.store.sqlite.failures import unavailable
+from gateway.store.sqlite.schema import is_empty, migrate, refuse_newer
 
 OLDEST_SQLITE = (3, 35, 0)
 """The first version with RETURNING."""

@@ -1,0 +1,61 @@
+"""What a step sees of a database: statements by name, and locks (docs/architecture.md, Store).
+
+A step is a function of a `Database`. It runs in one transaction, and can run twice, with the first run rolled back. So
+it depends only on its arguments and the database.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+from gateway.store.sql.locks import Lock
+
+Parameters = Mapping[str, Any] | Sequence[Any]
+"""Values by name, or in order for the `?` of a statement."""
+
+
+class Rows(Protocol):
+    """The result of a statement."""
+
+    @property
+    def rowcount(self) -> int:
+        """Number of rows that the statement changed."""
+        ...
+
+    def fetchone(self) -> Any:
+        """Return the next row; `None` after the last."""
+        ...
+
+    def fetchall(self) -> list[Any]:
+        """Return the rows that are left."""
+        ...
+
+    def __iter__(self) -> Iterator[Any]: ...
+
+    def close(self) -> None:
+        """Forget the rows that are left."""
+        ...
+
+
+class Database(Protocol):
+    """A connection inside a transaction."""
+
+    def execute(self, name: str, parameters: Parameters = ()) -> Rows:
+        """Execute a statement of `queries.sql`."""
+        ...
+
+    def executemany(self, name: str, parameters: Iterable[Parameters]) -> Rows:
+        """Execute a statement of `queries.sql` once for each set of parameters."""
+        ...
+
+    def lock(self, lock: Lock, *names: str) -> None:
+        """Lock something against other steps until this one ends, where steps run at the same time.
+
+        Rows that a step reads after it has a lock are newer than the last step that had it. Take locks in the order of
+        `Lock`. Does nothing where one writer runs all steps.
+        """
+        ...
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether other steps can commit between the statements of this one."""
+        ...

@@ -1,0 +1,34 @@
+"""What a step sees of a SQLite connection."""
+
+import sqlite3
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Final
+
+from gateway.store.sql.database import Database, Parameters
+from gateway.store.sql.locks import Lock
+from gateway.store.sqlite.dialect import SQL
+
+
+class SQLiteDatabase:
+    """One connection. All writes go through one of them, in turn, so there is nothing to lock."""
+
+    is_shared: Final = False
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self.connection = connection
+        self._execute = connection.execute
+
+    def execute(self, name: str, parameters: Parameters = ()) -> sqlite3.Cursor:
+        """Execute a statement of `queries.sql`."""
+        return self._execute(SQL[name], parameters)
+
+    def executemany(self, name: str, parameters: Iterable[Parameters]) -> sqlite3.Cursor:
+        """Execute a statement of `queries.sql` once for each set of parameters."""
+        return self.connection.executemany(SQL[name], parameters)
+
+    def lock(self, lock: Lock, *names: str) -> None:
+        """Do nothing."""
+
+
+if TYPE_CHECKING:
+    _: type[Database] = SQLiteDatabase
