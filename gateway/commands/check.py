@@ -257,12 +257,15 @@ def _read_account(host: str, status: int, body: bytes) -> Finding:
 
 async def check_store(config: "Config") -> Finding:
     """Say whether the store exists and could be opened. Create and change nothing."""
+    import asyncio
+
     from gateway.errors import StoreUnavailable
     from gateway.store.urls import open_store
 
     url = config.store.url
     try:
-        exists = await open_store(url).inspect()
+        store = await asyncio.to_thread(open_store, url, config.store.revealed_password)
+        exists = await store.inspect()
     except ValueError as problem:
         return Finding(is_ok=False, text=str(problem), path="store.url")
     except StoreUnavailable as problem:

@@ -84,9 +84,11 @@ async def opened_store(config: "Config", *, create: bool = False) -> "AsyncItera
 
     Only with `create` is a store created that does not exist.
     """
+    import asyncio
+
     from gateway.store.urls import open_store
 
-    store = open_store(config.store.url)
+    store = await asyncio.to_thread(open_store, config.store.url, config.store.revealed_password)
     if await store.open(create=create):
         click.echo(f"Created a new store at {config.store.url}.", err=True)
     try:

@@ -21,7 +21,7 @@ RESTART: Final[Mapping[str, frozenset[str]]] = {
     "server": frozenset({"host", "port", "shutdown_grace_seconds", "drain_seconds"}),
     "ops": frozenset({"host", "port"}),
     "upstream": frozenset({"base_url", "allow_http", "trusted_hosts"}),
-    "store": frozenset({"url"}),
+    "store": frozenset({"url", "password_env", "password_file"}),
     "outputs": frozenset({"url", "persist", "max_bytes", "ttl_seconds"}),
     "transfers": frozenset({"max_uploads", "max_downloads"}),
     "logs": frozenset({"format"}),
@@ -111,7 +111,7 @@ LIVE: Final[Mapping[str, frozenset[str]]] = {
 }
 """Settings that a reload applies, by section. Everything in `teams` is applied too."""
 
-_SECRETS: Final = {"ops": "token", "upstream": "token"}
+_SECRETS: Final = {"ops": "token", "upstream": "token", "store": "password"}
 _ACCOUNT: Final = frozenset({"token_env", "token_file", "token"})
 _HIDDEN: Final = NEVER_QUOTED | {"budget_webhook"}
 _NOT_SET: Final = "not set"
@@ -154,6 +154,7 @@ def effective(old: Config, new: Config) -> tuple[Config, list[Problem]]:
         )
     if _base_url_changed(old, new):
         sections["upstream"] = sections["upstream"].with_token(old.upstream.token.get_secret_value())
+    sections["store"] = sections["store"].with_password(old.store.revealed_password)
     merged = new.model_copy(update=sections)
     report = Report(Places())
     checks.compare(merged, report)
@@ -163,6 +164,8 @@ def effective(old: Config, new: Config) -> tuple[Config, list[Problem]]:
 def _kept_settings(section: str, old: Config, new: Config) -> frozenset[str]:
     """Return the settings of a section, secrets included, that keep their old values."""
     names = RESTART.get(section, frozenset())
+    if section == "store":
+        return names | {"password"}
     return names | _ACCOUNT if section == "upstream" and _base_url_changed(old, new) else names
 
 

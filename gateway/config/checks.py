@@ -9,9 +9,9 @@ from gateway.config.model import Config
 from gateway.config.positions import Location
 from gateway.config.report import Report
 from gateway.config.secrets import SecretMissing, from_environment, from_file
-from gateway.config.sections import ModelPrice, Ops, Server, Upstream
+from gateway.config.sections import ModelPrice, Ops, Server, Store, Upstream
 from gateway.config.teams import Team, TeamKey
-from gateway.config.values import is_loopback, is_wildcard
+from gateway.config.values import is_loopback, is_postgres, is_wildcard
 from gateway.domain.scopes import origins_outside, patterns_outside, scopes_outside
 from gateway.money.rules.price_table import HARDWARE
 
@@ -47,10 +47,13 @@ def resolve(config: Config, environ: Mapping[str, str], report: Report, *, servi
         teams.append(team.model_copy(update={"keys": tuple(keys)}))
     if serving and config.tracing.enabled and find_spec("opentelemetry") is None:
         report.add(("tracing", "enabled"), "needs the extra otel: pip install 'replicate-gateway[otel]'")
+    if serving and is_postgres(config.store.url) and find_spec("psycopg") is None:
+        report.add(("store", "url"), "needs the extra postgres: pip install 'replicate-gateway[postgres]'")
     return config.model_copy(
         update={
             "ops": config.ops.with_token(_ops_token(config.ops, report, fetch, fetch_env, serving=serving)),
             "upstream": config.upstream.with_token(_upstream_token(config.upstream, environ, report, fetch) or ""),
+            "store": config.store.with_password(_store_password(config.store, report, fetch, fetch_env)),
             "teams": tuple(teams),
         }
     )
@@ -96,6 +99,21 @@ def _upstream_token(
         return fetch(by_env, lambda: from_environment(upstream.token_env, environ))
     if "token_env" in upstream.model_fields_set:
         report.add(by_file, "token_env is given too; remove one of them", uses=[by_env])
+    return fetch(by_file, lambda: from_file(path))
+
+
+def _store_password(
+    store: Store,
+    report: Report,
+    fetch: Callable[[Location, Callable[[], str]], str | None],
+    fetch_env: Callable[[Location, str | None], str | None],
+) -> str | None:
+    by_env, by_file = ("store", "password_env"), ("store", "password_file")
+    path = store.password_file
+    if path is None:
+        return fetch_env(by_env, store.password_env)
+    if store.password_env is not None:
+        report.add(by_file, "password_env is given too; remove one of them", uses=[by_env])
     return fetch(by_file, lambda: from_file(path))
 
 

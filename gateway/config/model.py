@@ -48,5 +48,5 @@ class Config(Section):
     def secret_values(self) -> list[str]:
         """Return the values of all resolved secrets, for redaction in logs."""
         of_keys = (key.value for team in self.teams for key in team.keys)
-        secrets = (self.upstream.token, self.ops.token, *of_keys)
+        secrets = (self.upstream.token, self.ops.token, self.store.password, *of_keys)
         return [value for secret in secrets if secret is not None and (value := secret.get_secret_value())]

@@ -204,17 +204,41 @@ class Upstream(Section):
 
 
 class Store(Section):
-    """The database. SQLite is the only store today: one process serves one file."""
+    """The database: a file of SQLite, or a database of PostgreSQL. One process serves from it."""
 
     url: StoreUrl = Field(
         "sqlite:///gateway.db",
-        description="sqlite:///relative.db or sqlite:////absolute.db.",
+        description="sqlite:///relative.db, sqlite:////absolute.db or postgresql://user@host/database, with libpq's "
+        "parameters such as ?sslmode=verify-full.",
         examples=["sqlite:///gateway.db"],
+    )
+    password_env: EnvName | None = Field(
+        None, description="Environment variable with PostgreSQL's password.", examples=["GATEWAY_STORE_PASSWORD"]
+    )
+    password_file: FileName | None = Field(
+        None, description="File with the password, instead of password_env.", examples=["/run/secrets/store_password"]
     )
     retain_days: Count = Field(30, description="How long records of predictions are kept.", examples=[30])
     retain_data_seconds: Count = Field(
         3600, description="How long input, output and logs are kept after the end.", examples=[3600]
     )
+    _password: SecretStr | None = PrivateAttr(None)
+
+    @property
+    def password(self) -> SecretStr | None:
+        """PostgreSQL's password; `None` if none is given."""
+        return self._password
+
+    @property
+    def revealed_password(self) -> str | None:
+        """The password as a text, for the store."""
+        return None if self._password is None else self._password.get_secret_value()
+
+    def with_password(self, password: str | None) -> Self:
+        """Return the section with its password resolved."""
+        copy = self.model_copy()
+        copy._password = SecretStr(password) if password else None  # noqa: SLF001 - its own copy
+        return copy
 
 
 class CacheRule(Section):

@@ -10,7 +10,7 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Final
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from pydantic import BeforeValidator, Strict
 
@@ -97,6 +97,11 @@ def is_address(text: str) -> bool:
     return True
 
 
+def is_postgres(url: str) -> bool:
+    """Say whether a `[store] url` is an address of PostgreSQL."""
+    return url.startswith("postgresql:")
+
+
 def is_loopback(host: str) -> bool:
     """Say whether a listener on this host is reachable from this machine only."""
     return host.lower() == "localhost" or (is_address(host) and ipaddress.ip_address(host).is_loopback)
@@ -145,11 +150,24 @@ def _base_url(value: str) -> str:
 
 
 def _store_url(value: str) -> str:
+    if value.startswith("postgresql:"):
+        return _postgres_url(value)
     forms = "sqlite:///relative/path.db or sqlite:////absolute/path.db"
     if not value.startswith("sqlite:"):
-        raise ValueError(f"expected {forms}; SQLite is the only store so far")
+        raise ValueError(f"expected {forms}, or postgresql://user@host/database")
     if not re.fullmatch(r"sqlite:///(?!/*\Z)[^?#\x00]+", value) or value.endswith(("/", ":memory:")):
         raise ValueError(f"expected a file: {forms}")
+    return value
+
+
+def _postgres_url(value: str) -> str:
+    """Check an address of PostgreSQL, as far as libpq's many forms allow: it can have several hosts, or a socket."""
+    place, _, query = value.removeprefix("postgresql://").partition("?")
+    user, _, _ = place.rpartition("@")
+    if ":" in user or any(name == "password" for name, _ in parse_qsl(query, keep_blank_values=True)):
+        raise ValueError("expected an address without its password, which belongs in password_env or password_file")
+    if not re.fullmatch(r"postgresql://([^/@?#]*@)?[^/@?#]*/[^/@?#]+(\?[^#]*)?", value) or _NOT_IN_URLS.search(value):
+        raise ValueError("expected postgresql://user@host/database")
     return value
 
 

@@ -10,7 +10,7 @@ from gateway.config.model import Config
 from gateway.config.problems import Problem
 from gateway.config.public_suffixes import is_public_suffix
 from gateway.config.teams import LIMIT_NAMES, Limits, Team, TeamKey
-from gateway.config.values import is_loopback
+from gateway.config.values import is_loopback, is_postgres
 from gateway.domain.scopes import Scope
 from gateway.outputs.rules.outputs import LINKS_DIE_SECONDS
 
@@ -30,6 +30,7 @@ def warnings(config: Config, now: float) -> list[Problem]:
         *_of_upstream(config),
         *_of_secrets(config),
         *_of_sizes(config),
+        *_of_store(config),
         *_of_storage(config),
         *_of_transfers(config),
         *_of_prices(config),
@@ -190,6 +191,12 @@ def _of_copies(config: Config) -> Iterator[Problem]:
             "store.retain_data_seconds",
             'expires with upstream\'s own files: with persist = "all", only copies of shared results live longer',
         )
+
+
+def _of_store(config: Config) -> Iterator[Problem]:
+    for name in ("password_env", "password_file"):
+        if getattr(config.store, name) is not None and not is_postgres(config.store.url):
+            yield Problem(f"store.{name}", "is not used: SQLite has no password")
 
 
 def _of_teams(config: Config, now: float) -> Iterator[Problem]:

@@ -502,8 +502,7 @@ def test_url_names_a_file(url: str, path: str) -> None:
 @pytest.mark.parametrize(
     ("url", "complaint"),
     [
-        ("redis://localhost/0", "SQLite is the only store"),
-        ("postgresql://localhost/x", "expected sqlite:///"),
+        ("redis://localhost/0", "or postgresql://user@host/database"),
         ("gateway.sqlite", "expected sqlite:///"),
         ("", "expected sqlite:///"),
         ("sqlite://gateway.sqlite", "expected sqlite:///"),

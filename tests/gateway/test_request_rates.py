@@ -284,8 +284,8 @@ async def test_refused_requests_reach_neither_store_nor_upstream(
     class Counting:
         """The store, and how often it was asked."""
 
-        def __init__(self, url: str) -> None:
-            self._store = open_store(url)
+        def __init__(self, *given: Any) -> None:
+            self._store = open_store(*given)
 
         def __getattr__(self, name: str) -> Any:
             steps[name] += 1

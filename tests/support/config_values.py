@@ -51,6 +51,8 @@ VALUES: dict[str, tuple[Any, Any]] = {
     "upstream.unreadable_seconds": (86400, 3600),
     "upstream.webhooks": ("auto", "off"),
     "store.url": ("sqlite:///one.db", "sqlite:///two.db"),
+    "store.password_env": ("OPS", "OPS_TWO"),
+    "store.password_file": ("{folder}/one", "{folder}/two"),
     "store.retain_days": (30, 3),
     "store.retain_data_seconds": (3600, 60),
     "cache.enabled": (True, False),
@@ -99,6 +101,8 @@ VALUES: dict[str, tuple[Any, Any]] = {
 
 
 AROUND: dict[str, dict[str, dict[str, Any]]] = {
+    "store.password_env": {"store": {"url": "postgresql://gateway@db/gateway"}},
+    "store.password_file": {"store": {"url": "postgresql://gateway@db/gateway"}},
     "outputs.persist": {"outputs": {"url": "one"}},
     "upstream.webhooks": {"server": {"public_url": "https://a.example.com"}},
 }

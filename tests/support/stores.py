@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from gateway.store.interface import Store
+from gateway.store.postgres import PostgresStore
 from gateway.store.sqlite import SQLiteStore
+from tests.support.postgres import emptied_database
 
 StoreMaker = Callable[[], Store]
 """Makes one more store on the same data each time it is called, as another process would."""
@@ -27,7 +29,13 @@ def sqlite_maker(folder: Path, *, in_order: bool = False) -> StoreMaker:
     return lambda: SQLiteStore(folder / "gateway.sqlite")
 
 
-BACKENDS: dict[str, Backend] = {"sqlite": sqlite_maker}
+def postgres_maker(folder: Path, *, in_order: bool = False) -> StoreMaker:
+    """Return a maker of PostgreSQL stores on one database."""
+    url = emptied_database()
+    return lambda: PostgresStore(url, decide=1 if in_order else 3, read=1)
+
+
+BACKENDS: dict[str, Backend] = {"sqlite": sqlite_maker, "postgres": postgres_maker}
 
 
 async def edit(store: Any, statement: str) -> int:

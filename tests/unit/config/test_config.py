@@ -392,7 +392,8 @@ REFUSED = {
     "store.url": [
         "", "gateway.db", "sqlite://gateway.db", "sqlite:///", "sqlite:////", "sqlite:///a/", "sqlite:///a?x=1",
         "sqlite:///:memory:", "redis://", "redis:///0", "redis://h/x", "redis://h/0/1", "redis://h:99999",
-        "redis://:pw@h", "postgres://h/x", 5,
+        "redis://:pw@h", "postgres://h/x", "postgresql://h", "postgresql://h/", "postgresql://u:pw@h/x",
+        "postgresql://h/x?password=pw", "postgresql://h/x#y", "postgresql:x", "postgresql://h/a/b", 5,
     ],
     "store.retain_days": [0, -1, 1.5],
     "cache.share": ["teams", 1],
@@ -536,12 +537,23 @@ def test_store_is_a_sqlite_file(url):
     assert made(store={"url": url}).store.url == url
 
 
-@pytest.mark.parametrize("url", ["redis://h", "redis://h:6379/3", "rediss://user@h/0", "postgresql://user@h/x"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://user@h/x", "postgresql://h:5433/x", "postgresql://u@a:5432,b:5432/x?target_session_attrs=primary",
+        "postgresql:///x?host=/run/postgresql", "postgresql://u@h/x?sslmode=verify-full&sslrootcert=/etc/ca.pem",
+    ],
+)  # fmt: skip
+def test_store_is_a_postgresql_database(url):
+    """With libpq's parameters, and the password from elsewhere."""
+    assert made(store={"url": url}).store.url == url
+
+
+@pytest.mark.parametrize("url", ["redis://h", "redis://h:6379/3", "rediss://user@h/0", "postgres://user@h/x"])
 def test_unsupported_store_is_refused_with_the_supported_ones(url):
-    """An operator who configures another database learns that only SQLite is supported."""
+    """An operator who configures another database learns which are supported."""
     message = problems(store={"url": url})["store.url"]
-    assert "sqlite:///relative/path.db or sqlite:////absolute/path.db" in message
-    assert "SQLite is the only store" in message
+    assert "sqlite:///relative/path.db or sqlite:////absolute/path.db, or postgresql://user@host/database" in message
 
 
 @pytest.mark.parametrize(
@@ -882,9 +894,28 @@ def test_base_url_cannot_be_the_public_url():
     assert list(found) == ["upstream.base_url"]
 
 
-def test_password_of_the_store_is_refused():
-    """SQLite has none; one in the config would protect nothing."""
-    assert list(problems({"PW": "pw"}, store={"password_env": "PW"})) == ["store.password_env"]
+def test_password_of_postgresql_comes_from_the_environment_or_a_file(tmp_path):
+    path = write(tmp_path / "password", f"{SECRET}\n")
+    url = "postgresql://gateway@db/gateway"
+    by_env = made({"PW": SECRET, "REPLICATE_API_TOKEN": TOKEN}, store={"url": url, "password_env": "PW"})
+    by_file = made(store={"url": url, "password_file": str(path)})
+    for config in (by_env, by_file):
+        assert config.store.revealed_password == SECRET
+        assert SECRET in config.secret_values()
+        assert SECRET not in f"{config!r} {config.store!r} {config.model_dump()}"
+    assert made(store={"url": url}).store.password is None
+    both = problems({"PW": SECRET}, store={"url": url, "password_env": "PW", "password_file": str(path)})
+    assert both == {"store.password_file": "password_env is given too; remove one of them"}
+    missing = problems(store={"url": url, "password_env": "PW"})
+    assert missing == {"store.password_env": "the environment variable PW is not set"}
+
+
+def test_postgresql_requires_its_extra(monkeypatch):
+    """It is reported with the other problems, not as a traceback at start."""
+    monkeypatch.setattr("gateway.config.checks.find_spec", lambda name: None)
+    assert problems(store={"url": "postgresql://gateway@db/gateway"}) == {
+        "store.url": "needs the extra postgres: pip install 'replicate-gateway[postgres]'"
+    }
 
 
 # Secrets stay inside ---------------------------------------------------------------------------------------------
@@ -923,6 +954,8 @@ def test_no_dump_and_no_repr_shows_a_secret(tmp_path):
         {"store": {"url": f"redis://:{SECRET}@h"}},
         {"store": {"url": f"redis://:a/{SECRET}@h"}},
         {"store": {"url": f"mysql://u:{SECRET}@h"}},
+        {"store": {"url": f"postgresql://u:{SECRET}@h/x"}},
+        {"store": {"url": f"postgresql://u@h/x?password={SECRET}"}},
         {"outputs": {"url": f"s3://{SECRET}:{SECRET}@bucket"}},
         {"teams": [{"name": "acme", "keys": [{"key": SECRET}]}]},
         {"teams": [{"name": "acme", "keys": [{"sha256": SECRET}]}]},

@@ -71,13 +71,16 @@ def test_each_commented_setting_can_be_enabled(tmp_path, line):
         text = text.replace("/run/secrets/ops_token", f"{tmp_path}/token")
         if "replicate" in setting:
             text = text.replace('token_env = "REPLICATE_API_TOKEN"', "")
+    if name == "password_file":
+        (tmp_path / "password").write_text("secret")
+        text = text.replace("/run/secrets/store_password", f"{tmp_path}/password")
     if name == "persist":
         text = text.replace("#url = ", "url = ")
     if name == "key_env":
         text = text.replace('sha256 = "' + "0" * 64 + '"', "")
     path = tmp_path / "config.toml"
     path.write_text(text)
-    named = {"GATEWAY_OPS_TOKEN": "x" * 30, "ACME_KEY": "y" * 30}
+    named = {"GATEWAY_OPS_TOKEN": "x" * 30, "ACME_KEY": "y" * 30, "GATEWAY_STORE_PASSWORD": "z"}
     config = load(path, ENVIRON | named)
     assert name in {place.rpartition(".")[2] for place in given(config.model_dump(exclude_unset=True))}
 

@@ -32,6 +32,7 @@ def test_plain_config_has_no_warnings():
         ),
         ({"limits": {"max_bodies_bytes": 1_000_000}}, "limits.max_bodies_bytes", "smaller than server.max_body_bytes"),
         ({"server": {"host": "0.0.0.0"}}, "server.public_url", "is not set"),
+        ({"store": {"password_env": "REPLICATE_API_TOKEN"}}, "store.password_env", "SQLite has no password"),
         ({"transfers": {"max_downloads": 32}}, "transfers.max_per_team", "all teams together have 32"),
         ({"transfers": {"max_per_team": 8}}, "transfers.max_per_public_key", "one visitor of a page"),
         ({"server": {"trusted_proxies": ["0.0.0.0/0"]}}, "server.trusted_proxies", "any caller can forge"),

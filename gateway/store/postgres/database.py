@@ -1,0 +1,181 @@
+"""What a step sees of a PostgreSQL connection, and the beginning and end of its transaction."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final
+
+import psycopg
+from psycopg.pq import TransactionStatus
+
+from gateway.store.postgres.dialect import READING_SQL, SQL, Statement
+from gateway.store.postgres.failures import has_nul
+from gateway.store.postgres.locks import statement_of
+from gateway.store.sql.database import Database, Parameters, Rows
+from gateway.store.sql.locks import Lock
+
+_PAGES: Final = ("_older", "_newer")
+"""How the statements of pages end. A page can end early, by its bytes, so its rows are fetched as they are read."""
+_ROWS_AT_ONCE: Final = 20
+
+Connect = Callable[[], "psycopg.Connection[tuple[object, ...]]"]
+
+
+class PostgresDatabase:
+    """A connection that is opened when it is first used, and again after it was lost."""
+
+    is_shared: Final = True
+    _sql: Mapping[str, Statement] = SQL
+
+    def __init__(self, connect: Connect) -> None:
+        self._connect = connect
+        self._connection: psycopg.Connection[tuple[object, ...]] | None = None
+        self._highest = Lock(1)
+        self.lost_at: float | None = None
+        """When an attempt to connect first failed after the last that succeeded, on the monotonic clock."""
+
+    @property
+    def connection(self) -> "psycopg.Connection[tuple[object, ...]]":
+        """The open connection."""
+        assert self._connection is not None
+        return self._connection
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether there was a connection, and the server has ended it."""
+        return self._connection is not None and self._connection.closed
+
+    def open(self) -> None:
+        """Connect, unless there is a connection. Raise `psycopg.Error`."""
+        if self._connection is not None:
+            if not self._connection.closed:
+                return
+            self.close()
+        try:
+            self._connection = self._connect()
+        except psycopg.Error:
+            self.lost_at = self.lost_at or time.monotonic()
+            raise
+        self.lost_at = None
+
+    def close(self) -> None:
+        """Close the connection, if there is one."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(psycopg.Error):
+                connection.close()
+
+    def begin(self, how: bytes = b"BEGIN") -> None:
+        """Begin a transaction."""
+        self._highest = Lock(1)
+        self.connection.execute(how, prepare=False)
+
+    def commit(self) -> None:
+        """Commit the transaction. Raise `psycopg.Error`, after which it is not known whether it was committed."""
+        assert self.connection.info.transaction_status == TransactionStatus.INTRANS, "a statement has failed"
+        self.connection.execute(b"COMMIT", prepare=False)
+
+    def roll_back(self) -> None:
+        """Roll back the open transaction, if there is one; a connection that cannot do it is closed. Never raises."""
+        connection = self._connection
+        if connection is None:
+            return
+        try:
+            if connection.info.transaction_status != TransactionStatus.IDLE:
+                connection.execute(b"ROLLBACK", prepare=False)
+        except psycopg.Error:
+            self.close()
+
+    def execute(self, name: str, parameters: Parameters = ()) -> Rows:
+        """Execute a statement of `queries.sql`."""
+        statement = self._sql[name]
+        values = statement.values(parameters) if isinstance(parameters, Mapping) else parameters
+        try:
+            return self.connection.execute(statement.text, values, binary=True)
+        except psycopg.DataError as exc:
+            # Nothing was sent.
+            if has_nul(exc) and statement.finds_nothing(values):
+                return NoRows()
+            raise
+
+    def executemany(self, name: str, parameters: Iterable[Parameters]) -> Rows:
+        """Execute a statement of `queries.sql` once for each set of parameters, in one exchange with the server."""
+        statement = self._sql[name]
+        values = [statement.values(each) if isinstance(each, Mapping) else each for each in parameters]
+        cursor = self.connection.cursor()
+        cursor.executemany(statement.text, values)
+        return cursor
+
+    def lock(self, lock: Lock, *names: str) -> None:
+        """Lock something until the transaction ends."""
+        assert lock >= self._highest, f"{lock!r} is taken after {self._highest!r}: see gateway.store.sql.locks"
+        self._highest = lock
+        # No row has a name with a NUL character.
+        text, values = statement_of(lock, [each for each in names if "\0" not in each])
+        self.connection.execute(text, values)
+
+
+class ReadingDatabase(PostgresDatabase):
+    """A connection whose steps only read.
+
+    A step with one statement needs no transaction. One with several, or with a page, reads on a snapshot. Which it is
+    shows when it asks for it.
+    """
+
+    _sql = READING_SQL
+
+    def __init__(self, connect: Connect) -> None:
+        super().__init__(connect)
+        self._is_snapshot = False
+        self._executed = 0
+
+    def begin_single(self) -> None:
+        """Allow one statement."""
+        self._is_snapshot, self._executed = False, 0
+
+    def begin_snapshot(self) -> None:
+        """Allow any number of statements, all of which see the same."""
+        self._is_snapshot = True
+        self.begin(b"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+
+    def execute(self, name: str, parameters: Parameters = ()) -> Rows:
+        """Execute a statement of `queries.sql`. Raise `SeveralStatements` if it is one too many."""
+        self._executed += 1
+        is_page = name.endswith(_PAGES)
+        if not self._is_snapshot and (is_page or self._executed > 1):
+            raise SeveralStatements
+        if not is_page:
+            return super().execute(name, parameters)
+        statement = self._sql[name]
+        values = statement.values(parameters) if isinstance(parameters, Mapping) else parameters
+        cursor = psycopg.RawServerCursor(self.connection, "page")
+        cursor.itersize = _ROWS_AT_ONCE
+        return cursor.execute(statement.text, values, binary=True)
+
+
+class SeveralStatements(Exception):
+    """A step that reads needs a snapshot."""
+
+
+class NoRows:
+    """The result of a search for a text with a NUL character: PostgreSQL stores none."""
+
+    rowcount: Final = 0
+
+    def fetchone(self) -> None:
+        """Return `None`."""
+
+    def fetchall(self) -> list[Any]:
+        """Return nothing."""
+        return []
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(())
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+if TYPE_CHECKING:
+    _: type[Database] = PostgresDatabase
+    _reading: type[Database] = ReadingDatabase

@@ -1,0 +1,76 @@
+"""The statements as PostgreSQL takes them."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Final, NamedTuple
+
+from gateway.store.sql.queries import load
+
+_WORDS: Final = {
+    "{join}": "JOIN",
+    "{lowest}": "CAST('-Infinity' AS DOUBLE PRECISION)",
+    "{greatest}": "greatest",
+    "{least}": "least",
+    "{differs_from}": "IS DISTINCT FROM",
+    "{no_bytes}": "CAST('' AS BYTEA)",
+    # A glob as a pattern of LIKE, whose own wildcards are escaped. Ranges in brackets are not supported.
+    "{like:(.*?)}": r"LIKE replace(replace(replace(replace(replace(\1, '\\', '\\\\'), '%', '\\%'), '_', '\\_'),"
+    r" '*', '%'), '?', '_')",
+    "{each:(.*?)}": r"json_array_elements_text(CAST(\1 AS JSON)) AS each(value)",
+    "{unindexed:(.*?)}": r"\1",
+    # Rows are read as a whole, so their number is bounded.
+    "{page:(.*?)}": r"ORDER BY \1 LIMIT :limit",
+    "{at_most}": "LIMIT 10000",
+}
+_LOCKING: Final = {
+    # Not FOR UPDATE: predictions join a run at the same time. What ends or cancels it waits for them.
+    "{shared}": "FOR SHARE",
+    "{kept}": "FOR KEY SHARE OF r",
+}
+
+_SEARCHED: Final = frozenset({"id", "run_id", "prediction_id", "sha256"})
+"""Parameters of updates that are compared, not set."""
+
+
+class Statement(NamedTuple):
+    """A statement with `$1`, `$2`, …, and the names of its parameters; no names if they are given in order."""
+
+    text: bytes
+    names: tuple[str, ...]
+
+    def values(self, parameters: Mapping[str, object]) -> list[object]:
+        """Return the values of the parameters in order."""
+        return [parameters[name] for name in self.names]
+
+    def finds_nothing(self, values: Sequence[object]) -> bool:
+        """Say whether it only looks for texts with a NUL character, which no row has, and writes none."""
+        if self.text.startswith((b"SELECT", b"DELETE")):
+            return True
+        bad = {name for name, value in zip(self.names, values, strict=False) if "\0" in str(value)}
+        return bool(bad) and self.text.startswith(b"UPDATE") and bad <= _SEARCHED
+
+
+def _statement(text: str) -> Statement:
+    text = re.sub(r"^\s*--.*\n", "", text, flags=re.MULTILINE)
+    names: list[str] = []
+
+    def numbered(found: re.Match[str]) -> str:
+        if found[0].startswith("'"):
+            return found[0]
+        name = found[1]
+        if name is None or name not in names:
+            names.append(name)
+            return f"${len(names)}"
+        return f"${names.index(name) + 1}"
+
+    text = re.sub(r"'[^']*'|:(\w+)|\?", numbered, text)
+    return Statement(text.encode(), () if None in names else tuple(names))
+
+
+def _statements(words: dict[str, str]) -> dict[str, Statement]:
+    return {name: _statement(text) for name, text in load(_WORDS | words).items()}
+
+
+SQL: Final = _statements(_LOCKING)
+READING_SQL: Final = _statements(dict.fromkeys(_LOCKING, ""))
+"""Without locks, which a transaction that only reads may not take."""

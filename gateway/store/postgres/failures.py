@@ -1,0 +1,86 @@
+"""Translate PostgreSQL's errors. No `psycopg` exception leaves the store."""
+
+from typing import Final, TypeVar
+
+import psycopg
+
+from gateway.errors import BadRequest, StoreUnavailable
+
+ValueT = TypeVar("ValueT")
+
+_CONNECTION: Final = ("The store's database cannot be reached.", 1)
+# Message and `retry_after` seconds by SQLSTATE, or by its class.
+_MEANINGS: Final = {
+    "08": _CONNECTION,
+    "25006": ("The store's database is read-only.", 5),
+    "28": ("The store's database refused the user or the password.", 30),
+    "3D000": ("The store's database does not exist.", 30),
+    "40": ("The store is busy.", 1),
+    "42501": ("The store's user may not do this in the database.", 30),
+    "53100": ("The store's disk is full.", 30),
+    "53200": ("The store's database has run out of memory.", 5),
+    "53300": ("The store's database has too many connections.", 5),
+    "55P03": ("The store is locked by another step.", 1),
+    "57014": ("The store did not answer in time.", 1),
+    "57P": _CONNECTION,
+    "58": ("The store's disk cannot be read or written.", 30),
+    "XX": ("The store's database is damaged.", 30),
+}
+_OTHERWISE: Final = ("The store failed.", 5)
+_KINDS: Final = {"53100": "full", "58": "io", "25006": "access", "42501": "access", "XX": "damaged"}
+_REPEATED: Final = frozenset({"23505", "40001", "40P01"})
+
+
+def is_repeatable(error: Exception | None) -> bool:
+    """Say whether a step that was rolled back can succeed if it runs again at once.
+
+    Another step has inserted the same key, or each of two waited for the other.
+    """
+    return isinstance(error, psycopg.Error) and error.sqlstate in _REPEATED
+
+
+def has_nul(error: Exception) -> bool:
+    """Say whether a text has a NUL character, which PostgreSQL cannot store."""
+    return isinstance(error, psycopg.DataError) and error.sqlstate is None and "NUL" in str(error)
+
+
+def translated(error: Exception) -> Exception:
+    """Return the error for callers of a step that failed."""
+    if not isinstance(error, psycopg.Error):
+        return error
+    if has_nul(error):
+        refused = BadRequest("The request has a NUL character in a text that is stored.")
+        refused.__cause__ = error
+        return refused
+    return unavailable(error)
+
+
+def unavailable(error: psycopg.Error) -> StoreUnavailable:
+    """Return the error for callers. `error`, with the details for the log, is its cause."""
+    meaning = _by_state(_MEANINGS, error)
+    if meaning is None:
+        # libpq's own errors, such as those of a lost connection, have no SQLSTATE.
+        is_lost = error.sqlstate is None and isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
+        meaning = _CONNECTION if is_lost else _OTHERWISE
+    made = StoreUnavailable(meaning[0], retry_after=meaning[1])
+    made.__cause__ = error
+    return made
+
+
+def at_start(error: psycopg.Error) -> StoreUnavailable:
+    """Return the error for the operator, who is told what the server or libpq says. It never says the password."""
+    made = unavailable(error)
+    said = " ".join(str(error).split())
+    told = StoreUnavailable(f"{made.detail} {said}" if said else made.detail, retry_after=made.retry_after)
+    told.__cause__ = error
+    return told
+
+
+def kind_of(error: Exception) -> str | None:
+    """Return the kind of a failure that lasts (`STORE_FAILURES`), or `None`."""
+    return _by_state(_KINDS, error) if isinstance(error, psycopg.Error) else None
+
+
+def _by_state(table: dict[str, ValueT], error: psycopg.Error) -> ValueT | None:
+    state = error.sqlstate or ""
+    return next((table[state[:size]] for size in (5, 3, 2) if state[:size] in table), None)

@@ -1,0 +1,177 @@
+"""Threads that run steps on PostgreSQL, each on its own connection: one step is one transaction.
+
+A step runs at READ COMMITTED, with the locks that it takes (`locks.py`). A step that met another one's key, or waited
+for one that waited for it, is rolled back and runs again. A connection that is lost is opened again, for ever: a short
+outage delays a step, a longer one fails it at once.
+"""
+
+import time
+from functools import partial
+from typing import Any, Final, TypeVar
+
+import psycopg
+
+from gateway.errors import StoreUnavailable
+from gateway.store.postgres.connection import Address
+from gateway.store.postgres.database import PostgresDatabase, ReadingDatabase, SeveralStatements
+from gateway.store.postgres.failures import is_repeatable, translated
+from gateway.store.sql.worker import Operation, Worker
+
+_ATTEMPTS: Final = 6
+"""How often a step runs: the first time, and five times more."""
+_BRIDGED_SECONDS: Final = 1.0
+"""An outage of this length is waited for. Later steps fail as soon as an attempt to connect has failed."""
+_SHORTEST_PAUSE: Final = 0.05
+_LONGEST_PAUSE: Final = 0.5
+
+LaneDatabaseT = TypeVar("LaneDatabaseT", bound=PostgresDatabase)
+
+
+class _Lane(Worker[LaneDatabaseT]):
+    """Connects, and fails steps while it cannot."""
+
+    def __init__(self, name: str, address: Address, *, max_pending: int, threads: int) -> None:
+        super().__init__(name, timeout_seconds=address.timeout_seconds, max_pending=max_pending, threads=threads)
+        self._address = address
+
+    def _close(self, db: LaneDatabaseT) -> None:
+        db.close()
+
+    def _translated(self, error: Exception) -> Exception:
+        return translated(error)
+
+    def _work(self, db: LaneDatabaseT, batch: list[Operation[Any]]) -> None:
+        for operation in batch:
+            try:
+                if self._connected(db, operation):
+                    self._run_step(db, operation)
+            except Exception as exc:  # noqa: BLE001  the caller gets the error; the thread must go on
+                operation.error = exc
+                db.roll_back()
+
+    def _run_step(self, db: LaneDatabaseT, operation: Operation[Any]) -> None:
+        raise NotImplementedError
+
+    def _connected(self, db: LaneDatabaseT, operation: Operation[Any]) -> bool:
+        """Connect if necessary. If that fails for longer than a moment, set the operation's error."""
+        pause = _SHORTEST_PAUSE
+        while True:
+            if operation.abandoned:
+                operation.error = StoreUnavailable("The store did not answer in time.", retry_after=1)
+                return False
+            try:
+                db.open()
+            except psycopg.Error as exc:
+                operation.error = exc
+                if db.lost_at is not None and time.monotonic() - db.lost_at > _BRIDGED_SECONDS:
+                    return False
+            else:
+                return True
+            time.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+
+
+class _UncertainCommit(StoreUnavailable):
+    """It is not known whether the step was committed."""
+
+
+class WritingLane(_Lane[PostgresDatabase]):
+    """Runs steps that write."""
+
+    def __init__(
+        self,
+        name: str,
+        address: Address,
+        *,
+        max_pending: int,
+        threads: int,
+        is_relaxed: bool,
+        database: type[PostgresDatabase],
+    ) -> None:
+        super().__init__(name, address, max_pending=max_pending, threads=threads)
+        self._is_relaxed = is_relaxed
+        self._database = database
+
+    def _open(self) -> PostgresDatabase:
+        return self._database(partial(self._address.connect, is_relaxed=self._is_relaxed))
+
+    def _run_step(self, db: PostgresDatabase, operation: Operation[Any]) -> None:
+        for _ in range(_ATTEMPTS):
+            if not self._begun(db, operation):
+                return
+            if operation.attempt(db) and self._committed(db, operation):
+                return
+            is_lost = db.is_lost
+            db.roll_back()
+            # Nothing was committed, unless the connection was lost during the commit.
+            if is_lost and not isinstance(operation.error, _UncertainCommit):
+                if not self._connected(db, operation):
+                    return
+            elif not is_repeatable(operation.error):
+                return
+
+    def _committed(self, db: PostgresDatabase, operation: Operation[Any]) -> bool:
+        if operation.abandoned:
+            # Its caller was told that it was not done.
+            operation.error = StoreUnavailable("The store did not answer in time.", retry_after=1)
+            return False
+        try:
+            db.commit()
+        except psycopg.Error as exc:
+            operation.error = exc
+            if db.is_lost:
+                operation.error = _UncertainCommit("The store's database was lost during a commit.", retry_after=1)
+                operation.error.__cause__ = exc
+            return False
+        return True
+
+    def _begun(self, db: PostgresDatabase, operation: Operation[Any]) -> bool:
+        """Begin a transaction. An idle connection may have been lost, which shows here, where nothing was done yet."""
+        try:
+            db.begin()
+        except psycopg.Error:
+            db.close()
+            if not self._connected(db, operation):
+                return False
+            db.begin()
+        if operation.abandoned:
+            operation.error = StoreUnavailable("The store did not answer in time.", retry_after=1)
+            db.roll_back()
+            return False
+        return True
+
+
+class ReadingLane(_Lane[ReadingDatabase]):
+    """Runs steps that only read."""
+
+    def __init__(self, address: Address, *, max_pending: int, threads: int) -> None:
+        super().__init__("store-reader", address, max_pending=max_pending, threads=threads)
+        # The code of steps that were seen to have several statements.
+        self._several: set[object] = set()
+
+    def _open(self) -> ReadingDatabase:
+        return ReadingDatabase(self._address.connect)
+
+    def _run_step(self, db: ReadingDatabase, operation: Operation[Any]) -> None:
+        if operation.future.done():
+            return
+        self._read(db, operation)
+        if isinstance(operation.error, psycopg.Error) and db.is_lost and self._connected(db, operation):
+            self._read(db, operation)
+
+    def _read(self, db: ReadingDatabase, operation: Operation[Any]) -> None:
+        code = getattr(operation.step, "__code__", operation.step)
+        if code not in self._several:
+            db.begin_single()
+            operation.attempt(db)
+            if not isinstance(operation.error, SeveralStatements):
+                return
+            self._several.add(code)
+        try:
+            db.begin_snapshot()
+            if operation.attempt(db):
+                db.commit()
+        except psycopg.Error as exc:
+            operation.error = exc
+        if operation.error is not None:
+            db.roll_back()

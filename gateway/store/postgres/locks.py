@@ -1,0 +1,56 @@
+"""How PostgreSQL takes the locks of steps (`gateway.store.sql.locks` has their order).
+
+| lock | what steps would break without it |
+|---|---|
+| OUTPUTS | an object gets an owner while another step finds that it has none, and marks it for deletion |
+| FILES | a file shares an upstream file while another step deletes its last record |
+| NAMES | two keys of one name; a secret that is lost between two rotations |
+| IDEMPOTENCY_KEY | two runs for two requests with one idempotency key |
+| IDENTITY | two runs of one provisional identity; a fingerprint that is given to two open runs |
+| RUN, RUN_OF_PREDICTION | a prediction joins a run that is canceled, ended, discarded or deleted at the same moment |
+| PLACES | more webhook deliveries than there may be |
+| TEAM, METERS | more is reserved than a limit allows |
+| SUMS, RESERVATIONS | a sum is rebuilt while it changes |
+| LEDGER | an audit passes over a line that has a lower id and is committed later |
+
+Single rows need no lock where one conditional statement decides, or where an upsert adds. Unique indexes decide the
+rest: one open run of a fingerprint, one run of an upstream id, one settlement of a run. A step that meets one runs
+again. The locks of a step end with its transaction, so they work behind a pool of connections too.
+
+Statements lock rows themselves with {shared} and {kept} (`dialect.py`): the run that a prediction joins, and the run of
+a hit.
+"""
+
+from collections.abc import Sequence
+from hashlib import blake2b
+from typing import Final
+
+from gateway.store.sql.locks import Lock
+
+_ROWS: Final = {
+    Lock.RUN: b"SELECT 1 FROM runs WHERE id = ANY($1) ORDER BY id FOR UPDATE",
+    Lock.RUN_OF_PREDICTION: b"SELECT 1 FROM runs"
+    b" WHERE id = ANY(SELECT run_id FROM predictions WHERE id = ANY($1)) ORDER BY id FOR UPDATE",
+    Lock.METERS: b"SELECT 1 FROM meters WHERE scope = ANY($1) ORDER BY scope FOR UPDATE",
+}
+_TABLES: Final = {
+    # Writers touch the tables in this order too.
+    Lock.SUMS: b"LOCK TABLE usage_days, usage_users, spent IN SHARE ROW EXCLUSIVE MODE",
+    Lock.LEDGER: b"LOCK TABLE ledger IN SHARE MODE",
+    Lock.RESERVATIONS: b"LOCK TABLE reservations, meters IN EXCLUSIVE MODE",
+}
+_ADVISORY: Final = b"SELECT pg_advisory_xact_lock(key) FROM unnest(CAST($1 AS BIGINT[])) AS key"
+
+
+def statement_of(lock: Lock, names: Sequence[str]) -> tuple[bytes, list[object]]:
+    """Return the statement that takes a lock, and its parameters."""
+    if lock in _TABLES:
+        return _TABLES[lock], []
+    if lock in _ROWS:
+        return _ROWS[lock], [list(names)]
+    return _ADVISORY, [sorted({key_of(lock.name, each) for each in names or [""]})]
+
+
+def key_of(kind: str, name: str) -> int:
+    """Return the key of an advisory lock: 64 bits, so that two names rarely have the same."""
+    return int.from_bytes(blake2b(f"{kind} {name}".encode(), digest_size=8).digest(), signed=True)

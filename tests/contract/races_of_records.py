@@ -1,0 +1,210 @@
+"""Races of keys, secrets, files, outputs, deletions and the ledger."""
+
+from typing import Any
+
+from gateway.domain.records import Copy
+from gateway.errors import Conflict
+from gateway.money.rules.audit import Tally
+from gateway.predictions.ports.sharing import Hit
+from gateway.store.interface import Store
+from gateway.store.sql.locks import Lock
+from tests.contract.races import DAY, OF_BLUE, UNLIMITED, A, conflicted, drift, nothing, race
+from tests.support.money import demand
+from tests.support.overlaps import ROW_LOCKS
+from tests.support.records import NOW, file, finish, go, key, lead, share, start
+from tests.support.stores import edit
+
+
+@race(
+    "two keys of one name",
+    Lock.NAMES,
+    prepare=nothing,
+    first=lambda store: store.add_key(key("k1", name="ci")),
+    second=lambda store: conflicted(store.add_key(key("k2", name="ci"))),
+)
+async def _(store: Store, _: Any, second: Any) -> None:
+    assert isinstance(second, Conflict)
+    assert len(await store.keys()) == 1
+
+
+async def one_key(store: Store) -> None:
+    await store.add_key(key("k1", name="ci"))
+
+
+@race(
+    "a new name for a key and a key of that name",
+    Lock.NAMES,
+    prepare=one_key,
+    first=lambda store: store.rotate_key("k1", key("k2", name="new"), NOW + 60),
+    second=lambda store: conflicted(store.add_key(key("k3", name="new"))),
+)
+async def _(store: Store, _: Any, second: Any) -> None:
+    assert isinstance(second, Conflict)
+    assert {each.id for each in await store.keys()} == {"k1", "k2"}
+
+
+@race(
+    "two rotations of a secret",
+    Lock.NAMES,
+    prepare=lambda store: store.secret("webhooks", b"one"),
+    first=lambda store: store.rotate_secret("webhooks", b"two", NOW, NOW + 60),
+    second=lambda store: store.rotate_secret("webhooks", b"three", NOW + 1, NOW + 60),
+    at="retire_secret",
+)
+async def _(store: Store, _: Any, __: Any) -> None:
+    assert set(await store.secrets_in_use("webhooks", NOW + 2)) == {b"one", b"two", b"three"}
+
+
+@race(
+    "a file that shares an upstream file and the deletion of that file",
+    Lock.FILES,
+    prepare=lambda store: store.add_file(file("f1")),
+    first=lambda store: store.share_file(file("f2", upstream_id="f1")),
+    second=lambda store: store.delete_file("f1"),
+)
+async def _(store: Store, is_shared: Any, is_released: Any) -> None:
+    assert (is_shared, is_released) == (True, False)
+
+
+async def owned_object(store: Store) -> None:
+    for name in ("1", "2"):
+        await go(store, name)
+        await finish(store, name)
+    assert await store.claim_object(A, 3, NOW, NOW + 60)
+    await store.keep_copies("run1", [copy(A)], None)
+
+
+def copy(sha256: str) -> Copy:
+    return Copy(place=0, url="u", content_type="x/y", sha256=sha256, size=3, stored_at=NOW)
+
+
+@race(
+    "a copy of the bytes that another run gives up",
+    Lock.OUTPUTS,
+    prepare=owned_object,
+    first=lambda store: store.keep_copies("run2", [copy(A)], None),
+    second=lambda store: store.clear_data("run1", b"cleared"),
+)
+async def _(store: Store, kept: Any, _: Any) -> None:
+    assert [each.sha256 for each in kept.copies] == [A]
+    assert await store.claim_deletions(NOW + 100, NOW + 200) == []
+
+
+async def expired_claim(store: Store) -> None:
+    assert await store.claim_object(A, 3, NOW, NOW + 60)
+
+
+@race(
+    "the end of a claim on an object and its renewal",
+    Lock.OUTPUTS,
+    prepare=expired_claim,
+    first=lambda store: store.claim_deletions(NOW + 100, NOW + 200),
+    second=lambda store: store.claim_object(A, 3, NOW + 100, NOW + 160),
+    at="expired_claims",
+)
+async def _(store: Store, deleted: list[str], is_claimed: bool) -> None:
+    """Either is right, but not both."""
+    assert (A in deleted) != is_claimed
+
+
+async def old_run(store: Store) -> None:
+    await go(store, "1", fingerprint="F")
+    await finish(store, "1")
+
+
+@race(
+    "a hit and the deletion of its run",
+    ROW_LOCKS,
+    Lock.RUN,
+    prepare=old_run,
+    first=lambda store: share(store, "2", fingerprint="F", now=NOW + 20, prediction_={"created_at": NOW + 20}),
+    second=lambda store: store.delete_records(NOW + 10, 10),
+)
+async def _(store: Store, hit: Any, _: Any) -> None:
+    assert isinstance(hit, Hit)
+    assert await store.prediction("p2") is not None
+
+
+@race(
+    "the deletion of a run and a hit",
+    prepare=old_run,
+    first=lambda store: store.delete_records(NOW + 10, 10),
+    second=lambda store: share(store, "2", fingerprint="F", now=NOW + 20, prediction_={"created_at": NOW + 20}),
+    at="delete_prediction",
+)
+async def _(store: Store, _: Any, hit: Any) -> None:
+    is_there = await store.prediction("p2") is not None
+    assert is_there == isinstance(hit, Hit)
+    assert (await store.run("run1") is not None) == is_there
+
+
+@race(
+    "a correction while a day's sums are rebuilt",
+    Lock.SUMS,
+    prepare=lambda store: store.adjust("red", 5, "why", NOW),
+    first=lambda store: store.rebuild_day(DAY),
+    second=lambda store: store.adjust("blue", 7, "why", NOW),
+    at="rebuild_days",
+)
+async def _(store: Store, _: Any, __: Any) -> None:
+    assert await drift(store) == []
+
+
+async def wrong_meters(store: Store) -> None:
+    await lead(store, "1", reservation=demand(60))
+    await edit(store, "UPDATE meters SET open = 7")
+
+
+async def beginning_of_an_audit(store: Store) -> tuple[Tally, int]:
+    """Enter another line, and read one line after the other until there are no more."""
+    await store.adjust("blue", 7, "why", NOW)
+    tally, after = Tally(), 0
+    while (audited := await store.audit_day(DAY, after, 1)).stored is None:
+        tally.add(audited)
+        after = audited.last
+    return tally, after
+
+
+@race(
+    "a line that is committed after a later one was read",
+    Lock.LEDGER,
+    prepare=nothing,
+    first=lambda store: store.adjust("red", 5, "why", NOW),
+    second=beginning_of_an_audit,
+    at="insert_entry",
+)
+async def _(store: Store, _: Any, begun: tuple[Tally, int]) -> None:
+    tally, after = begun
+    audited = await store.audit_day(DAY, after, 1)
+    tally.add(audited)
+    assert audited.stored is not None
+    assert tally.drift(audited.stored) == []
+
+
+async def old_counters(store: Store) -> None:
+    await go(store, "1", reservation=demand(60))
+    await finish(store, "1")
+
+
+@race(
+    "a create while the counters are corrected",
+    Lock.RESERVATIONS,
+    prepare=wrong_meters,
+    first=lambda store: store.recount_meters(),
+    second=lambda store: start(store, "2", prediction_=OF_BLUE, run=OF_BLUE, reservation=UNLIMITED),
+    at="clear_meters",
+)
+async def _(store: Store, _: Any, __: Any) -> None:
+    assert await store.recount_meters() == 0
+
+
+@race(
+    "a create while idle counters are deleted",
+    prepare=old_counters,
+    first=lambda store: start(store, "2", reservation=demand(60), now=NOW + 100),
+    second=lambda store: store.prune_ledger(lines_before=0, spent_before=0, now=NOW + 100, limit=100),
+)
+async def _(store: Store, _: Any, __: Any) -> None:
+    assert await store.recount_meters() == 0
+    meters = await store.meters(["team/red"], NOW + 100)
+    assert meters["team/red"].open == 1

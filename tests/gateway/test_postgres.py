@@ -1,0 +1,58 @@
+"""The whole gateway on PostgreSQL: creates, hits, joins, money, a restart, and that only one process serves."""
+
+import asyncio
+
+import pytest
+
+from gateway.errors import StoreUnavailable
+from gateway.simulator import Simulator
+from tests.support.postgres import emptied_database
+from tests.support.session_calls import (
+    CREATED,
+    JOINED,
+    STORED,
+    ask,
+    create,
+    get,
+    open_session,
+    teach_version,
+    versioned_model,
+)
+from tests.support.stack import OpenGateway
+from tests.support.upstream import creates, version_of
+
+
+@pytest.fixture
+def store() -> dict[str, str]:
+    return {"url": emptied_database()}
+
+
+async def test_gateway_shares_charges_and_restarts_on_postgresql(
+    open_gateway: OpenGateway, upstream: Simulator, store: dict[str, str]
+):
+    """Twenty callers are one run, charged once; after a restart every id resolves and the result is a hit."""
+    async with open_gateway(store=store) as stack, open_session(stack) as alpha:
+        await teach_version(alpha, "acme/storyteller", version_of(upstream, "acme/storyteller"))
+        replies = await asyncio.gather(*(create(alpha, versioned_model(stack), Prefer="wait") for _ in range(20)))
+        assert {(reply.status, reply.json["status"]) for reply in replies} == {(201, "succeeded")}
+        assert sorted(str(reply.cache) for reply in replies) == sorted([JOINED] * 19 + [STORED])
+        ids = {reply.json["id"] for reply in replies}
+        assert len(ids) == 20
+        usage = (await ask(alpha, "GET", "/gateway/usage")).json
+        keys = stack.keys
+    async with open_gateway(store=store, keys=keys) as stack, open_session(stack) as alpha:
+        assert {(await get(alpha, each))["status"] for each in ids} == {"succeeded"}
+        assert {each["id"] for each in (await ask(alpha, "GET", CREATED)).json["results"]} == ids
+        assert (await ask(alpha, "GET", "/gateway/usage")).json == usage
+        again = await create(alpha, versioned_model(stack), Prefer="wait")
+        assert again.status == 201
+        assert "; hit" in again.cache
+    assert creates(upstream) == 1
+
+
+async def test_second_gateway_on_the_database_does_not_start(open_gateway: OpenGateway, store: dict[str, str]):
+    """There is no division of runs among several yet, so two would follow each run twice."""
+    async with open_gateway(store=store):
+        with pytest.raises(StoreUnavailable, match="already serves"):
+            async with open_gateway(store=store):
+                pass
