@@ -1,0 +1,75 @@
+"""A process that races with others on one PostgreSQL database, and prints what it got.
+
+python -m tests.support.race_load URL NAME
+"""
+
+import asyncio
+import json
+import sys
+from collections import Counter
+
+from gateway.domain.ledger import Settlement
+from gateway.domain.records import Status
+from gateway.predictions.ports.sharing import Joined, Started
+from gateway.store.postgres import PostgresStore
+from tests.support.money import demand
+from tests.support.records import NOW, live, prediction, start
+
+CREATES = 40
+PRICE = 5
+BUDGET = 400
+"""For half of the creates of four processes."""
+IDENTITIES = 5
+
+
+async def spend(store: PostgresStore, name: str) -> Counter[str]:
+    """Start runs of one team that has money for some of them."""
+    wanted = demand(PRICE, PRICE, microusd_per_day=BUDGET)
+    outcomes = await asyncio.gather(*(start(store, f"{name}b{n}", reservation=wanted) for n in range(CREATES)))
+    return Counter(type(outcome).__name__ for outcome in outcomes)
+
+
+async def share(store: PostgresStore, name: str) -> Counter[str]:
+    """Ask for few results, many times."""
+    found: Counter[str] = Counter()
+    for number in range(IDENTITIES):
+        asked = (start(store, f"{name}s{number}x{n}", fingerprint=f"S{number}") for n in range(20))
+        found.update(type(outcome).__name__ for outcome in await asyncio.gather(*asked))
+    return found
+
+
+async def live_through(store: PostgresStore, name: str) -> None:
+    """Start, join, cancel and end runs of few teams and users, which are counted in the same sums."""
+
+    async def one(n: int) -> None:
+        run_id, team, user = f"run{name}m{n}", f"team{n % 3}", f"user{n % 4}"
+        whose = {"team": team, "user": user}
+        fingerprint = f"M{n % 12}"
+        outcome = await start(
+            store, f"{name}m{n}", fingerprint=fingerprint, prediction_=whose, run={"team": team}, now=NOW + 20
+        )
+        if isinstance(outcome, Started):
+            starter = prediction(f"up{name}m{n}", run_id, **whose)
+            await store.record_created(live(run_id, team=team, fingerprint=fingerprint), starter)
+            settlement = Settlement(at=NOW + 9, microusd=7, milliseconds=9, target="acme/toy")
+            await store.advance(
+                run_id, status=Status.SUCCEEDED, document=b"", stream_url=None, at=NOW, settlement=settlement
+            )
+        elif isinstance(outcome, Joined) and n % 3 == 0:
+            await store.cancel(f"p{name}m{n}", NOW + 1)
+
+    for first in range(0, 120, 30):
+        await asyncio.gather(*(one(n) for n in range(first, first + 30)))
+
+
+async def main(url: str, name: str) -> None:
+    store = PostgresStore(url, decide=2, read=1)
+    await store.open()
+    found = [await spend(store, name), await share(store, name)]
+    await live_through(store, name)
+    await store.close()
+    sys.stdout.write(json.dumps(found))
+
+
+if __name__ == "__main__":
+    asyncio.run(main(*sys.argv[1:]))
