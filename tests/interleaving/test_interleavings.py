@@ -14,15 +14,17 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from tests.support.machine import FORMS, KEYS, OUTCOMES, PROMPTS, TEAMS, Interleavings
 from tests.support.rounds import amounts, seeds
+from tests.support.stores import BACKENDS
 
 _STEPS = 60
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("examples", amounts(25, 500))
-def test_generated_steps_end_well_for_every_caller(examples: int) -> None:
+def test_generated_steps_end_well_for_every_caller(examples: int, backend: str) -> None:
     """Hypothesis searches for a short sequence of steps that breaks an invariant."""
     run_state_machine_as_test(
-        Interleavings,
+        lambda: Interleavings(BACKENDS[backend]),
         settings=settings(
             deadline=None,
             max_examples=examples,
@@ -77,11 +79,12 @@ def _step(story: Interleavings, chaos: random.Random) -> None:
     story.everybody_sees_what_is_theirs()
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("seed", seeds(10, 200))
-def test_random_walk_ends_well_for_every_caller(seed: int) -> None:
+def test_random_walk_ends_well_for_every_caller(seed: int, backend: str) -> None:
     """Sixty steps: callers come, share, leave; upstream is slow and fails; the store lags; the gateway dies."""
     chaos = random.Random(seed)
-    story = Interleavings()
+    story = Interleavings(BACKENDS[backend])
     story.begin(chaos.randrange(4), is_served=chaos.random() < 0.5)
     try:
         for _ in range(_STEPS):

@@ -10,12 +10,13 @@ from gateway.domain.documents import shown_status
 from gateway.domain.records import Status
 from gateway.errors import StoreUnavailable, UpstreamUncertain
 from tests.support.machine import Ask, Interleavings, caller
+from tests.support.stores import BACKENDS
 
 
-@pytest.fixture
-def story() -> Iterator[Interleavings]:
+@pytest.fixture(params=BACKENDS)
+def story(request: pytest.FixtureRequest) -> Iterator[Interleavings]:
     """A gateway at rest; in the end everything must have ended well."""
-    made = Interleavings()
+    made = Interleavings(BACKENDS[request.param])
     made.begin(0, is_served=False)
     yield made
     made.teardown()

@@ -1,4 +1,4 @@
-"""The services as `app.py` puts them together, on a real SQLite file, in lives that end without a goodbye.
+"""The services as `app.py` puts them together, on a real store, in lives that end without a goodbye.
 
 Between them and the store stands a gate. While it is held, steps wait in their order: a write is not done before it is
 let through, a read is done at once and its answer held. So the test decides what overtakes what, as two threads do.
@@ -7,7 +7,6 @@ let through, a read is done at once and its answer held. So the test decides wha
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from gateway.access.policy import Policy
@@ -39,7 +38,7 @@ from gateway.runtime.live import LiveSettings
 from gateway.sharing.identity import IdentityService
 from gateway.sharing.rules.determinism import Policy as SharingPolicy
 from gateway.sharing.settings import SharingSettings
-from gateway.store.sqlite import SQLiteStore
+from gateway.store.interface import Store
 from tests.support.fake_upstream import FakeUpstream, Line
 from tests.support.live import money
 from tests.support.observer import RecordingObserver
@@ -68,7 +67,7 @@ ADOPT_WAIT_SECONDS = 0.0
 class Gate:
     """The store as the services see it."""
 
-    def __init__(self, store: SQLiteStore) -> None:
+    def __init__(self, store: Store) -> None:
         self.real = store
         self.is_held = False
         self.is_cut = False
@@ -123,8 +122,8 @@ class Gate:
 class Life:
     """One process' worth of services."""
 
-    def __init__(self, path: Path, upstream: FakeUpstream, clock: Clock) -> None:
-        self.store = SQLiteStore(path)
+    def __init__(self, store_: Store, upstream: FakeUpstream, clock: Clock) -> None:
+        self.store = store_
         self.gate = Gate(self.store)
         self.line = Line(upstream)
         store: Any = self.gate
@@ -198,7 +197,7 @@ class Life:
         )
 
     async def begin(self) -> None:
-        """Open the file and take up what is there."""
+        """Open the store and take up what is there."""
         await self.store.open()
         await self.run_creator.adopter.resume()
         await self.tracker.resume()
@@ -206,7 +205,7 @@ class Life:
         self._keeping = asyncio.create_task(self.deadlines.run())
 
     async def die(self) -> None:
-        """End as a killed process does: what is in the file stays, and nothing else is said to anybody."""
+        """End as a killed process does: what is in the store stays, and nothing else is said to anybody."""
         self.gate.is_cut = self.line.is_cut = True
         while others := asyncio.all_tasks() - {asyncio.current_task()}:
             for task in others:

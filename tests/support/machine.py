@@ -27,6 +27,7 @@ from gateway.errors import Conflict, NotFound, UpstreamUnavailable, UpstreamUnce
 from tests.support.clock import ManualClock
 from tests.support.fake_upstream import MODEL, VERSION, FakeUpstream, Sent, UpstreamRun
 from tests.support.lives import Life
+from tests.support.stores import Backend, sqlite_maker
 
 TEAMS = ("alpha", "beta")
 _SEARCH_SECONDS = 600.0
@@ -103,11 +104,12 @@ class Given:
 class Interleavings(RuleBasedStateMachine):
     """Each rule is something that happens; after each, callers look at what they were given."""
 
-    def __init__(self) -> None:
+    def __init__(self, backend: Backend = sqlite_maker) -> None:
         super().__init__()
         self.loop = asyncio.new_event_loop()
         self.loop.set_exception_handler(lambda _, context: self.wrongs.append(f"unheard: {context}"))
         self.folder = Path(tempfile.mkdtemp())
+        self.another = backend(self.folder)
         self.clock = PatientClock()
         self.upstream = FakeUpstream(self.clock)
         self.upstream.on_send, self.upstream.on_cancel = self._sent, self._cancel_arrives
@@ -143,7 +145,7 @@ class Interleavings(RuleBasedStateMachine):
             self.serve()
 
     def _live(self) -> None:
-        self.life = self.clock.life = Life(self.folder / "gateway.db", self.upstream, self.clock)
+        self.life = self.clock.life = Life(self.another(), self.upstream, self.clock)
         self.run_on(self.life.begin())
 
     # What callers do
