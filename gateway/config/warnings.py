@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable, Iterator
 from operator import itemgetter
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from gateway.config.model import Config
 from gateway.config.problems import Problem
@@ -197,6 +197,21 @@ def _of_store(config: Config) -> Iterator[Problem]:
     for name in ("password_env", "password_file"):
         if getattr(config.store, name) is not None and not is_postgres(config.store.url):
             yield Problem(f"store.{name}", "is not used: SQLite has no password")
+    if is_postgres(config.store.url) and not _is_safe_way(config.store.url):
+        yield Problem(
+            "store.url",
+            "may be connected to without TLS, or with a server that nobody has verified: add ?sslmode=verify-full",
+        )
+
+
+def _is_safe_way(url: str) -> bool:
+    """Say whether a database is on this machine, or its certificate is verified."""
+    parts = urlsplit(url)
+    given = dict(parse_qsl(parts.query))
+    # Without a host libpq takes the local socket. A path as host is the folder of a socket.
+    hosts = given.get("host", parts.netloc.rpartition("@")[2]).split(",")
+    is_local = all(not host or host.startswith("/") or is_loopback(host.rsplit(":", 1)[0]) for host in hosts)
+    return is_local or given.get("sslmode") in ("verify-ca", "verify-full")
 
 
 def _of_teams(config: Config, now: float) -> Iterator[Problem]:

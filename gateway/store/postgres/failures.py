@@ -68,7 +68,7 @@ def unavailable(error: psycopg.Error) -> StoreUnavailable:
 
 
 def at_start(error: psycopg.Error) -> StoreUnavailable:
-    """Return the error for the operator, who is told what the server or libpq says. It never says the password."""
+    """Return the error for the operator, with the text of the server or libpq, which never has the password."""
     made = unavailable(error)
     said = " ".join(str(error).split())
     told = StoreUnavailable(f"{made.detail} {said}" if said else made.detail, retry_after=made.retry_after)

@@ -33,6 +33,8 @@ def test_plain_config_has_no_warnings():
         ({"limits": {"max_bodies_bytes": 1_000_000}}, "limits.max_bodies_bytes", "smaller than server.max_body_bytes"),
         ({"server": {"host": "0.0.0.0"}}, "server.public_url", "is not set"),
         ({"store": {"password_env": "REPLICATE_API_TOKEN"}}, "store.password_env", "SQLite has no password"),
+        ({"store": {"url": "postgresql://g@db.example.com/g?sslmode=require"}}, "store.url", "?sslmode=verify-full"),
+        ({"store": {"url": "postgresql://g@10.0.0.1:5432,10.0.0.2/g"}}, "store.url", "?sslmode=verify-full"),
         ({"transfers": {"max_downloads": 32}}, "transfers.max_per_team", "all teams together have 32"),
         ({"transfers": {"max_per_team": 8}}, "transfers.max_per_public_key", "one visitor of a page"),
         ({"server": {"trusted_proxies": ["0.0.0.0/0"]}}, "server.trusted_proxies", "any caller can forge"),
@@ -219,6 +221,9 @@ def test_kubernetes_is_a_container(monkeypatch):
     "sections",
     [
         {"server": {"public_url": "http://127.0.0.1:8080"}},
+        {"store": {"url": "postgresql://g@db.example.com/g?sslmode=verify-full"}},
+        {"store": {"url": "postgresql:///g?host=/run/postgresql"}},
+        {"store": {"url": "postgresql://localhost:5433/g"}},
         {"server": {"public_url": "https://g.example.com", "host": "0.0.0.0", "trusted_proxies": ["10.0.0.1"]}},
         {"upstream": {"base_url": "http://localhost:9090/v1", "creates_per_minute": 6000}},
         {"prices": {"models": [{"model": "a/b", "usd_per_input_token": 0, "usd_per_output_token": 1}]}},
