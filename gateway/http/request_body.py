@@ -36,8 +36,6 @@ async def read_json(request: web.Request) -> bytes:
     """
     body = await read(request)
     limits = request.app[SETTINGS].value.body_limits
-    if body_limits.is_surely_within(body, limits):
-        return body
     excess = await _excess_of(body, limits)
     if excess is not None:
         request.app[METRICS].body_refused(excess.limit)
@@ -49,7 +47,7 @@ async def read_json(request: web.Request) -> bytes:
 async def _excess_of(body: bytes, limits: BodyLimits) -> Excess | None:
     """Count what a body holds, and let others run meanwhile if it is large."""
     if len(body) <= LARGE:
-        return body_limits.excess_of(body, limits)
+        return None if body_limits.is_surely_within(body, limits) else body_limits.excess_of(body, limits)
     steps = body_limits.excess_steps(body, limits)
     while True:
         try:
