@@ -93,11 +93,15 @@ async def read(request: web.Request) -> bytes:
 async def _read_limited(request: web.Request, limit: int, deadline: asyncio.Timeout) -> bytes:
     """Read a body. The deadline moves as long as bytes keep coming."""
     # `request.read` has a limit that is fixed when the application is made; this one changes with a reload.
-    content, body, pace = request.content, bytearray(), None
+    content, body, pace, paused_at = request.content, bytearray(), None, 0
     started = now = asyncio.get_running_loop().time()
     while chunk := await content.readany():
         body += chunk
         _check_size(request, len(body), limit)
+        if len(body) - paused_at > LARGE:
+            # What arrives compressed is there at once, and takes time to unpack.
+            paused_at = len(body)
+            await asyncio.sleep(0)
         if not content.is_eof():
             pace = pace or pace_of(request)
             started, now = now, asyncio.get_running_loop().time()

@@ -5,6 +5,7 @@ model of a bare version id, and the schema. The input is decoded once for its ca
 same bytes were decoded lately: their SHA-256 is remembered with the fingerprint.
 """
 
+from functools import partial
 from hashlib import sha256
 
 import msgspec
@@ -20,7 +21,7 @@ from gateway.models.rules.schema import InputSchema
 from gateway.models.schemas import SchemaService
 from gateway.models.versions import VersionMap
 from gateway.runtime.live import LiveSettings
-from gateway.runtime.pauses import LARGE, pause_after
+from gateway.runtime.pauses import off_the_loop
 from gateway.sharing.rules import caching, determinism, fingerprint
 from gateway.sharing.rules.determinism import Deterministic, Judgement, NotDeterministic, Policy, Proof, Rule
 from gateway.sharing.rules.external_links import DEFAULT_TEXT_INPUTS
@@ -140,12 +141,10 @@ class IdentityService:
         keys = self._remembered.get(remembered_by) if remembered_by is not None else None
         if keys is None or keys.schema is not schema:
             try:
-                given = Input(input_, context.files, may_link=context.may_link)
-                if len(input_) > LARGE:
-                    await pause_after(input_)
+                given = await off_the_loop(input_, lambda: Input(input_, context.files, may_link=context.may_link))
                 if may_link and determinism.depends_on_links(judgement, policy.rules):
                     judgement = _judge_links(judgement, given, schema, policy, rule, context)
-                keys = await self._compute(given, question, judgement)
+                keys = await off_the_loop(input_, partial(self._compute, given, question, judgement))
             except ValueError:
                 return Identity(reason=BypassReason.INPUT_UNREADABLE, schema=schema)
             if remembered_by is not None:
@@ -163,7 +162,7 @@ class IdentityService:
             schema=schema,
         )
 
-    async def _compute(self, given: Input, question: _Question, judgement: Judgement) -> _Keys:
+    def _compute(self, given: Input, question: _Question, judgement: Judgement) -> _Keys:
         """Compute the keys of a request. Raise `ValueError` for an input that cannot be compared."""
         target, scope, schema = question.target, question.scope, question.schema
         provisional = None
@@ -172,8 +171,6 @@ class IdentityService:
         if isinstance(judgement, NotDeterministic):
             return _Keys(schema, None, provisional)
         canonical = given.canonical(schema, question.ignore)
-        if len(canonical) > LARGE:
-            await pause_after(canonical)
         if schema is None:
             return _Keys(None, fingerprint.without_schema(target, canonical, scope, self._secret), provisional)
         return _Keys(schema, fingerprint.fingerprint(target, canonical, scope), provisional)

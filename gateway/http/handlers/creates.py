@@ -32,6 +32,7 @@ from gateway.http.keys import (
 )
 from gateway.http.prefer import parse_cancel_after, parse_prefer
 from gateway.http.request_body import read_json, release
+from gateway.runtime.pauses import LARGE, pause_after
 
 JSON = "application/json"
 _SPAN_NAMES = {"hit": "hit", "joined": "join"}
@@ -89,7 +90,11 @@ async def _create(
     directives = read_directives(request)
     idempotency_key = _idempotency_key(request)
     base = base_url.base_of(request)
-    body = read_create(request, await read_json(request), form)
+    given = await read_json(request)
+    body = read_create(request, given, form)
+    if len(given) > LARGE:
+        await pause_after(given)
+    del given
     if body.webhook is not None and caller.is_public and not caller.team.public_webhooks:
         raise Forbidden("Web pages of your team may not have webhooks sent: its setting public_webhooks is off.")
     target = target or body.target
