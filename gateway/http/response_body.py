@@ -94,7 +94,7 @@ async def send_whole(request: web.Request, response: web.StreamResponse) -> web.
     headers: Mapping[str, str]
     if isinstance(response, Response):
         body, headers = response.take_body(), response.fields
-    elif isinstance(response, web.Response) and isinstance(response.body, bytes) and not response.compression:
+    elif isinstance(response, web.Response) and isinstance(response.body, bytes):
         body, headers = response.body, response.headers
     else:
         return response

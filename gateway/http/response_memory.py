@@ -16,6 +16,7 @@ from gateway.errors import GatewayError, Overloaded, RateLimited
 SMALL_RESPONSE = 65_536
 """Bytes of a response that is not counted."""
 _MOST_WAITING = 1000
+"""Requests of one team that wait. A team's bound: one for all would let a team's requests refuse those of others."""
 
 
 class ResponseMemory:
@@ -65,7 +66,7 @@ class ResponseMemory:
 
     async def wait(self, team: str, size: int, seconds: float) -> None:
         """Wait for room and count the bytes. Raise what `refusal` returns if there is none after `seconds`."""
-        if len(self._waiting) >= _MOST_WAITING:
+        if len(self._waiting) >= _MOST_WAITING and self._waiting_of(team) >= _MOST_WAITING:
             raise self.refusal(team, size)
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting[turn] = (team, size)
@@ -82,6 +83,9 @@ class ResponseMemory:
             if isinstance(exc, TimeoutError):
                 raise self.refusal(team, size) from exc
             raise
+
+    def _waiting_of(self, team: str) -> int:
+        return sum(waiting == team for waiting, _ in self._waiting.values())
 
     def refusal(self, team: str, size: int) -> GatewayError:
         """Return the error for a response that has no room."""

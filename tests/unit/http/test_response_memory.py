@@ -130,10 +130,18 @@ async def test_waiting_requests_are_bounded(memory, rooms):
     await settle()
     with pytest.raises(RateLimited):
         await memory.room("red").wait(10, LONG)
+    # Those of a team refuse no other team's.
+    held, order = memory.room("blue"), []
+    held.need(50)
+    tasks.append(waiting(memory, "blue", 10, order, rooms))
+    await settle()
+    held.resize(0)
+    await tasks[-1]
+    assert order == ["blue10"]
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-    assert (memory.used, memory.waiting) == (50, 0)
+    assert (memory.used, memory.waiting) == (60, 0)
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(1, 120), st.booleans()), max_size=40))
