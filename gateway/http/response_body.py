@@ -100,7 +100,7 @@ async def send_whole(request: web.Request, response: web.StreamResponse) -> web.
         return response
     with room_of(request) as room:
         if request[ROUTE].name in CREATES:
-            room.resize(len(body))
+            room.force(len(body))
         elif not room.take(len(body)):
             await room.wait(len(body), patience_of(request))
         return await _write(request, web.StreamResponse(status=response.status, headers=headers), [body], len(body))

@@ -6,7 +6,7 @@ that a team's slow clients delay its own requests only.
 """
 
 import asyncio
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from types import TracebackType
 from typing import Self
@@ -27,6 +27,8 @@ class ResponseMemory:
         self.used = 0
         self._most_bytes = most_bytes
         self._by_team: dict[str, int] = {}
+        self._unasked: Counter[str] = Counter()
+        """Bytes by team that were counted whether there was room or not, because a create is always answered."""
         self._waiting: OrderedDict[asyncio.Future[None], tuple[str, int]] = OrderedDict()
 
     @property
@@ -39,8 +41,13 @@ class ResponseMemory:
         return Room(self, team)
 
     def _fits_all(self, size: int) -> bool:
+        most = self._most_bytes()
+        # What a team's creates take beyond its half takes no room of others.
+        used = self.used - sum(
+            min(unasked, max(0, self._by_team[team] - most // 2)) for team, unasked in self._unasked.items()
+        )
         # A response that is larger than the bound has room when nothing else is counted. So it is below.
-        return not self.used or self.used + size <= self._most_bytes()
+        return not used or used + size <= most
 
     def _fits_team(self, team: str, size: int) -> bool:
         of_team = self._by_team.get(team, 0)
@@ -54,6 +61,18 @@ class ResponseMemory:
             del self._by_team[team]
         if size < 0:
             self._admit()
+
+    def add_unasked(self, team: str, size: int) -> None:
+        """Count bytes of a team's creates, whether there is room or not. Negative when they are gone."""
+        self._unasked[team] += size
+        if not self._unasked[team]:
+            del self._unasked[team]
+        self.add(team, size)
+
+    def check_creates(self, team: str) -> None:
+        """Raise `RateLimited` if the responses to a team's creates have taken more than its half without asking."""
+        if self._unasked[team] > self._most_bytes() // 2:
+            raise self.refusal(team, 1)
 
     def take(self, team: str, size: int) -> bool:
         """Count bytes if there is room and no request of the team waits for it. Return whether they are counted."""
@@ -120,6 +139,7 @@ class Room:
 
     def __init__(self, memory: ResponseMemory, team: str) -> None:
         self.size = 0
+        self._unasked = 0
         self._memory = memory
         self._team = team
 
@@ -139,6 +159,11 @@ class Room:
         if not self.take(size):
             raise self._memory.refusal(self._team, size)
 
+    def force(self, size: int) -> None:
+        """Count the response to a create, whether there is room or not."""
+        self._memory.add_unasked(self._team, size)
+        self._unasked += size
+
     def resize(self, size: int) -> None:
         """Count the response with its true size, whether there is room or not."""
         self._memory.add(self._team, size - self.size)
@@ -152,3 +177,5 @@ class Room:
     ) -> None:
         if self.size:
             self.resize(0)
+        if self._unasked:
+            self.force(-self._unasked)

@@ -272,6 +272,26 @@ async def test_compressed_metadata_has_room_too(open_gateway: OpenGateway) -> No
             await until_gauge(stack, "response_bytes", 0)
 
 
+async def test_creates_that_nobody_reads_leave_room_for_others(open_gateway: OpenGateway) -> None:
+    """Hits cost nothing: a team's large creates are refused when its clients have not taken their responses."""
+    async with open_gateway(limits={"max_responses_bytes": 40_000_000}) as stack, AsyncExitStack() as opened:
+        given: dict[str, Any] = {"prompt": "hi", "seed": 7, "file": data_uri(6_000_000, 1)}
+        body = {"version": version_of(stack.upstream, "acme/storyteller"), "input": given}
+        await create(stack, model="acme/storyteller", headers={"Prefer": "wait"}, **given)
+        await create(stack, key="beta", model="acme/storyteller", prompt="hi")
+        head, data = [("Content-Type", "application/json")], json.dumps(body).encode()
+        for number in (1, 2, 3):
+            _, writer = await opened.enter_async_context(connection(stack))
+            writer.write(raw_request("POST", "/v1/predictions", head, data, key=stack.keys["alpha"]))
+            await until_gauge(stack, "response_bytes", number * 16_000_000, number * 100_000)
+        assert (await ask(stack, "GET", "/v1/predictions", key="beta")).status == 200
+        assert (await create(stack, model="acme/storyteller", **given)).status == 429
+        assert (await create(stack, model="acme/storyteller", prompt="hi")).status == 201
+        await opened.aclose()
+        await until_gauge(stack, "response_bytes", 0)
+        assert (await create(stack, model="acme/storyteller", **given)).status == 201
+
+
 async def until_gauge(stack: Stack, name: str, value: float, tolerance: float = 0.0) -> None:
     async for _ in attempts():
         if abs(await gauge(stack, name) - value) <= tolerance:

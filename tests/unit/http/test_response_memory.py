@@ -58,6 +58,27 @@ def test_response_larger_than_the_bound_has_room_alone(memory, rooms):
     assert second.take(1)
 
 
+def test_creates_of_a_team_take_no_room_of_others(memory, rooms):
+    """They are always answered; past the team's half its next ones are refused, and others have their half."""
+    red = rooms.enter_context(memory.room("red"))
+    memory.check_creates("red")
+    red.force(500)
+    with pytest.raises(RateLimited):
+        memory.check_creates("red")
+    memory.check_creates("blue")
+    assert not rooms.enter_context(memory.room("red")).take(1)
+    with memory.room("blue") as blue:
+        assert blue.take(50)
+        with pytest.raises(Overloaded):
+            memory.room("green").need(1)
+    with memory.room("red") as other:
+        other.force(10)
+    assert memory.used == 500
+    rooms.close()
+    memory.check_creates("red")
+    assert memory.used == 0
+
+
 def test_room_is_given_back_whatever_happens(memory):
     def fail() -> None:
         with memory.room("red") as room:
