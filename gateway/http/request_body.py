@@ -3,6 +3,7 @@
 import asyncio
 import secrets
 from functools import partial
+from io import BytesIO
 from urllib.parse import unquote_to_bytes
 
 from aiohttp import web
@@ -93,14 +94,15 @@ async def read(request: web.Request) -> bytes:
 async def _read_limited(request: web.Request, limit: int, deadline: asyncio.Timeout) -> bytes:
     """Read a body. The deadline moves as long as bytes keep coming."""
     # `request.read` has a limit that is fixed when the application is made; this one changes with a reload.
-    content, body, pace, paused_at = request.content, bytearray(), None, 0
+    content, body, pace, size, paused_at = request.content, BytesIO(), None, 0, 0
     started = now = asyncio.get_running_loop().time()
     while chunk := await content.readany():
-        body += chunk
-        _check_size(request, len(body), limit)
-        if len(body) - paused_at > LARGE:
+        body.write(chunk)
+        size += len(chunk)
+        _check_size(request, size, limit)
+        if size - paused_at > LARGE:
             # What arrives compressed is there at once, and takes time to unpack.
-            paused_at = len(body)
+            paused_at = size
             await asyncio.sleep(0)
         if not content.is_eof():
             pace = pace or pace_of(request)
@@ -108,7 +110,7 @@ async def _read_limited(request: web.Request, limit: int, deadline: asyncio.Time
             pace.waited(now - started)
             pace.moved(len(chunk))
             deadline.reschedule(now + pace.patience)
-    return bytes(body)
+    return body.getvalue()
 
 
 def _check_size(request: web.Request, size: int, limit: int) -> None:

@@ -54,7 +54,8 @@ class _Question(msgspec.Struct, frozen=True):
 class _Keys(msgspec.Struct, frozen=True):
     """The keys of a request. They hold for one schema."""
 
-    schema: InputSchema | None
+    schema: object
+    """Which one: what `_mark_of` gives. The schema itself would stay in memory with it."""
     fingerprint: str | None
     provisional: str | None
 
@@ -139,7 +140,7 @@ class IdentityService:
         if not may_link and len(input_) <= _LARGEST_REMEMBERED and isinstance(judgement, Deterministic):
             remembered_by = question.with_input(input_)
         keys = self._remembered.get(remembered_by) if remembered_by is not None else None
-        if keys is None or keys.schema is not schema:
+        if keys is None or keys.schema is not _mark_of(schema):
             try:
                 given = await off_the_loop(input_, lambda: Input(input_, context.files, may_link=context.may_link))
                 if may_link and determinism.depends_on_links(judgement, policy.rules):
@@ -169,11 +170,11 @@ class IdentityService:
         if question.is_provisional:
             provisional = fingerprint.provisional(target, given.canonical(None), scope, self._secret)
         if isinstance(judgement, NotDeterministic):
-            return _Keys(schema, None, provisional)
+            return _Keys(_mark_of(schema), None, provisional)
         canonical = given.canonical(schema, question.ignore)
         if schema is None:
             return _Keys(None, fingerprint.without_schema(target, canonical, scope, self._secret), provisional)
-        return _Keys(schema, fingerprint.fingerprint(target, canonical, scope), provisional)
+        return _Keys(_mark_of(schema), fingerprint.fingerprint(target, canonical, scope), provisional)
 
     async def named(self, context: CreateContext) -> CreateContext:
         """Name the model of a bare version id in a create, if the version map knows it."""
@@ -193,6 +194,15 @@ class IdentityService:
         sharing = self._settings.value
         rule = determinism.rule_for(sharing.policy.rules, model if "/" in model else None)
         return caching.ttl_of(rule.ttl_seconds if rule else None, sharing.ttl_seconds)
+
+
+def _mark_of(schema: InputSchema | None) -> object:
+    """Return a small object of a schema's own; `None` for no schema."""
+    return None if schema is None else schema.derived(_new_mark)
+
+
+def _new_mark(_: InputSchema) -> object:
+    return object()
 
 
 def _bypass_of(command: CreateCommand, policy: Policy) -> BypassReason | None:
