@@ -94,13 +94,13 @@ async def send_whole(request: web.Request, response: web.StreamResponse) -> web.
     headers: Mapping[str, str]
     if isinstance(response, Response):
         body, headers = response.take_body(), response.fields
-    elif isinstance(response, web.Response) and isinstance(response.body, bytes) and not response.compression:
+    elif isinstance(response, web.Response) and isinstance(response.body, bytes):
         body, headers = response.body, response.headers
     else:
         return response
     with room_of(request) as room:
         if request[ROUTE].name in CREATES:
-            room.resize(len(body))
+            room.force(len(body))
         elif not room.take(len(body)):
             await room.wait(len(body), patience_of(request))
         return await _write(request, web.StreamResponse(status=response.status, headers=headers), [body], len(body))

@@ -24,6 +24,7 @@ from gateway.http.keys import (
     HOLD,
     OVERHEAD,
     PREDICTIONS,
+    RESPONSE_MEMORY,
     RUN_SECONDS,
     SETTINGS,
     TRACER,
@@ -32,6 +33,7 @@ from gateway.http.keys import (
 )
 from gateway.http.prefer import parse_cancel_after, parse_prefer
 from gateway.http.request_body import read_json, release
+from gateway.http.response_memory import SMALL_RESPONSE
 from gateway.runtime.pauses import LARGE, pause_after
 
 JSON = "application/json"
@@ -91,6 +93,9 @@ async def _create(
     idempotency_key = _idempotency_key(request)
     base = base_url.base_of(request)
     given = await read_json(request)
+    if len(given) > SMALL_RESPONSE:
+        # Its response repeats the input, and is always given once there is a prediction.
+        request.app[RESPONSE_MEMORY].check_creates(caller.team.name)
     body = read_create(request, given, form)
     if len(given) > LARGE:
         await pause_after(given)
@@ -207,7 +212,11 @@ async def _respond_large(
         else:
             document = await service.show_as_starting(view, base, "predictions")
         # The document too: what was created is kept until the end of the request.
-        room.resize(len(view.run.document) + len(document))
+        size = len(view.run.document) + len(document)
+        if room.size:
+            room.resize(size)
+        else:
+            room.force(size)
         del view
         return await response_body.respond(request, [document], JSON, status=status, headers=headers)
 
