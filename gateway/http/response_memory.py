@@ -160,7 +160,7 @@ class Room:
             raise self._memory.refusal(self._team, size)
 
     def force(self, size: int) -> None:
-        """Count the response to a create, whether there is room or not."""
+        """Count the response to what changed something, such as a create, whether there is room or not."""
         self._memory.add_unasked(self._team, size)
         self._unasked += size
 
