@@ -11,12 +11,13 @@ from aiohttp import web
 from gateway.domain import body_limits, json_scan
 from gateway.domain.body_limits import BodyLimits, Excess
 from gateway.errors import BadRequest, BodyTooLarge, Overloaded, RateLimited, Unprocessable, UnsupportedMedia
-from gateway.http.body_memory import SMALL_BODY
 from gateway.http.body_pace import pace_of
 from gateway.http.keys import BODY_BYTES, BODY_MEMORY, CALLER, METRICS, PRESENTED_KEY, REQUEST_ID, SETTINGS
 from gateway.runtime.pauses import LARGE, off_the_loop
 
 _JSON = "application/json"
+_SMALL_BODY = 65_536
+"""Bytes of a body that is not counted, and never refused."""
 _CODINGS = ("", "identity", "gzip", "deflate")
 _KEY_FOUND = (
     "The request contains your own API key, so it was neither sent on nor stored. The JavaScript client sends its "
@@ -117,7 +118,7 @@ def _check_size(request: web.Request, size: int, limit: int) -> None:
     """Raise `BodyTooLarge`, or as `_hold` does."""
     if size > limit:
         raise _too_large(limit)
-    if size > SMALL_BODY:
+    if size > _SMALL_BODY:
         _hold(request, size)
 
 

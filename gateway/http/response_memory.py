@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Self
 
 from gateway.errors import GatewayError, Overloaded, RateLimited
+from gateway.http.bytes_by_team import BytesByTeam
 
 SMALL_RESPONSE = 65_536
 """Bytes of a response that is not counted."""
@@ -24,12 +25,16 @@ class ResponseMemory:
 
     def __init__(self, most_bytes: Callable[[], int]) -> None:
         """Take the limit, which a reload can change."""
-        self.used = 0
         self._most_bytes = most_bytes
-        self._by_team: dict[str, int] = {}
+        self._counted = BytesByTeam()
         self._unasked: Counter[str] = Counter()
         """Bytes by team that were counted whether there was room or not, because a create is always answered."""
         self._waiting: OrderedDict[asyncio.Future[None], tuple[str, int]] = OrderedDict()
+
+    @property
+    def used(self) -> int:
+        """Bytes of all large responses in memory."""
+        return self._counted.used
 
     @property
     def waiting(self) -> int:
@@ -44,21 +49,18 @@ class ResponseMemory:
         most = self._most_bytes()
         # What a team's creates take beyond its half takes no room of others.
         used = self.used - sum(
-            min(unasked, max(0, self._by_team[team] - most // 2)) for team, unasked in self._unasked.items()
+            min(unasked, max(0, self._counted.of(team) - most // 2)) for team, unasked in self._unasked.items()
         )
         # A response that is larger than the bound has room when nothing else is counted. So it is below.
         return not used or used + size <= most
 
     def _fits_team(self, team: str, size: int) -> bool:
-        of_team = self._by_team.get(team, 0)
+        of_team = self._counted.of(team)
         return not of_team or of_team + size <= self._most_bytes() // 2
 
     def add(self, team: str, size: int) -> None:
         """Count bytes of a team, whether there is room or not. Negative when they are gone; others then have room."""
-        self.used += size
-        left = self._by_team[team] = self._by_team.get(team, 0) + size
-        if not left:
-            del self._by_team[team]
+        self._counted.add(team, size)
         if size < 0:
             self._admit()
 
@@ -76,7 +78,7 @@ class ResponseMemory:
 
     def take(self, team: str, size: int) -> bool:
         """Count bytes if there is room and no request of the team waits for it. Return whether they are counted."""
-        if any(waiting == team for waiting, _ in self._waiting.values()):
+        if self._waiting and self._waiting_of(team):
             return False
         if not (self._fits_team(team, size) and self._fits_all(size)):
             return False

@@ -171,9 +171,10 @@ class SnapshotMerger:
 
     async def _keep(self, run: Run) -> Run:
         """Keep the result of a run that got its final identity after the time until which it is kept was computed."""
-        if run.status is not Status.SUCCEEDED or run.ended_at is None or run.cache_until is not None:
+        ended_at = run.ended_at
+        if run.status is not Status.SUCCEEDED or ended_at is None or run.cache_until is not None:
             return run
-        cache_until = await off_the_loop(run.document, lambda: self._keep_until(run, run.document, run.ended_at or 0.0))
+        cache_until = await off_the_loop(run.document, lambda: self._keep_until(run, run.document, ended_at))
         if cache_until is not None:
             await self._store.settle_identity(run.id, run.fingerprint, cache_until)
         return msgspec.structs.replace(run, cache_until=cache_until)

@@ -6,7 +6,6 @@ from functools import partial
 from http import HTTPStatus
 
 from aiohttp import web
-from msgspec.structs import replace
 
 from gateway.domain import cache_directives, documents
 from gateway.domain.cache_directives import Directives
@@ -205,7 +204,7 @@ async def _respond_large(
 ) -> web.StreamResponse:
     """Send a large prediction, the only one of `views`. Where there is no room for its output, show it as starting."""
     service, view = request.app[PREDICTIONS], views.pop()
-    request[VIEW] = without_document(view)
+    request[VIEW] = view.without_document()
     with response_body.room_of(request) as room:
         if shows_output and room.take(2 * len(view.run.document)):
             document = await service.show_large(view, base, "predictions")
@@ -219,11 +218,6 @@ async def _respond_large(
             room.force(size)
         del view
         return await response_body.respond(request, [document], JSON, status=status, headers=headers)
-
-
-def without_document(view: PredictionView) -> PredictionView:
-    """Return what logs show of a prediction."""
-    return PredictionView(view.prediction, replace(view.run, document=b""))
 
 
 def _may_show_output(request: web.Request, view: PredictionView, wait: float | None) -> bool:
