@@ -27,7 +27,7 @@ class ResponseMemory:
         """Take the limit, which a reload can change."""
         self._most_bytes = most_bytes
         self._counted = BytesByTeam()
-        self._unasked: Counter[str] = Counter()
+        self._forced: Counter[str] = Counter()
         """Bytes by team that were counted whether there was room or not, because a create is always answered."""
         self._waiting: OrderedDict[asyncio.Future[None], tuple[str, int]] = OrderedDict()
 
@@ -49,7 +49,7 @@ class ResponseMemory:
         most = self._most_bytes()
         # What a team's creates take beyond its half takes no room of others.
         used = self.used - sum(
-            min(unasked, max(0, self._counted.of(team) - most // 2)) for team, unasked in self._unasked.items()
+            min(forced, max(0, self._counted.of(team) - most // 2)) for team, forced in self._forced.items()
         )
         # A response that is larger than the bound has room when nothing else is counted. So it is below.
         return not used or used + size <= most
@@ -64,16 +64,16 @@ class ResponseMemory:
         if size < 0:
             self._admit()
 
-    def add_unasked(self, team: str, size: int) -> None:
+    def add_forced(self, team: str, size: int) -> None:
         """Count bytes of a team's creates, whether there is room or not. Negative when they are gone."""
-        self._unasked[team] += size
-        if not self._unasked[team]:
-            del self._unasked[team]
+        self._forced[team] += size
+        if not self._forced[team]:
+            del self._forced[team]
         self.add(team, size)
 
     def check_creates(self, team: str) -> None:
-        """Raise `RateLimited` if the responses to a team's creates have taken more than its half without asking."""
-        if self._unasked[team] > self._most_bytes() // 2:
+        """Raise `RateLimited` if what was counted of a team without regard to its room is more than its half."""
+        if self._forced[team] > self._most_bytes() // 2:
             raise self.refusal(team, 1)
 
     def take(self, team: str, size: int) -> bool:
@@ -141,7 +141,7 @@ class Room:
 
     def __init__(self, memory: ResponseMemory, team: str) -> None:
         self.size = 0
-        self._unasked = 0
+        self._forced = 0
         self._memory = memory
         self._team = team
 
@@ -163,8 +163,8 @@ class Room:
 
     def force(self, size: int) -> None:
         """Count the response to what changed something, such as a create, whether there is room or not."""
-        self._memory.add_unasked(self._team, size)
-        self._unasked += size
+        self._memory.add_forced(self._team, size)
+        self._forced += size
 
     def resize(self, size: int) -> None:
         """Count the response with its true size, whether there is room or not."""
@@ -179,5 +179,5 @@ class Room:
     ) -> None:
         if self.size:
             self.resize(0)
-        if self._unasked:
-            self.force(-self._unasked)
+        if self._forced:
+            self.force(-self._forced)
