@@ -20,6 +20,7 @@ import tempfile
 import time
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack
+from itertools import islice
 from pathlib import Path
 
 from bench import miss
@@ -123,7 +124,7 @@ async def fill(path: Path, count: int) -> float:
     db.execute("PRAGMA synchronous = OFF")
     db.execute("PRAGMA cache_size = -200000")
     began, all_of_them = time.perf_counter(), stored(count, time.time())
-    while batch := [made for made, _ in zip(all_of_them, range(_BATCH), strict=False)]:
+    while batch := list(islice(all_of_them, _BATCH)):
         db.execute("BEGIN")
         db.executemany(SQL["add_run"], [RUNS.row(done) for done, _ in batch])
         db.executemany(SQL["add_prediction"], [PREDICTIONS.row(shown) for _, shown in batch])

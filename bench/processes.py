@@ -4,6 +4,7 @@ With two cores, servers under measurement run on one, and load and upstream on t
 has its own.
 """
 
+import asyncio
 import json
 import os
 import platform
@@ -11,7 +12,7 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
@@ -20,6 +21,16 @@ from typing import IO, Any, NamedTuple
 ROOT = Path(__file__).parents[1]
 KEY = "rgw_benchbenchbe_" + "b" * 32
 CLOSE_SECONDS = 15.0
+
+
+def run_on_loop(work: Coroutine[Any, Any, Any]) -> None:
+    """Run a coroutine to its end, on uvloop if it is installed."""
+    try:
+        import uvloop
+    except ImportError:
+        asyncio.run(work)
+    else:
+        uvloop.run(work)
 
 
 def cores() -> list[int]:

@@ -18,6 +18,8 @@ from pathlib import Path
 import aiohttp
 from aiohttp import web
 
+from bench.processes import run_on_loop
+
 _RELAYED = ("Authorization", "Content-Type", "Prefer")
 
 
@@ -86,12 +88,7 @@ def main() -> None:
     """Run a server, on uvloop if it is installed."""
     kind, *rest = sys.argv[1:]
     work = {"bare": bare, "proxy": proxy, "simulator": simulator}[kind](*rest)
-    try:
-        import uvloop
-    except ImportError:
-        asyncio.run(work)
-    else:
-        uvloop.run(work)
+    run_on_loop(work)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ from pathlib import Path
 import aiohttp
 
 from bench.installed import HEADERS, ask, gateway
-from bench.processes import UPSTREAM_CORE, Server, memory_kib, open_files, part, raise_file_limit, threads
+from bench.processes import UPSTREAM_CORE, Server, memory_kib, open_files, part, raise_file_limit, run_on_loop, threads
 from bench.rounds import report, row, run
 
 _TEXT, _IMAGE = "acme/official-storyteller", "black-forest-labs/flux-schnell"
@@ -268,7 +268,7 @@ async def serve(path: str) -> None:
 def main() -> None:
     """Run the benchmark, or the gateway that it starts."""
     if sys.argv[1:2] == ["serve"]:
-        _run(serve(sys.argv[2]))
+        run_on_loop(serve(sys.argv[2]))
         return
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=60)
@@ -299,15 +299,6 @@ def main() -> None:
     )  # fmt: skip
     if soak.errors:
         raise SystemExit(f"{sum(soak.errors.values())} actions failed; the first: {soak.examples[0]}")
-
-
-def _run(work) -> None:
-    try:
-        import uvloop
-    except ImportError:
-        asyncio.run(work)
-    else:
-        uvloop.run(work)
 
 
 if __name__ == "__main__":

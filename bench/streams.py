@@ -32,6 +32,7 @@ from bench.processes import (
     memory_kib,
     process,
     raise_file_limit,
+    run_on_loop,
 )
 from bench.rounds import Row, report, row
 
@@ -267,9 +268,9 @@ def main() -> None:
     most = raise_file_limit()
     parts = {"bare": bare, "upstream": upstream, "gateway": gateway}
     if len(sys.argv) > 1 and sys.argv[1] in parts:
-        return _run(parts[sys.argv[1]](*sys.argv[2:]))
+        return run_on_loop(parts[sys.argv[1]](*sys.argv[2:]))
     if len(sys.argv) > 1 and sys.argv[1] == "subscribe":
-        return _run(subscribe(sys.argv[2], int(sys.argv[3]), float(sys.argv[4])))
+        return run_on_loop(subscribe(sys.argv[2], int(sys.argv[3]), float(sys.argv[4])))
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--streams", type=int, nargs="+", default=[10_000])
     parser.add_argument("--rounds", type=int, default=3)
@@ -281,15 +282,6 @@ def main() -> None:
         )
     report("streams", compare(given.streams, given.rounds, given.seconds), seconds=given.seconds)
     return None
-
-
-def _run(work) -> None:
-    try:
-        import uvloop
-    except ImportError:
-        asyncio.run(work)
-    else:
-        uvloop.run(work)
 
 
 if __name__ == "__main__":

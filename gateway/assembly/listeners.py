@@ -13,7 +13,7 @@ from gateway.dashboard import assets as dashboard_assets
 from gateway.dashboard.loading import load_renderer
 from gateway.domain.ports.tracing import NoTracer
 from gateway.http import keys, request_limits, routes, tracing
-from gateway.http.body_memory import BodyMemory
+from gateway.http.bytes_by_team import BytesByTeam
 from gateway.http.handlers import stream_check
 from gateway.http.ops import app as ops
 from gateway.http.ops import config_state, dashboard
@@ -112,7 +112,7 @@ def _share(app: web.Application, parts: Parts) -> None:
     app[keys.STORE] = base.store
     app[keys.CLOCK] = base.clock
     app[keys.METRICS] = base.metrics
-    memory = app[keys.BODY_MEMORY] = BodyMemory()
+    memory = app[keys.BODY_MEMORY] = BytesByTeam()
     base.metrics.read_on_scrape("request_body_bytes", lambda: memory.used)
     responses = app[keys.RESPONSE_MEMORY] = ResponseMemory(lambda: base.live.http.value.max_responses_bytes)
     base.metrics.read_on_scrape("response_bytes", lambda: responses.used)

@@ -15,7 +15,7 @@ from gateway.outputs.eviction import OutputEviction
 from gateway.outputs.rules.outputs import Persist
 from gateway.runtime.loops import BackgroundLoop
 from gateway.upstream.outputs import FetchSettings, OutputFetcher
-from gateway.upstream.replicate import new_session
+from gateway.upstream.pools import new_session
 from gateway.upstream.ssrf_guard import guarded_connector
 
 

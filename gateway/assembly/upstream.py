@@ -5,8 +5,8 @@ import msgspec
 from gateway.assembly.base import Base
 from gateway.runtime.loops import BackgroundLoop
 from gateway.throttling.upstream_limiter import InternalUpstream, UpstreamLimiter
-from gateway.upstream.pools import ConnectionPool, Pool
-from gateway.upstream.replicate import ReplicateClient, UpstreamSettings, new_session
+from gateway.upstream.pools import ConnectionPool, Pool, new_session
+from gateway.upstream.replicate import ReplicateClient, UpstreamSettings
 from gateway.upstream.streams import StreamReader, StreamReaderSettings
 
 _STREAM_CONNECTIONS = 20_000

@@ -14,7 +14,7 @@ from gateway.domain.teams import Caller
 from gateway.files.files import FileService
 from gateway.files.transfers import Transfers
 from gateway.files.uploads import UploadService
-from gateway.http.body_memory import BodyMemory
+from gateway.http.bytes_by_team import BytesByTeam
 from gateway.http.response_memory import ResponseMemory
 from gateway.http.route import Route
 from gateway.http.settings import HttpSettings
@@ -41,7 +41,8 @@ from gateway.webhooks.secrets import WebhookSecrets
 SETTINGS = web.AppKey("settings", LiveSettings[HttpSettings])
 ACCESS = web.AppKey("access", LiveSettings[AccessSettings])
 CLOCK = web.AppKey("clock", Clock)
-BODY_MEMORY = web.AppKey("body_memory", BodyMemory)
+BODY_MEMORY = web.AppKey("body_memory", BytesByTeam)
+"""The large request bodies in memory."""
 RESPONSE_MEMORY = web.AppKey("response_memory", ResponseMemory)
 METRICS = web.AppKey("metrics", Metrics)
 UPSTREAM_LIMITER = web.AppKey("upstream_limiter", UpstreamLimiter)

@@ -49,7 +49,6 @@ from gateway.http.keys import (
 )
 from gateway.http.request import Request
 from gateway.http.request_body import refuse_own_key_in_head, release
-from gateway.http.response import Response
 from gateway.http.response_memory import SMALL_RESPONSE
 from gateway.http.route import CLOSED_TO_PAGES, CREATES, OPEN_ROUTES, Route
 from gateway.http.route_table import Match, NoMatch, RouteTable
@@ -151,7 +150,7 @@ class Pipeline:
         if route.name not in OPEN_ROUTES:
             await self._admit(request, route, head)
         response = await route.handler(request)
-        size = response.size if isinstance(response, Response) else response.content_length
+        size = response.content_length
         if size is not None and size > SMALL_RESPONSE and not response.prepared and request.method != "HEAD":
             return await response_body.send_whole(request, response)
         return response

@@ -3,6 +3,7 @@
 import asyncio
 import secrets
 from functools import partial
+from io import BytesIO
 from urllib.parse import unquote_to_bytes
 
 from aiohttp import web
@@ -10,12 +11,13 @@ from aiohttp import web
 from gateway.domain import body_limits, json_scan
 from gateway.domain.body_limits import BodyLimits, Excess
 from gateway.errors import BadRequest, BodyTooLarge, Overloaded, RateLimited, Unprocessable, UnsupportedMedia
-from gateway.http.body_memory import SMALL_BODY
 from gateway.http.body_pace import pace_of
 from gateway.http.keys import BODY_BYTES, BODY_MEMORY, CALLER, METRICS, PRESENTED_KEY, REQUEST_ID, SETTINGS
 from gateway.runtime.pauses import LARGE, off_the_loop
 
 _JSON = "application/json"
+_SMALL_BODY = 65_536
+"""Bytes of a body that is not counted, and never refused."""
 _CODINGS = ("", "identity", "gzip", "deflate")
 _KEY_FOUND = (
     "The request contains your own API key, so it was neither sent on nor stored. The JavaScript client sends its "
@@ -36,8 +38,6 @@ async def read_json(request: web.Request) -> bytes:
     """
     body = await read(request)
     limits = request.app[SETTINGS].value.body_limits
-    if body_limits.is_surely_within(body, limits):
-        return body
     excess = await _excess_of(body, limits)
     if excess is not None:
         request.app[METRICS].body_refused(excess.limit)
@@ -49,7 +49,7 @@ async def read_json(request: web.Request) -> bytes:
 async def _excess_of(body: bytes, limits: BodyLimits) -> Excess | None:
     """Count what a body holds, and let others run meanwhile if it is large."""
     if len(body) <= LARGE:
-        return body_limits.excess_of(body, limits)
+        return None if body_limits.is_surely_within(body, limits) else body_limits.excess_of(body, limits)
     steps = body_limits.excess_steps(body, limits)
     while True:
         try:
@@ -95,25 +95,30 @@ async def read(request: web.Request) -> bytes:
 async def _read_limited(request: web.Request, limit: int, deadline: asyncio.Timeout) -> bytes:
     """Read a body. The deadline moves as long as bytes keep coming."""
     # `request.read` has a limit that is fixed when the application is made; this one changes with a reload.
-    content, body, pace = request.content, bytearray(), None
+    content, body, pace, size, paused_at = request.content, BytesIO(), None, 0, 0
     started = now = asyncio.get_running_loop().time()
     while chunk := await content.readany():
-        body += chunk
-        _check_size(request, len(body), limit)
+        body.write(chunk)
+        size += len(chunk)
+        _check_size(request, size, limit)
+        if size - paused_at > LARGE:
+            # What arrives compressed is there at once, and takes time to unpack.
+            paused_at = size
+            await asyncio.sleep(0)
         if not content.is_eof():
             pace = pace or pace_of(request)
             started, now = now, asyncio.get_running_loop().time()
             pace.waited(now - started)
             pace.moved(len(chunk))
             deadline.reschedule(now + pace.patience)
-    return bytes(body)
+    return body.getvalue()
 
 
 def _check_size(request: web.Request, size: int, limit: int) -> None:
     """Raise `BodyTooLarge`, or as `_hold` does."""
     if size > limit:
         raise _too_large(limit)
-    if size > SMALL_BODY:
+    if size > _SMALL_BODY:
         _hold(request, size)
 
 

@@ -71,11 +71,6 @@ class Response(web.StreamResponse):
         """The size of the body in bytes."""
         return self._size
 
-    @property
-    def size(self) -> int:
-        """The size of the body in bytes."""
-        return self._size
-
     def take_body(self) -> bytes:
         """Return the body, to be sent in another way."""
         body, self._body_bytes = self._body_bytes, b""

@@ -13,16 +13,17 @@ from contextlib import asynccontextmanager
 from aiohttp import web
 
 from gateway.http.body_pace import pace_of
-from gateway.http.keys import CALLER, RESPONSE_MEMORY, ROUTE, SENT_BYTES, SETTINGS
+from gateway.http.keys import CALLER, RESPONSE_MEMORY, SENT_BYTES, SETTINGS
 from gateway.http.response import Response
 from gateway.http.response_memory import SMALL_RESPONSE, Room
-from gateway.http.route import CREATES
 
 STALL_SECONDS = 60.0
 """Longest time that a client may take to accept one chunk, of one MiB at most. A client that takes longer is
 disconnected, because it holds an upstream connection or an open file that others need."""
 
 IN_ONE_PIECE = 256 * 1024
+_SAFE = frozenset({"GET", "HEAD", "QUERY"})
+"""Methods that change nothing (RFC 9110, 9.2.1). `QUERY` is a search."""
 _PIECE = 256 * 1024
 
 
@@ -87,22 +88,23 @@ async def respond(
 
 
 async def send_whole(request: web.Request, response: web.StreamResponse) -> web.StreamResponse:
-    """Send a response that has a complete body. A large one waits for room, and is written piece by piece.
+    """Send a response that has a complete body. A large one needs room, and is written piece by piece.
 
-    Raise `RateLimited` or `Overloaded` if there is no room in time. The response to a create is always sent.
+    Raise `RateLimited` or `Overloaded` if there is no room: waiting would keep the body in memory. What changed
+    something, such as a create, is always answered.
     """
     headers: Mapping[str, str]
     if isinstance(response, Response):
         body, headers = response.take_body(), response.fields
-    elif isinstance(response, web.Response) and isinstance(response.body, bytes) and not response.compression:
+    elif isinstance(response, web.Response) and isinstance(response.body, bytes):
         body, headers = response.body, response.headers
     else:
         return response
     with room_of(request) as room:
-        if request[ROUTE].name in CREATES:
-            room.resize(len(body))
-        elif not room.take(len(body)):
-            await room.wait(len(body), patience_of(request))
+        if request.method in _SAFE:
+            room.need(len(body))
+        else:
+            room.force(len(body))
         return await _write(request, web.StreamResponse(status=response.status, headers=headers), [body], len(body))
 
 

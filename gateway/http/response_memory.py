@@ -6,16 +6,18 @@ that a team's slow clients delay its own requests only.
 """
 
 import asyncio
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
 from gateway.errors import GatewayError, Overloaded, RateLimited
+from gateway.http.bytes_by_team import BytesByTeam
 
 SMALL_RESPONSE = 65_536
 """Bytes of a response that is not counted."""
 _MOST_WAITING = 1000
+"""Requests of one team that wait. A team's bound: one for all would let a team's requests refuse those of others."""
 
 
 class ResponseMemory:
@@ -23,10 +25,16 @@ class ResponseMemory:
 
     def __init__(self, most_bytes: Callable[[], int]) -> None:
         """Take the limit, which a reload can change."""
-        self.used = 0
         self._most_bytes = most_bytes
-        self._by_team: dict[str, int] = {}
+        self._counted = BytesByTeam()
+        self._forced: Counter[str] = Counter()
+        """Bytes by team that were counted whether there was room or not, because a create is always answered."""
         self._waiting: OrderedDict[asyncio.Future[None], tuple[str, int]] = OrderedDict()
+
+    @property
+    def used(self) -> int:
+        """Bytes of all large responses in memory."""
+        return self._counted.used
 
     @property
     def waiting(self) -> int:
@@ -38,25 +46,39 @@ class ResponseMemory:
         return Room(self, team)
 
     def _fits_all(self, size: int) -> bool:
+        most = self._most_bytes()
+        # What a team's creates take beyond its half takes no room of others.
+        used = self.used - sum(
+            min(forced, max(0, self._counted.of(team) - most // 2)) for team, forced in self._forced.items()
+        )
         # A response that is larger than the bound has room when nothing else is counted. So it is below.
-        return not self.used or self.used + size <= self._most_bytes()
+        return not used or used + size <= most
 
     def _fits_team(self, team: str, size: int) -> bool:
-        of_team = self._by_team.get(team, 0)
+        of_team = self._counted.of(team)
         return not of_team or of_team + size <= self._most_bytes() // 2
 
     def add(self, team: str, size: int) -> None:
         """Count bytes of a team, whether there is room or not. Negative when they are gone; others then have room."""
-        self.used += size
-        left = self._by_team[team] = self._by_team.get(team, 0) + size
-        if not left:
-            del self._by_team[team]
+        self._counted.add(team, size)
         if size < 0:
             self._admit()
 
+    def add_forced(self, team: str, size: int) -> None:
+        """Count bytes of a team's creates, whether there is room or not. Negative when they are gone."""
+        self._forced[team] += size
+        if not self._forced[team]:
+            del self._forced[team]
+        self.add(team, size)
+
+    def check_creates(self, team: str) -> None:
+        """Raise `RateLimited` if what was counted of a team without regard to its room is more than its half."""
+        if self._forced[team] > self._most_bytes() // 2:
+            raise self.refusal(team, 1)
+
     def take(self, team: str, size: int) -> bool:
         """Count bytes if there is room and no request of the team waits for it. Return whether they are counted."""
-        if any(waiting == team for waiting, _ in self._waiting.values()):
+        if self._waiting and self._waiting_of(team):
             return False
         if not (self._fits_team(team, size) and self._fits_all(size)):
             return False
@@ -65,7 +87,7 @@ class ResponseMemory:
 
     async def wait(self, team: str, size: int, seconds: float) -> None:
         """Wait for room and count the bytes. Raise what `refusal` returns if there is none after `seconds`."""
-        if len(self._waiting) >= _MOST_WAITING:
+        if len(self._waiting) >= _MOST_WAITING and self._waiting_of(team) >= _MOST_WAITING:
             raise self.refusal(team, size)
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting[turn] = (team, size)
@@ -82,6 +104,9 @@ class ResponseMemory:
             if isinstance(exc, TimeoutError):
                 raise self.refusal(team, size) from exc
             raise
+
+    def _waiting_of(self, team: str) -> int:
+        return sum(waiting == team for waiting, _ in self._waiting.values())
 
     def refusal(self, team: str, size: int) -> GatewayError:
         """Return the error for a response that has no room."""
@@ -116,6 +141,7 @@ class Room:
 
     def __init__(self, memory: ResponseMemory, team: str) -> None:
         self.size = 0
+        self._forced = 0
         self._memory = memory
         self._team = team
 
@@ -135,6 +161,11 @@ class Room:
         if not self.take(size):
             raise self._memory.refusal(self._team, size)
 
+    def force(self, size: int) -> None:
+        """Count the response to what changed something, such as a create, whether there is room or not."""
+        self._memory.add_forced(self._team, size)
+        self._forced += size
+
     def resize(self, size: int) -> None:
         """Count the response with its true size, whether there is room or not."""
         self._memory.add(self._team, size - self.size)
@@ -148,3 +179,5 @@ class Room:
     ) -> None:
         if self.size:
             self.resize(0)
+        if self._forced:
+            self.force(-self._forced)

@@ -54,7 +54,7 @@ class Shown(msgspec.Struct):
     """`None` until a caller accepts it, and for a body that gains less than half."""
     fields: Mapping[str, str] = {}
     """The headers of the last hit, which are the same for a second."""
-    fields_key: tuple[int, int, bool] | None = None
+    fields_key: tuple[int, int, str | None] | None = None
     """What `fields` depends on: age, time left, and whether the body is compressed."""
 
     def note_gzipped(self, body: bytes) -> None:

@@ -17,11 +17,10 @@ from gateway.domain.documents import Family
 from gateway.domain.records import PredictionView, Source
 from gateway.domain.rendering import SplitDocument
 from gateway.predictions.ports.outputs import CopyLinks
+from gateway.predictions.recent import VIEW_BYTES
 from gateway.runtime.lru import resize_lru
 from gateway.runtime.pauses import LARGE
 
-_OVERHEAD = 2560
-"""Bytes of a view beside its document, and of the entry (measured)."""
 _SHARING = (Source.HIT, Source.JOINED)
 _Key = tuple[str, str, Family]
 """A prediction's id, the base URL of its links, and the route they stand under."""
@@ -38,9 +37,9 @@ class _Shown(NamedTuple):
 
 def _size(kept: _Shown | SplitDocument) -> int:
     if isinstance(kept, _Shown):
-        return len(kept.body) + len(kept.view.run.document) + _OVERHEAD
+        return len(kept.body) + len(kept.view.run.document) + VIEW_BYTES
     # Once as it is, once in pieces.
-    return 2 * len(kept.document) + 2 * _OVERHEAD
+    return 2 * len(kept.document) + 2 * VIEW_BYTES
 
 
 class PredictionBodies:

@@ -163,10 +163,7 @@ class CreateService:
         if command.body.destination is not None:
             self._policy.check_model(caller, command.body.destination)
         context = await context_of(caller, command, self._policy, self._outputs)
-        if context.command.target.model is None:
-            context = await self._identities.named(context)
-        identity = await self._identities.of(context)
-        request = self._records.share_request(context, identity)
+        context, identity, request = await self._identify(context)
         if self._hits.expects(request):
             # No task: the hit is recorded whether or not this caller waits. If it is none, nothing was begun.
             hit = await self._hits.record(request)
@@ -197,15 +194,23 @@ class CreateService:
                         return outcome
                     case never:
                         assert_never(never)
-                if attempts.context.command.target.model is None:
-                    attempts.context = await self._identities.named(attempts.context)
-                identity = await self._identities.of(attempts.context)
-                if attempts.has_detached:
-                    # Upstream's answer may not name the model (docs/replicate-api.md, Prediction object: `hidden`, an
-                    # override): waiting for another create's answer again would end in another detach, until the
-                    # attempts are used up.
-                    identity = replace(identity, provisional=None)
-                request = self._records.share_request(attempts.context, identity)
+                attempts.context, identity, request = await self._identify(
+                    attempts.context, has_detached=attempts.has_detached
+                )
+
+    async def _identify(
+        self, context: CreateContext, *, has_detached: bool = False
+    ) -> tuple[CreateContext, Identity, ShareRequest]:
+        """Return the request with its model if that is known, its identity, and what it asks of the store."""
+        if context.command.target.model is None:
+            context = await self._identities.named(context)
+        identity = await self._identities.of(context)
+        if has_detached:
+            # Upstream's answer may not name the model (docs/replicate-api.md, Prediction object: `hidden`, an
+            # override): waiting for another create's answer again would end in another detach, until the attempts are
+            # used up.
+            identity = replace(identity, provisional=None)
+        return context, identity, self._records.share_request(context, identity)
 
     async def _attempt(
         self, attempts: _Attempts, identity: Identity, request: ShareRequest

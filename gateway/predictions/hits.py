@@ -57,6 +57,8 @@ class HitRecorder:
         if run.fingerprint is None or run.ended_at is None or run.cache_until is None:
             return
         if len(run.document) > _LARGEST_DOCUMENT:
+            # It answers in place of a smaller one that was known.
+            self._known.pop(run.fingerprint, None)
             return
         self._known[run.fingerprint] = (run.ended_at, run.cache_until)
         self._known.move_to_end(run.fingerprint)

@@ -153,7 +153,10 @@ class SnapshotMerger:
                 tracked.wake()
                 self._events.on_run_progressed(progressed)
             case RunEnded():
-                outcome = msgspec.structs.replace(outcome, run=documents.with_same(outcome.run, document))
+                ended = documents.with_same(outcome.run, document)
+                if run.fingerprint is None and ended.fingerprint is not None:
+                    ended = await self._keep(ended)
+                outcome = msgspec.structs.replace(outcome, run=ended)
                 tracked.update(outcome.run, document, mark)
                 tracked.wake()
                 tracked.poll_now()
@@ -165,6 +168,16 @@ class SnapshotMerger:
                 pass
             case never:
                 assert_never(never)
+
+    async def _keep(self, run: Run) -> Run:
+        """Keep the result of a run that got its final identity after the time until which it is kept was computed."""
+        ended_at = run.ended_at
+        if run.status is not Status.SUCCEEDED or ended_at is None or run.cache_until is not None:
+            return run
+        cache_until = await off_the_loop(run.document, lambda: self._keep_until(run, run.document, ended_at))
+        if cache_until is not None:
+            await self._store.settle_identity(run.id, run.fingerprint, cache_until)
+        return msgspec.structs.replace(run, cache_until=cache_until)
 
     def _at_end(
         self, run: Run, status: Status, document: bytes, at: float, doubt: Doubt | None

@@ -54,7 +54,7 @@ class NewRecords:
     def share_request(self, context: CreateContext, identity: Identity) -> ShareRequest:
         """Make the prediction, and say which runs it can share."""
         caller, command, now = context.caller, context.command, self._clock.now()
-        is_shared = identity.fingerprint is not None or identity.provisional is not None
+        is_shared = identity.is_shared
         prediction_id = ids.prediction_id(self._randomness.bytes(_ID_BYTES), now)
         prediction = Prediction(
             id=prediction_id,

@@ -23,7 +23,7 @@ from gateway.predictions.bodies import PredictionBodies
 from gateway.predictions.events import PredictionEvents
 from gateway.predictions.ports.outputs import CopyLinks
 from gateway.predictions.ports.sharing import CreateStore
-from gateway.predictions.recent import RecentPredictions
+from gateway.predictions.recent import VIEW_BYTES, RecentPredictions
 from gateway.predictions.settings import PredictionSettings
 from gateway.predictions.tracked_run import mark_of
 from gateway.predictions.tracker import Tracker
@@ -33,8 +33,6 @@ from gateway.runtime.pauses import LARGE
 from gateway.runtime.tasks import Tasks
 
 PAGE_SIZE = 100
-_OVERHEAD = 2560
-"""Bytes of the two records beside the document, and of the entry (measured)."""
 _RENEWED = 100
 """Number of runs with new copies to remember: a read that began before them may return the run without them."""
 _CANCELED = 10_000
@@ -57,7 +55,7 @@ def _is_settled(view: PredictionView) -> bool:
 
 def size_of_view(view: PredictionView) -> int:
     """Return the bytes of memory that a view counts as."""
-    return len(view.run.document) + len(view.run.request) + _OVERHEAD
+    return len(view.run.document) + len(view.run.request) + VIEW_BYTES
 
 
 class PredictionService:

@@ -7,6 +7,9 @@ from cachetools import Cache, LRUCache
 
 from gateway.domain.records import PredictionView, Run
 
+VIEW_BYTES = 2560
+"""Memory of a view beside its document, and of its entry in a cache (measured)."""
+
 if TYPE_CHECKING:
     _Views = LRUCache[str, PredictionView]
 else:

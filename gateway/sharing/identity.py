@@ -5,6 +5,7 @@ model of a bare version id, and the schema. The input is decoded once for its ca
 same bytes were decoded lately: their SHA-256 is remembered with the fingerprint.
 """
 
+from functools import partial
 from hashlib import sha256
 
 import msgspec
@@ -20,7 +21,7 @@ from gateway.models.rules.schema import InputSchema
 from gateway.models.schemas import SchemaService
 from gateway.models.versions import VersionMap
 from gateway.runtime.live import LiveSettings
-from gateway.runtime.pauses import LARGE, pause_after
+from gateway.runtime.pauses import off_the_loop
 from gateway.sharing.rules import caching, determinism, fingerprint
 from gateway.sharing.rules.determinism import Deterministic, Judgement, NotDeterministic, Policy, Proof, Rule
 from gateway.sharing.rules.external_links import DEFAULT_TEXT_INPUTS
@@ -53,7 +54,8 @@ class _Question(msgspec.Struct, frozen=True):
 class _Keys(msgspec.Struct, frozen=True):
     """The keys of a request. They hold for one schema."""
 
-    schema: InputSchema | None
+    schema: object
+    """Which one: what `_mark_of` gives. The schema itself would stay in memory with it."""
     fingerprint: str | None
     provisional: str | None
 
@@ -138,14 +140,12 @@ class IdentityService:
         if not may_link and len(input_) <= _LARGEST_REMEMBERED and isinstance(judgement, Deterministic):
             remembered_by = question.with_input(input_)
         keys = self._remembered.get(remembered_by) if remembered_by is not None else None
-        if keys is None or keys.schema is not schema:
+        if keys is None or keys.schema is not _mark_of(schema):
             try:
-                given = Input(input_, context.files, may_link=context.may_link)
-                if len(input_) > LARGE:
-                    await pause_after(input_)
+                given = await off_the_loop(input_, lambda: Input(input_, context.files, may_link=context.may_link))
                 if may_link and determinism.depends_on_links(judgement, policy.rules):
                     judgement = _judge_links(judgement, given, schema, policy, rule, context)
-                keys = await self._compute(given, question, judgement)
+                keys = await off_the_loop(input_, partial(self._compute, given, question, judgement))
             except ValueError:
                 return Identity(reason=BypassReason.INPUT_UNREADABLE, schema=schema)
             if remembered_by is not None:
@@ -163,20 +163,18 @@ class IdentityService:
             schema=schema,
         )
 
-    async def _compute(self, given: Input, question: _Question, judgement: Judgement) -> _Keys:
+    def _compute(self, given: Input, question: _Question, judgement: Judgement) -> _Keys:
         """Compute the keys of a request. Raise `ValueError` for an input that cannot be compared."""
         target, scope, schema = question.target, question.scope, question.schema
         provisional = None
         if question.is_provisional:
             provisional = fingerprint.provisional(target, given.canonical(None), scope, self._secret)
         if isinstance(judgement, NotDeterministic):
-            return _Keys(schema, None, provisional)
+            return _Keys(_mark_of(schema), None, provisional)
         canonical = given.canonical(schema, question.ignore)
-        if len(canonical) > LARGE:
-            await pause_after(canonical)
         if schema is None:
             return _Keys(None, fingerprint.without_schema(target, canonical, scope, self._secret), provisional)
-        return _Keys(schema, fingerprint.fingerprint(target, canonical, scope), provisional)
+        return _Keys(_mark_of(schema), fingerprint.fingerprint(target, canonical, scope), provisional)
 
     async def named(self, context: CreateContext) -> CreateContext:
         """Name the model of a bare version id in a create, if the version map knows it."""
@@ -196,6 +194,15 @@ class IdentityService:
         sharing = self._settings.value
         rule = determinism.rule_for(sharing.policy.rules, model if "/" in model else None)
         return caching.ttl_of(rule.ttl_seconds if rule else None, sharing.ttl_seconds)
+
+
+def _mark_of(schema: InputSchema | None) -> object:
+    """Return a small object of a schema's own; `None` for no schema."""
+    return None if schema is None else schema.derived(_new_mark)
+
+
+def _new_mark(_: InputSchema) -> object:
+    return object()
 
 
 def _bypass_of(command: CreateCommand, policy: Policy) -> BypassReason | None:

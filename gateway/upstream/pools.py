@@ -1,4 +1,4 @@
-"""Pools of connections to upstream, one for each kind of call.
+"""Sessions and pools of connections to upstream, one pool for each kind of call.
 
 Creates, polls, cancels and metadata share one pool. Uploads and downloads, which take as long as their callers take,
 have pools of their own.
@@ -11,6 +11,7 @@ from enum import StrEnum
 
 import aiohttp
 
+from gateway import __version__
 from gateway.domain.ports.observers import UpstreamObserver
 from gateway.errors import RateLimited
 
@@ -75,3 +76,21 @@ class ConnectionPool:
                 await self._free.acquire()
         finally:
             self.waiting -= 1
+
+
+def new_session(max_connections: int) -> aiohttp.ClientSession:
+    """Open a session for upstream, without cookies, and without proxies or netrc from the environment.
+
+    Idle connections are closed before upstream closes them, so that a create rarely uses a closing connection.
+    """
+    connector = aiohttp.TCPConnector(limit=max_connections, keepalive_timeout=15, ttl_dns_cache=60)
+    session = aiohttp.ClientSession(
+        connector=connector,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        trust_env=False,
+        headers={"User-Agent": f"replicate-gateway/{__version__}"},
+    )
+    # By default aiohttp retries reads and deletes once if a pooled connection is lost. Retries are decided in
+    # `replicate.py`, and aiohttp has no public setting for it.
+    session._retry_connection = False  # noqa: SLF001
+    return session

@@ -8,15 +8,14 @@ import asyncio
 import io
 import math
 import random
-import time
 from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 
 import aiohttp
 import msgspec
 from yarl import URL
 
-from gateway import __version__
 from gateway.domain.ports.clock import Clock
 from gateway.domain.ports.observers import UpstreamObserver
 from gateway.domain.ports.tracing import Call, NoTracer, Tracer
@@ -35,6 +34,7 @@ from gateway.upstream import retry
 from gateway.upstream.breaker import Breaker, BreakerState
 from gateway.upstream.pools import ConnectionPool, Pool
 from gateway.upstream.response_body import WITHHELD, BodyReader, without
+from gateway.upstream.sent_request import SentRequest
 
 _WHOLE_BODY = 256 * 1024
 """A larger body is written in pieces, between which others are served."""
@@ -243,11 +243,10 @@ class ReplicateClient:
         timeout = self._timeout_of(self._settings.transfer_seconds, self._settings.idle_seconds)
         async with self._downloads.connection(self._settings.connect_seconds * 2):
             self._refuse_while_open()
-            started, outcome, call = time.perf_counter(), "failed", self._tracer.call(operation, "GET")
-            try:
-                response = await self._send(self._downloads, "GET", path, query, None, {"Accept": "*/*"}, call, timeout)
-                async with response:
-                    outcome = str(response.status)
+            with self._started(operation, "GET") as sent:
+                call = self._send(self._downloads, "GET", path, query, None, {"Accept": "*/*"}, sent.call, timeout)
+                async with await call as response:
+                    sent.outcome = str(response.status)
                     self._check_response(response)
                     headers = passable(response.headers)
                     if self._call_limiter is not None:
@@ -255,15 +254,6 @@ class ReplicateClient:
                     if _contains(headers, self._tokens):
                         raise UpstreamUnreadable(WITHHELD)
                     yield Download(response.status, headers, without(response.content.iter_any(), self._token_bytes))
-            except (aiohttp.ClientError, TimeoutError) as exc:
-                outcome, error = self._failed(exc)
-                raise error from exc
-            except asyncio.CancelledError:
-                outcome = "abandoned"
-                raise
-            finally:
-                call.ended(outcome)
-                self._observer.upstream_answered(operation, outcome, time.perf_counter() - started)
 
     async def _exchange(
         self,
@@ -280,7 +270,7 @@ class ReplicateClient:
         """Send one request, and read the response.
 
         If `failures` is not empty when the connection fails, the caller's body failed: its error is raised unchanged,
-        and not counted as a failure of upstream. One coroutine without contexts: every poll comes here.
+        and not counted as a failure of upstream. One coroutine for all of it: every poll comes here.
         """
         limiter, pool = self._call_limiter, pool or self.pool
         if limiter is not None and not limiter.take(operation):
@@ -288,22 +278,12 @@ class ReplicateClient:
         await pool.take(self._settings.connect_seconds * 2)
         try:
             self._refuse_while_open()
-            started, outcome, call = time.perf_counter(), "failed", self._tracer.call(operation, method)
-            try:
-                response = await self._send(pool, method, path, query, body, headers, call, timeout or self._timeout)
-                async with response:
-                    outcome = str(response.status)
+            with self._started(operation, method, failures) as sent:
+                call = self._send(pool, method, path, query, body, headers, sent.call, timeout or self._timeout)
+                async with await call as response:
+                    sent.outcome = str(response.status)
                     self._check_response(response)
                     content, has_token = await self._bodies.read(response, self._token_bytes)
-            except (aiohttp.ClientError, TimeoutError) as exc:
-                outcome, error = self._failed(exc, failures)
-                raise error from exc
-            except asyncio.CancelledError:
-                outcome = "abandoned"
-                raise
-            finally:
-                call.ended(outcome)
-                self._observer.upstream_answered(operation, outcome, time.perf_counter() - started)
         finally:
             pool.give_back()
         answer = as_json(Answer(response.status, passable(response.headers), content))
@@ -313,6 +293,11 @@ class ReplicateClient:
             # A debugging proxy, for example, may echo the request. Callers must not see the token.
             raise UpstreamUnreadable(WITHHELD)
         return answer
+
+    def _started(self, operation: str, method: str, failures: Sequence[Exception] = ()) -> SentRequest:
+        """Return the context of a request that is about to be sent."""
+        failed = partial(self._failed, failures)
+        return SentRequest(operation, self._tracer.call(operation, method), self._observer, failed)
 
     def _send(
         self,
@@ -348,7 +333,7 @@ class ReplicateClient:
         if (wait := self.breaker.refuses_for(self._clock.monotonic())) > 0:
             raise UpstreamUnavailable("Replicate is not responding at the moment.", retry_after=max(1, round(wait)))
 
-    def _failed(self, exc: Exception, failures: Sequence[Exception] = ()) -> tuple[str, Exception]:
+    def _failed(self, failures: Sequence[Exception], exc: Exception) -> tuple[str, Exception]:
         """Return what became of a request, and the error to raise. Count the failure of upstream."""
         is_unreachable = isinstance(exc, (aiohttp.ConnectionTimeoutError, aiohttp.ClientConnectorError))
         if failures and not is_unreachable and not isinstance(exc, TimeoutError):
@@ -383,21 +368,3 @@ def _contains(headers: Mapping[str, str], tokens: tuple[str, ...]) -> bool:
             if token in value:
                 return True
     return False
-
-
-def new_session(max_connections: int) -> aiohttp.ClientSession:
-    """Open a session for upstream, without cookies, and without proxies or netrc from the environment.
-
-    Idle connections are closed before upstream closes them, so that a create rarely uses a closing connection.
-    """
-    connector = aiohttp.TCPConnector(limit=max_connections, keepalive_timeout=15, ttl_dns_cache=60)
-    session = aiohttp.ClientSession(
-        connector=connector,
-        cookie_jar=aiohttp.DummyCookieJar(),
-        trust_env=False,
-        headers={"User-Agent": f"replicate-gateway/{__version__}"},
-    )
-    # By default aiohttp retries reads and deletes once if a pooled connection is lost. Retries are decided in this
-    # module, and aiohttp has no public setting for it.
-    session._retry_connection = False  # noqa: SLF001
-    return session

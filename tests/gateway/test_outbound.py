@@ -10,7 +10,7 @@ from gateway.errors import UpstreamBroken, UpstreamTimeout, UpstreamUnavailable,
 from gateway.simulator import Fault, Simulator
 from gateway.upstream.breaker import BreakerState
 from gateway.upstream.hosts import is_trusted
-from gateway.upstream.replicate import new_session
+from gateway.upstream.pools import new_session
 from gateway.upstream.streams import StreamReader, StreamReaderSettings
 from tests.support.observer import RecordingObserver
 from tests.support.polling import until

@@ -10,7 +10,7 @@ import pytest
 
 from gateway.outputs.ports import NotCopied
 from gateway.upstream.outputs import FetchSettings, OutputFetcher
-from gateway.upstream.replicate import new_session
+from gateway.upstream.pools import new_session
 from gateway.upstream.ssrf_guard import guarded_connector
 from tests.support.raw_server import answer, raw_server
 

@@ -5,6 +5,7 @@ Memory is that of a gateway in a process of its own, as the kernel counts it.
 
 import asyncio
 import json
+import random
 import sys
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -256,6 +257,39 @@ async def test_create_is_answered_without_room_for_its_output(open_gateway: Open
         assert (second.status, second.json["status"], second.json["output"]) == (201, "starting", None)
         await opened.aclose()
         assert (await ask(stack, "GET", f"/v1/predictions/{second.json['id']}")).json["status"] == "succeeded"
+
+
+async def test_compressed_metadata_has_room_too(open_gateway: OpenGateway) -> None:
+    """Whatever the coding: a client that takes nothing keeps a response that is counted."""
+    upstream_text = random.Random(1).randbytes(8_000_000).hex()
+    async with open_gateway() as stack:
+        stack.upstream.faults.set(Fault("error", "models.search", status=200, value=upstream_text))
+        for coding in ("deflate", "gzip"):
+            async with connection(stack) as (_, writer):
+                head = [("Accept-Encoding", coding)]
+                writer.write(raw_request("QUERY", "/v1/models", head, b"red", key=stack.keys["alpha"]))
+                await until_gauge(stack, "response_bytes", 9_100_000, 900_000)
+            await until_gauge(stack, "response_bytes", 0)
+
+
+async def test_creates_that_nobody_reads_leave_room_for_others(open_gateway: OpenGateway) -> None:
+    """Hits cost nothing: a team's large creates are refused when its clients have not taken their responses."""
+    async with open_gateway(limits={"max_responses_bytes": 40_000_000}) as stack, AsyncExitStack() as opened:
+        given: dict[str, Any] = {"prompt": "hi", "seed": 7, "file": data_uri(6_000_000, 1)}
+        body = {"version": version_of(stack.upstream, "acme/storyteller"), "input": given}
+        await create(stack, model="acme/storyteller", headers={"Prefer": "wait"}, **given)
+        await create(stack, key="beta", model="acme/storyteller", prompt="hi")
+        head, data = [("Content-Type", "application/json")], json.dumps(body).encode()
+        for number in (1, 2, 3):
+            _, writer = await opened.enter_async_context(connection(stack))
+            writer.write(raw_request("POST", "/v1/predictions", head, data, key=stack.keys["alpha"]))
+            await until_gauge(stack, "response_bytes", number * 16_000_000, number * 100_000)
+        assert (await ask(stack, "GET", "/v1/predictions", key="beta")).status == 200
+        assert (await create(stack, model="acme/storyteller", **given)).status == 429
+        assert (await create(stack, model="acme/storyteller", prompt="hi")).status == 201
+        await opened.aclose()
+        await until_gauge(stack, "response_bytes", 0)
+        assert (await create(stack, model="acme/storyteller", **given)).status == 201
 
 
 async def until_gauge(stack: Stack, name: str, value: float, tolerance: float = 0.0) -> None:

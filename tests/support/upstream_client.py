@@ -6,7 +6,8 @@ from typing import Any
 
 from gateway.runtime.clock import SystemClock
 from gateway.runtime.live import LiveSettings
-from gateway.upstream.replicate import ReplicateClient, UpstreamCredentials, UpstreamSettings, new_session
+from gateway.upstream.pools import new_session
+from gateway.upstream.replicate import ReplicateClient, UpstreamCredentials, UpstreamSettings
 from tests.support.observer import RecordingObserver
 
 SHORT = 0.15

@@ -6,7 +6,6 @@ from functools import partial
 from http import HTTPStatus
 
 from aiohttp import web
-from msgspec.structs import replace
 
 from gateway.domain import cache_directives, documents
 from gateway.domain.cache_directives import Directives
@@ -24,6 +23,7 @@ from gateway.http.keys import (
     HOLD,
     OVERHEAD,
     PREDICTIONS,
+    RESPONSE_MEMORY,
     RUN_SECONDS,
     SETTINGS,
     TRACER,
@@ -32,6 +32,8 @@ from gateway.http.keys import (
 )
 from gateway.http.prefer import parse_cancel_after, parse_prefer
 from gateway.http.request_body import read_json, release
+from gateway.http.response_memory import SMALL_RESPONSE
+from gateway.runtime.pauses import LARGE, pause_after
 
 JSON = "application/json"
 _SPAN_NAMES = {"hit": "hit", "joined": "join"}
@@ -89,7 +91,14 @@ async def _create(
     directives = read_directives(request)
     idempotency_key = _idempotency_key(request)
     base = base_url.base_of(request)
-    body = read_create(request, await read_json(request), form)
+    given = await read_json(request)
+    if len(given) > SMALL_RESPONSE:
+        # Its response repeats the input, and is always given once there is a prediction.
+        request.app[RESPONSE_MEMORY].check_creates(caller.team.name)
+    body = read_create(request, given, form)
+    if len(given) > LARGE:
+        await pause_after(given)
+    del given
     if body.webhook is not None and caller.is_public and not caller.team.public_webhooks:
         raise Forbidden("Web pages of your team may not have webhooks sent: its setting public_webhooks is off.")
     target = target or body.target
@@ -195,21 +204,20 @@ async def _respond_large(
 ) -> web.StreamResponse:
     """Send a large prediction, the only one of `views`. Where there is no room for its output, show it as starting."""
     service, view = request.app[PREDICTIONS], views.pop()
-    request[VIEW] = without_document(view)
+    request[VIEW] = view.without_document()
     with response_body.room_of(request) as room:
         if shows_output and room.take(2 * len(view.run.document)):
             document = await service.show_large(view, base, "predictions")
         else:
             document = await service.show_as_starting(view, base, "predictions")
         # The document too: what was created is kept until the end of the request.
-        room.resize(len(view.run.document) + len(document))
+        size = len(view.run.document) + len(document)
+        if room.size:
+            room.resize(size)
+        else:
+            room.force(size)
         del view
         return await response_body.respond(request, [document], JSON, status=status, headers=headers)
-
-
-def without_document(view: PredictionView) -> PredictionView:
-    """Return what logs show of a prediction."""
-    return PredictionView(view.prediction, replace(view.run, document=b""))
 
 
 def _may_show_output(request: web.Request, view: PredictionView, wait: float | None) -> bool:

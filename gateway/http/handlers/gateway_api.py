@@ -25,6 +25,7 @@ from gateway.http.keys import (
     WEBHOOK_SECRETS,
 )
 from gateway.http.request_body import read, read_json, require_json
+from gateway.runtime.pauses import pause_after
 from gateway.throttling.upstream_limiter import state_shown
 
 _JSON = "application/json"
@@ -61,7 +62,9 @@ async def estimate(request: web.Request) -> web.Response:
     """Handle `POST /gateway/estimate`: predict how a create would be handled, without creating anything."""
     require_json(request)
     directives = read_directives(request)
-    body = read_create(request, await read_json(request), "version")
+    given = await read_json(request)
+    body = read_create(request, given, "version")
+    await pause_after(given)
     assert body.target is not None
     command = CreateCommand(
         kind=Kind.PREDICTION,

@@ -7,6 +7,7 @@ a path outside the route table.
 import asyncio
 import gzip
 import logging
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -77,23 +78,22 @@ async def _respond(request: web.Request, found: Found) -> web.StreamResponse:
         return web.Response(status=304, headers=headers)
     accepted = given.get("Accept-Encoding")
     coding = content_coding.choose(accepted, len(shown.body)) if accepted else None
-    if coding is not web.ContentCoding.gzip:
-        if coding is None:
-            return response.respond(request, shown.body, _fields(found, shown))
-        deflated = web.Response(body=shown.body, headers=_fields(found, shown))
-        deflated.enable_compression(coding)
-        return deflated
+    if coding is None:
+        return response.respond(request, shown.body, _fields(found, shown))
+    # In a thread: a list of models is megabytes. Not by aiohttp, which would do it after the room for it is counted.
+    fields = _fields(found, shown, coding.value)
+    if coding is web.ContentCoding.deflate:
+        return response.respond(request, await asyncio.to_thread(zlib.compress, shown.body), fields)
     body = shown.gzipped
     if body is None:
-        # In a thread: a list of models is megabytes.
         body = await asyncio.to_thread(gzip.compress, shown.body, 6, mtime=0)
         shown.note_gzipped(body)
-    return response.respond(request, body, _fields(found, shown, is_gzipped=True))
+    return response.respond(request, body, fields)
 
 
-def _fields(found: Found, shown: Shown, *, is_gzipped: bool = False) -> response.Fields:
+def _fields(found: Found, shown: Shown, coding: str | None = None) -> response.Fields:
     """Return the headers of a 200. Those of a hit are made once a second."""
-    key = (round(found.age), round(found.ttl), is_gzipped) if found.is_hit else None
+    key = (round(found.age), round(found.ttl), coding) if found.is_hit else None
     if key is not None and shown.fields_key == key:
         assert isinstance(shown.fields, response.Fields)
         return shown.fields
@@ -106,8 +106,8 @@ def _fields(found: Found, shown: Shown, *, is_gzipped: bool = False) -> response
     }
     if found.is_hit:
         made["Age"] = str(round(found.age))
-    if is_gzipped:
-        made["Content-Encoding"] = "gzip"
+    if coding is not None:
+        made["Content-Encoding"] = coding
     fields = response.Fields(made)
     if key is not None:
         shown.fields, shown.fields_key = fields, key

@@ -16,7 +16,7 @@ from gateway.domain.scopes import Scope
 from gateway.errors import BadRequest, NotFound
 from gateway.http import base_url, response, response_body
 from gateway.http.handlers import passthrough
-from gateway.http.handlers.creates import JSON, without_document
+from gateway.http.handlers.creates import JSON
 from gateway.http.keys import CALLER, OVERHEAD, PREDICTIONS, VIEW
 
 _KINDS: dict[Family, Kind | None] = {"predictions": None, "trainings": Kind.TRAINING}
@@ -55,36 +55,28 @@ async def list_trainings(request: web.Request) -> web.StreamResponse:
 
 async def _get(request: web.Request, family: Family) -> web.StreamResponse:
     try:
-        view = await request.app[PREDICTIONS].get(request[CALLER], request.match_info["id"], _KINDS[family])
+        found = [await request.app[PREDICTIONS].get(request[CALLER], request.match_info["id"], _KINDS[family])]
     except NotFound:
         if not request[CALLER].may(Scope.ACCOUNT):
             raise
         return await passthrough.unknown_prediction(request, family)
     request[OVERHEAD] = "poll"
-    if (rendered := _render(request, view, family)) is not None:
-        return rendered
-    views = [view]
-    # Not kept here while the response waits for room, and for its client.
-    del view
-    return await _render_large(request, views, family)
+    return _render(request, found, family) or await _render_large(request, found, family)
 
 
 async def _cancel(request: web.Request, family: Family) -> web.StreamResponse:
     try:
-        view = await request.app[PREDICTIONS].cancel(request[CALLER], request.match_info["id"], _KINDS[family])
+        found = [await request.app[PREDICTIONS].cancel(request[CALLER], request.match_info["id"], _KINDS[family])]
     except NotFound:
         if not request[CALLER].may(Scope.ACCOUNT):
             raise
         return await passthrough.unknown_prediction(request, family, cancel=True)
-    if (rendered := _render(request, view, family)) is not None:
-        return rendered
-    views = [view]
-    del view
-    return await _render_large(request, views, family)
+    return _render(request, found, family) or await _render_large(request, found, family)
 
 
-def _render(request: web.Request, view: PredictionView, family: Family) -> web.StreamResponse | None:
-    """Return the response with a prediction; `None` if it is large."""
+def _render(request: web.Request, found: list[PredictionView], family: Family) -> web.StreamResponse | None:
+    """Return the response with the prediction in `found`; `None` if it is large."""
+    (view,) = found
     if len(view.run.document) > response_body.IN_ONE_PIECE:
         return None
     request[VIEW] = view
@@ -92,9 +84,12 @@ def _render(request: web.Request, view: PredictionView, family: Family) -> web.S
     return response.respond(request, body, response.JSON)
 
 
-async def _render_large(request: web.Request, views: list[PredictionView], family: Family) -> web.StreamResponse:
-    """Send a large prediction, the only one of `views`, when there is room for it: its document and its response."""
-    service, view = request.app[PREDICTIONS], views.pop()
+async def _render_large(request: web.Request, found: list[PredictionView], family: Family) -> web.StreamResponse:
+    """Send a large prediction when there is room for it: its document and its response.
+
+    It is taken out of `found`, so that nothing keeps it while it waits for room and for its client.
+    """
+    service, view = request.app[PREDICTIONS], found.pop()
     prediction_id, size = view.prediction.id, 2 * len(view.run.document)
     with response_body.room_of(request) as room:
         if not room.take(size):
@@ -102,7 +97,7 @@ async def _render_large(request: web.Request, views: list[PredictionView], famil
             del view
             await room.wait(size, response_body.patience_of(request))
             view = await service.get(request[CALLER], prediction_id, _KINDS[family])
-        request[VIEW] = without_document(view)
+        request[VIEW] = view.without_document()
         body = await service.show_large(view, base_url.base_of(request), family)
         del view
         room.resize(len(body))

@@ -37,7 +37,7 @@ _NUMBERS = frozenset({"number", "integer"})
 _TYPES = _NUMBERS | {"string", "boolean", "array", "object", "null"}
 
 _encode = msgspec.json.Encoder().encode
-_decode_defaults = msgspec.json.Decoder(dict[str, Any]).decode
+_decode_defaults = msgspec.json.Decoder(dict[str, Any], float_hook=Raw).decode
 
 _SECRET = "secret"  # noqa: S105 - a mark
 _PASSWORD = "password"  # noqa: S105 - a format of JSON Schema

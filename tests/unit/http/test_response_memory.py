@@ -58,6 +58,27 @@ def test_response_larger_than_the_bound_has_room_alone(memory, rooms):
     assert second.take(1)
 
 
+def test_creates_of_a_team_take_no_room_of_others(memory, rooms):
+    """They are always answered; past the team's half its next ones are refused, and others have their half."""
+    red = rooms.enter_context(memory.room("red"))
+    memory.check_creates("red")
+    red.force(500)
+    with pytest.raises(RateLimited):
+        memory.check_creates("red")
+    memory.check_creates("blue")
+    assert not rooms.enter_context(memory.room("red")).take(1)
+    with memory.room("blue") as blue:
+        assert blue.take(50)
+        with pytest.raises(Overloaded):
+            memory.room("green").need(1)
+    with memory.room("red") as other:
+        other.force(10)
+    assert memory.used == 500
+    rooms.close()
+    memory.check_creates("red")
+    assert memory.used == 0
+
+
 def test_room_is_given_back_whatever_happens(memory):
     def fail() -> None:
         with memory.room("red") as room:
@@ -130,10 +151,18 @@ async def test_waiting_requests_are_bounded(memory, rooms):
     await settle()
     with pytest.raises(RateLimited):
         await memory.room("red").wait(10, LONG)
+    # Those of a team refuse no other team's.
+    held, order = memory.room("blue"), []
+    held.need(50)
+    tasks.append(waiting(memory, "blue", 10, order, rooms))
+    await settle()
+    held.resize(0)
+    await tasks[-1]
+    assert order == ["blue10"]
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-    assert (memory.used, memory.waiting) == (50, 0)
+    assert (memory.used, memory.waiting) == (60, 0)
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(1, 120), st.booleans()), max_size=40))

@@ -588,6 +588,27 @@ async def test_request_that_is_late_for_an_unnamed_run_is_identified_again(
     assert cold.replicate.sent == 0
 
 
+async def test_run_that_is_named_while_its_end_is_recorded_is_kept(cold: CreateCore) -> None:
+    """When its end was computed it had no identity; when it was recorded it had one. The next request is a hit."""
+    cold.replicate.schema = SEEDED
+    _, identity = await cold.context(target=VERSION)
+    run = live("old", target=VERSION, provisional=identity.provisional, document=cold_document(cold))
+    cold.store.add(run, prediction("upold", "old"))
+    cold.tracker.follow(run)
+    cold.store.versions[VERSION] = str(cold.replicate.model)
+    _, final = await cold.context(target=VERSION)
+    assert final.fingerprint is not None
+    # As `settle_identity` leaves it; the tracker does not know yet.
+    cold.store.runs["old"] = replace(run, fingerprint=final.fingerprint, provisional=None)
+    document = cold.replicate.document(9, id=run.upstream_id, status="succeeded")
+    await cold.tracker.on_snapshot("old", json.dumps(document).encode())
+    await settle()
+    assert cold.store.runs["old"].cache_until is not None
+    created = await cold.create(target=VERSION)
+    assert (created.view.run.id, created.view.prediction.source) == ("old", Source.HIT)
+    assert cold.replicate.sent == 0
+
+
 async def test_equal_requests_of_an_unknown_model_separate_if_its_schema_forbids(cold: CreateCore) -> None:
     """The second is detached before anybody has seen its prediction, and gets its own run."""
     cold.replicate.schema = SEEDLESS

@@ -131,6 +131,16 @@ async def test_large_results_are_left_to_single_steps(core: CreateCore) -> None:
     assert core.steps == ["share"]
 
 
+async def test_large_result_after_a_small_one_is_left_to_single_steps(core: CreateCore) -> None:
+    """The newest result answers. That an older one was small says nothing about it."""
+    run = await known_run(core)
+    newest = replace(run, id="newest", ended_at=core.clock.now(), document=b"x" * (64 * 1024 + 1))
+    core.store.add(newest, prediction("newest", newest.id))
+    core.hits.remember(newest)
+    assert (await core.create()).view.run == newest
+    assert core.steps == ["share"]
+
+
 async def test_caller_who_leaves_keeps_the_hit_and_stops_nobody(core: CreateCore) -> None:
     """It is recorded, counted and announced; the others of the set are answered."""
     await known_run(core)

@@ -1,12 +1,14 @@
 """Which requests are equal: what the service looks up for the rules, and what they decide."""
 
 import copy
+import gc
 import json
 from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
+from gateway.domain import text_links
 from gateway.domain.bypass import BypassReason
 from gateway.domain.cache_directives import Directives
 from gateway.domain.create_body import CreateBody
@@ -16,6 +18,7 @@ from gateway.domain.records import Kind
 from gateway.domain.targets import Target, TargetKind
 from gateway.domain.teams import Team
 from gateway.errors import UpstreamUnavailable
+from gateway.models.rules.schema import InputSchema
 from gateway.models.schemas import SchemaService
 from gateway.models.versions import VersionMap
 from gateway.runtime.live import LiveSettings
@@ -63,7 +66,7 @@ class Sharing:
         if given is not None:
             text = given if isinstance(given, bytes) else json.dumps(given).encode()
             made = replace(made, body=CreateBody(input=text, target=made.target, version=made.body.version))
-        context = CreateContext(asker, made, files or {})
+        context = CreateContext(asker, made, files or {}, may_link=bool(files) or text_links.may_be_in(made.body.input))
         return await self.service.of(await self.service.named(context))
 
 
@@ -320,3 +323,18 @@ async def test_new_schema_gives_a_new_fingerprint(sharing: Sharing, clock: Manua
     sharing.schema["components"]["schemas"]["Input"]["properties"]["prompt"]["default"] = "another"
     await clock.advance(301)
     assert (await sharing.of(MODEL, {"seed": 1})).fingerprint != before.fingerprint
+
+
+async def test_remembered_fingerprints_keep_no_schema(sharing: Sharing, clock: ManualClock) -> None:
+    """A schema can be a thousand times as large as a fingerprint, and a model gets a new one every few minutes."""
+
+    def schemas() -> int:
+        gc.collect()
+        return sum(isinstance(each, InputSchema) for each in gc.get_objects())
+
+    await sharing.of(MODEL, {"seed": 0})
+    before = schemas()
+    for seed in range(1, 6):
+        await clock.advance(301)
+        await sharing.of(MODEL, {"seed": seed})
+    assert schemas() <= before

@@ -135,6 +135,14 @@ def test_defaults_keep_every_digit():
     assert found.defaults == b'{"a":1.10000000000000000000001,"b":1180591620717411303425}'
 
 
+def test_number_beyond_floats_beside_a_linked_default_is_no_error():
+    """What is not read counts as unknown: no request would be shared."""
+    body = version({"a": {"default": 0}, "b": {"default": "https://x.example/"}}).replace(b": 0}", b": 1e400}")
+    found = read_schema(body)
+    assert found.defaults == b'{"a":1e400,"b":"https://x.example/"}'
+    assert found.linked_defaults == {"b"}
+
+
 @pytest.mark.parametrize(
     "schemas",
     [

@@ -1,11 +1,8 @@
-"""Counts the request bodies that are in memory."""
-
-SMALL_BODY = 65_536
-"""Bytes of a body that is not counted."""
+"""Counts bytes that are in memory, by the team that they are held for."""
 
 
-class BodyMemory:
-    """The request bodies in memory, in bytes, by team. Small ones are not counted and never refused."""
+class BytesByTeam:
+    """The bytes that the teams hold, in all and of each."""
 
     def __init__(self) -> None:
         self.used = 0
@@ -16,7 +13,7 @@ class BodyMemory:
         return self._by_team.get(team, 0)
 
     def add(self, team: str, size: int) -> None:
-        """Count a body of a team, or the part of it that is new; negative when it is gone."""
+        """Count bytes of a team; negative when they are gone."""
         self.used += size
         left = self._by_team[team] = self.of(team) + size
         if not left:
