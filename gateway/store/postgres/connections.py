@@ -1,4 +1,5 @@
-"""The connections to the database: several for steps that decide, one for what may be lost, and some for reads.
+"""The connections to the database: several for steps that decide, one for sets of hits, one for what may be lost, and
+some for reads.
 
 After a caller has awaited a write, its next read sees that write: both are on the primary.
 """
@@ -46,6 +47,7 @@ class PostgresConnections(Connections):
         lane = partial(WritingLane, address=self.address, max_pending=max_pending, database=self.database)
         self._writers = {
             Lane.DECIDE: lane("store-writer", threads=decide, is_relaxed=False),
+            Lane.HITS: lane("store-hits", threads=1, is_relaxed=False),
             Lane.PROGRESS: lane("store-progress", threads=1, is_relaxed=True),
         }
         self._reader = ReadingLane(self.address, max_pending=max_pending, threads=read)
