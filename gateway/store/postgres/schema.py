@@ -87,6 +87,17 @@ def _version(connection: Connection) -> _Version | None:
     return _Version(*(int(str(each)) for each in row))
 
 
+def refuse_older(connection: Connection) -> None:
+    """Raise `StoreUnavailable` if there is no store, or one that is not of this version."""
+    _refuse_server(connection)
+    version = _version(connection)
+    if version is None:
+        raise StoreUnavailable("The database has no store in it.")
+    _refuse_newer(version)
+    if version.files < len(_files()):
+        raise StoreUnavailable("The store is of an older version: run `gateway store migrate` first.")
+
+
 def _refuse_newer(version: _Version) -> None:
     newest = len(_files())
     if version.oldest_reader > newest:
