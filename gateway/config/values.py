@@ -163,6 +163,8 @@ def store_url(value: str) -> str:
 
 def _postgres_url(value: str) -> str:
     """Check an address of PostgreSQL, as far as libpq's many forms allow: it can have several hosts, or a socket."""
+    if not value.startswith("postgresql:"):
+        raise ValueError("expected postgresql://user@host/database")
     place, _, query = value.removeprefix("postgresql://").partition("?")
     user, _, _ = place.rpartition("@")
     if ":" in user or any(name == "password" for name, _ in parse_qsl(query, keep_blank_values=True)):
@@ -256,6 +258,7 @@ Host = Annotated[str, _text(_host, "a host name or an IP address")]
 PublicUrl = Annotated[str, _text(_public_url, "an http or https URL")]
 HookUrl = Annotated[str, _text(_hook_url, "an https URL")]
 BaseUrl = Annotated[str, _text(_base_url, "an http or https URL")]
+PostgresUrl = Annotated[str, _text(_postgres_url, "a URL")]
 StoreUrl = Annotated[str, _text(store_url, "a URL")]
 OutputsUrl = Annotated[str, _text(_outputs_url, "a folder or an s3:// URL")]
 EnvName = Annotated[str, _matching(r"[A-Za-z_][A-Za-z0-9_]{0,199}", "the name of an environment variable")]

@@ -14,13 +14,14 @@ _MISSING = "PostgreSQL needs the extra postgres: pip install 'replicate-gateway[
 _FORMS = "sqlite:///relative/path or sqlite:////absolute/path"
 
 
-def open_store(url: str, password: str | None = None) -> Store:
+def open_store(url: str, password: str | None = None, listen_url: str | None = None) -> Store:
     """Create the store for a URL, not yet opened. Raise `ValueError` with a message if the URL is not valid.
 
-    Raise `StoreUnavailable` if what the store needs is not installed.
+    With a pooler at `url`, `listen_url` is the address of the database itself. Raise `StoreUnavailable` if what the
+    store needs is not installed.
     """
     if url.startswith("postgresql:"):
-        return _postgres(url, password)
+        return _postgres(url, password, listen_url)
     return SQLiteStore(_path(url))
 
 
@@ -46,13 +47,13 @@ def _path(url: str) -> str:
     return path
 
 
-def _postgres(url: str, password: str | None) -> Store:
+def _postgres(url: str, password: str | None, listen_url: str | None) -> Store:
     try:
         # The extra `postgres` is needed only where the store is one.
         from gateway.store.postgres import PostgresStore  # noqa: PLC0415
     except ImportError as exc:
         raise StoreUnavailable(_MISSING) from exc
-    return PostgresStore(url, password)
+    return PostgresStore(url, password, listen_url)
 
 
 def _locked_database(url: str, password: str | None, *, create: bool) -> AbstractContextManager[Writing]:

@@ -7,19 +7,25 @@ import pytest
 from blockbuster import blockbuster_ctx
 
 from gateway.store.interface import Store
-from tests.support.stores import BACKENDS, StoreMaker
+from tests.support.stores import BACKENDS, StoreMaker, pooled_maker
+
+# `test_pgbouncer.py` runs some tests through PgBouncer, and `make test-long` runs all.
+_BACKENDS = [*BACKENDS.values(), pytest.param(pooled_maker, marks=pytest.mark.long)]
+_NAMES = [*BACKENDS, "pgbouncer"]
 
 
-@pytest.fixture(params=BACKENDS)
+@pytest.fixture(params=_BACKENDS, ids=_NAMES)
 def another(request: pytest.FixtureRequest, tmp_path: Path) -> StoreMaker:
     """Makes stores, not yet open, on the data of this test."""
-    return BACKENDS[request.param](tmp_path)
+    made: StoreMaker = request.param(tmp_path)
+    return made
 
 
-@pytest.fixture(params=BACKENDS)
+@pytest.fixture(params=_BACKENDS, ids=_NAMES)
 def in_order(request: pytest.FixtureRequest, tmp_path: Path) -> StoreMaker:
     """Makes stores that do their writes in the order in which they were asked for."""
-    return BACKENDS[request.param](tmp_path, in_order=True)
+    made: StoreMaker = request.param(tmp_path, in_order=True)
+    return made
 
 
 @pytest.fixture

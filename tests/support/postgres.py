@@ -99,9 +99,7 @@ def server() -> Server:
 
 
 def _start(binaries: Path) -> Server:
-    # The path of a socket may have about a hundred characters, and pytest's folders are longer.
-    folder = Path(tempfile.mkdtemp(prefix="pg", dir="/tmp"))
-    user, as_user = _other_user(folder)
+    folder, as_user = as_server_user("pg")
     data = folder / "data"
     options = f"-U gateway -A trust -E UTF8 --locale=C --no-sync -D {data}".split()
     done = subprocess.run(
@@ -125,17 +123,18 @@ def _start(binaries: Path) -> Server:
         time.sleep(0.05)
     said = (folder / "log").read_text()
     made.stop()
-    pytest.fail(f"PostgreSQL did not start as {user}: {said}")
+    pytest.fail(f"PostgreSQL did not start: {said}")
 
 
-def _other_user(folder: Path) -> tuple[str, list[str]]:
-    """Give the folder to a user that may run a server, which root may not. Return the user and how to become it."""
+def as_server_user(prefix: str) -> tuple[Path, list[str]]:
+    """Make a folder for a user that may run a server, which root may not. Return it and how to become that user."""
+    # The path of a socket may have about a hundred characters, and pytest's folders are longer.
+    folder = Path(tempfile.mkdtemp(prefix=prefix, dir="/tmp"))
     if os.geteuid() != 0:
-        return pwd.getpwuid(os.geteuid()).pw_name, []
-    name = "nobody"
-    user = pwd.getpwnam(name)
+        return folder, []
+    user = pwd.getpwnam("nobody")
     os.chown(folder, user.pw_uid, user.pw_gid)
-    return name, ["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"]
+    return folder, ["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"]
 
 
 def _answers(server: Server) -> bool:

@@ -37,13 +37,17 @@ class PostgresConnections(Connections):
         self,
         url: str,
         password: str | None = None,
+        listen_url: str | None = None,
         *,
         timeout_seconds: float = 5.0,
         max_pending: int = 10_000,
         decide: int = _DECIDE,
         read: int = _READ,
     ) -> None:
-        self.address = Address(url, password, timeout_seconds)
+        """Use the database at `url`. With a pooler there, `listen_url` is the address of the database itself."""
+        self.address = Address(url, password, timeout_seconds, is_pooled=listen_url is not None)
+        self.listen_address = Address(listen_url or url, password, timeout_seconds)
+        """For what needs a session of its own: notifications, migrations."""
         self.identity = NodeIdentity()
         lane = partial(
             WritingLane,
@@ -81,14 +85,14 @@ class PostgresConnections(Connections):
 
         With `create=False`, a database without a store is refused. The database itself must exist.
         """
-        is_new = await asyncio.to_thread(open_schema, self.address, create=create)
+        is_new = await asyncio.to_thread(open_schema, self.listen_address, create=create)
         for lane in self._lanes():
             await lane.start()
         return is_new
 
     async def inspect(self) -> bool:
         """Say whether the store exists. Create and change nothing. Raise `StoreUnavailable` if it cannot be used."""
-        return await asyncio.to_thread(inspect, self.address)
+        return await asyncio.to_thread(inspect, self.listen_address, self.address)
 
     @property
     def recent_failure(self) -> str | None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import psycopg
 from psycopg.pq import TransactionStatus
 
+from gateway.store.postgres.connection import StoreConnection
 from gateway.store.postgres.dialect import READING_SQL, SQL, Statement
 from gateway.store.postgres.failures import has_nul
 from gateway.store.postgres.locks import statement_of
@@ -18,7 +19,7 @@ _PAGES: Final = ("_older", "_newer")
 """How the statements of pages end. A page can end early, by its bytes, so its rows are fetched as they are read."""
 _ROWS_AT_ONCE: Final = 20
 
-Connect = Callable[[], "psycopg.Connection[tuple[object, ...]]"]
+Connect = Callable[[], StoreConnection]
 
 
 class NodeIdentity:
@@ -36,7 +37,7 @@ class PostgresDatabase:
     def __init__(self, connect: Connect, identity: NodeIdentity) -> None:
         self._connect = connect
         self._identity = identity
-        self._connection: psycopg.Connection[tuple[object, ...]] | None = None
+        self._connection: StoreConnection | None = None
         self.node = 0
         """The number that the process had when the step began."""
         self._highest = Lock(1)
@@ -44,7 +45,7 @@ class PostgresDatabase:
         """When an attempt to connect first failed after the last that succeeded, on the monotonic clock."""
 
     @property
-    def connection(self) -> "psycopg.Connection[tuple[object, ...]]":
+    def connection(self) -> StoreConnection:
         """The open connection."""
         assert self._connection is not None
         return self._connection
@@ -74,11 +75,11 @@ class PostgresDatabase:
             with suppress(psycopg.Error):
                 connection.close()
 
-    def begin(self, how: bytes = b"BEGIN") -> None:
+    def begin(self, how: bytes = b"BEGIN ISOLATION LEVEL READ COMMITTED") -> None:
         """Begin a transaction."""
         self._highest = Lock(1)
         self.node = self._identity.number
-        self.connection.execute(how, prepare=False)
+        self.connection.execute(how + self.connection.at_begin, prepare=False)
 
     def commit(self) -> None:
         """Commit the transaction. Raise `psycopg.Error`, after which it is not known whether it was committed."""

@@ -50,9 +50,15 @@ def open_schema(address: Address, *, create: bool) -> bool:
         raise at_start(exc) from exc
 
 
-def inspect(address: Address) -> bool:
-    """Say whether there is a store. Create and change nothing. Raise `StoreUnavailable` if it cannot be used."""
+def inspect(address: Address, pool: Address) -> bool:
+    """Say whether there is a store. Create and change nothing. Raise `StoreUnavailable` if it cannot be used.
+
+    `pool` is the address that steps use: the same, or that of a pooler.
+    """
     try:
+        if pool.is_pooled:
+            with pool.connect() as pooled:
+                _refuse_server(pooled)
         with address.connect() as connection:
             _refuse_server(connection)
             version = _version(connection)

@@ -29,7 +29,7 @@ class PostgresStore(Steps, PostgresConnections):
 
     async def claim(self) -> None:
         """Claim the database for this process. Raise `StoreUnavailable` if another process serves from it."""
-        claim = Claim(self.address)
+        claim = Claim(self.listen_address)
         await asyncio.to_thread(claim.take)
         self._claim = claim
 
