@@ -6,9 +6,11 @@ all of it in reverse. Each step is a module of `gateway.assembly`.
 
 import asyncio
 import logging
+import signal
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
+from pathlib import Path
 
 import msgspec
 
@@ -20,6 +22,7 @@ from gateway.assembly.listeners import open_listeners
 from gateway.assembly.reload import Reloading
 from gateway.assembly.shutdown import ShutdownDeadline, SignalHandler
 from gateway.assembly.webhooks import ReceiverNetwork
+from gateway.assembly.workers.link import WorkerLink
 from gateway.config import Config
 from gateway.domain.ports.clock import Clock
 from gateway.domain.ports.tracing import Tracer
@@ -46,19 +49,29 @@ class GatewayHandle(msgspec.Struct, frozen=True):
         return f"{self.origin}/v1"
 
 
-async def serve(config: Config, *, reread: Callable[[], Config], echo: Callable[[str], None] | None = None) -> None:
+async def serve(
+    config: Config,
+    *,
+    reread: Callable[[], Config],
+    echo: Callable[[str], None] | None = None,
+    link: WorkerLink | None = None,
+) -> None:
     """Serve until a signal to stop arrives; then shut down within the grace of the config. SIGHUP reloads the config.
 
     At shutdown `/readyz` answers 503 at once. After `drain_seconds` callers who wait are answered with what is known,
     streams end with a hint to reconnect, and the listeners close. Runs go on upstream; the next start follows them.
+    `link` is that of a worker to its supervisor, whose end is a signal to stop.
     """
     stop = SignalHandler(float(config.server.shutdown_grace_seconds))
     stop.listen()
-    async with running(config, reread=reread) as gateway, AsyncExitStack() as stack:
+    ops_socket = None if link is None else link.ops_socket
+    async with running(config, reread=reread, ops_socket=ops_socket) as gateway, AsyncExitStack() as stack:
         assert gateway.reloading is not None
         gateway.reloading.listen(stop.reload_asked, stack)
         spare_long_lived_objects()
-        if echo is not None:
+        if link is not None:
+            stack.enter_context(link.announced(partial(stop.signalled, signal.SIGTERM)))
+        elif echo is not None:
             echo(f"replicate-gateway serves {gateway.base_url}; operators: {gateway.ops_url} (/dashboard, /metrics)")
         await stop.wait()
         logger.info("stopping")
@@ -76,11 +89,12 @@ async def running(
     receiver_network: ReceiverNetwork | None = None,
     tracer: Tracer | None = None,
     reread: Callable[[], Config] | None = None,
+    ops_socket: Path | None = None,
 ) -> AsyncIterator[GatewayHandle]:
     """Build the gateway and serve within the context. `routes` are further open routes of the public listener.
 
     `receiver_network` replaces the system's resolver and certificates for receivers of webhooks. `reread` reads the
-    config again, for reloads; it may block.
+    config again, for reloads; it may block. With `ops_socket`, operators are served there.
 
     Raise `StoreUnavailable` if the store cannot be opened, `OSError` if a port is not available.
     """
@@ -90,7 +104,7 @@ async def running(
         base = await open_base(config, clock, tracer, deadline, stack)
         parts = await build(base, receiver_network or ReceiverNetwork())
         await resume(parts)
-        listeners = await open_listeners(parts, tuple(routes))
+        listeners = await open_listeners(parts, tuple(routes), ops_socket)
         start_webhooks(parts, listeners.origin)
         # Runs first at shutdown, so that waiting callers are answered before the other parts finish.
         stack.push_async_callback(drain, parts)

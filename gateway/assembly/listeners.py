@@ -3,6 +3,8 @@
 import asyncio
 import logging
 from functools import partial
+from pathlib import Path
+from typing import Final
 
 import msgspec
 from aiohttp import web
@@ -24,10 +26,12 @@ from gateway.http.pipeline import Pipeline
 from gateway.http.request import Handle
 from gateway.http.response_memory import ResponseMemory
 from gateway.http.route import Route
-from gateway.http.server import listen
+from gateway.http.server import listen, listen_on_socket
 from gateway.http.sse import registry
 
 logger = logging.getLogger(__name__)
+
+_OPS_GRACE_SECONDS: Final = 1.0
 
 
 class OpenListeners(msgspec.Struct, frozen=True):
@@ -38,29 +42,42 @@ class OpenListeners(msgspec.Struct, frozen=True):
     config_state: ConfigState
 
 
-async def open_listeners(parts: Parts, extra_routes: tuple[Route, ...] = ()) -> OpenListeners:
+async def open_listeners(
+    parts: Parts, extra_routes: tuple[Route, ...] = (), ops_socket: Path | None = None
+) -> OpenListeners:
     """Serve callers and operators until the stack closes. Raise `OSError` if a port is not available.
 
-    `extra_routes` are further open routes of the public listener.
+    `extra_routes` are further open routes of the public listener. With `ops_socket`, operators are served there, and
+    another process has the port.
     """
     base, config = parts.base, parts.base.config
     operators = _ops_app(parts)
     state = operators[config_state.CONFIG_STATE] = ConfigState(base.clock.now())
     await _add_dashboard(operators, parts)
-    ops_port = await _serve(base, operators, None, config.ops.host, config.ops.port, 1.0)
+    ops_port = await _serve_operators(base, operators, ops_socket)
     grace = float(config.server.shutdown_grace_seconds) - config.server.drain_seconds
     callers = _public_app(parts)
     handle = _pipeline(callers, parts, extra_routes)
-    port = await _serve(base, callers, handle, config.server.host, config.server.port, grace)
+    runner, port = await listen(
+        callers,
+        config.server.host,
+        config.server.port,
+        grace_seconds=grace,
+        handle=handle,
+        reuse_port=config.server.reuse_port,
+    )
+    base.stack.push_async_callback(runner.cleanup)
     origin, ops_url = _origin(config.server.host, port), _origin(config.ops.host, ops_port)
     logger.info("serving", extra={"url": origin, "ops_url": ops_url, "port": port, "ops_port": ops_port})
     return OpenListeners(origin, ops_url, state)
 
 
-async def _serve(
-    base: Base, app: web.Application, handle: Handle | None, host: str, port: int, grace_seconds: float
-) -> int:
-    runner, port = await listen(app, host, port, grace_seconds=grace_seconds, handle=handle)
+async def _serve_operators(base: Base, app: web.Application, socket: Path | None) -> int:
+    ops = base.config.ops
+    if socket is None:
+        runner, port = await listen(app, ops.host, ops.port, grace_seconds=_OPS_GRACE_SECONDS)
+    else:
+        runner, port = await listen_on_socket(app, socket, grace_seconds=_OPS_GRACE_SECONDS), ops.port
     base.stack.push_async_callback(runner.cleanup)
     return port
 
