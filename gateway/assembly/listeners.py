@@ -67,7 +67,7 @@ async def open_listeners(
         reuse_port=config.server.reuse_port,
     )
     base.stack.push_async_callback(runner.cleanup)
-    origin, ops_url = _origin(config.server.host, port), _origin(config.ops.host, ops_port)
+    origin, ops_url = shown_origin(config.server.host, port), shown_origin(config.ops.host, ops_port)
     logger.info("serving", extra={"url": origin, "ops_url": ops_url, "port": port, "ops_port": ops_port})
     return OpenListeners(origin, ops_url, state)
 
@@ -82,7 +82,8 @@ async def _serve_operators(base: Base, app: web.Application, socket: Path | None
     return port
 
 
-def _origin(host: str, port: int) -> str:
+def shown_origin(host: str, port: int) -> str:
+    """Return the URL at which a listener is reached on this machine."""
     shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
     return f"http://{shown}:{port}"
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
+from gateway.assembly.listeners import shown_origin
 from gateway.assembly.shutdown import SignalHandler
 from gateway.assembly.workers import rules
 from gateway.assembly.workers.link import WorkerLink, wait_until_serving
@@ -177,8 +178,9 @@ async def supervise(
                 await supervisor.run(
                     stop,
                     lambda: echo(
-                        f"replicate-gateway serves on port {port} with {config.server.workers} workers; operators: "
-                        f"port {ops_port} (/dashboard, /metrics)"
+                        f"replicate-gateway serves {shown_origin(config.server.host, port)}/v1; operators: "
+                        f"{shown_origin(config.ops.host, ops_port)} (/dashboard, /metrics); "
+                        f"{config.server.workers} workers"
                     ),
                 )
             finally:
