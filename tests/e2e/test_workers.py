@@ -30,9 +30,7 @@ def installed(upstream: Simulator, tmp_path: Path) -> ServeCommand:
 def children(process: int) -> set[int]:
     """Return the processes that a process has started."""
     return {
-        int(number)
-        for each in Path(f"/proc/{process}/task").glob("*/children")
-        for number in each.read_text().split()
+        int(number) for each in Path(f"/proc/{process}/task").glob("*/children") for number in each.read_text().split()
     }
 
 
