@@ -213,7 +213,7 @@ class Upstream(Section):
 
 
 class Store(Section):
-    """The database: a file of SQLite, or a database of PostgreSQL. One process serves from it."""
+    """The database: a file of SQLite for one process, or a database of PostgreSQL for any number of them."""
 
     url: StoreUrl = Field(
         "sqlite:///gateway.db",
