@@ -22,6 +22,8 @@ from gateway.metrics.catalogue import NAMESPACE
 from gateway.metrics.merging import merge
 
 _SECONDS: Final = 5.0
+_SILENT_SECONDS: Final = 60.0
+"""Longest silence of a worker in a response. Streams of the usage page have heartbeats."""
 _HOP_BY_HOP: Final = frozenset(
     {"connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"}
 )
@@ -82,7 +84,7 @@ class _Operators:
         if worker is None:
             raise _no_worker()
         body = await request.read()
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=_SECONDS)
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=_SECONDS, sock_read=_SILENT_SECONDS)
         async with _asked(worker, request, timeout, body) as answer:
             response = web.StreamResponse(status=answer.status, headers=_kept(answer.headers))
             await response.prepare(request)
