@@ -19,7 +19,7 @@ from typing import Final
 from gateway.assembly.listeners import shown_origin
 from gateway.assembly.shutdown import SignalHandler
 from gateway.assembly.workers import rules
-from gateway.assembly.workers.link import WorkerLink, wait_until_serving
+from gateway.assembly.workers.link import WorkerLink, wait_until_ended, wait_until_serving
 from gateway.config import Config
 from gateway.http.ops.workers import WorkerOps, ops_app
 from gateway.http.server import listen
@@ -148,10 +148,11 @@ class Supervisor:
             worker.is_serving = await wait_until_serving(own_end)
             if worker.is_serving:
                 first.set()
-            try:
-                return await worker.process.wait()
-            finally:
+                if not await wait_until_ended(own_end):
+                    logger.error("a worker hangs and is killed", extra={"worker": worker.number})
+                    worker.signal(signal.SIGKILL)
                 worker.is_serving = False
+            return await worker.process.wait()
 
 
 async def supervise(
