@@ -2,7 +2,8 @@
 
 A step runs at READ COMMITTED, with the locks that it takes (`locks.py`). A step that met another one's key, or waited
 for one that waited for it, is rolled back and runs again. A connection that is lost is opened again, for ever: a short
-outage delays a step, a longer one fails it at once.
+outage delays a step, a longer one fails it at once. A step whose connection is lost during its commit is done if it was
+committed, and else runs again (`commits.py`).
 """
 
 import time
@@ -11,11 +12,10 @@ from typing import Any, Final, TypeVar
 
 import psycopg
 
-from gateway.errors import StoreUnavailable
 from gateway.store.postgres.connection import Address
 from gateway.store.postgres.database import PostgresDatabase, ReadingDatabase, SeveralStatements
 from gateway.store.postgres.failures import is_repeatable, translated
-from gateway.store.sql.worker import Operation, Worker
+from gateway.store.sql.worker import Operation, Worker, late
 
 _ATTEMPTS: Final = 6
 """How often a step runs: the first time, and five times more."""
@@ -57,22 +57,18 @@ class _Lane(Worker[LaneDatabaseT]):
         pause = _SHORTEST_PAUSE
         while True:
             if operation.abandoned:
-                operation.error = StoreUnavailable("The store did not answer in time.", retry_after=1)
+                operation.error = late()
                 return False
             try:
                 db.open()
             except psycopg.Error as exc:
                 operation.error = exc
-                if db.lost_at is not None and time.monotonic() - db.lost_at > _BRIDGED_SECONDS:
+                if db.has_been_lost_for(_BRIDGED_SECONDS):
                     return False
             else:
                 return True
             time.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
-
-
-class _UncertainCommit(StoreUnavailable):
-    """It is not known whether the step was committed."""
 
 
 class WritingLane(_Lane[PostgresDatabase]):
@@ -96,34 +92,54 @@ class WritingLane(_Lane[PostgresDatabase]):
         return self._database(partial(self._address.connect, is_relaxed=self._is_relaxed))
 
     def _run_step(self, db: PostgresDatabase, operation: Operation[Any]) -> None:
-        for _ in range(_ATTEMPTS):
-            if not self._begun(db, operation):
-                return
+        attempts = 0
+        while self._begun(db, operation):
             if operation.attempt(db) and self._committed(db, operation):
                 return
             is_lost = db.is_lost
             db.roll_back()
-            # Nothing was committed, unless the connection was lost during the commit.
-            if is_lost and not isinstance(operation.error, _UncertainCommit):
+            if is_lost:
+                # It was not committed. Only its deadline bounds how often that happens.
                 if not self._connected(db, operation):
                     return
-            elif not is_repeatable(operation.error):
+                continue
+            attempts += 1
+            if attempts == _ATTEMPTS or not is_repeatable(operation.error):
                 return
 
     def _committed(self, db: PostgresDatabase, operation: Operation[Any]) -> bool:
         if operation.abandoned:
-            # Its caller was told that it was not done.
-            operation.error = StoreUnavailable("The store did not answer in time.", retry_after=1)
+            # Its caller was told that it may not have been done.
+            operation.error = late()
             return False
         try:
             db.commit()
         except psycopg.Error as exc:
             operation.error = exc
-            if db.is_lost:
-                operation.error = _UncertainCommit("The store's database was lost during a commit.", retry_after=1)
-                operation.error.__cause__ = exc
-            return False
+            return db.is_lost and self._was_committed(db, operation)
         return True
+
+    def _was_committed(self, db: PostgresDatabase, operation: Operation[Any]) -> bool:
+        """Find out, for as long as it takes, whether the step was committed when its connection was lost.
+
+        That goes on after the caller's deadline, so that no commit arrives later than this.
+        """
+        step, pause = db.step, _SHORTEST_PAUSE
+        while True:
+            try:
+                db.open()
+                is_committed = db.was_committed(step)
+            except psycopg.Error:
+                if db.is_lost:
+                    db.close()
+                if self.is_stopping and db.has_been_lost_for(_BRIDGED_SECONDS):
+                    raise
+            else:
+                if is_committed:
+                    operation.error = None
+                return is_committed
+            time.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
 
     def _begun(self, db: PostgresDatabase, operation: Operation[Any]) -> bool:
         """Begin a transaction. An idle connection may have been lost, which shows here, where nothing was done yet."""
@@ -135,7 +151,7 @@ class WritingLane(_Lane[PostgresDatabase]):
                 return False
             db.begin()
         if operation.abandoned:
-            operation.error = StoreUnavailable("The store did not answer in time.", retry_after=1)
+            operation.error = late()
             db.roll_back()
             return False
         return True

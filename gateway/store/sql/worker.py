@@ -45,6 +45,11 @@ class Operation(msgspec.Struct, Generic[T], eq=False):
         return self.error is None
 
 
+def late() -> StoreUnavailable:
+    """Return the error of an operation whose deadline has passed."""
+    return StoreUnavailable("The store did not answer in time.", retry_after=1)
+
+
 class Worker(Generic[DatabaseT]):
     """The threads, their queue and the deadlines. Subclasses open the connections and run batches."""
 
@@ -106,6 +111,11 @@ class Worker(Generic[DatabaseT]):
             self._timer.cancel()
             self._timer = None
 
+    @property
+    def is_stopping(self) -> bool:
+        """Whether no more operations are accepted."""
+        return self._loop is None
+
     def _end_threads(self) -> None:
         for _ in range(self._threads):
             self._queue.put(None)
@@ -138,7 +148,7 @@ class Worker(Generic[DatabaseT]):
             operation.abandoned = True
             if not operation.future.done():
                 self.on_answered("late", self._timeout_seconds)
-                operation.future.set_exception(StoreUnavailable("The store did not answer in time.", retry_after=1))
+                operation.future.set_exception(late())
         self._timer = loop.call_at(self._submitted[0].deadline, self._expire, loop) if self._submitted else None
 
     def _deliver(self, operations: list[Operation[Any]]) -> None:

@@ -336,3 +336,30 @@ CREATE TRIGGER delivery_added AFTER INSERT ON deliveries FOR EACH ROW EXECUTE FU
 CREATE TRIGGER delivery_changed AFTER UPDATE OF state ON deliveries FOR EACH ROW
     WHEN ((OLD.state = 'dead') <> (NEW.state = 'dead')) EXECUTE FUNCTION count_delivery();
 CREATE TRIGGER delivery_removed AFTER DELETE ON deliveries FOR EACH ROW EXECUTE FUNCTION count_delivery();
+
+-- The last step that each session has committed (`postgres/commits.py`).
+CREATE TABLE commits (
+    session TEXT COLLATE "C" NOT NULL PRIMARY KEY,
+    step BIGINT NOT NULL,
+    is_closed BOOLEAN NOT NULL DEFAULT FALSE,
+    at TIMESTAMPTZ NOT NULL
+) WITH (fillfactor = 50);
+
+CREATE FUNCTION note_commit(_session TEXT, _step BIGINT) RETURNS VOID LANGUAGE plpgsql AS $$
+BEGIN
+    -- A step that has written nothing has nothing to commit.
+    IF pg_current_xact_id_if_assigned() IS NULL THEN
+        RETURN;
+    END IF;
+    INSERT INTO commits AS c (session, step, at) VALUES (_session, _step, now())
+    ON CONFLICT (session) DO UPDATE SET step = excluded.step, at = excluded.at WHERE NOT c.is_closed;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'this session was closed by a later one';
+    END IF;
+END
+$$;
+
+CREATE FUNCTION close_session(_session TEXT) RETURNS BIGINT LANGUAGE sql AS $$
+    INSERT INTO commits AS c (session, step, is_closed, at) VALUES (_session, 0, TRUE, now())
+    ON CONFLICT (session) DO UPDATE SET is_closed = TRUE RETURNING step
+$$;
