@@ -10,7 +10,7 @@ from typing import Final, TypeVar
 
 from gateway.domain.ports.observers import OperationsObserver
 from gateway.store.postgres.connection import Address
-from gateway.store.postgres.database import PostgresDatabase
+from gateway.store.postgres.database import NodeIdentity, PostgresDatabase
 from gateway.store.postgres.failures import kind_of, translated
 from gateway.store.postgres.lanes import ReadingLane, WritingLane
 from gateway.store.postgres.schema import inspect, open_schema
@@ -43,12 +43,19 @@ class PostgresConnections(Connections):
         read: int = _READ,
     ) -> None:
         self.address = Address(url, password, timeout_seconds)
-        lane = partial(WritingLane, address=self.address, max_pending=max_pending, database=self.database)
+        self.identity = NodeIdentity()
+        lane = partial(
+            WritingLane,
+            address=self.address,
+            max_pending=max_pending,
+            database=self.database,
+            identity=self.identity,
+        )
         self._writers = {
             Lane.DECIDE: lane("store-writer", threads=decide, is_relaxed=False),
             Lane.PROGRESS: lane("store-progress", threads=1, is_relaxed=True),
         }
-        self._reader = ReadingLane(self.address, max_pending=max_pending, threads=read)
+        self._reader = ReadingLane(self.address, max_pending=max_pending, threads=read, identity=self.identity)
         self._troubles = Troubles(kind_of, translated)
         self._observer: OperationsObserver | None = None
         for writer in self._writers.values():

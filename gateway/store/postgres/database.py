@@ -22,15 +22,24 @@ _ROWS_AT_ONCE: Final = 20
 Connect = Callable[[], "psycopg.Connection[tuple[object, ...]]"]
 
 
+class NodeIdentity:
+    """The number of this process among the nodes. It changes when the process joins again."""
+
+    number = 0
+
+
 class PostgresDatabase:
     """A connection that is opened when it is first used, and again after it was lost."""
 
     is_shared: Final = True
     _sql: Mapping[str, Statement] = SQL
 
-    def __init__(self, connect: Connect) -> None:
+    def __init__(self, connect: Connect, identity: NodeIdentity) -> None:
         self._connect = connect
+        self._identity = identity
         self._connection: psycopg.Connection[tuple[object, ...]] | None = None
+        self.node = 0
+        """The number that the process had when the step began."""
         self._highest = Lock(1)
         self.step = NO_STEP
         """The open transaction, or the last one."""
@@ -76,6 +85,7 @@ class PostgresDatabase:
     def begin(self, how: bytes = b"BEGIN") -> None:
         """Begin a transaction."""
         self._highest = Lock(1)
+        self.node = self._identity.number
         self.step = self.step.next()
         self.connection.execute(how, prepare=False)
 
@@ -147,13 +157,14 @@ class ReadingDatabase(PostgresDatabase):
 
     _sql = READING_SQL
 
-    def __init__(self, connect: Connect) -> None:
-        super().__init__(connect)
+    def __init__(self, connect: Connect, identity: NodeIdentity) -> None:
+        super().__init__(connect, identity)
         self._is_snapshot = False
         self._executed = 0
 
     def begin_single(self) -> None:
         """Allow one statement."""
+        self.node = self._identity.number
         self._is_snapshot, self._executed = False, 0
 
     def begin_snapshot(self) -> None:

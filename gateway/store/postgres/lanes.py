@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 import psycopg
 
 from gateway.store.postgres.connection import Address
-from gateway.store.postgres.database import PostgresDatabase, ReadingDatabase, SeveralStatements
+from gateway.store.postgres.database import NodeIdentity, PostgresDatabase, ReadingDatabase, SeveralStatements
 from gateway.store.postgres.failures import is_repeatable, translated
 from gateway.store.sql.worker import Operation, Worker, late
 
@@ -83,13 +83,15 @@ class WritingLane(_Lane[PostgresDatabase]):
         threads: int,
         is_relaxed: bool,
         database: type[PostgresDatabase],
+        identity: NodeIdentity,
     ) -> None:
         super().__init__(name, address, max_pending=max_pending, threads=threads)
         self._is_relaxed = is_relaxed
         self._database = database
+        self._identity = identity
 
     def _open(self) -> PostgresDatabase:
-        return self._database(partial(self._address.connect, is_relaxed=self._is_relaxed))
+        return self._database(partial(self._address.connect, is_relaxed=self._is_relaxed), self._identity)
 
     def _run_step(self, db: PostgresDatabase, operation: Operation[Any]) -> None:
         attempts = 0
@@ -143,13 +145,17 @@ class WritingLane(_Lane[PostgresDatabase]):
 
     def _begun(self, db: PostgresDatabase, operation: Operation[Any]) -> bool:
         """Begin a transaction. An idle connection may have been lost, which shows here, where nothing was done yet."""
-        try:
-            db.begin()
-        except psycopg.Error:
-            db.close()
-            if not self._connected(db, operation):
-                return False
-            db.begin()
+        pause = 0.0
+        while True:
+            try:
+                db.begin()
+                break
+            except psycopg.Error:
+                db.close()
+                time.sleep(pause)
+                pause = min(2 * pause + _SHORTEST_PAUSE, _LONGEST_PAUSE)
+                if not self._connected(db, operation):
+                    return False
         if operation.abandoned:
             operation.error = late()
             db.roll_back()
@@ -160,13 +166,14 @@ class WritingLane(_Lane[PostgresDatabase]):
 class ReadingLane(_Lane[ReadingDatabase]):
     """Runs steps that only read."""
 
-    def __init__(self, address: Address, *, max_pending: int, threads: int) -> None:
+    def __init__(self, address: Address, *, max_pending: int, threads: int, identity: NodeIdentity) -> None:
         super().__init__("store-reader", address, max_pending=max_pending, threads=threads)
+        self._identity = identity
         # The code of steps that were seen to have several statements.
         self._several: set[object] = set()
 
     def _open(self) -> ReadingDatabase:
-        return ReadingDatabase(self._address.connect)
+        return ReadingDatabase(self._address.connect, self._identity)
 
     def _run_step(self, db: ReadingDatabase, operation: Operation[Any]) -> None:
         if operation.future.done():

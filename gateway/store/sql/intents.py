@@ -49,6 +49,7 @@ class IntentSteps(Connections):
 class _Known(NamedTuple):
     """What the store knows of a run whose create was answered."""
 
+    owner: int
     state: str
     status: str
     upstream_id: str | None
@@ -129,7 +130,8 @@ def _save(db: Database, run: Run, known: _Known) -> Run | None:
         db.execute("name_run", parameters)
         return None
     # The identity was decided when the run was started.
-    run = _answering(replace(run, fingerprint=known.fingerprint, provisional=known.provisional))
+    run = replace(run, fingerprint=known.fingerprint, provisional=known.provisional, owner=known.owner)
+    run = _answering(run)
     db.execute("save_run", (*RUNS.row(run), run.id))
     return run
 

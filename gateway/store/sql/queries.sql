@@ -21,7 +21,7 @@
 INSERT INTO runs ({run}) VALUES ({run_values}) ON CONFLICT (id) DO NOTHING;
 
 -- name: known_run
-SELECT state, status, upstream_id, length(document), leader_id, fingerprint, provisional FROM runs WHERE id = :id;
+SELECT owner, state, status, upstream_id, length(document), leader_id, fingerprint, provisional FROM runs WHERE id = :id;
 
 -- name: save_run
 UPDATE runs SET ({run}) = ({run_values}) WHERE id = ?;

@@ -168,7 +168,7 @@ def _start(
     reservation: ReservationRequest | None,
     admitted: Admitted | None,
 ) -> Started | Refused:
-    run = replace(run, leader_id=request.prediction.id)
+    run = replace(run, leader_id=request.prediction.id, owner=db.node)
     identity = OpenRuns(run.fingerprint, run.provisional)
     # If it was allowed to join such a run, there is none: `_share` has looked.
     if request.may_join != identity and _run_to_join(db, identity) is not None:

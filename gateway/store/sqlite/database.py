@@ -13,6 +13,7 @@ class SQLiteDatabase:
     """One connection. All writes go through one of them, in turn, so there is nothing to lock."""
 
     is_shared: Final = False
+    node: Final = 0
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self.connection = connection

@@ -32,7 +32,8 @@ CREATE TABLE runs (
     request BYTEA NOT NULL,
     document BYTEA NOT NULL,
     copies TEXT COLLATE "C" NOT NULL DEFAULT '[]',
-    unreadable_since DOUBLE PRECISION
+    unreadable_since DOUBLE PRECISION,
+    owner BIGINT NOT NULL DEFAULT 0
 );
 CREATE UNIQUE INDEX runs_by_upstream_id ON runs (upstream_id, kind) WHERE upstream_id IS NOT NULL;
 CREATE INDEX runs_open ON runs (id) WHERE state IN ('intended', 'live');
@@ -301,6 +302,25 @@ CREATE TABLE old_secrets (
     until DOUBLE PRECISION NOT NULL
 );
 CREATE INDEX old_secrets_by_name ON old_secrets (name, retired_at);
+
+-- Times of this table and the next are by this server's clock.
+CREATE TABLE nodes (
+    number BIGINT GENERATED ALWAYS AS IDENTITY NOT NULL PRIMARY KEY,
+    name TEXT COLLATE "C" NOT NULL,
+    started_at DOUBLE PRECISION NOT NULL,
+    renewed_at DOUBLE PRECISION NOT NULL,
+    expires_at DOUBLE PRECISION NOT NULL,
+    -- When it left, or another node found its lease expired. It may write nothing of the runs it owned from then on.
+    ended_at DOUBLE PRECISION,
+    report TEXT COLLATE "C" NOT NULL DEFAULT '{}'
+) WITH (fillfactor = 70);
+
+-- Tasks that one node does for all.
+CREATE TABLE leases (
+    name TEXT COLLATE "C" NOT NULL PRIMARY KEY,
+    node BIGINT NOT NULL,
+    expires_at DOUBLE PRECISION NOT NULL
+) WITH (fillfactor = 70);
 
 CREATE TABLE pings (
     id BIGINT NOT NULL PRIMARY KEY CHECK (id = 1),
