@@ -12,10 +12,10 @@ safe as what it confirms.
 """
 
 import secrets
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-_KEPT: str = "30 days"
-"""Much longer than a step is in doubt."""
+NOTE: Final = b"note_commit"
+"""The function of the database that notes a step."""
 
 
 class NumberedStep(NamedTuple):
@@ -36,7 +36,7 @@ class NumberedStep(NamedTuple):
     @property
     def commit(self) -> bytes:
         """What notes and commits the step, in one exchange with the server."""
-        return f"SELECT note_commit('{self.session}', {self.number}); COMMIT".encode()
+        return b"SELECT %b('%b', %d); COMMIT" % (NOTE, self.session.encode(), self.number)
 
     @property
     def close_session(self) -> bytes:
@@ -44,6 +44,6 @@ class NumberedStep(NamedTuple):
         return f"SELECT close_session('{self.session}')".encode()
 
 
-NO_STEP = NumberedStep("", 0)
-FORGET_SESSIONS = f"DELETE FROM commits WHERE at < clock_timestamp() - interval '{_KEPT}'".encode()
-"""Removes the rows of connections that ended long ago."""
+NO_STEP: Final = NumberedStep("", 0)
+FORGET_SESSIONS: Final = b"DELETE FROM commits WHERE at < now() - interval '30 days'"
+"""Removes the rows of connections that ended long before: no step is in doubt for so long."""

@@ -12,6 +12,7 @@ from typing import Any, Final, TypeVar
 
 import psycopg
 
+from gateway.errors import StoreUnavailable
 from gateway.store.postgres.connection import Address
 from gateway.store.postgres.database import NodeIdentity, PostgresDatabase, ReadingDatabase, SeveralStatements
 from gateway.store.postgres.failures import is_repeatable, translated
@@ -71,6 +72,10 @@ class _Lane(Worker[LaneDatabaseT]):
             pause = min(2 * pause, _LONGEST_PAUSE)
 
 
+class _NotCommitted(StoreUnavailable):
+    """The connection was lost during the commit, and nothing was committed."""
+
+
 class WritingLane(_Lane[PostgresDatabase]):
     """Runs steps that write."""
 
@@ -98,10 +103,10 @@ class WritingLane(_Lane[PostgresDatabase]):
         while self._begun(db, operation):
             if operation.attempt(db) and self._committed(db, operation):
                 return
-            is_lost = db.is_lost
+            is_lost = db.is_lost or isinstance(operation.error, _NotCommitted)
             db.roll_back()
             if is_lost:
-                # It was not committed. Only its deadline bounds how often that happens.
+                # Only the step's deadline bounds how often that happens.
                 if not self._connected(db, operation):
                     return
                 continue
@@ -118,28 +123,30 @@ class WritingLane(_Lane[PostgresDatabase]):
             db.commit()
         except psycopg.Error as exc:
             operation.error = exc
-            return db.is_lost and self._was_committed(db, operation)
+            if not db.is_lost:
+                return False
+            if not self._was_committed(db):
+                operation.error = _NotCommitted("The store's database was lost during a commit.", retry_after=1)
+                return False
+            operation.error = None
         return True
 
-    def _was_committed(self, db: PostgresDatabase, operation: Operation[Any]) -> bool:
-        """Find out, for as long as it takes, whether the step was committed when its connection was lost.
+    def _was_committed(self, db: PostgresDatabase) -> bool:
+        """Find out, for as long as it takes, whether the last step was committed when its connection was lost.
 
-        That goes on after the caller's deadline, so that no commit arrives later than this.
+        That goes on after the caller's deadline, so that the step is not committed later. Raise `psycopg.Error` if the
+        lane stops while the database is away.
         """
         step, pause = db.step, _SHORTEST_PAUSE
         while True:
             try:
                 db.open()
-                is_committed = db.was_committed(step)
+                return db.was_committed(step)
             except psycopg.Error:
                 if db.is_lost:
                     db.close()
                 if self.is_stopping and db.has_been_lost_for(_BRIDGED_SECONDS):
                     raise
-            else:
-                if is_committed:
-                    operation.error = None
-                return is_committed
             time.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
 

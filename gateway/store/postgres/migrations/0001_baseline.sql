@@ -365,17 +365,18 @@ CREATE TABLE commits (
     at TIMESTAMPTZ NOT NULL
 ) WITH (fillfactor = 50);
 
-CREATE FUNCTION note_commit(_session TEXT, _step BIGINT) RETURNS VOID LANGUAGE plpgsql AS $$
+-- Returns whether the step has written anything. One that has not needs no note: it can run again.
+CREATE FUNCTION note_commit(_session TEXT, _step BIGINT) RETURNS BOOLEAN LANGUAGE plpgsql AS $$
 BEGIN
-    -- A step that has written nothing has nothing to commit.
     IF pg_current_xact_id_if_assigned() IS NULL THEN
-        RETURN;
+        RETURN FALSE;
     END IF;
     INSERT INTO commits AS c (session, step, at) VALUES (_session, _step, now())
     ON CONFLICT (session) DO UPDATE SET step = excluded.step, at = excluded.at WHERE NOT c.is_closed;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'this session was closed by a later one';
     END IF;
+    RETURN TRUE;
 END
 $$;
 
