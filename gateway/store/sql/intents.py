@@ -37,6 +37,7 @@ class IntentSteps(Connections):
         """Delete an intent with its predictions, keys and reservation."""
 
         def step(db: Database) -> None:
+            db.lock(Lock.IDENTITY, run_id)
             if db.execute("discard_intent", {"id": run_id}).rowcount:
                 db.execute("forget_keys_of_run", {"run_id": run_id})
                 db.execute("delete_predictions_of_run", {"run_id": run_id})

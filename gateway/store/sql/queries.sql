@@ -724,7 +724,7 @@ DELETE FROM meters WHERE scope IN (
 -- The ledger
 
 -- name: insert_entry
-INSERT INTO ledger (day, {entry}) VALUES (?, {entry_values}) ON CONFLICT (run_id) WHERE kind = 'spend' DO NOTHING;
+INSERT INTO ledger (day, {entry}) VALUES (?, {entry_values}) ON CONFLICT DO NOTHING;
 
 -- name: enter_hits
 INSERT INTO ledger (
@@ -740,7 +740,7 @@ WHERE r.id = :run_id;
 
 -- name: enter_joined
 INSERT INTO ledger (day, {entry})
-SELECT :day, :at, team, key_id, "user", :target, run_id, id, 'saved_joined', 0, :microusd, '', '[]' FROM predictions
+SELECT :day, :at, team, key_id, "user", :target, run_id, id, 'saved_joined', 0, :microusd, '', '[]', NULL FROM predictions
 WHERE run_id = :run_id AND source = 'joined' ORDER BY created_at, id;
 
 -- name: sharers

@@ -141,12 +141,11 @@ def _share(db: Database, request: ShareRequest, intent: Run | None = None) -> Sh
 
 def _lock_identities(db: Database, request: ShareRequest, intent: Run) -> None:
     """Lock the identities of a run that may be started, so that no other step starts one of them meanwhile."""
-    identities = {intent.fingerprint, intent.provisional}
+    # Its id too: a discard waits until it is known whether the intent was recorded.
+    identities = {intent.id, intent.fingerprint, intent.provisional}
     if request.may_join is not None:
         identities |= {request.may_join.fingerprint, request.may_join.provisional}
-    names = [each for each in identities if each is not None]
-    if names:
-        db.lock(Lock.IDENTITY, *names)
+    db.lock(Lock.IDENTITY, *(each for each in identities if each is not None))
 
 
 def _without_place(db: Database, request: ShareRequest) -> Refused | None:

@@ -187,9 +187,11 @@ CREATE TABLE ledger (
     milliseconds BIGINT NOT NULL,
     microusd BIGINT NOT NULL,
     reason TEXT COLLATE "C" NOT NULL,
-    scopes TEXT COLLATE "C" NOT NULL
+    scopes TEXT COLLATE "C" NOT NULL,
+    adjustment_id TEXT COLLATE "C"
 );
 CREATE UNIQUE INDEX ledger_settled ON ledger (run_id) WHERE kind = 'spend';
+CREATE UNIQUE INDEX ledger_adjusted ON ledger (adjustment_id) WHERE adjustment_id IS NOT NULL;
 CREATE INDEX ledger_by_day ON ledger (day);
 
 CREATE TABLE usage_days (
