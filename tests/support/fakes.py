@@ -107,6 +107,7 @@ class FakeStore:
     def __init__(self) -> None:
         self.trouble: Exception | None = None
         self.recent_failure: str | None = None
+        self.is_shared = False
         self.calls: list[str] = []
         self.runs: dict[str, Run] = {}
         self.kept: dict[str, Prediction] = {}

@@ -12,11 +12,11 @@ from typing import Any, Final, TypeVar
 
 import psycopg
 
-from gateway.errors import StoreUnavailable
+from gateway.errors import StoreAway, StoreUnavailable
 from gateway.store.postgres.connection import Address
 from gateway.store.postgres.database import NodeIdentity, PostgresDatabase, ReadingDatabase, SeveralStatements
 from gateway.store.postgres.failures import is_repeatable, translated
-from gateway.store.sql.worker import Operation, Worker, late
+from gateway.store.sql.worker import LATE, Operation, Worker
 
 _ATTEMPTS: Final = 6
 """How often a step runs: the first time, and five times more."""
@@ -38,6 +38,10 @@ class _Lane(Worker[LaneDatabaseT]):
     def _close(self, db: LaneDatabaseT) -> None:
         db.close()
 
+    def late(self) -> StoreUnavailable:
+        """Return the error of an operation whose deadline has passed."""
+        return StoreAway(LATE, retry_after=1)
+
     def _translated(self, error: Exception) -> Exception:
         return translated(error)
 
@@ -58,7 +62,7 @@ class _Lane(Worker[LaneDatabaseT]):
         pause = _SHORTEST_PAUSE
         while True:
             if operation.abandoned:
-                operation.error = late()
+                operation.error = self.late()
                 return False
             try:
                 db.open()
@@ -117,7 +121,7 @@ class WritingLane(_Lane[PostgresDatabase]):
     def _committed(self, db: PostgresDatabase, operation: Operation[Any]) -> bool:
         if operation.abandoned:
             # Its caller was told that it may not have been done.
-            operation.error = late()
+            operation.error = self.late()
             return False
         try:
             db.commit()
@@ -135,9 +139,9 @@ class WritingLane(_Lane[PostgresDatabase]):
         """Find out, for as long as it takes, whether the last step was committed when its connection was lost.
 
         That goes on after the caller's deadline, so that the step is not committed later. Raise `psycopg.Error` if the
-        lane stops while the database is away.
+        lane stops and the database does not answer.
         """
-        step, pause = db.step, _SHORTEST_PAUSE
+        step, pause, stopping_since = db.step, _SHORTEST_PAUSE, 0.0
         while True:
             try:
                 db.open()
@@ -145,8 +149,10 @@ class WritingLane(_Lane[PostgresDatabase]):
             except psycopg.Error:
                 if db.is_lost:
                     db.close()
-                if self.is_stopping and db.has_been_lost_for(_BRIDGED_SECONDS):
-                    raise
+                if self.is_stopping:
+                    stopping_since = stopping_since or time.monotonic()
+                    if time.monotonic() - stopping_since > _BRIDGED_SECONDS:
+                        raise
             time.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
 
@@ -164,7 +170,7 @@ class WritingLane(_Lane[PostgresDatabase]):
                 if not self._connected(db, operation):
                     return False
         if operation.abandoned:
-            operation.error = late()
+            operation.error = self.late()
             db.roll_back()
             return False
         return True

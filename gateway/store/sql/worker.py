@@ -22,6 +22,9 @@ T = TypeVar("T")
 DatabaseT = TypeVar("DatabaseT", bound=Database)
 
 
+LATE = "The store did not answer in time."
+
+
 class Operation(msgspec.Struct, Generic[T], eq=False):
     """One step to run on a connection, and the future for its result."""
 
@@ -43,11 +46,6 @@ class Operation(msgspec.Struct, Generic[T], eq=False):
         else:
             self.error = None
         return self.error is None
-
-
-def late() -> StoreUnavailable:
-    """Return the error of an operation whose deadline has passed."""
-    return StoreUnavailable("The store did not answer in time.", retry_after=1)
 
 
 class Worker(Generic[DatabaseT]):
@@ -111,6 +109,10 @@ class Worker(Generic[DatabaseT]):
             self._timer.cancel()
             self._timer = None
 
+    def late(self) -> StoreUnavailable:
+        """Return the error of an operation whose deadline has passed."""
+        return StoreUnavailable(LATE, retry_after=1)
+
     @property
     def is_stopping(self) -> bool:
         """Whether no more operations are accepted."""
@@ -148,7 +150,7 @@ class Worker(Generic[DatabaseT]):
             operation.abandoned = True
             if not operation.future.done():
                 self.on_answered("late", self._timeout_seconds)
-                operation.future.set_exception(late())
+                operation.future.set_exception(self.late())
         self._timer = loop.call_at(self._submitted[0].deadline, self._expire, loop) if self._submitted else None
 
     def _deliver(self, operations: list[Operation[Any]]) -> None:

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from gateway.errors import UpstreamTimeout, UpstreamTokenRefused
+from gateway.errors import StoreTaken, UpstreamTimeout, UpstreamTokenRefused
 from gateway.operations.health import Health
 from tests.support.clock import ManualClock
 from tests.support.fakes import AWAY, FakeStore, FakeUpstream, answer
@@ -56,6 +56,26 @@ async def test_unavailable_store_is_not_ready(health, store):
     store.trouble = None
     assert (await health.report()).ready
     assert health.is_ready
+
+
+async def test_store_that_others_share_degrades_readiness(health, store):
+    """To take every process out of the load balancer would help nobody; what is in memory is still served."""
+    store.is_shared, store.trouble = True, AWAY
+    report = await health.report()
+    assert (report.ready, report.status, report.checks["store"]) == (True, "degraded", AWAY.detail)
+    assert (health.is_ready, health.degraded()["store"]) == (True, 1)
+    store.trouble = None
+    assert (await health.report()).status == "ready"
+    assert health.degraded()["store"] == 0
+
+
+async def test_shared_store_that_another_process_has_taken_is_not_ready(health, store):
+    """The other process serves; this one may not."""
+    store.is_shared, store.trouble = True, StoreTaken("Another process already serves.")
+    report = await health.report()
+    assert (report.ready, health.is_ready) == (False, False)
+    store.trouble = AWAY
+    assert (await health.report()).ready
 
 
 async def test_a_failing_store_is_seen_and_logged_without_a_prober(health, store, clock, caplog):
