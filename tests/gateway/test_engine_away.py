@@ -1,4 +1,4 @@
-"""PostgreSQL goes away and comes back, at the start and later. The gateway answers meanwhile, and recovers by itself."""
+"""PostgreSQL goes away and comes back, at the start or later. The gateway answers meanwhile, and recovers by itself."""
 
 import asyncio
 import signal

@@ -53,6 +53,12 @@ class PostgresDatabase:
         return self._connection
 
     @property
+    def is_open(self) -> bool:
+        """Whether there is a connection that is not known to be lost."""
+        connection = self._connection
+        return connection is not None and not connection.closed
+
+    @property
     def is_lost(self) -> bool:
         """Whether there was a connection, and the server has ended it."""
         return self._connection is not None and self._connection.closed

@@ -1,13 +1,17 @@
 """Threads that run steps on PostgreSQL, each on its own connection: one step is one transaction.
 
 A step runs at READ COMMITTED, with the locks that it takes (`locks.py`). A step that met another one's key, or waited
-for one that waited for it, is rolled back and runs again. A connection that is lost is opened again, for ever: a short
-outage delays a step, a longer one fails it at once. A step whose connection is lost during its commit is done if it was
-committed, and else runs again (`commits.py`).
+for one that waited for it, is rolled back and runs again. A step whose connection is lost during its commit is done if
+it was committed, and else runs again (`commits.py`).
+
+A connection that is lost is opened again, for ever: a short outage delays a step, a longer one fails it at once. A
+thread that cannot connect while others of its lane are connected, because the server allows no more connections, leaves
+the work to them.
 """
 
 import time
 from functools import partial
+from queue import SimpleQueue
 from typing import Any, Final, TypeVar
 
 import psycopg
@@ -34,6 +38,15 @@ class _Lane(Worker[LaneDatabaseT]):
     def __init__(self, name: str, address: Address, *, max_pending: int, threads: int) -> None:
         super().__init__(name, timeout_seconds=address.timeout_seconds, max_pending=max_pending, threads=threads)
         self._address = address
+        self._databases: list[LaneDatabaseT] = []
+
+    def _open(self) -> LaneDatabaseT:
+        made = self._new_database()
+        self._databases.append(made)
+        return made
+
+    def _new_database(self) -> LaneDatabaseT:
+        raise NotImplementedError
 
     def _close(self, db: LaneDatabaseT) -> None:
         db.close()
@@ -45,9 +58,35 @@ class _Lane(Worker[LaneDatabaseT]):
     def _translated(self, error: Exception) -> Exception:
         return translated(error)
 
-    def _work(self, db: LaneDatabaseT, batch: list[Operation[Any]]) -> None:
-        for operation in batch:
+    def _next_batch(self, db: LaneDatabaseT, queue: SimpleQueue[Operation[Any] | None]) -> list[Operation[Any] | None]:
+        while db.lost_at is not None and self._leaves_work(db):
             try:
+                db.open()
+            except psycopg.Error:
+                time.sleep(_LONGEST_PAUSE)
+        batch = super()._next_batch(db, queue)
+        if batch[-1] is None:
+            # Something may have been left to others that had ended.
+            rest = [queue.get_nowait() for _ in range(queue.qsize())]
+            batch[:0] = [each for each in rest if each is not None]
+            for _ in range(rest.count(None)):
+                queue.put(None)
+        return batch
+
+    def _leaves_work(self, db: LaneDatabaseT) -> bool:
+        """Whether other threads are connected, so that one that is not leaves the work to them."""
+        return not self.is_stopping and any(each.is_open for each in self._databases if each is not db)
+
+    def _work(self, db: LaneDatabaseT, batch: list[Operation[Any]]) -> None:
+        for operation in tuple(batch):
+            try:
+                if not db.is_open and self._leaves_work(db):
+                    try:
+                        db.open()
+                    except psycopg.Error:
+                        batch.remove(operation)
+                        self._queue.put(operation)
+                        continue
                 if self._connected(db, operation):
                     self._run_step(db, operation)
             except Exception as exc:  # noqa: BLE001  the caller gets the error; the thread must go on
@@ -99,7 +138,7 @@ class WritingLane(_Lane[PostgresDatabase]):
         self._database = database
         self._identity = identity
 
-    def _open(self) -> PostgresDatabase:
+    def _new_database(self) -> PostgresDatabase:
         return self._database(partial(self._address.connect, is_relaxed=self._is_relaxed), self._identity)
 
     def _run_step(self, db: PostgresDatabase, operation: Operation[Any]) -> None:
@@ -185,7 +224,7 @@ class ReadingLane(_Lane[ReadingDatabase]):
         # The code of steps that were seen to have several statements.
         self._several: set[object] = set()
 
-    def _open(self) -> ReadingDatabase:
+    def _new_database(self) -> ReadingDatabase:
         return ReadingDatabase(self._address.connect, self._identity)
 
     def _run_step(self, db: ReadingDatabase, operation: Operation[Any]) -> None:
