@@ -53,7 +53,7 @@ class WaitingListeners:
         app[keys.ACCESS] = live.access
         metrics = app[keys.METRICS] = Metrics(live.metrics, routes=[])
         metrics.read_on_scrape("ready", lambda: 0.0)
-        metrics.read_on_scrape("degraded", lambda: {"store": 1.0})
+        metrics.read_on_scrape("degraded", lambda: {"database": 1.0})
         app.router.add_get("/metrics", ops.show_metrics)
         self._add_probes(app)
         return app

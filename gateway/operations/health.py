@@ -89,7 +89,8 @@ class Health:
         upstream = self._is_failing() or self._upstream_result not in ("", _OK)
         return {
             "upstream": float(upstream),
-            "store": float(self._store_result != _OK or self._store.recent_failure is not None),
+            "store": float(self._store.recent_failure is not None),
+            "database": float(self._store.is_shared and self._store_result != _OK),
             "connections": float(self._calls_wait()),
         }
 

@@ -61,7 +61,7 @@ async def test_start_waits_for_the_database(open_gateway: OpenGateway, url: str,
     assert (status, retry_after) == (503, "5")
     _, said, _ = await answer(f"{ops}/metrics")
     assert "replicate_gateway_ready 0.0" in said
-    assert 'replicate_gateway_degraded{cause="store"} 1.0' in said
+    assert 'replicate_gateway_degraded{cause="database"} 1.0' in said
     between.is_away = False
     stack = await starting
     assert (await ask(stack, "GET", "/readyz", key=None)).status == 200
@@ -102,7 +102,7 @@ async def test_outage_degrades_and_heals(
         assert "cannot be reached" in ready.json["checks"]["store"]
         metrics = await metrics_of(stack)
         assert "replicate_gateway_ready 1.0" in metrics
-        assert 'replicate_gateway_degraded{cause="store"} 1.0' in metrics
+        assert 'replicate_gateway_degraded{cause="database"} 1.0' in metrics
         assert (await ask(stack, "GET", f"/v1/predictions/{made['id']}")).json["status"] == "succeeded"
         between.is_away = False
         async for _ in attempts():

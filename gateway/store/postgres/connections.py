@@ -74,6 +74,7 @@ class PostgresConnections(Connections):
         self._observer = observer
         for writer in self._writers.values():
             writer.on_answered = partial(observer.store_answered, "write")
+            writer.on_retried = observer.store_retried
         self._reader.on_answered = partial(observer.store_answered, "read")
 
     async def open(self, *, create: bool = True) -> bool:

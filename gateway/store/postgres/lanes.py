@@ -19,7 +19,7 @@ import psycopg
 from gateway.errors import StoreAway, StoreUnavailable
 from gateway.store.postgres.connection import Address
 from gateway.store.postgres.database import NodeIdentity, PostgresDatabase, ReadingDatabase, SeveralStatements
-from gateway.store.postgres.failures import is_repeatable, translated
+from gateway.store.postgres.failures import retry_cause, translated
 from gateway.store.sql.worker import LATE, Operation, Worker
 
 _ATTEMPTS: Final = 6
@@ -146,16 +146,20 @@ class WritingLane(_Lane[PostgresDatabase]):
         while self._begun(db, operation):
             if operation.attempt(db) and self._committed(db, operation):
                 return
-            is_lost = db.is_lost or isinstance(operation.error, _NotCommitted)
+            is_lost = db.is_lost
             db.roll_back()
-            if is_lost:
+            if is_lost or isinstance(operation.error, _NotCommitted):
+                if is_lost:
+                    operation.retries.append("connection")
                 # Only the step's deadline bounds how often that happens.
                 if not self._connected(db, operation):
                     return
                 continue
             attempts += 1
-            if attempts == _ATTEMPTS or not is_repeatable(operation.error):
+            cause = retry_cause(operation.error)
+            if attempts == _ATTEMPTS or cause is None:
                 return
+            operation.retries.append(cause)
 
     def _committed(self, db: PostgresDatabase, operation: Operation[Any]) -> bool:
         if operation.abandoned:
@@ -168,6 +172,7 @@ class WritingLane(_Lane[PostgresDatabase]):
             operation.error = exc
             if not db.is_lost:
                 return False
+            operation.retries.append("commit")
             if not self._was_committed(db):
                 operation.error = _NotCommitted("The store's database was lost during a commit.", retry_after=1)
                 return False

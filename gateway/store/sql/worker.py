@@ -36,6 +36,8 @@ class Operation(msgspec.Struct, Generic[T], eq=False):
     abandoned: bool = False
     value: T | None = None
     error: Exception | None = None
+    retries: list[str] = []
+    """Why it ran again, or its commit was in doubt: `STORE_RETRIES`."""
 
     def attempt(self, db: Database) -> bool:
         """Run the step; return whether it succeeded."""
@@ -71,6 +73,8 @@ class Worker(Generic[DatabaseT]):
         """Called for every finished operation with `done`, `failed` or `late`, and the seconds since its submission."""
         self.on_failed: Callable[[Exception], None] = lambda _error: None
         """Called with the error of every operation that failed."""
+        self.on_retried: Callable[[str], None] = lambda _cause: None
+        """Called with the cause of every retry."""
 
     async def start(self) -> None:
         """Start the threads and wait until they have opened their connections. Raise what opening raises."""
@@ -157,6 +161,8 @@ class Worker(Generic[DatabaseT]):
         self.pending -= len(operations)
         now = asyncio.get_running_loop().time()
         for operation in operations:
+            for cause in operation.retries:
+                self.on_retried(cause)
             if not operation.abandoned:
                 result = "done" if operation.error is None else "failed"
                 self.on_answered(result, now - operation.deadline + self._timeout_seconds)

@@ -31,7 +31,7 @@ async def test_healthy_gateway_is_ready(health):
     report = await health.report()
     assert (report.ready, report.checks) == (True, {"store": "ok", "upstream": "ok"})
     assert report.status == "ready"
-    assert health.degraded() == {"upstream": 0, "store": 0, "connections": 0}
+    assert health.degraded() == {"upstream": 0, "store": 0, "database": 0, "connections": 0}
 
 
 async def test_upstream_is_checked_once_a_minute(health, upstream, clock):
@@ -63,10 +63,10 @@ async def test_store_that_others_share_degrades_readiness(health, store):
     store.is_shared, store.trouble = True, AWAY
     report = await health.report()
     assert (report.ready, report.status, report.checks["store"]) == (True, "degraded", AWAY.detail)
-    assert (health.is_ready, health.degraded()["store"]) == (True, 1)
+    assert (health.is_ready, health.degraded()["database"]) == (True, 1)
     store.trouble = None
     assert (await health.report()).status == "ready"
-    assert health.degraded()["store"] == 0
+    assert health.degraded()["database"] == 0
 
 
 async def test_shared_store_that_another_process_has_taken_is_not_ready(health, store):
@@ -98,7 +98,7 @@ async def test_a_failure_of_some_operations_degrades_and_does_not_fail_readiness
     report = await health.report()
     assert (report.ready, report.status) == (True, "degraded")
     assert report.checks["store"] == "The store's file is damaged. Other operations succeed."
-    assert health.degraded() == {"upstream": 0, "store": 1, "connections": 0}
+    assert health.degraded() == {"upstream": 0, "store": 1, "database": 0, "connections": 0}
 
 
 @pytest.mark.parametrize("trouble", [UpstreamTimeout("Slow."), UpstreamTokenRefused("Refused.")])
@@ -113,7 +113,7 @@ async def test_failing_upstream_is_not_ready_and_soon_checked_again(trouble, hea
         report = await health.report()
         assert (report.status, report.checks["upstream"]) == ("degraded", trouble.detail)
         assert (report.ready, report.degraded) == (True, True), "all processes share this cause"
-        assert health.degraded() == {"upstream": 1, "store": 0, "connections": 0}
+        assert health.degraded() == {"upstream": 1, "store": 0, "database": 0, "connections": 0}
     assert len(upstream.calls) == 1
     upstream.script = lambda _: answer()
     await clock.advance(5)
