@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import psycopg
 
 from gateway.access.rules.api_keys import new_key
 from gateway.simulator import Simulator
@@ -39,6 +40,7 @@ TERMINAL = {"succeeded", "failed", "canceled", "aborted"}
 _START_SECONDS = 15.0
 _LOAD_SECONDS = 8.0
 _QUIET_SECONDS = 12.0
+_RETRY_SECONDS = 10.0
 _RETRY_PAUSE = 0.1
 
 
@@ -120,10 +122,14 @@ class Child:
 class Matrix:
     """A database, a port and an upstream, through all the crashes."""
 
-    def __init__(self, upstream: Simulator, folder: Path) -> None:
+    def __init__(self, upstream: Simulator, folder: Path, postgres: str | None = None) -> None:
+        """Take the address of a database of PostgreSQL; without one, the database is a file."""
         self.upstream = upstream
         self.folder = folder
         self.database = folder / "gateway.db"
+        self.postgres = postgres
+        self.patience = 1.0 if postgres is None else 3.0
+        """How much longer than with a file a restarted gateway may take to have everything in hand."""
         self.keys = {team: new_key(secrets.token_bytes).key for team in TEAMS}
         self.asked: list[Asked] = []
         self.children = 0
@@ -138,7 +144,7 @@ class Matrix:
         self.config.write_text(
             f"[server]\nport = {self.port}\n[ops]\nport = 0\n"
             f'[upstream]\nbase_url = "{upstream.base_url}"\nadopt_wait_seconds = 4\n'
-            f'[store]\nurl = "sqlite:///{self.database}"\n'
+            f'[store]\nurl = "{postgres or f"sqlite:///{self.database}"}"\n'
             f'[[prices.models]]\nmodel = "acme/*"\nusd_per_second = {USD_PER_SECOND}\n{teams}'
         )
 
@@ -266,7 +272,7 @@ class Matrix:
             await asyncio.gather(*(self._retry(session, each) for each in orders if each.key or each.shared))
 
     async def _retry(self, session: aiohttp.ClientSession, asked: Asked) -> None:
-        known, until = list(asked.ids), time.monotonic() + 10
+        known, until = list(asked.ids), time.monotonic() + _RETRY_SECONDS * self.patience
         while True:
             prediction_id = await self.create(session, asked)
             status = asked.statuses[-1]
@@ -280,7 +286,7 @@ class Matrix:
 
     async def quiet(self) -> None:
         """Wait until nothing is open, here or upstream."""
-        until = time.monotonic() + _QUIET_SECONDS
+        until = time.monotonic() + _QUIET_SECONDS * self.patience
         while self.open_runs() or not all(each.terminal for each in self.upstream.predictions):
             running = [each.status for each in self.upstream.predictions if not each.terminal]
             assert time.monotonic() < until, f"still open: {self.open_runs()}; upstream: {running}"
@@ -288,6 +294,9 @@ class Matrix:
 
     def rows(self, query: str) -> list[tuple[Any, ...]]:
         """Read the database beside the gateway."""
+        if self.postgres is not None:
+            with psycopg.connect(self.postgres) as connection:
+                return connection.execute(query.encode()).fetchall()
         with contextlib.closing(sqlite3.connect(f"file:{self.database}?mode=ro", uri=True, timeout=5)) as database:
             return database.execute(query).fetchall()
 
@@ -473,7 +482,7 @@ def _price(prediction: Prediction) -> int:
 
 _SUM = """
     sum(CASE WHEN kind = 'spend' THEN microusd ELSE 0 END), sum(CASE WHEN kind = 'spend' THEN 0 ELSE microusd END),
-    sum(kind = 'spend'), sum(kind = 'saved_hit')"""
+    sum(CASE kind WHEN 'spend' THEN 1 ELSE 0 END), sum(CASE kind WHEN 'saved_hit' THEN 1 ELSE 0 END)"""
 _SUMS = "microusd, saved_microusd, runs, hits"
 _MUST_BE_EMPTY = {
     "still held": "SELECT * FROM reservations",
@@ -485,8 +494,8 @@ _MUST_BE_EMPTY = {
         SELECT team, day, key_id, target, {_SUMS} FROM usage_days
         EXCEPT SELECT team, day, key_id, target, {_SUM} FROM ledger GROUP BY 1, 2, 3, 4""",
     "a user's sum": f"""
-        SELECT team, day, coalesce(user, ''), {_SUM} FROM ledger GROUP BY 1, 2, 3
-        EXCEPT SELECT team, day, user, {_SUMS} FROM usage_users""",
+        SELECT team, day, coalesce("user", ''), {_SUM} FROM ledger GROUP BY 1, 2, 3
+        EXCEPT SELECT team, day, "user", {_SUMS} FROM usage_users""",
     "a team's sum": """
         SELECT scope, day, microusd FROM spent WHERE scope LIKE 'team/%'
         EXCEPT SELECT 'team/' || team, day, sum(microusd) FROM ledger WHERE kind = 'spend' GROUP BY 1, 2""",
