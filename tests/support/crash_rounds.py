@@ -130,6 +130,8 @@ class Matrix:
         self.postgres = postgres
         self.patience = 1.0 if postgres is None else 3.0
         """How much longer than with a file a restarted gateway may take to have everything in hand."""
+        self.is_away = False
+        """Whether the database may be away, so that callers get 503."""
         self.keys = {team: new_key(secrets.token_bytes).key for team in TEAMS}
         self.asked: list[Asked] = []
         self.children = 0
@@ -193,8 +195,8 @@ class Matrix:
     async def load(self, child: Child, orders: list[Asked], chaos: random.Random, kill_after: float | None) -> None:
         """Let every caller ask, poll and cancel until the gateway is dead or all have their answers."""
         async with self.session() as session:
-            callers = [asyncio.create_task(self._call(session, asked)) for asked in orders]
-            callers.append(asyncio.create_task(self._browse(session, chaos)))
+            callers = [asyncio.create_task(self.call(session, asked)) for asked in orders]
+            callers.append(asyncio.create_task(self.browse(session, chaos)))
             killer = asyncio.create_task(self._kill_after(child, kill_after))
             died = asyncio.create_task(child.process.wait())
             everybody = asyncio.gather(*callers)
@@ -214,7 +216,8 @@ class Matrix:
             await asyncio.sleep(seconds)
             await child.kill()
 
-    async def _call(self, session: aiohttp.ClientSession, asked: Asked) -> None:
+    async def call(self, session: aiohttp.ClientSession, asked: Asked) -> None:
+        """Let one caller ask, poll and cancel."""
         await asyncio.sleep(asked.after)
         if asked.follows is not None:
             await asked.follows.ended.wait()
@@ -236,20 +239,23 @@ class Matrix:
                     asked.canceled = body["status"] == "canceled"
             for _ in range(40):
                 async with session.get(path, headers=headers) as answer:
-                    assert answer.status == 200, f"a caller's own prediction gave {answer.status}"
                     body = await answer.json()
+                    if self.is_away and answer.status == 503:
+                        await asyncio.sleep(0.2)
+                        continue
+                    assert answer.status == 200, f"a caller's own prediction gave {answer.status}"
                     assert not asked.canceled or body["status"] == "canceled", "a cancel was forgotten"
                     if body["status"] in TERMINAL:
                         return
                 await asyncio.sleep(0.05)
 
-    async def _browse(self, session: aiohttp.ClientSession, chaos: random.Random) -> None:
+    async def browse(self, session: aiohttp.ClientSession, chaos: random.Random) -> None:
         """List what there is: whatever a list shows is an id that somebody was given."""
         with contextlib.suppress(aiohttp.ClientError, TimeoutError):
             for _ in range(12):
                 team = chaos.choice(TEAMS)
                 async with session.get("/v1/predictions", headers=self._headers(team)) as answer:
-                    results = (await answer.json())["results"]
+                    results = (await answer.json()).get("results", ())
                 seen = Asked(team, "", {}, "")
                 seen.ids = [each["id"] for each in results]
                 self.asked.append(seen)

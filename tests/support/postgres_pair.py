@@ -55,6 +55,14 @@ class Pair:
             connection.execute("SELECT pg_promote()")
         self.primary, self.standby = self.standby, self.primary
 
+    def renew_standby(self) -> None:
+        """Replace the server that has failed by a new standby."""
+        self.require_standby(is_required=False)
+        self.standby.stop()
+        self.standby = launch(self.primary.binaries, copied_data(self.primary))
+        self.wait_for_standby()
+        self.require_standby(is_required=True)
+
     def stop_standby(self) -> None:
         """End the standby."""
         self._end(self.standby)
