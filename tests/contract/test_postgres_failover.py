@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from gateway.errors import StoreUnavailable
+from gateway.errors import StoreAway, StoreUnavailable
 from gateway.store.postgres import PostgresStore
 from tests.support.polling import attempts, until
 from tests.support.postgres_pair import Pair, pair
@@ -76,6 +76,14 @@ async def test_commit_that_waits_for_a_standby_is_decided_when_it_may_end(server
     await store.close()
     await asyncio.to_thread(servers.start_standby)
     await asyncio.to_thread(servers.require_standby, is_required=True)
+
+
+async def test_standby_is_not_served_from(servers: Pair) -> None:
+    """Its rows may be older than what was acknowledged."""
+    store = PostgresStore(servers.standby.url("gateway"))
+    for ask in (store.open, store.inspect):
+        with pytest.raises(StoreAway, match="is a standby"):
+            await ask()
 
 
 async def test_immediate_restarts_and_a_failover_lose_nothing_and_repeat_nothing(servers: Pair) -> None:

@@ -107,6 +107,10 @@ class Address(NamedTuple):
             application_name=named.get("application_name", "replicate-gateway"),
             password=self.password,
         )
+        if connection.info.parameter_status("in_hot_standby") == "on":
+            # Its rows may be older than what was acknowledged. After a failover, a name may lead to it for a while.
+            connection.close()
+            raise psycopg.OperationalError("the server is a standby")
         connection.prepared_max = _STATEMENTS
         if settings["statement_timeout"] != "0":
             connection.answer_seconds = 2 * self.timeout_seconds
