@@ -244,7 +244,8 @@ class ReadingLane(_Lane[ReadingDatabase]):
         if operation.future.done():
             return
         self._read(db, operation)
-        if isinstance(operation.error, psycopg.Error) and db.is_lost and self._connected(db, operation):
+        while isinstance(operation.error, psycopg.Error) and db.is_lost and self._connected(db, operation):
+            operation.retries.append("connection")
             self._read(db, operation)
 
     def _read(self, db: ReadingDatabase, operation: Operation[Any]) -> None:
