@@ -54,8 +54,9 @@ async def test_start_waits_for_the_database(open_gateway: OpenGateway, url: str,
         except aiohttp.ClientError:
             continue
         break
-    assert (status, "cannot be reached" in said) == (503, True)
-    assert (await answer(f"{ops}/readyz"))[0] == 503
+    assert (status, str(between.folder) in said, "waits for its store" in said) == (503, False, True)
+    status, said, _ = await answer(f"{ops}/readyz")
+    assert (status, "cannot be reached" in said, str(between.folder) in said) == (503, True, True)
     assert (await answer(f"{public}/healthz"))[0] == (await answer(f"{ops}/healthz"))[0] == 200
     status, said, retry_after = await answer(f"{public}/v1/predictions")
     assert (status, retry_after) == (503, "5")
