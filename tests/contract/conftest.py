@@ -7,21 +7,27 @@ import pytest
 from blockbuster import blockbuster_ctx
 
 from gateway.store.interface import Store
-from tests.support.stores import ALL_BACKENDS, BACKENDS, StoreMaker
+from tests.support.stores import BACKENDS, StoreMaker, cut_maker, pooled_maker
 
-_PARAMS = [each if each in BACKENDS else pytest.param(each, marks=pytest.mark.long) for each in ALL_BACKENDS]
+# `test_pgbouncer.py` runs some tests through PgBouncer, and `make test-long` runs all.
+_BACKENDS = [*BACKENDS.values(), pytest.param(pooled_maker, marks=pytest.mark.long)]
+_NAMES = [*BACKENDS, "pgbouncer"]
+# `test_postgres_commits.py` runs every step with lost commits, and `make test-long` all tests.
+_CUT = pytest.param(cut_maker, marks=pytest.mark.long)
 
 
-@pytest.fixture(params=_PARAMS)
+@pytest.fixture(params=[*_BACKENDS, _CUT], ids=[*_NAMES, "postgres-cut"])
 def another(request: pytest.FixtureRequest, tmp_path: Path) -> StoreMaker:
     """Makes stores, not yet open, on the data of this test."""
-    return ALL_BACKENDS[request.param](tmp_path)
+    made: StoreMaker = request.param(tmp_path)
+    return made
 
 
-@pytest.fixture(params=BACKENDS)
+@pytest.fixture(params=_BACKENDS, ids=_NAMES)
 def in_order(request: pytest.FixtureRequest, tmp_path: Path) -> StoreMaker:
     """Makes stores that do their writes in the order in which they were asked for."""
-    return ALL_BACKENDS[request.param](tmp_path, in_order=True)
+    made: StoreMaker = request.param(tmp_path, in_order=True)
+    return made
 
 
 @pytest.fixture
