@@ -7,14 +7,16 @@ import pytest
 from blockbuster import blockbuster_ctx
 
 from gateway.store.interface import Store
-from tests.support.stores import BACKENDS, StoreMaker, pooled_maker
+from tests.support.stores import BACKENDS, StoreMaker, cut_maker, pooled_maker
 
 # `test_pgbouncer.py` runs some tests through PgBouncer, and `make test-long` runs all.
 _BACKENDS = [*BACKENDS.values(), pytest.param(pooled_maker, marks=pytest.mark.long)]
 _NAMES = [*BACKENDS, "pgbouncer"]
+# `test_postgres_commits.py` runs every step with lost commits, and `make test-long` all tests.
+_CUT = pytest.param(cut_maker, marks=pytest.mark.long)
 
 
-@pytest.fixture(params=_BACKENDS, ids=_NAMES)
+@pytest.fixture(params=[*_BACKENDS, _CUT], ids=[*_NAMES, "postgres-cut"])
 def another(request: pytest.FixtureRequest, tmp_path: Path) -> StoreMaker:
     """Makes stores, not yet open, on the data of this test."""
     made: StoreMaker = request.param(tmp_path)

@@ -1,13 +1,18 @@
 """Open connections to PostgreSQL: address, settings, types."""
 
+import time
 from collections.abc import Mapping
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
 import psycopg
+from psycopg.abc import PQGen
 from psycopg.adapt import AdaptersMap
 from psycopg.types.numeric import Int8BinaryDumper, NumericBinaryLoader
 from psycopg.types.string import StrDumper
+from psycopg.waiting import Ready
+
+T = TypeVar("T")
 
 OLDEST_SERVER: Final = 140_000
 _CONNECT_SECONDS: Final = 5
@@ -31,10 +36,35 @@ _ADAPTERS.register_loader("numeric", _WholeNumber)
 
 
 class StoreConnection(psycopg.Connection[tuple[object, ...]]):
-    """A connection that commits by itself, until a transaction begins."""
+    """A connection that commits by itself, until a transaction begins. It is closed if the server says nothing.
+
+    The server's own deadlines do not help where it stands still, nor for a commit that waits for a standby.
+    """
 
     at_begin = b""
     """Statements that each transaction begins with."""
+    answer_seconds: float | None = None
+    """Longer than `statement_timeout`."""
+
+    def wait(self, gen: PQGen[T], *args: Any, **kwargs: Any) -> T:
+        """Wait for an answer of the server. Raise `OperationalError` if there is none."""
+        return super().wait(
+            gen if self.answer_seconds is None else self._bounded(gen, self.answer_seconds), *args, **kwargs
+        )
+
+    def _bounded(self, gen: PQGen[T], seconds: float) -> PQGen[T]:
+        end = time.monotonic() + seconds
+        try:
+            state = next(gen)
+            while True:
+                ready = yield state
+                if ready == Ready.NONE and time.monotonic() > end:
+                    self.pgconn.finish()
+                    raise psycopg.OperationalError("the server has not answered in time")
+                state = gen.send(ready)
+        except StopIteration as exc:
+            answer: T = exc.value
+            return answer
 
 
 class Address(NamedTuple):
@@ -81,6 +111,12 @@ class Address(NamedTuple):
             password=self.password,
             options=None if self.is_pooled else _options(named, settings),
         )
+        if connection.info.parameter_status("in_hot_standby") == "on":
+            # Its rows may be older than what was acknowledged. After a failover, a name may lead to it for a while.
+            connection.close()
+            raise psycopg.OperationalError("the server is a standby")
+        if settings["statement_timeout"] != "0":
+            connection.answer_seconds = 2 * self.timeout_seconds
         if self.is_pooled:
             connection.prepare_threshold = None
             local = "".join(f"; SET LOCAL {name} = '{value}'" for name, value in settings.items())

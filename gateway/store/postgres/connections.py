@@ -14,6 +14,7 @@ from gateway.store.postgres.connection import Address
 from gateway.store.postgres.database import NodeIdentity, PostgresDatabase
 from gateway.store.postgres.failures import kind_of, translated
 from gateway.store.postgres.lanes import ReadingLane, WritingLane
+from gateway.store.postgres.nodes import PostgresNodes
 from gateway.store.postgres.schema import inspect, open_schema
 from gateway.store.sql.connections import Connections, Lane
 from gateway.store.sql.database import Database
@@ -62,6 +63,7 @@ class PostgresConnections(Connections):
             Lane.PROGRESS: lane("store-progress", threads=1, is_relaxed=True),
         }
         self._reader = ReadingLane(self.address, max_pending=max_pending, threads=read, identity=self.identity)
+        self._nodes = PostgresNodes(self._write, self._read, self.address, self.identity)
         self._troubles = Troubles(kind_of, translated)
         self._observer: OperationsObserver | None = None
         for writer in self._writers.values():
@@ -78,7 +80,9 @@ class PostgresConnections(Connections):
         self._observer = observer
         for writer in self._writers.values():
             writer.on_answered = partial(observer.store_answered, "write")
+            writer.on_retried = observer.store_retried
         self._reader.on_answered = partial(observer.store_answered, "read")
+        self._reader.on_retried = observer.store_retried
 
     async def open(self, *, create: bool = True) -> bool:
         """Connect and bring the schema up to date. Return whether the store is new.
@@ -88,6 +92,7 @@ class PostgresConnections(Connections):
         is_new = await asyncio.to_thread(open_schema, self.listen_address, create=create)
         for lane in self._lanes():
             await lane.start()
+        await self._nodes.start()
         return is_new
 
     async def inspect(self) -> bool:
@@ -108,6 +113,7 @@ class PostgresConnections(Connections):
         """Finish the queued operations, then close all connections."""
         for lane in self._lanes():
             await lane.stop()
+        await self._nodes.stop()
 
     def _lanes(self) -> "list[WritingLane | ReadingLane]":
         return [*self._writers.values(), self._reader]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import psycopg
 from psycopg.pq import TransactionStatus
 
+from gateway.store.postgres.commits import NO_STEP, NumberedStep
 from gateway.store.postgres.connection import StoreConnection
 from gateway.store.postgres.dialect import READING_SQL, SQL, Statement
 from gateway.store.postgres.failures import has_nul
@@ -41,6 +42,8 @@ class PostgresDatabase:
         self.node = 0
         """The number that the process had when the step began."""
         self._highest = Lock(1)
+        self.step = NO_STEP
+        """The open transaction, or the last one."""
         self.lost_at: float | None = None
         """When an attempt to connect first failed after the last that succeeded, on the monotonic clock."""
 
@@ -51,9 +54,19 @@ class PostgresDatabase:
         return self._connection
 
     @property
+    def is_open(self) -> bool:
+        """Whether there is a connection that is not known to be lost."""
+        connection = self._connection
+        return connection is not None and not connection.closed
+
+    @property
     def is_lost(self) -> bool:
         """Whether there was a connection, and the server has ended it."""
         return self._connection is not None and self._connection.closed
+
+    def has_been_lost_for(self, seconds: float) -> bool:
+        """Whether attempts to connect have failed for longer than this."""
+        return self.lost_at is not None and time.monotonic() - self.lost_at > seconds
 
     def open(self) -> None:
         """Connect, unless there is a connection. Raise `psycopg.Error`."""
@@ -67,6 +80,7 @@ class PostgresDatabase:
             self.lost_at = self.lost_at or time.monotonic()
             raise
         self.lost_at = None
+        self.step = NumberedStep.of_new_session()
 
     def close(self) -> None:
         """Close the connection, if there is one."""
@@ -79,12 +93,30 @@ class PostgresDatabase:
         """Begin a transaction."""
         self._highest = Lock(1)
         self.node = self._identity.number
+        self.step = self.step.next()
         self.connection.execute(how + self.connection.at_begin, prepare=False)
 
     def commit(self) -> None:
-        """Commit the transaction. Raise `psycopg.Error`, after which it is not known whether it was committed."""
+        """Commit the transaction, with a note of the step (`commits.py`).
+
+        Raise `psycopg.Error`. If the connection is lost then, `was_committed` finds out what became of it.
+        """
+        self._end(self.step.commit)
+
+    def _end(self, commit: bytes) -> None:
         assert self.connection.info.transaction_status == TransactionStatus.INTRANS, "a statement has failed"
+        self.connection.execute(commit, prepare=False)
+
+    def was_committed(self, step: NumberedStep) -> bool:
+        """Say whether a step of an earlier connection was committed. If it was not, it never will be.
+
+        Raise `psycopg.Error`, also while the server has not ended the step.
+        """
+        # In a transaction, which a deadline for locks belongs to behind a pooler.
+        self.connection.execute(b"BEGIN" + self.connection.at_begin, prepare=False)
+        row = self.connection.execute(step.close_session, prepare=False).fetchone()
         self.connection.execute(b"COMMIT", prepare=False)
+        return row == (step.number,)
 
     def roll_back(self) -> None:
         """Roll back the open transaction, if there is one; a connection that cannot do it is closed. Never raises."""
@@ -116,6 +148,10 @@ class PostgresDatabase:
         cursor = self.connection.cursor()
         cursor.executemany(statement.text, values)
         return cursor
+
+    def keep_node(self) -> bool:
+        """Say whether the node has not ended. If so, it does not end before the step does."""
+        return self.node == 0 or self.execute("keep_node", {"node": self.node}).fetchone() is not None
 
     def lock(self, lock: Lock, *names: str) -> None:
         """Lock something until the transaction ends."""
@@ -149,6 +185,10 @@ class ReadingDatabase(PostgresDatabase):
         """Allow any number of statements, all of which see the same."""
         self._is_snapshot = True
         self.begin(b"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+
+    def commit(self) -> None:
+        """End the snapshot."""
+        self._end(b"COMMIT")
 
     def execute(self, name: str, parameters: Parameters = ()) -> Rows:
         """Execute a statement of `queries.sql`. Raise `SeveralStatements` if it is one too many."""

@@ -11,6 +11,7 @@ from gateway.predictions.ports.sharing import Hit, ShareRequest
 from gateway.store.postgres.claim import Claim
 from gateway.store.postgres.connections import PostgresConnections
 from gateway.store.postgres.hits import HitSet
+from gateway.store.postgres.nodes import PostgresNodes
 from gateway.store.sql.connections import Lane
 from gateway.store.sql.steps import Steps
 
@@ -22,6 +23,11 @@ class PostgresStore(Steps, PostgresConnections):
     """All persistent data, in one PostgreSQL database."""
 
     _claim: Claim | None = None
+
+    @property
+    def nodes(self) -> PostgresNodes:
+        """The nodes that serve from this database."""
+        return self._nodes
 
     def record_hits(self, requests: Sequence[ShareRequest]) -> asyncio.Future[list[Hit | None]]:
         """Add predictions to finished runs."""
