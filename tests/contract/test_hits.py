@@ -19,7 +19,7 @@ from gateway.errors import Conflict
 from gateway.money.rules.audit import Tally
 from gateway.predictions.ports.sharing import MOST_HITS, Hit, Nothing, ShareRequest
 from gateway.store.interface import Store
-from gateway.store.postgres.hits import USED_SECONDS, HitSet
+from gateway.store.postgres.hits import USED_SECONDS
 from gateway.store.sqlite import SQLiteStore
 from tests.support.records import NOW, finish, go, idempotency, share, wish
 from tests.support.rounds import amounts
@@ -188,30 +188,6 @@ async def test_sets_of_two_stores_at_once_leave_exact_sums(another: StoreMaker) 
     assert sum(each.hits for each in usage) == 6 * 60
     for each in stores:
         await each.close()
-
-
-async def test_set_is_recorded_once_if_its_commit_was_uncertain(tmp_path: Path) -> None:
-    """The step runs again after a commit of which nobody knows whether it was done."""
-    store: Any = BACKENDS["postgres"](tmp_path)()
-    await store.open()
-    await cached(store)
-    done = HitSet([asked(name, now=NOW + 20) for name in "ab"])
-    first = await store._write(done)
-    before = await usage(store)
-    assert await store._write(done) == first
-    assert await usage(store) == before
-
-    undone = HitSet([asked("c", now=NOW + 20)])
-
-    def rolled_back(db: Any) -> None:
-        undone(db)
-        raise Conflict("rolled back")
-
-    with pytest.raises(Conflict):
-        await store._write(rolled_back)
-    (hit,) = await store._write(undone)
-    assert await store.prediction("pc") == hit.view
-    await store.close()
 
 
 async def test_text_that_an_engine_cannot_store_keeps_no_other_from_its_hit(store: Store) -> None:

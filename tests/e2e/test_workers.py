@@ -138,4 +138,4 @@ async def test_worker_that_cannot_start_ends_the_command(tmp_path: Path, databas
     config = f'[server]\nworkers = 2\nport = 0\n[ops]\nport = 0\n[store]\nurl = "{database.url("none")}"\n'
     code, _, err = await run_serve(tmp_path, config)
     assert code == 1
-    assert err.count("database does not exist") == 1
+    assert err.count('database "none" does not exist') == 1

@@ -110,6 +110,3 @@ SELECT answered.places, answered.microusd, (SELECT count(*) FROM added), {kept_c
 FROM kept JOIN (
     SELECT run_id, microusd, array_agg(place) AS places FROM found GROUP BY run_id, microusd
 ) AS answered ON answered.run_id = kept.id;
-
--- name: count_predictions
-SELECT count(*) FROM predictions WHERE id IN (SELECT value FROM {each::ids});
