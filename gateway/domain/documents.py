@@ -101,7 +101,7 @@ def stored_snapshot(document: bytes, *, is_repaired: bool = False) -> Snapshot:
     except (msgspec.MsgspecError, ValueError, RecursionError) as exc:
         raise ValueError(f"not a prediction: {exc}") from exc
     if _REPLACEMENT in head.id:
-        raise ValueError("not a prediction: its id is no text")
+        raise ValueError("not a prediction: its id is not a string")
     status = head.known_status
     if (is_unknown := status is None) and not head.has_ended:
         raise ValueError("not a prediction: its status is unknown, and it has not ended")

@@ -7,6 +7,7 @@ upstream.
 """
 
 from contextlib import suppress
+from functools import partial
 from ipaddress import IPv6Address, ip_address
 
 from aiohttp import web
@@ -159,7 +160,7 @@ async def _hold(
     clock, queue = request.app[CLOCK], request.app[HOLD_QUEUE]
     began = clock.monotonic()
     try:
-        return await queue.enqueue(caller.team.name, buckets, request[_HOLD_UNTIL])
+        return await queue.enqueue(caller.team.name, buckets, request[_HOLD_UNTIL], partial(has_left, request))
     finally:
         # A create that is behind others of its team waits for the same rate.
         bucket = exceeded.bucket if exceeded is not None else buckets[0]

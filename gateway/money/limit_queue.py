@@ -141,13 +141,19 @@ class _ScopeQueue:
     def refused_for_longer(self, entry: QueueEntry, seconds: float, now: float) -> Refused | None:
         """Return the refusal, with the time to retry, if a rate cannot admit the entry within `seconds`.
 
-        Each entry before it takes one token of that rate. For other limits the wait is unknown.
+        Each entry before it takes one token of that rate, unless its caller has left. For other limits the wait is
+        unknown.
         """
-        if self.refused is None or self.refused.status.kind is not LimitKind.RATE:
+        if self.refused is None or self.refused.status.kind is not LimitKind.RATE or seconds <= 0:
             return None
-        ahead = bisect_left(self.entries, entry) * SECONDS_PER_MINUTE / self.refused.status.limit
-        wait = max(0.0, self.refused_at + self.refused.retry_after - now) + ahead
-        return Refused(self.refused.status, wait) if wait > seconds > 0 else None
+        first = max(0.0, self.refused_at + self.refused.retry_after - now)
+        interval = SECONDS_PER_MINUTE / self.refused.status.limit
+        ahead = bisect_left(self.entries, entry)
+        if first + ahead * interval <= seconds:
+            return None
+        ahead = sum(not each.command.has_left() for each in self.entries[:ahead])
+        wait = first + ahead * interval
+        return Refused(self.refused.status, wait) if wait > seconds else None
 
 
 class LimitQueue:

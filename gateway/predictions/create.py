@@ -177,7 +177,7 @@ class CreateService:
             attempts = _Attempts(context, queue)
             while True:
                 if attempts.context.command.directives.only_if_cached and not identity.is_shared:
-                    raise NotCached(f"Only a shared result was wanted, and this request has none: {identity.reason}.")
+                    raise NotCached(f"The request is only-if-cached and cannot be shared: {identity.reason}.")
                 outcome = await self._tasks.run_to_completion(self._attempt(attempts, identity, request), "create")
                 match outcome:
                     case WaitForLimit(refused):
@@ -224,7 +224,7 @@ class CreateService:
         match await self._store.share(request) if is_shareable else Nothing():
             case Nothing():
                 if attempts.context.command.directives.only_if_cached:
-                    raise NotCached("Only a shared result was wanted, and there is none.")
+                    raise NotCached("The request is only-if-cached, and no run can be shared.")
                 return await self._start(attempts, identity, request)
             case Refused(refusal):
                 attempts.take_place(self._limit_queue)

@@ -69,10 +69,9 @@ class SnapshotMerger:
         try:
             news = await self._secrets.read_snapshot(tracked.run, body)
         except ValueError as exc:
-            if not tracked.is_unreadable:
-                extra = {"run": tracked.run.id, "upstream_id": tracked.run.upstream_id, "reason": str(exc)}
-                logger.warning("upstream's answer is no prediction", extra=extra)
-            return False
+            return self._refuse(tracked, str(exc))
+        if news.upstream_id != tracked.run.upstream_id:
+            return self._refuse(tracked, "it is about another prediction")
         if news.is_repaired:
             logger.warning("upstream's answer is not valid text", extra={"run": tracked.run.id})
             self._observer.document_repaired()
@@ -80,6 +79,13 @@ class SnapshotMerger:
         doubt = Doubt.STATUS_UNKNOWN if news.is_status_unknown else None
         await self._merge(tracked, news.status, news.document, news.stream_url, news.completed_at, doubt)
         return True
+
+    def _refuse(self, tracked: TrackedRun, reason: str) -> bool:
+        """Log the first of several bodies that cannot be merged; return `False`."""
+        if not tracked.is_unreadable:
+            extra = {"run": tracked.run.id, "upstream_id": tracked.run.upstream_id, "reason": reason}
+            logger.warning("upstream's answer is no prediction", extra=extra)
+        return False
 
     async def note_readable(self, tracked: TrackedRun) -> None:
         """Note an answer that could be read."""

@@ -230,7 +230,7 @@ class ReplicateClient:
                 return await request
         except TimeoutError as exc:
             self.breaker.failed(self._clock.monotonic())
-            raise UpstreamUncertain("Replicate did not take or answer the upload in time.") from exc
+            raise UpstreamUncertain("Replicate did not accept or answer the upload in time.") from exc
 
     @asynccontextmanager
     async def download(self, operation: str, path: str, *, query: str = "") -> AsyncIterator[Download]:

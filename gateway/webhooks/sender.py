@@ -91,7 +91,7 @@ class DeliverySender:
             view = newest
         body = self._body(view)
         if event is Event.START or view.run.status.is_terminal:
-            # Its end is told by `completed`.
+            # `completed` reports its end.
             body = documents.as_running(body, at_start=event is Event.START)
         # The body has it; a receiver can take long to take that.
         del taken

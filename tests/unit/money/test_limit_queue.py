@@ -282,6 +282,27 @@ async def test_disconnected_caller_leaves_the_line(callers: Callers, clock: Manu
     assert callers.led == ["next"]
 
 
+async def test_disconnected_callers_do_not_count_as_ahead(callers: Callers, clock: ManualClock):
+    """One a minute, 91 seconds at most: two who have left do not get the next create refused."""
+    callers.free["team/a"] = 0
+
+    def ask(name: str) -> asyncio.Task[None]:
+        return callers.ask(name, "team/a", patience=91, wait=30, kind=LimitKind.RATE)
+
+    gone = [ask("gone"), ask("gone too")]
+    await settle()
+    with pytest.raises(RateLimited):
+        await ask("too many")
+    callers.has_left |= {"gone", "gone too"}
+    next_ = ask("next")
+    await settle()
+    callers.free["team/a"] = 1
+    await clock.advance(30)
+    await next_
+    assert [type(each) for each in await asyncio.gather(*gone, return_exceptions=True)] == [CallerLeft, CallerLeft]
+    assert callers.led == ["next"]
+
+
 async def test_cancelled_create_leaves_the_line(callers: Callers):
     callers.free["team/a"] = 0
     gone, next_ = callers.ask("gone", "team/a"), callers.ask("next", "team/a")
