@@ -7,7 +7,7 @@ all of it in reverse. Each step is a module of `gateway.assembly`.
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 
 import msgspec
@@ -19,15 +19,26 @@ from gateway.assembly.lifecycle import drain, resume, retire, start_webhooks
 from gateway.assembly.listeners import open_listeners
 from gateway.assembly.reload import Reloading
 from gateway.assembly.shutdown import ShutdownDeadline, SignalHandler
+from gateway.assembly.waiting import WaitingListeners
 from gateway.assembly.webhooks import ReceiverNetwork
 from gateway.config import Config
 from gateway.domain.ports.clock import Clock
 from gateway.domain.ports.tracing import Tracer
+from gateway.errors import StoreAway
 from gateway.http.route import Route
 from gateway.runtime import clock as clocks
 from gateway.runtime.collector import spare_long_lived_objects
+from gateway.runtime.tasks import run_until_first
 
 logger = logging.getLogger(__name__)
+
+
+_PAUSE_SECONDS = 1.0
+"""Between two attempts to start."""
+
+
+class StoppedEarly(Exception):
+    """The gateway was asked to stop before it had started."""
 
 
 class GatewayHandle(msgspec.Struct, frozen=True):
@@ -54,7 +65,15 @@ async def serve(config: Config, *, reread: Callable[[], Config], echo: Callable[
     """
     stop = SignalHandler(float(config.server.shutdown_grace_seconds))
     stop.listen()
-    async with running(config, reread=reread) as gateway, AsyncExitStack() as stack:
+    with suppress(StoppedEarly):
+        await _serve(config, stop, reread, echo)
+    logger.info("stopped")
+
+
+async def _serve(
+    config: Config, stop: SignalHandler, reread: Callable[[], Config], echo: Callable[[str], None] | None
+) -> None:
+    async with running(config, reread=reread, stop=stop) as gateway, AsyncExitStack() as stack:
         assert gateway.reloading is not None
         gateway.reloading.listen(stop.reload_asked, stack)
         spare_long_lived_objects()
@@ -64,7 +83,15 @@ async def serve(config: Config, *, reread: Callable[[], Config], echo: Callable[
         logger.info("stopping")
         gateway.retire()
         await asyncio.sleep(config.server.drain_seconds)
-    logger.info("stopped")
+
+
+async def _pause(clock: Clock, stop: SignalHandler | None) -> None:
+    if stop is None:
+        await clock.sleep(_PAUSE_SECONDS)
+        return
+    await run_until_first(clock.sleep(_PAUSE_SECONDS), stop.wait())
+    if stop.is_asked:
+        raise StoppedEarly
 
 
 @asynccontextmanager
@@ -76,21 +103,36 @@ async def running(
     receiver_network: ReceiverNetwork | None = None,
     tracer: Tracer | None = None,
     reread: Callable[[], Config] | None = None,
+    stop: SignalHandler | None = None,
 ) -> AsyncIterator[GatewayHandle]:
     """Build the gateway and serve within the context. `routes` are further open routes of the public listener.
 
     `receiver_network` replaces the system's resolver and certificates for receivers of webhooks. `reread` reads the
     config again, for reloads; it may block.
 
-    Raise `StoreUnavailable` if the store cannot be opened, `OSError` if a port is not available.
+    While the store's database is away, the start waits, and both listeners answer 503. Raise `StoreUnavailable` if the
+    store cannot be opened for another reason, `OSError` if a port is not available, and `StoppedEarly` if `stop` is
+    asked to stop while the start waits.
     """
     clock = clock or clocks.SystemClock()
     deadline = ShutdownDeadline(clock, float(config.server.shutdown_grace_seconds))
     async with AsyncExitStack() as stack:
-        base = await open_base(config, clock, tracer, deadline, stack)
-        parts = await build(base, receiver_network or ReceiverNetwork())
-        await resume(parts)
-        listeners = await open_listeners(parts, tuple(routes))
+        waiting = WaitingListeners(config)
+        stack.push_async_callback(waiting.close)
+        while True:
+            try:
+                async with AsyncExitStack() as attempt:
+                    base = await open_base(config, clock, tracer, deadline, attempt)
+                    parts = await build(base, receiver_network or ReceiverNetwork())
+                    await resume(parts)
+                    await waiting.close()
+                    listeners = await open_listeners(parts, tuple(routes))
+                    # From here on it is closed with the gateway.
+                    stack.push_async_exit(attempt.pop_all())
+                    break
+            except StoreAway as exc:
+                await waiting.answer(exc.detail)
+                await _pause(clock, stop)
         start_webhooks(parts, listeners.origin)
         # Runs first at shutdown, so that waiting callers are answered before the other parts finish.
         stack.push_async_callback(drain, parts)

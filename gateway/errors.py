@@ -25,9 +25,12 @@
     │   │   └── UpstreamUnreadable   a response that is not used, such as one with the gateway's own token (502)
     │   │       └── UpstreamTooLarge   a response that is too large (502)
     │   ├── UpstreamUncertain     the request was sent and its outcome is unknown (504)
+    │   │   └── RunTakenOver      another node has taken over the run (504)
     │   ├── UpstreamTimeout       a read timed out (504)
     │   └── UpstreamTokenRefused  Replicate refused the account's token (502)
     └── StoreUnavailable       the gateway's store is unavailable (503)
+        ├── StoreAway          its database cannot be used at the moment (503)
+        └── StoreTaken         another process serves from it (503)
 
 The detail of an error is a sentence for the caller: what happened, and what to do about it. Only `gateway.http.errors`
 maps errors to HTTP statuses. Replicate's own error responses are not exceptions: they are passed on unchanged.
@@ -231,6 +234,10 @@ class UpstreamUncertain(UpstreamError):
     title = "Gateway timeout"
 
 
+class RunTakenOver(UpstreamUncertain):
+    """Another node has taken over the run, because this one lost its lease. This one may not record anything of it."""
+
+
 class UpstreamTimeout(UpstreamError):
     """A read timed out. It is safe to retry."""
 
@@ -250,3 +257,11 @@ class StoreUnavailable(GatewayError):
     """
 
     title = "Store unavailable"
+
+
+class StoreAway(StoreUnavailable):
+    """The store's database cannot be used at the moment: a start waits for it."""
+
+
+class StoreTaken(StoreUnavailable):
+    """Another process serves from the store, so this one may not."""

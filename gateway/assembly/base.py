@@ -16,6 +16,8 @@ from gateway.domain.ports.clock import Clock
 from gateway.domain.ports.tracing import NoTracer, Tracer
 from gateway.http import routes
 from gateway.metrics import Metrics, loop_lag
+from gateway.nodes.membership import Membership, OnlyNode
+from gateway.nodes.news import News, NoNews
 from gateway.runtime.loops import BackgroundLoop, Loop, run_while_open
 from gateway.store.interface import Store
 from gateway.store.urls import open_store
@@ -32,6 +34,10 @@ class Base(msgspec.Struct, frozen=True, kw_only=True):
     """As it was at the start: for settings that need a restart."""
     live: Live
     store: Store
+    membership: Membership
+    """This process as one of the nodes that serve from the store."""
+    news: News
+    """What the nodes tell each other."""
     clock: Clock
     metrics: Metrics
     tracer: Tracer
@@ -64,6 +70,8 @@ async def open_base(
         config=config,
         live=live,
         store=store,
+        membership=OnlyNode(),
+        news=NoNews(),
         clock=clock,
         metrics=metrics,
         tracer=tracer,

@@ -115,6 +115,8 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     """Since when upstream's answers about it cannot be read; `None` after a readable one."""
     copies: tuple[Copy, ...] = ()
     """The files of its output that the output store has, by place."""
+    owner: int = 0
+    """The number of the node that follows it; 0 for nobody, and always where one process serves from the store."""
 
 
 class Prediction(msgspec.Struct, frozen=True, kw_only=True):

@@ -78,6 +78,10 @@ class Metrics(
         """Count a store operation that failed for a lasting reason."""
         self.counters[catalogue.STORE_FAILURES][lane, kind].inc()
 
+    def store_retried(self, cause: str) -> None:
+        """Count a step that ran again."""
+        self.counters[catalogue.STORE_RETRIES][(cause,)].inc()
+
     def loop_crashed(self, loop: str) -> None:
         """Count a crash of a background loop."""
         self.counters[catalogue.LOOP_CRASHES][(loop,)].inc()

@@ -15,10 +15,10 @@ from gateway.domain.cursors import Cursor
 from gateway.domain.documents import Family
 from gateway.domain.ports.clock import Clock
 from gateway.domain.ports.observers import PredictionObserver
-from gateway.domain.records import Copy, Kind, Page, Prediction, PredictionView, Run, Source
+from gateway.domain.records import Cancellation, Copy, Kind, Page, Prediction, PredictionView, Run, Source
 from gateway.domain.run_end import RunEnded
 from gateway.domain.teams import NO_LIST, Caller
-from gateway.errors import Forbidden, NotFound
+from gateway.errors import Forbidden, NotFound, StoreUnavailable
 from gateway.predictions.bodies import PredictionBodies
 from gateway.predictions.events import PredictionEvents
 from gateway.predictions.ports.outputs import CopyLinks
@@ -37,6 +37,8 @@ _RENEWED = 100
 """Number of runs with new copies to remember: a read that began before them may return the run without them."""
 _CANCELED = 10_000
 """Number of cancelled predictions to remember: a read that began before a cancel may return the view without it."""
+
+_REPEAT_SECONDS = 1.0
 
 
 def _owned(view: PredictionView | None, caller: Caller, kind: Kind | None) -> PredictionView:
@@ -87,6 +89,8 @@ class PredictionService:
         self._settings = settings
         self._waiting: dict[str, int] = {}
         self._canceled: set[str] = set()
+        self._in_doubt: set[str] = set()
+        """Cancels that may be recorded although the store did not answer."""
         self._tasks = Tasks()
         self._closing = False
         settings.subscribe(self._resize)
@@ -247,10 +251,37 @@ class PredictionService:
         await self._tasks.run_to_completion(self._cancel(prediction_id, by_deadline=True), "expire")
 
     async def _cancel(self, prediction_id: str, *, by_deadline: bool = False) -> PredictionView:
-        cancellation = await self._store.cancel(prediction_id, self._clock.now(), by_deadline=by_deadline)
+        at = self._clock.now()
+        try:
+            cancellation = await self._store.cancel(prediction_id, at, by_deadline=by_deadline)
+        except StoreUnavailable:
+            if prediction_id not in self._in_doubt and len(self._in_doubt) < _CANCELED:
+                self._in_doubt.add(prediction_id)
+                self._tasks.spawn(self._cancel_when_possible(prediction_id, at, by_deadline=by_deadline), "cancel")
+            raise
         if cancellation is None:
             raise NotFound
+        return self._after_cancel(cancellation, by_deadline=by_deadline)
+
+    async def _cancel_when_possible(self, prediction_id: str, at: float, *, by_deadline: bool) -> None:
+        """Repeat a cancel that may be recorded although the store did not answer.
+
+        Else nobody would ask upstream, or tell those who wait.
+        """
+        try:
+            while not self._closing:
+                await self._clock.sleep(_REPEAT_SECONDS)
+                with suppress(StoreUnavailable):
+                    found = await self._store.cancel(prediction_id, at, by_deadline=by_deadline, is_repeated=True)
+                    if found is not None:
+                        self._after_cancel(found, by_deadline=by_deadline)
+                    return
+        finally:
+            self._in_doubt.discard(prediction_id)
+
+    def _after_cancel(self, cancellation: Cancellation, *, by_deadline: bool) -> PredictionView:
         view = cancellation.view
+        prediction_id = view.prediction.id
         if view.prediction.canceled_at is not None:
             self._lately_canceled[prediction_id] = view.prediction
         self._remember(view)

@@ -5,6 +5,7 @@ from typing import Protocol
 from gateway.domain.ports.observers import OperationsObserver
 from gateway.domain.ports.records import Files, Keys, Secrets, Versions
 from gateway.money.ports import Ledger
+from gateway.nodes.ports import Nodes
 from gateway.outputs.ports import Outputs
 from gateway.predictions.ports.predictions import Predictions
 from gateway.predictions.ports.sharing import Sharing
@@ -38,6 +39,11 @@ class Store(Predictions, Sharing, EventLogs, Deliveries, Keys, Files, Versions, 
         """
         ...
 
+    @property
+    def nodes(self) -> Nodes | None:
+        """The nodes that serve from this store; `None` where one process serves."""
+        ...
+
     async def claim(self) -> None:
         """Claim the right to serve from this store until the process ends.
 
@@ -54,6 +60,11 @@ class Store(Predictions, Sharing, EventLogs, Deliveries, Keys, Files, Versions, 
 
         Raises `gateway.errors.StoreUnavailable`, also if writes have failed lately because of the disk or the data.
         """
+        ...
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether other processes use the same store, so that they have its failures too."""
         ...
 
     @property

@@ -107,6 +107,7 @@ class FakeStore:
     def __init__(self) -> None:
         self.trouble: Exception | None = None
         self.recent_failure: str | None = None
+        self.is_shared = False
         self.calls: list[str] = []
         self.runs: dict[str, Run] = {}
         self.kept: dict[str, Prediction] = {}
@@ -212,13 +213,17 @@ class FakeStore:
         self._note("delete_expired_idempotency")
         return 0
 
-    async def cancel(self, prediction_id: str, at: float, *, by_deadline: bool = False) -> Cancellation | None:
+    async def cancel(
+        self, prediction_id: str, at: float, *, by_deadline: bool = False, is_repeated: bool = False
+    ) -> Cancellation | None:
         """End a prediction for its caller."""
         self._note("cancel")
         prediction = self.kept.get(prediction_id)
         if prediction is None:
             return None
         run = self.runs[prediction.run_id]
+        if is_repeated and prediction.canceled_at == at:
+            return Cancellation(PredictionView(prediction, run), changed=True, is_last=run.cancel_asked_at == at)
         if prediction.canceled_at is not None or run.state is RunState.ENDED:
             return Cancellation(PredictionView(prediction, run), changed=False, is_last=False)
         prediction = self.kept[prediction_id] = replace(prediction, canceled_at=at)

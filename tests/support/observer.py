@@ -181,6 +181,9 @@ class RecordingObserver:
     def store_answered(self, lane: str, result: str, seconds: float) -> None:
         self._note("store_answered", lane, result, seconds)
 
+    def store_retried(self, cause: str) -> None:
+        self._note("store_retried", cause)
+
     def store_failed(self, lane: str, kind: str) -> None:
         self._note("store_failed", lane, kind)
 

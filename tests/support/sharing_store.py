@@ -218,7 +218,7 @@ class SharingStore(FakeStore):
         self.keys_used = {key: used for key, used in self.keys_used.items() if used[1] not in gone}
         self.reserved.pop(run_id, None)
 
-    async def mark_uncertain(self, run_id: str, at: float) -> None:
+    async def mark_uncertain(self, run_id: str, at: float, *, is_passed_on: bool = False) -> None:
         """Note an uncertain create."""
         await self._step("mark_uncertain")
         self.uncertain.append(run_id)
@@ -241,10 +241,12 @@ class SharingStore(FakeStore):
         self.kept.pop(prediction_id, None)
         self.keys_used = {key: used for key, used in self.keys_used.items() if used[1] != prediction_id}
 
-    async def cancel(self, prediction_id: str, at: float, *, by_deadline: bool = False) -> Cancellation | None:
+    async def cancel(
+        self, prediction_id: str, at: float, *, by_deadline: bool = False, is_repeated: bool = False
+    ) -> Cancellation | None:
         """End a prediction for its caller."""
         await self._step("cancel")
-        return await super().cancel(prediction_id, at, by_deadline=by_deadline)
+        return await super().cancel(prediction_id, at, by_deadline=by_deadline, is_repeated=is_repeated)
 
     async def shared_run(self, may_hit: FinishedRuns | None, may_join: OpenRuns | None, now: float) -> Run | None:
         """Find the run that `share` would choose."""

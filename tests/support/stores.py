@@ -1,13 +1,16 @@
 """The stores that the contract tests run on: every backend in turn. A backend is added to `BACKENDS`."""
 
+import atexit
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
 from gateway.store.interface import Store
 from gateway.store.postgres import PostgresStore
 from gateway.store.sqlite import SQLiteStore
-from tests.support.postgres import emptied_database
+from tests.support.postgres import emptied_database, server
+from tests.support.postgres_proxy import Cut, Proxy, every
 
 StoreMaker = Callable[[], Store]
 """Makes one more store on the same data each time it is called, as another process would."""
@@ -35,7 +38,24 @@ def postgres_maker(folder: Path, *, in_order: bool = False) -> StoreMaker:
     return lambda: PostgresStore(url, decide=1 if in_order else 3, read=1)
 
 
+def cut_maker(folder: Path, *, in_order: bool = False) -> StoreMaker:
+    """Return a maker of PostgreSQL stores whose connections are lost with the answer to each commit."""
+    url = cutting_proxy().url(emptied_database())
+    # Connecting for each commit takes time.
+    return lambda: PostgresStore(url, timeout_seconds=60.0, decide=1 if in_order else 3, read=1)
+
+
+@cache
+def cutting_proxy() -> Proxy:
+    """Return a proxy of this process that cuts every commit."""
+    made = Proxy(server().folder, every(Cut.AFTER))
+    atexit.register(made.stop)
+    return made
+
+
 BACKENDS: dict[str, Backend] = {"sqlite": sqlite_maker, "postgres": postgres_maker}
+ALL_BACKENDS: dict[str, Backend] = {**BACKENDS, "postgres-cut": cut_maker}
+"""With one that takes long."""
 
 
 async def edit(store: Any, statement: str) -> int:

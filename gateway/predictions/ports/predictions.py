@@ -98,7 +98,9 @@ class Predictions(Protocol):
         """
         ...
 
-    async def cancel(self, prediction_id: str, at: float, *, by_deadline: bool = False) -> Cancellation | None:
+    async def cancel(
+        self, prediction_id: str, at: float, *, by_deadline: bool = False, is_repeated: bool = False
+    ) -> Cancellation | None:
         """End a prediction for its caller, and tell whether it was the last of its run that anyone waited for. Kept.
 
         By its caller it ends as `canceled`; `by_deadline` as `aborted` while the run's status is `starting`.
@@ -106,6 +108,9 @@ class Predictions(Protocol):
         One step decides all of it. A prediction that was cancelled before, or whose run has ended, stays as it is
         (`changed` false). `is_last` is true for exactly one call in a run's life, which also sets the run's
         `cancel_asked_at`. `None` for an unknown id, and for one that nobody has seen yet.
+
+        A call whose answer was lost can be repeated with the same `at` and `is_repeated`. If it was recorded, the
+        answer is that of the first call, with the run as it is now.
         """
         ...
 

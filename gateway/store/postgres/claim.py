@@ -12,7 +12,7 @@ from typing import Final
 
 import psycopg
 
-from gateway.errors import StoreUnavailable
+from gateway.errors import StoreTaken
 from gateway.store.postgres.connection import Address
 from gateway.store.postgres.failures import unavailable
 from gateway.store.postgres.locks import key_of
@@ -39,7 +39,7 @@ class Claim:
         end = time.monotonic() + _RELEASED_SECONDS
         while not self._taken():
             if time.monotonic() > end:
-                raise StoreUnavailable(
+                raise StoreTaken(
                     "Another process already serves from this store. One process serves from one database."
                 )
             time.sleep(_PAUSE_SECONDS)

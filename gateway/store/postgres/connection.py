@@ -1,12 +1,17 @@
 """Open connections to PostgreSQL: address, settings, types."""
 
-from typing import Final, NamedTuple
+import time
+from typing import Any, Final, NamedTuple, TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
 import psycopg
+from psycopg.abc import PQGen
 from psycopg.adapt import AdaptersMap
 from psycopg.types.numeric import Int8BinaryDumper, NumericBinaryLoader
 from psycopg.types.string import StrDumper
+from psycopg.waiting import Ready
+
+T = TypeVar("T")
 
 OLDEST_SERVER: Final = 140_000
 _CONNECT_SECONDS: Final = 5
@@ -27,6 +32,36 @@ _ADAPTERS: Final = AdaptersMap(psycopg.adapters)
 _ADAPTERS.register_dumper(int, Int8BinaryDumper)
 _ADAPTERS.register_dumper(str, StrDumper)
 _ADAPTERS.register_loader("numeric", _WholeNumber)
+
+
+class _Connection(psycopg.Connection[tuple[object, ...]]):
+    """A connection that is closed if the server says nothing for too long.
+
+    The server's own deadlines do not help where it stands still, nor for a commit that waits for a standby.
+    """
+
+    answer_seconds: float | None = None
+    """Longer than `statement_timeout`."""
+
+    def wait(self, gen: PQGen[T], *args: Any, **kwargs: Any) -> T:
+        """Wait for an answer of the server. Raise `OperationalError` if there is none."""
+        return super().wait(
+            gen if self.answer_seconds is None else self._bounded(gen, self.answer_seconds), *args, **kwargs
+        )
+
+    def _bounded(self, gen: PQGen[T], seconds: float) -> PQGen[T]:
+        end = time.monotonic() + seconds
+        try:
+            state = next(gen)
+            while True:
+                ready = yield state
+                if ready == Ready.NONE and time.monotonic() > end:
+                    self.pgconn.finish()
+                    raise psycopg.OperationalError("the server has not answered in time")
+                state = gen.send(ready)
+        except StopIteration as exc:
+            answer: T = exc.value
+            return answer
 
 
 class Address(NamedTuple):
@@ -57,7 +92,7 @@ class Address(NamedTuple):
         options = " ".join(
             [named.get("options", ""), *(f"-c {name}={value}" for name, value in settings.items())]
         ).strip()
-        connection = psycopg.connect(
+        connection = _Connection.connect(
             self.url,
             autocommit=True,
             context=_Context(),
@@ -73,6 +108,8 @@ class Address(NamedTuple):
             password=self.password,
         )
         connection.prepared_max = _STATEMENTS
+        if settings["statement_timeout"] != "0":
+            connection.answer_seconds = 2 * self.timeout_seconds
         return connection
 
 

@@ -10,9 +10,10 @@ from typing import Final, TypeVar
 
 from gateway.domain.ports.observers import OperationsObserver
 from gateway.store.postgres.connection import Address
-from gateway.store.postgres.database import PostgresDatabase
+from gateway.store.postgres.database import NodeIdentity, PostgresDatabase
 from gateway.store.postgres.failures import kind_of, translated
 from gateway.store.postgres.lanes import ReadingLane, WritingLane
+from gateway.store.postgres.nodes import PostgresNodes
 from gateway.store.postgres.schema import inspect, open_schema
 from gateway.store.sql.connections import Connections, Lane
 from gateway.store.sql.database import Database
@@ -43,12 +44,20 @@ class PostgresConnections(Connections):
         read: int = _READ,
     ) -> None:
         self.address = Address(url, password, timeout_seconds)
-        lane = partial(WritingLane, address=self.address, max_pending=max_pending, database=self.database)
+        self.identity = NodeIdentity()
+        lane = partial(
+            WritingLane,
+            address=self.address,
+            max_pending=max_pending,
+            database=self.database,
+            identity=self.identity,
+        )
         self._writers = {
             Lane.DECIDE: lane("store-writer", threads=decide, is_relaxed=False),
             Lane.PROGRESS: lane("store-progress", threads=1, is_relaxed=True),
         }
-        self._reader = ReadingLane(self.address, max_pending=max_pending, threads=read)
+        self._reader = ReadingLane(self.address, max_pending=max_pending, threads=read, identity=self.identity)
+        self._nodes = PostgresNodes(self._write, self._read, self.address, self.identity)
         self._troubles = Troubles(kind_of, translated)
         self._observer: OperationsObserver | None = None
         for writer in self._writers.values():
@@ -65,6 +74,7 @@ class PostgresConnections(Connections):
         self._observer = observer
         for writer in self._writers.values():
             writer.on_answered = partial(observer.store_answered, "write")
+            writer.on_retried = observer.store_retried
         self._reader.on_answered = partial(observer.store_answered, "read")
 
     async def open(self, *, create: bool = True) -> bool:
@@ -75,6 +85,7 @@ class PostgresConnections(Connections):
         is_new = await asyncio.to_thread(open_schema, self.address, create=create)
         for lane in self._lanes():
             await lane.start()
+        await self._nodes.start()
         return is_new
 
     async def inspect(self) -> bool:
@@ -95,6 +106,7 @@ class PostgresConnections(Connections):
         """Finish the queued operations, then close all connections."""
         for lane in self._lanes():
             await lane.stop()
+        await self._nodes.stop()
 
     def _lanes(self) -> "list[WritingLane | ReadingLane]":
         return [*self._writers.values(), self._reader]

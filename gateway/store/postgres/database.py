@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import psycopg
 from psycopg.pq import TransactionStatus
 
+from gateway.store.postgres.commits import NO_STEP, NumberedStep
 from gateway.store.postgres.dialect import READING_SQL, SQL, Statement
 from gateway.store.postgres.failures import has_nul
 from gateway.store.postgres.locks import statement_of
@@ -21,16 +22,27 @@ _ROWS_AT_ONCE: Final = 20
 Connect = Callable[[], "psycopg.Connection[tuple[object, ...]]"]
 
 
+class NodeIdentity:
+    """The number of this process among the nodes. It changes when the process joins again."""
+
+    number = 0
+
+
 class PostgresDatabase:
     """A connection that is opened when it is first used, and again after it was lost."""
 
     is_shared: Final = True
     _sql: Mapping[str, Statement] = SQL
 
-    def __init__(self, connect: Connect) -> None:
+    def __init__(self, connect: Connect, identity: NodeIdentity) -> None:
         self._connect = connect
+        self._identity = identity
         self._connection: psycopg.Connection[tuple[object, ...]] | None = None
+        self.node = 0
+        """The number that the process had when the step began."""
         self._highest = Lock(1)
+        self.step = NO_STEP
+        """The open transaction, or the last one."""
         self.lost_at: float | None = None
         """When an attempt to connect first failed after the last that succeeded, on the monotonic clock."""
 
@@ -41,9 +53,19 @@ class PostgresDatabase:
         return self._connection
 
     @property
+    def is_open(self) -> bool:
+        """Whether there is a connection that is not known to be lost."""
+        connection = self._connection
+        return connection is not None and not connection.closed
+
+    @property
     def is_lost(self) -> bool:
         """Whether there was a connection, and the server has ended it."""
         return self._connection is not None and self._connection.closed
+
+    def has_been_lost_for(self, seconds: float) -> bool:
+        """Whether attempts to connect have failed for longer than this."""
+        return self.lost_at is not None and time.monotonic() - self.lost_at > seconds
 
     def open(self) -> None:
         """Connect, unless there is a connection. Raise `psycopg.Error`."""
@@ -57,6 +79,7 @@ class PostgresDatabase:
             self.lost_at = self.lost_at or time.monotonic()
             raise
         self.lost_at = None
+        self.step = NumberedStep.of_new_session()
 
     def close(self) -> None:
         """Close the connection, if there is one."""
@@ -68,12 +91,28 @@ class PostgresDatabase:
     def begin(self, how: bytes = b"BEGIN") -> None:
         """Begin a transaction."""
         self._highest = Lock(1)
+        self.node = self._identity.number
+        self.step = self.step.next()
         self.connection.execute(how, prepare=False)
 
     def commit(self) -> None:
-        """Commit the transaction. Raise `psycopg.Error`, after which it is not known whether it was committed."""
+        """Commit the transaction, with a note of the step (`commits.py`).
+
+        Raise `psycopg.Error`. If the connection is lost then, `was_committed` finds out what became of it.
+        """
+        self._end(self.step.commit)
+
+    def _end(self, commit: bytes) -> None:
         assert self.connection.info.transaction_status == TransactionStatus.INTRANS, "a statement has failed"
-        self.connection.execute(b"COMMIT", prepare=False)
+        self.connection.execute(commit, prepare=False)
+
+    def was_committed(self, step: NumberedStep) -> bool:
+        """Say whether a step of an earlier connection was committed. If it was not, it never will be.
+
+        Raise `psycopg.Error`, also while the server has not ended the step.
+        """
+        row = self.connection.execute(step.close_session, prepare=False).fetchone()
+        return row == (step.number,)
 
     def roll_back(self) -> None:
         """Roll back the open transaction, if there is one; a connection that cannot do it is closed. Never raises."""
@@ -106,6 +145,10 @@ class PostgresDatabase:
         cursor.executemany(statement.text, values)
         return cursor
 
+    def keep_node(self) -> bool:
+        """Say whether the node has not ended. If so, it does not end before the step does."""
+        return self.node == 0 or self.execute("keep_node", {"node": self.node}).fetchone() is not None
+
     def lock(self, lock: Lock, *names: str) -> None:
         """Lock something until the transaction ends."""
         assert lock >= self._highest, f"{lock!r} is taken after {self._highest!r}: see gateway.store.sql.locks"
@@ -124,19 +167,24 @@ class ReadingDatabase(PostgresDatabase):
 
     _sql = READING_SQL
 
-    def __init__(self, connect: Connect) -> None:
-        super().__init__(connect)
+    def __init__(self, connect: Connect, identity: NodeIdentity) -> None:
+        super().__init__(connect, identity)
         self._is_snapshot = False
         self._executed = 0
 
     def begin_single(self) -> None:
         """Allow one statement."""
+        self.node = self._identity.number
         self._is_snapshot, self._executed = False, 0
 
     def begin_snapshot(self) -> None:
         """Allow any number of statements, all of which see the same."""
         self._is_snapshot = True
         self.begin(b"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+
+    def commit(self) -> None:
+        """End the snapshot."""
+        self._end(b"COMMIT")
 
     def execute(self, name: str, parameters: Parameters = ()) -> Rows:
         """Execute a statement of `queries.sql`. Raise `SeveralStatements` if it is one too many."""

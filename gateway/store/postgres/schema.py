@@ -12,7 +12,8 @@ from typing import Final, NamedTuple
 
 import psycopg
 
-from gateway.errors import StoreUnavailable
+from gateway.errors import StoreAway, StoreUnavailable
+from gateway.store.postgres.commits import FORGET_SESSIONS
 from gateway.store.postgres.connection import OLDEST_SERVER, Address
 from gateway.store.postgres.failures import at_start
 from gateway.store.postgres.locks import key_of
@@ -45,7 +46,9 @@ def open_schema(address: Address, *, create: bool) -> bool:
             version = _version(connection)
             if version is None and not create:
                 raise StoreUnavailable("The database has no store in it. `gateway serve` creates one there.")
-            return _migrate_with_retries(connection)
+            is_new = _migrate_with_retries(connection)
+            connection.execute(FORGET_SESSIONS)
+            return is_new
     except psycopg.Error as exc:
         raise at_start(exc) from exc
 
@@ -71,9 +74,8 @@ def _refuse_server(connection: Connection) -> None:
         raise StoreUnavailable(f"The store needs a database with the encoding UTF8; this one has {encoding}.")
     row = connection.execute(b"SELECT pg_is_in_recovery()").fetchone()
     if row is not None and row[0]:
-        raise StoreUnavailable(
-            "The store's database is a standby, which is read-only. Give the address of the primary."
-        )
+        # During a failover it may be about to become the primary.
+        raise StoreAway("The store's database is a standby, which is read-only. Give the address of the primary.")
 
 
 def _version(connection: Connection) -> _Version | None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from gateway.store.postgres.claim import Claim
 from gateway.store.postgres.connections import PostgresConnections
+from gateway.store.postgres.nodes import PostgresNodes
 from gateway.store.sql.steps import Steps
 
 if TYPE_CHECKING:
@@ -18,6 +19,11 @@ class PostgresStore(Steps, PostgresConnections):
     """All persistent data, in one PostgreSQL database."""
 
     _claim: Claim | None = None
+
+    @property
+    def nodes(self) -> PostgresNodes:
+        """The nodes that serve from this database."""
+        return self._nodes
 
     async def claim(self) -> None:
         """Claim the database for this process. Raise `StoreUnavailable` if another process serves from it."""

@@ -29,6 +29,11 @@ class Connections(ABC):
     _is_shared: bool
     """Whether steps run at the same time."""
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether other processes use the same store."""
+        return self._is_shared
+
     @abstractmethod
     def _write(
         self, step: Callable[[Database], T], *, durable: bool = False, erases: bool = False, lane: Lane = Lane.DECIDE

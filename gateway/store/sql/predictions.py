@@ -51,7 +51,7 @@ class PredictionSteps(Connections):
         values |= {"at": at, "cache_until": cache_until} if status.is_terminal else {"rank": status.rank}
 
         def step(db: Database) -> AdvanceOutcome:
-            rows = db.execute(statement, values).fetchall()
+            rows = db.execute(statement, values | {"node": db.node}).fetchall()
             if not rows:
                 return Unchanged()
             run = RUNS.record(rows[0])
@@ -68,7 +68,7 @@ class PredictionSteps(Connections):
         """Record since when upstream's answers about a run cannot be read."""
 
         def step(db: Database) -> None:
-            db.execute("mark_unreadable", {"id": run_id, "since": since})
+            db.execute("mark_unreadable", {"id": run_id, "since": since, "node": db.node})
 
         await self._write(step)
 
@@ -76,9 +76,15 @@ class PredictionSteps(Connections):
         """Find the end of a run that has ended."""
         return await self._read(lambda db: find_end(db, run_id))
 
-    async def cancel(self, prediction_id: str, at: float, *, by_deadline: bool = False) -> Cancellation | None:
+    async def cancel(
+        self, prediction_id: str, at: float, *, by_deadline: bool = False, is_repeated: bool = False
+    ) -> Cancellation | None:
         """End a prediction for its caller."""
-        return await self._write(lambda db: _cancel(db, prediction_id, at, by_deadline=by_deadline))
+
+        def step(db: Database) -> Cancellation | None:
+            return _cancel(db, prediction_id, at, by_deadline=by_deadline, is_repeated=is_repeated)
+
+        return await self._write(step)
 
     async def prediction(self, prediction_id: str) -> PredictionView | None:
         """Find a prediction by its id."""
@@ -121,7 +127,9 @@ class PredictionSteps(Connections):
 
     async def open_runs(self, *, after: str = "", limit: int = 500) -> list[Run]:
         """List runs that have not ended, by id."""
-        return await self._read(lambda db: list_runs(db, "open_runs", {"after": after, "limit": limit}))
+        return await self._read(
+            lambda db: list_runs(db, "open_runs", {"after": after, "limit": limit, "node": db.node})
+        )
 
     async def runs_to_clear(self, ended_before: float, now: float, limit: int) -> list[Run]:
         """List ended runs whose data is still kept and serves nobody."""
@@ -149,12 +157,16 @@ def _place(item: PredictionView) -> Place:
     return item.prediction.created_at, item.prediction.id
 
 
-def _cancel(db: Database, prediction_id: str, at: float, *, by_deadline: bool) -> Cancellation | None:
+def _cancel(
+    db: Database, prediction_id: str, at: float, *, by_deadline: bool, is_repeated: bool
+) -> Cancellation | None:
     db.lock(Lock.RUN_OF_PREDICTION, prediction_id)
     seen = find_view(db, "shown_prediction", {"id": prediction_id})
     if seen is None:
         return None
     prediction, run = seen.prediction, seen.run
+    if is_repeated and prediction.canceled_at == at:
+        return Cancellation(seen, changed=True, is_last=run.cancel_asked_at == at)
     if prediction.canceled_at is not None or run.state is not RunState.LIVE:
         return Cancellation(seen, changed=False, is_last=False)
     final_status = Status.ABORTED if by_deadline and run.status is Status.STARTING else Status.CANCELED

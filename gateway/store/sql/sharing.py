@@ -114,7 +114,8 @@ class SharingSteps(Connections):
         """List predictions with a deadline that have not ended. Those of intents have not begun."""
 
         def step(db: Database) -> list[Prediction]:
-            found = (PREDICTIONS.record(row) for row in db.execute("deadlines", {"after": after, "limit": limit}))
+            given = {"after": after, "limit": limit, "node": db.node}
+            found = (PREDICTIONS.record(row) for row in db.execute("deadlines", given))
             return heapq.nsmallest(limit, found, key=operator.attrgetter("id"))
 
         return await self._read(step)
@@ -141,12 +142,11 @@ def _share(db: Database, request: ShareRequest, intent: Run | None = None) -> Sh
 
 def _lock_identities(db: Database, request: ShareRequest, intent: Run) -> None:
     """Lock the identities of a run that may be started, so that no other step starts one of them meanwhile."""
-    identities = {intent.fingerprint, intent.provisional}
+    # Its id too: a discard waits until it is known whether the intent was recorded.
+    identities = {intent.id, intent.fingerprint, intent.provisional}
     if request.may_join is not None:
         identities |= {request.may_join.fingerprint, request.may_join.provisional}
-    names = [each for each in identities if each is not None]
-    if names:
-        db.lock(Lock.IDENTITY, *names)
+    db.lock(Lock.IDENTITY, *(each for each in identities if each is not None))
 
 
 def _without_place(db: Database, request: ShareRequest) -> Refused | None:
@@ -168,7 +168,7 @@ def _start(
     reservation: ReservationRequest | None,
     admitted: Admitted | None,
 ) -> Started | Refused:
-    run = replace(run, leader_id=request.prediction.id)
+    run = replace(run, leader_id=request.prediction.id, owner=db.node)
     identity = OpenRuns(run.fingerprint, run.provisional)
     # If it was allowed to join such a run, there is none: `_share` has looked.
     if request.may_join != identity and _run_to_join(db, identity) is not None:
@@ -237,8 +237,8 @@ def _settle_identity(
     db.lock(Lock.RUN, run_id)
     before = db.execute("end_of_run", {"id": run_id}).fetchone()
     if reason is not None:
-        db.execute("settle_reason", {"run_id": run_id, "reason": reason})
-    row = db.execute("settle_identity", {"id": run_id, "fingerprint": fingerprint}).fetchall()
+        db.execute("settle_reason", {"run_id": run_id, "reason": reason, "node": db.node})
+    row = db.execute("settle_identity", {"id": run_id, "fingerprint": fingerprint, "node": db.node}).fetchall()
     if not row or row[0][0] != fingerprint:
         return False
     had_fingerprint, ended_at = before

@@ -13,6 +13,7 @@ class SQLiteDatabase:
     """One connection. All writes go through one of them, in turn, so there is nothing to lock."""
 
     is_shared: Final = False
+    node: Final = 0
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self.connection = connection
@@ -25,6 +26,10 @@ class SQLiteDatabase:
     def executemany(self, name: str, parameters: Iterable[Parameters]) -> sqlite3.Cursor:
         """Execute a statement of `queries.sql` once for each set of parameters."""
         return self.connection.executemany(SQL[name], parameters)
+
+    def keep_node(self) -> bool:
+        """Return true: the process that alone serves does not end."""
+        return True
 
     def lock(self, lock: Lock, *names: str) -> None:
         """Do nothing."""

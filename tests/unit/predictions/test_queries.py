@@ -7,18 +7,18 @@ import pytest
 from msgspec.structs import replace
 
 from gateway.domain import tickets
-from gateway.domain.records import PredictionView, Run, RunState, Source, Status
+from gateway.domain.records import Cancellation, PredictionView, Run, RunState, Source, Status
 from gateway.domain.run_end import SharedBy
 from gateway.domain.scopes import Scope
 from gateway.domain.teams import Caller, Team
-from gateway.errors import NotFound
+from gateway.errors import NotFound, StoreUnavailable
 from gateway.predictions.events import Listener, PredictionEvents
 from gateway.predictions.queries import PredictionService
 from gateway.predictions.settings import PredictionSettings
 from gateway.predictions.tracker import Tracker
 from gateway.runtime.live import LiveSettings
 from tests.support.clock import ManualClock, settle
-from tests.support.fakes import FakeObserver, FakeStore, FakeUpstream, free
+from tests.support.fakes import AWAY, FakeObserver, FakeStore, FakeUpstream, free
 from tests.support.records import NOW, live, prediction, run_ended
 
 SECRET = b"s" * 32
@@ -129,6 +129,42 @@ async def test_deadline_after_the_end_is_no_cancel(predictions, store, run, obse
     assert observer.of("canceled") == []
     await predictions.cancel(CALLER, "p1")
     assert observer.of("canceled") == ["over"]
+
+
+class LosesAnswers(FakeStore):
+    """Does what it is asked, and does not say so for some time."""
+
+    lost = 2
+
+    async def cancel(
+        self, prediction_id: str, at: float, *, by_deadline: bool = False, is_repeated: bool = False
+    ) -> Cancellation | None:
+        found = await super().cancel(prediction_id, at, by_deadline=by_deadline, is_repeated=is_repeated)
+        self.lost -= 1
+        if self.lost >= 0:
+            raise AWAY
+        return found
+
+
+@pytest.fixture
+def store(request: pytest.FixtureRequest) -> FakeStore:
+    return getattr(request, "param", FakeStore)()
+
+
+@pytest.mark.parametrize("store", [LosesAnswers], indirect=True)
+async def test_cancel_whose_answer_was_lost_still_takes_effect(predictions, events, run, upstream, clock, tracker):
+    """The caller gets an error. Upstream is asked all the same, and listeners are called, once."""
+    heard: list[PredictionView] = []
+    events.add_canceled_listener(Listener.STREAMS, heard.append)
+    for prediction_id in ("p2", "p1"):
+        with pytest.raises(StoreUnavailable):
+            await predictions.cancel(CALLER, prediction_id)
+    assert heard == []
+    for _ in range(3):
+        await clock.advance(1.0)
+    assert sorted(view.prediction.id for view in heard) == ["p1", "p2"]
+    assert [call.path for call in upstream.calls if call.path.endswith("/cancel")] == ["/predictions/uprun1/cancel"]
+    await predictions.close()
 
 
 async def test_failing_listener_does_not_fail_the_cancel(predictions, events, run, observer):

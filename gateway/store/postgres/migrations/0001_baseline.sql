@@ -32,7 +32,8 @@ CREATE TABLE runs (
     request BYTEA NOT NULL,
     document BYTEA NOT NULL,
     copies TEXT COLLATE "C" NOT NULL DEFAULT '[]',
-    unreadable_since DOUBLE PRECISION
+    unreadable_since DOUBLE PRECISION,
+    owner BIGINT NOT NULL DEFAULT 0
 );
 CREATE UNIQUE INDEX runs_by_upstream_id ON runs (upstream_id, kind) WHERE upstream_id IS NOT NULL;
 CREATE INDEX runs_open ON runs (id) WHERE state IN ('intended', 'live');
@@ -122,7 +123,8 @@ CREATE TABLE deliveries (
     error TEXT COLLATE "C",
     dead_at DOUBLE PRECISION,
     body BYTEA,
-    is_public BIGINT NOT NULL DEFAULT 0
+    is_public BIGINT NOT NULL DEFAULT 0,
+    held_by BIGINT NOT NULL DEFAULT 0
 );
 CREATE INDEX deliveries_due ON deliveries (next_at, created_at, id, held_until, receiver, team) WHERE state = 'queued';
 CREATE INDEX deliveries_by_age ON deliveries (created_at, id) WHERE state = 'queued';
@@ -186,9 +188,11 @@ CREATE TABLE ledger (
     milliseconds BIGINT NOT NULL,
     microusd BIGINT NOT NULL,
     reason TEXT COLLATE "C" NOT NULL,
-    scopes TEXT COLLATE "C" NOT NULL
+    scopes TEXT COLLATE "C" NOT NULL,
+    adjustment_id TEXT COLLATE "C"
 );
 CREATE UNIQUE INDEX ledger_settled ON ledger (run_id) WHERE kind = 'spend';
+CREATE UNIQUE INDEX ledger_adjusted ON ledger (adjustment_id) WHERE adjustment_id IS NOT NULL;
 CREATE INDEX ledger_by_day ON ledger (day);
 
 CREATE TABLE usage_days (
@@ -302,6 +306,25 @@ CREATE TABLE old_secrets (
 );
 CREATE INDEX old_secrets_by_name ON old_secrets (name, retired_at);
 
+-- Times of this table and the next are by this server's clock.
+CREATE TABLE nodes (
+    number BIGINT GENERATED ALWAYS AS IDENTITY NOT NULL PRIMARY KEY,
+    name TEXT COLLATE "C" NOT NULL,
+    started_at DOUBLE PRECISION NOT NULL,
+    renewed_at DOUBLE PRECISION NOT NULL,
+    expires_at DOUBLE PRECISION NOT NULL,
+    -- When it left, or another node found its lease expired. It may write nothing of the runs it owned from then on.
+    ended_at DOUBLE PRECISION,
+    report TEXT COLLATE "C" NOT NULL DEFAULT '{}'
+) WITH (fillfactor = 70);
+
+-- Tasks that one node does for all.
+CREATE TABLE leases (
+    name TEXT COLLATE "C" NOT NULL PRIMARY KEY,
+    node BIGINT NOT NULL,
+    expires_at DOUBLE PRECISION NOT NULL
+) WITH (fillfactor = 70);
+
 CREATE TABLE pings (
     id BIGINT NOT NULL PRIMARY KEY CHECK (id = 1),
     count BIGINT NOT NULL
@@ -336,3 +359,31 @@ CREATE TRIGGER delivery_added AFTER INSERT ON deliveries FOR EACH ROW EXECUTE FU
 CREATE TRIGGER delivery_changed AFTER UPDATE OF state ON deliveries FOR EACH ROW
     WHEN ((OLD.state = 'dead') <> (NEW.state = 'dead')) EXECUTE FUNCTION count_delivery();
 CREATE TRIGGER delivery_removed AFTER DELETE ON deliveries FOR EACH ROW EXECUTE FUNCTION count_delivery();
+
+-- The last step that each session has committed (`postgres/commits.py`).
+CREATE TABLE commits (
+    session TEXT COLLATE "C" NOT NULL PRIMARY KEY,
+    step BIGINT NOT NULL,
+    is_closed BOOLEAN NOT NULL DEFAULT FALSE,
+    at TIMESTAMPTZ NOT NULL
+) WITH (fillfactor = 50);
+
+-- Returns whether the step has written anything. One that has not needs no note: it can run again.
+CREATE FUNCTION note_commit(_session TEXT, _step BIGINT) RETURNS BOOLEAN LANGUAGE plpgsql AS $$
+BEGIN
+    IF pg_current_xact_id_if_assigned() IS NULL THEN
+        RETURN FALSE;
+    END IF;
+    INSERT INTO commits AS c (session, step, at) VALUES (_session, _step, now())
+    ON CONFLICT (session) DO UPDATE SET step = excluded.step, at = excluded.at WHERE NOT c.is_closed;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'this session was closed by a later one';
+    END IF;
+    RETURN TRUE;
+END
+$$;
+
+CREATE FUNCTION close_session(_session TEXT) RETURNS BIGINT LANGUAGE sql AS $$
+    INSERT INTO commits AS c (session, step, is_closed, at) VALUES (_session, 0, TRUE, now())
+    ON CONFLICT (session) DO UPDATE SET is_closed = TRUE RETURNING step
+$$;

@@ -1,0 +1,79 @@
+"""What the nodes share in the store: their leases, and which runs each of them follows."""
+
+from typing import Final, Protocol
+
+import msgspec
+
+from gateway.domain.records import Run
+
+LEADER: Final = "leader"
+"""The lease of the node that searches for the runs of uncertain creates, deletes what has expired, and audits."""
+
+
+class Node(msgspec.Struct, frozen=True, kw_only=True):
+    """A process that serves from the store. Times are by the store's clock."""
+
+    number: int
+    """Given at each start, and again after each loss of the lease. Never used twice."""
+    name: str
+    """For people: where the process runs."""
+    started_at: float
+    renewed_at: float
+    expires_at: float
+    ended_at: float | None = None
+    """When it left, or another node found its lease expired."""
+    report: str = "{}"
+    """What it said of itself when it renewed its lease, as JSON."""
+
+
+class Nodes(Protocol):
+    """The leases of the nodes. All times are by the store's clock, and every operation is one atomic step."""
+
+    async def join(self, name: str, seconds: float) -> int:
+        """Give this process a new number, with a lease of `seconds`. From then on its steps have this number.
+
+        Numbers only increase. A number that the process had before is ended.
+        """
+        ...
+
+    async def renew(self, number: int, seconds: float, report: str) -> bool:
+        """Renew a lease. Return false, and change nothing, if the node has ended."""
+        ...
+
+    async def leave(self, number: int) -> None:
+        """End a node now, so that the others take over its runs at once."""
+        ...
+
+    async def end_expired(self, by: int) -> list[int]:
+        """End the other nodes whose leases have expired, and return their numbers. Each is ended once."""
+        ...
+
+    async def take_runs(self, by: int, limit: int) -> list[Run]:
+        """Make `by` the owner of up to `limit` open runs that no living node owns, and return them.
+
+        Nodes that take runs at the same time share them; none waits for another. A node that has ended gets none.
+        Intents go to the node that has the lease `LEADER`: it searches for the runs of all uncertain creates.
+        """
+        ...
+
+    async def take_ended_runs(self, by: int, since: float, limit: int) -> int:
+        """Make `by` the owner of up to `limit` runs that ended after `since` and that no living node owns.
+
+        Their outputs may have to be copied. Return how many.
+        """
+        ...
+
+    async def nodes(self) -> list[Node]:
+        """List the nodes: those alive, and those that ended lately. The newest come first."""
+        ...
+
+    async def lead(self, name: str, number: int, seconds: float) -> bool:
+        """Take or renew the lease of a task that one node does for all. Return whether this node has it.
+
+        It is taken if it is free, expired, or held by a node that has ended.
+        """
+        ...
+
+    async def clock(self) -> float:
+        """Return the time of the store's clock."""
+        ...
