@@ -1,11 +1,13 @@
 """What the gateway answers while it waits for the store's database at the start: 503, and the reason at `/readyz`."""
 
 import logging
+from pathlib import Path
 
 import msgspec
 from aiohttp import web
 
 from gateway.assembly.apply_config import live_settings
+from gateway.assembly.listeners import listen_for_operators
 from gateway.config import Config
 from gateway.errors import StoreAway
 from gateway.http import errors, keys
@@ -23,8 +25,10 @@ _RETRY_SECONDS = 5
 class WaitingListeners:
     """Both listeners, opened when the start has to wait, and closed before it opens its own."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, ops_socket: Path | None = None) -> None:
+        """With `ops_socket`, operators are served there."""
         self._config = config
+        self._ops_socket = ops_socket
         self._runners: list[Runner] = []
         self._reason = ""
 
@@ -34,13 +38,17 @@ class WaitingListeners:
             logger.warning("the start waits for the store", extra={"reason": reason})
         self._reason = reason
         if not self._runners:
-            server, operators = self._config.server, self._config.ops
-            for app, host, port in (
-                (self._ops_app(), operators.host, operators.port),
-                (self._public_app(), server.host, server.port),
-            ):
-                runner, _ = await listen(app, host, port, grace_seconds=_GRACE_SECONDS)
-                self._runners.append(runner)
+            server = self._config.server
+            runner, _ = await listen_for_operators(self._config, self._ops_app(), self._ops_socket)
+            self._runners.append(runner)
+            runner, _ = await listen(
+                self._public_app(),
+                server.host,
+                server.port,
+                grace_seconds=_GRACE_SECONDS,
+                reuse_port=server.reuse_port,
+            )
+            self._runners.append(runner)
 
     async def close(self) -> None:
         """Close the listeners, if they are open."""

@@ -22,6 +22,7 @@ SCRIPTS: dict[str, tuple[tuple[str, ...], set[str]]] = {
     "growth": ((*ROUND, "--stored", "50", "200"), {"table", "file_bytes", "start_seconds"}),
     "soak": (("--minutes", "0.05", "--workers", "3", "--every", "1", "--settle", "0"), {"table", "curve", "errors"}),
     "peers": ((*ROUND, "--only", "aiohttp proxy"), {"table", "skipped"}),
+    "nodes": ((*ROUND, "--nodes", "1", "2", "--connections", "4"), {"table", "postgres_cpu_us"}),
     "store": (("--operations", "100", "--rounds", "1", "--stored", "500"), {"hit", "start", "large"}),
     "hit_sets": (("--hits", "200", "--rounds", "1"), {"sqlite"}),
     "hit_engines": (("--hits", "200", "--rounds", "1"), {"table_of_sizes"}),

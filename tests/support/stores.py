@@ -57,7 +57,7 @@ def cutting_proxy() -> Proxy:
 def pooled_maker(folder: Path, *, in_order: bool = False) -> StoreMaker:
     """Return a maker of PostgreSQL stores on one database, behind PgBouncer in transaction mode."""
     url = emptied_database()
-    return lambda: PostgresStore(pooled(url), None, url, decide=1 if in_order else 3, read=1)
+    return lambda: PostgresStore(pooled(url), listen_url=url, decide=1 if in_order else 3, read=1)
 
 
 BACKENDS: dict[str, Backend] = {"sqlite": sqlite_maker, "postgres": postgres_maker}
