@@ -3,6 +3,7 @@
 Races are decided here, inside the writer's transaction.
 """
 
+import asyncio
 import sqlite3
 
 from msgspec.structs import replace
@@ -30,7 +31,7 @@ _OF_ALL = Statements.named("predictions_of_all")
 class SQLitePredictions(Connections):
     """Runs, and the predictions that share them."""
 
-    async def advance(
+    def advance(
         self,
         run_id: str,
         *,
@@ -40,7 +41,7 @@ class SQLitePredictions(Connections):
         at: float,
         cache_until: float | None = None,
         settlement: Settlement | None = None,
-    ) -> AdvanceOutcome:
+    ) -> asyncio.Future[AdvanceOutcome]:
         """Record what upstream says of a run."""
         statement = SQL["finish" if status.is_terminal else "progress"]
         values: dict[str, str | bytes | float | None] = {
@@ -62,7 +63,7 @@ class SQLitePredictions(Connections):
             queue_ends(db, run_id, at)
             return ended
 
-        return await self._write(step, durable=status.is_terminal)
+        return self._write(step, durable=status.is_terminal)
 
     async def mark_unreadable(self, run_id: str, since: float | None) -> None:
         """Record since when upstream's answers about a run cannot be read."""
