@@ -14,7 +14,6 @@ from gateway.domain.links import origin_of
 from gateway.errors import BadRequest
 from gateway.http.keys import SETTINGS
 
-_ORIGIN = web.RequestKey("origin", str)
 _HOST = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9._-]{0,252})|\[[0-9A-Fa-f:.]{2,45}\])(?::\d{1,5})?")
 
 
@@ -72,17 +71,13 @@ def is_own_page(request: web.Request) -> bool:
 
 
 def _origin(request: web.Request) -> str:
-    known: str | None = request.get(_ORIGIN)
-    if known is not None:
-        return known
     scheme, host = request.scheme, request.headers.get("Host", "")
     networks = request.app[SETTINGS].value.trusted_proxies
     if networks and is_trusted(request.remote, networks):
         # The nearest proxy appends the last entry. Earlier entries may come from the client.
         scheme = request.headers.get("X-Forwarded-Proto", scheme).rpartition(",")[2].strip().lower()
         host = request.headers.get("X-Forwarded-Host", host).rpartition(",")[2].strip()
-    origin = request[_ORIGIN] = _origin_of(scheme, host)
-    return origin
+    return _origin_of(scheme, host)
 
 
 @lru_cache(256)
