@@ -152,7 +152,7 @@ class Tracker:
         # The caller may have learned of the run before it is followed.
         tracked = self.follow(run)
         if run.id in self._tracked and not tracked.run.status.is_terminal:
-            tracked.run = run
+            tracked.set_run(run)
             self._start_cancel(tracked)
         tracked.wake()
 
@@ -181,7 +181,9 @@ class Tracker:
     def refresh(self, run: Run) -> None:
         """Take over the identity that a run was given in the store; everything else may be newer here."""
         if tracked := self._tracked.get(run.id):
-            tracked.run = msgspec.structs.replace(tracked.run, fingerprint=run.fingerprint, provisional=run.provisional)
+            tracked.set_run(
+                msgspec.structs.replace(tracked.run, fingerprint=run.fingerprint, provisional=run.provisional)
+            )
 
     def wake(self, run_id: str) -> None:
         """Let the waiters of a run check their condition: one of its predictions has changed."""
