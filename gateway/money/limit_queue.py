@@ -10,8 +10,7 @@ import asyncio
 import itertools
 from bisect import bisect_left, insort
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from operator import attrgetter
 
 import msgspec
@@ -47,9 +46,7 @@ class QueueEntry:
     """One create, ordered by arrival. It is in a queue only while it waits."""
 
     __slots__ = (
-        "_clock",
         "_limit_queue",
-        "_since",
         "command",
         "demand",
         "is_priced",
@@ -62,17 +59,8 @@ class QueueEntry:
         "webhook_scopes",
     )
 
-    def __init__(
-        self,
-        limit_queue: "LimitQueue",
-        clock: Clock,
-        caller: Caller,
-        command: CreateCommand,
-        demand: ReservationRequest | None,
-        number: int,
-    ) -> None:
+    def __init__(self, limit_queue: "LimitQueue", caller: Caller, command: CreateCommand, number: int) -> None:
         self._limit_queue = limit_queue
-        self._clock = clock
         self.team = caller.team.name
         self.command = command
         self.number = number
@@ -84,19 +72,11 @@ class QueueEntry:
         self.demand = quota.NO_RESERVATION
         """What it reserves; nothing until it has tried to start a run, since a hit needs no price."""
         self.scopes = self.webhook_scopes
-        if demand is not None:
-            self.price(demand)
         self.line: str | None = None
         """The scope in whose queue it waits; `None` while it does not wait."""
         self.turn = asyncio.Event()
         self.waited_for: LimitStatus | None = None
         """The last limit that it exceeded."""
-        self._since = clock.monotonic()
-
-    @property
-    def waited_seconds(self) -> float:
-        """Seconds since the entry was created."""
-        return self._clock.monotonic() - self._since
 
     def __lt__(self, other: "QueueEntry") -> bool:
         return self.number < other.number
@@ -176,15 +156,9 @@ class LimitQueue:
         """Return the number of waiting creates of a team; of all teams if `team` is `None`."""
         return self.waiting if team is None else self._waiting[team]
 
-    @contextmanager
-    def place(self, caller: Caller, command: CreateCommand, demand: ReservationRequest | None) -> Iterator[QueueEntry]:
-        """Create a create's entry; `demand` of `None` is set later. The entry leaves the queue at the context's end."""
-        entry = QueueEntry(self, self._clock, caller, command, demand, next(self._numbers))
-        try:
-            yield entry
-        finally:
-            if entry.line is not None:
-                self.leave(entry)
+    def place(self, caller: Caller, command: CreateCommand) -> QueueEntry:
+        """Return a create's entry. Let it leave when the create ends, however it ends."""
+        return QueueEntry(self, caller, command, next(self._numbers))
 
     def is_behind(self, entry: QueueEntry, scopes: Sequence[str]) -> str | None:
         """Return one of the entry's `scopes` for which an earlier entry waits; `None` if there is none."""
