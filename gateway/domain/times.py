@@ -22,7 +22,7 @@ def parse(text: str) -> float:
     """
     if _DATE.fullmatch(text):
         return datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()
-    moment, fraction = _split(text)
+    moment, fraction = _split(text.strip())
     return moment.timestamp() + (float(f"0.{fraction}") if fraction else 0.0)
 
 
@@ -31,17 +31,13 @@ def nanoseconds(text: str) -> int:
 
     Raise `ValueError` if it is no time.
     """
-    moment, fraction = _split(text)
+    moment, fraction = _split(text.strip())
     return int(moment.timestamp()) * 10**9 + int(f"{fraction or '':0<9}"[:9])
-
-
-def _split(text: str) -> tuple[datetime, str | None]:
-    return _split_bare(text.strip())
 
 
 # The times of a run are read for each of its answers and for several purposes. What matches has at most 60 characters.
 @lru_cache(maxsize=256)
-def _split_bare(text: str) -> tuple[datetime, str | None]:
+def _split(text: str) -> tuple[datetime, str | None]:
     match = _RFC3339.fullmatch(text)
     if match is None:
         raise ValueError("expected an ISO 8601 time (for example: 2026-01-31T12:00:00Z)")
