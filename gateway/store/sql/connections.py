@@ -5,19 +5,14 @@ submitted.
 """
 
 import asyncio
-import sqlite3
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 from gateway.domain.ports.observers import OperationsObserver
 from gateway.store.sql.connection import inspect
 from gateway.store.sql.reader import Reader
 from gateway.store.sql.troubles import Troubles
 from gateway.store.sql.writer import Writer
-
-T = TypeVar("T")
 
 
 class Connections:
@@ -30,6 +25,15 @@ class Connections:
         self._reader = Reader(self.path, timeout_seconds=timeout_seconds, max_pending=max_pending)
         self._troubles = Troubles()
         self._observer: OperationsObserver | None = None
+        self._write = self._writer.submit
+        """Run a step in a transaction, atomically. Raise `StoreUnavailable` when the store fails or is late.
+
+        `durable` syncs the transaction to disk before the result is returned. `erases` says that data is deleted, which
+        is then removed from the write-ahead log too. The step can run twice, with the first run rolled back, so it must
+        only depend on its arguments and the database.
+        """
+        self._read = self._reader.submit
+        """Run a step, which only reads, on one snapshot."""
         self._writer.on_failed = partial(self._failed, "write")
         self._reader.on_failed = partial(self._failed, "read")
 
@@ -82,18 +86,3 @@ class Connections:
         # The writer closes last, because the last connection to close writes the write-ahead log into the file.
         await self._reader.stop()
         await self._writer.stop()
-
-    def _write(
-        self, step: Callable[[sqlite3.Connection], T], *, durable: bool = False, erases: bool = False
-    ) -> asyncio.Future[T]:
-        """Run `step` in a transaction, atomically. Raise `StoreUnavailable` when the store fails or is late.
-
-        `durable` syncs the transaction to disk before the result is returned. `erases` says that data is deleted, which
-        is then removed from the write-ahead log too. `step` can run twice, with the first run rolled back, so it must
-        only depend on its arguments and the database.
-        """
-        return self._writer.submit(step, durable=durable, erases=erases)
-
-    def _read(self, step: Callable[[sqlite3.Connection], T]) -> asyncio.Future[T]:
-        """Run `step`, which only reads, on one snapshot."""
-        return self._reader.submit(step)
