@@ -223,7 +223,8 @@ class Tracker:
             self._start_cancel(tracked)
         try:
             while not tracked.run.status.is_terminal:
-                await tracked.pause(self._clock, max(self._poll_interval(tracked), _backoff(crashes)))
+                seconds = self._poll_interval(tracked)
+                await tracked.pause(self._clock, max(seconds, _backoff(crashes)) if crashes else seconds)
                 with self._surviving("poll", tracked.run) as attempt:
                     if tracked.document_size > _LARGE_DOCUMENT:
                         # The team's own lock comes first: its runs wait for each other, and other teams' do not.
