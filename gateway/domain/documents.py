@@ -164,7 +164,8 @@ def part(document: bytes, *names: str) -> bytes:
 
 def _read_head(document: bytes) -> _Head:
     try:
-        return _decode_head(part(document, *_Head.__struct_fields__))
+        is_large = len(document) >= surrogates.LARGE
+        return _decode_head(part(document, *_Head.__struct_fields__) if is_large else document)
     except msgspec.ValidationError:
         raise
     except msgspec.DecodeError:
