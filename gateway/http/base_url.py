@@ -23,6 +23,12 @@ def base_of(request: web.Request) -> str:
     return (public_url or _origin(request)) + "/v1"
 
 
+def addresses_of(request: web.Request) -> tuple[str, frozenset[str]]:
+    """Return what `base_of` and `own_origins` return, for a create. Raise `BadRequest` if `Host` is malformed."""
+    public_url, origin = request.app[SETTINGS].value.public_url, _origin(request)
+    return (public_url or origin) + "/v1", _origins_of(public_url, origin)
+
+
 def own_origins(request: web.Request) -> frozenset[str]:
     """Return the origins by which this caller may address the gateway, in lower case."""
     return _origins_of(request.app[SETTINGS].value.public_url, _origin(request))

@@ -92,7 +92,7 @@ async def _create(
     user = None if caller.is_public else request_limits.user_of(request)
     directives = read_directives(request)
     idempotency_key = _idempotency_key(request)
-    base = base_url.base_of(request)
+    base, own_origins = base_url.addresses_of(request)
     given = await read_json(request)
     if len(given) > SMALL_RESPONSE:
         # Its response repeats the input, and is always given once there is a prediction.
@@ -115,7 +115,7 @@ async def _create(
         cancel_after_header=request.headers.get("Cancel-After"),
         user=user,
         address=request_limits.address_of(request) if caller.is_public else None,
-        own_origins=base_url.own_origins(request),
+        own_origins=own_origins,
         directives=directives,
         idempotency_key=idempotency_key,
         hold_until=state[request_limits.HOLD_UNTIL],
