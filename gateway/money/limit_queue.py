@@ -59,11 +59,12 @@ class QueueEntry:
         "webhook_scopes",
     )
 
-    def __init__(self, limit_queue: "LimitQueue", caller: Caller, command: CreateCommand, number: int) -> None:
+    def __init__(self, limit_queue: "LimitQueue", caller: Caller, command: CreateCommand) -> None:
+        """Let the entry leave when the create ends, however it ends."""
         self._limit_queue = limit_queue
         self.team = caller.team.name
         self.command = command
-        self.number = number
+        self.number = next(limit_queue.numbers)
         self.webhook_scopes: tuple[str, ...] = ()
         """The scopes in whose queues it waits for a place for its webhook."""
         if command.body.webhook is not None:
@@ -139,7 +140,8 @@ class LimitQueue:
         self._observer = observer
         self._queues: dict[str, _ScopeQueue] = {}
         self._waiting: Counter[str] = Counter()
-        self._numbers = itertools.count()
+        self.numbers = itertools.count()
+        """The order of arrival."""
         self._is_closing = False
         self._on_exhausted: list[Callable[[str, str], None]] = []
 
@@ -155,10 +157,6 @@ class LimitQueue:
     def waiting_of(self, team: str | None) -> int:
         """Return the number of waiting creates of a team; of all teams if `team` is `None`."""
         return self.waiting if team is None else self._waiting[team]
-
-    def place(self, caller: Caller, command: CreateCommand) -> QueueEntry:
-        """Return a create's entry. Let it leave when the create ends, however it ends."""
-        return QueueEntry(self, caller, command, next(self._numbers))
 
     def is_behind(self, entry: QueueEntry, scopes: Sequence[str]) -> str | None:
         """Return one of the entry's `scopes` for which an earlier entry waits; `None` if there is none."""

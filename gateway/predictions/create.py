@@ -74,7 +74,7 @@ class _Attempts:
     def take_place(self, limit_queue: LimitQueue) -> QueueEntry:
         """Return its place in the queue of limits."""
         if self.place is None:
-            self.place = limit_queue.place(self.context.caller, self.context.command)
+            self.place = QueueEntry(limit_queue, self.context.caller, self.context.command)
         return self.place
 
     def take_priced_place(self, limit_queue: LimitQueue, user: str | None, pricing: Pricing) -> QueueEntry:

@@ -103,7 +103,7 @@ class Callers:
         self, name: str, demand: ReservationRequest, patience: float, refuse: Callable[[str], Refused]
     ) -> None:
         command = self.orders[name] = self.order(name, patience)
-        place = self.limit_queue.place(caller(), command)
+        place = QueueEntry(self.limit_queue, caller(), command)
         place.price(demand)
         try:
             while True:
