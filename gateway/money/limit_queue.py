@@ -11,13 +11,14 @@ import itertools
 from bisect import bisect_left, insort
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from operator import attrgetter
 
 import msgspec
 
 from gateway.domain import quota, webhook_places
 from gateway.domain.create_request import CreateCommand
-from gateway.domain.limits import SubjectKind
+from gateway.domain.limits import Subject, SubjectKind
 from gateway.domain.ports.clock import Clock
 from gateway.domain.ports.observers import LimitObserver
 from gateway.domain.quota import Granted, LimitKind, LimitStatus, Refused, ReservationRequest, RunLimits
@@ -283,5 +284,10 @@ def run_limits_of(caller: Caller, user: str | None, address: str | None = None) 
     subjects = caller.subjects(user, address)
     if not subjects:
         return ()
-    given = [RunLimits.of_subject(subject) for subject in subjects]
-    return tuple([allowance for allowance in given if not allowance.is_unlimited])
+    return tuple(filter(None, map(_run_limits_of, subjects)))
+
+
+@lru_cache(maxsize=1024)
+def _run_limits_of(subject: Subject) -> RunLimits | None:
+    allowance = RunLimits.of_subject(subject)
+    return None if allowance.is_unlimited else allowance
