@@ -61,10 +61,6 @@ class _Head(msgspec.Struct):
     error: Raw = Raw(b"null")
 
     @property
-    def known_status(self) -> Status | None:
-        return _STATUSES.get(self.status) if isinstance(self.status, str) else None
-
-    @property
     def has_ended(self) -> bool:
         """Whether it names an end, in whatever form."""
         return self.completed_at not in (None, "")
@@ -102,7 +98,7 @@ def stored_snapshot(document: bytes, *, is_repaired: bool = False) -> Snapshot:
         raise ValueError(f"not a prediction: {exc}") from exc
     if _REPLACEMENT in head.id:
         raise ValueError("not a prediction: its id is not a string")
-    status = head.known_status
+    status = _STATUSES.get(head.status) if isinstance(head.status, str) else None
     if (is_unknown := status is None) and not head.has_ended:
         raise ValueError("not a prediction: its status is unknown, and it has not ended")
     if status is None:
@@ -168,7 +164,8 @@ def part(document: bytes, *names: str) -> bytes:
 
 def _read_head(document: bytes) -> _Head:
     try:
-        return _decode_head(part(document, *_Head.__struct_fields__))
+        is_large = len(document) >= surrogates.LARGE
+        return _decode_head(part(document, *_Head.__struct_fields__) if is_large else document)
     except msgspec.ValidationError:
         raise
     except msgspec.DecodeError:

@@ -92,7 +92,7 @@ class SnapshotMerger:
         tracked.is_unreadable = False
         if tracked.run.unreadable_since is not None and not tracked.run.status.is_terminal:
             await self._store.mark_unreadable(tracked.run.id, None)
-            tracked.run = msgspec.structs.replace(tracked.run, unreadable_since=None)
+            tracked.set_run(msgspec.structs.replace(tracked.run, unreadable_since=None))
 
     async def note_unreadable(self, tracked: TrackedRun, *, delays: bool) -> None:
         """Note an answer that cannot be read. Record the run as failed when there was no other for too long.
@@ -103,7 +103,7 @@ class SnapshotMerger:
         now, since = self._clock.now(), tracked.run.unreadable_since
         if since is None:
             await self._store.mark_unreadable(tracked.run.id, now)
-            tracked.run = msgspec.structs.replace(tracked.run, unreadable_since=now)
+            tracked.set_run(msgspec.structs.replace(tracked.run, unreadable_since=now))
         elif now - since > self._unreadable_seconds():
             extra = {"run": tracked.run.id, "upstream_id": tracked.run.upstream_id, "seconds": round(now - since)}
             logger.error("a run cannot be read, so it has failed", extra=extra)

@@ -152,7 +152,7 @@ class Tracker:
         # The caller may have learned of the run before it is followed.
         tracked = self.follow(run)
         if run.id in self._tracked and not tracked.run.status.is_terminal:
-            tracked.run = run
+            tracked.set_run(run)
             self._start_cancel(tracked)
         tracked.wake()
 
@@ -181,7 +181,9 @@ class Tracker:
     def refresh(self, run: Run) -> None:
         """Take over the identity that a run was given in the store; everything else may be newer here."""
         if tracked := self._tracked.get(run.id):
-            tracked.run = msgspec.structs.replace(tracked.run, fingerprint=run.fingerprint, provisional=run.provisional)
+            tracked.set_run(
+                msgspec.structs.replace(tracked.run, fingerprint=run.fingerprint, provisional=run.provisional)
+            )
 
     def wake(self, run_id: str) -> None:
         """Let the waiters of a run check their condition: one of its predictions has changed."""
@@ -221,7 +223,8 @@ class Tracker:
             self._start_cancel(tracked)
         try:
             while not tracked.run.status.is_terminal:
-                await tracked.pause(self._clock, max(self._poll_interval(tracked), _backoff(crashes)))
+                seconds = self._poll_interval(tracked)
+                await tracked.pause(self._clock, max(seconds, _backoff(crashes)) if crashes else seconds)
                 with self._surviving("poll", tracked.run) as attempt:
                     if tracked.document_size > _LARGE_DOCUMENT:
                         # The team's own lock comes first: its runs wait for each other, and other teams' do not.

@@ -1,5 +1,6 @@
 """Runs and predictions: how they progress and end, and how they are shown and listed."""
 
+from collections.abc import Awaitable
 from typing import Protocol
 
 import msgspec
@@ -36,7 +37,9 @@ class Recorded(msgspec.Struct, frozen=True):
 class Predictions(Protocol):
     """Runs, and the predictions that share them."""
 
-    async def record_created(self, run: Run, prediction: Prediction, settlement: Settlement | None = None) -> Recorded:
+    def record_created(
+        self, run: Run, prediction: Prediction, settlement: Settlement | None = None
+    ) -> Awaitable[Recorded]:
         """Turn the intent of the same id into `run` (state `live` or `ended`); `prediction` replaces its starter.
 
         Durable. One step: a prediction of the run is never visible without the run. The starter's id (upstream's, not
@@ -57,7 +60,7 @@ class Predictions(Protocol):
         """
         ...
 
-    async def advance(
+    def advance(
         self,
         run_id: str,
         *,
@@ -67,7 +70,7 @@ class Predictions(Protocol):
         at: float,
         cache_until: float | None = None,
         settlement: Settlement | None = None,
-    ) -> AdvanceOutcome:
+    ) -> Awaitable[AdvanceOutcome]:
         """Record what upstream says of a run: keep `document`, move the status forward, end the run at `at`. Kept.
 
         One step compares and sets: nothing changes when the run has ended, or when `status` ranks below the known one.

@@ -1,7 +1,7 @@
 """Starting runs, and sharing them between predictions."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, Protocol
 
 import msgspec
@@ -125,7 +125,7 @@ class Sharing(Protocol):
     `predictions` and `prediction_by_ticket` do not return them.
     """
 
-    async def share(self, request: ShareRequest) -> ShareOutcome:
+    def share(self, request: ShareRequest) -> Awaitable[ShareOutcome]:
         """Add the prediction to a run that exists. One step. Kept, not durable.
 
         The first of these that applies is the outcome:
@@ -166,14 +166,14 @@ class Sharing(Protocol):
         """
         ...
 
-    async def start(
+    def start(
         self,
         request: ShareRequest,
         run: Run,
         *,
         reservation: ReservationRequest | None = None,
         admitted: Admitted | None = None,
-    ) -> StartOutcome:
+    ) -> Awaitable[StartOutcome]:
         """Record the intent `run` with the prediction as its starter, unless a run can be shared. One step. Durable.
 
         A run may have started or ended since `share` found nothing, so the step first repeats the checks of `share`. If

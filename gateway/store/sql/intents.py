@@ -1,5 +1,6 @@
 """Outcomes of intents (`Predictions` and `Sharing` roles): created, uncertain, or discarded."""
 
+import asyncio
 from typing import NamedTuple
 
 from msgspec.structs import replace
@@ -21,9 +22,11 @@ from gateway.store.sql.run_end import record_end
 class IntentSteps(Connections):
     """Runs that are about to be created upstream. `start` records them."""
 
-    async def record_created(self, run: Run, prediction: Prediction, settlement: Settlement | None = None) -> Recorded:
+    def record_created(
+        self, run: Run, prediction: Prediction, settlement: Settlement | None = None
+    ) -> asyncio.Future[Recorded]:
         """Turn an intent into a run with its starter."""
-        return await self._write(lambda db: _record_created(db, run, prediction, settlement), durable=True)
+        return self._write(lambda db: _record_created(db, run, prediction, settlement), durable=True)
 
     async def mark_uncertain(self, run_id: str, at: float, *, is_passed_on: bool = False) -> None:
         """Record that upstream may have taken an intent's create; the first time stands."""

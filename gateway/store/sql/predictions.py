@@ -3,6 +3,8 @@
 Races are decided here, inside the writer's transaction.
 """
 
+import asyncio
+
 from msgspec.structs import replace
 
 from gateway.domain.cursors import Cursor
@@ -29,7 +31,7 @@ _OF_ALL = Statements.named("predictions_of_all")
 class PredictionSteps(Connections):
     """Runs, and the predictions that share them."""
 
-    async def advance(
+    def advance(
         self,
         run_id: str,
         *,
@@ -39,7 +41,7 @@ class PredictionSteps(Connections):
         at: float,
         cache_until: float | None = None,
         settlement: Settlement | None = None,
-    ) -> AdvanceOutcome:
+    ) -> asyncio.Future[AdvanceOutcome]:
         """Record what upstream says of a run."""
         statement = "finish" if status.is_terminal else "progress"
         values: dict[str, str | bytes | float | None] = {
@@ -62,7 +64,7 @@ class PredictionSteps(Connections):
             return ended
 
         lane = Lane.DECIDE if status.is_terminal else Lane.PROGRESS
-        return await self._write(step, durable=status.is_terminal, lane=lane)
+        return self._write(step, durable=status.is_terminal, lane=lane)
 
     async def mark_unreadable(self, run_id: str, since: float | None) -> None:
         """Record since when upstream's answers about a run cannot be read."""

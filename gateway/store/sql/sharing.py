@@ -46,9 +46,9 @@ _NOTHING = Nothing()
 class SharingSteps(Connections):
     """Predictions as they are created, and the identity by which they find each other."""
 
-    async def share(self, request: ShareRequest) -> ShareOutcome:
+    def share(self, request: ShareRequest) -> asyncio.Future[ShareOutcome]:
         """Add the prediction to a run that exists."""
-        return await self._write(lambda db: _share(db, request) or _NOTHING)
+        return self._write(lambda db: _share(db, request) or _NOTHING)
 
     def record_hits(self, requests: Sequence[ShareRequest]) -> asyncio.Future[list[Hit | None]]:
         """Add predictions to finished runs."""
@@ -62,16 +62,16 @@ class SharingSteps(Connections):
 
         return self._write(step, lane=Lane.HITS)
 
-    async def start(
+    def start(
         self,
         request: ShareRequest,
         run: Run,
         *,
         reservation: ReservationRequest | None = None,
         admitted: Admitted | None = None,
-    ) -> StartOutcome:
+    ) -> asyncio.Future[StartOutcome]:
         """Record an intent, unless there is a run to share."""
-        return await self._write(
+        return self._write(
             lambda db: _share(db, request, run) or _start(db, request, run, reservation, admitted), durable=True
         )
 

@@ -192,7 +192,7 @@ async def test_wait_returns_the_end_without_a_read(predictions, tracker, store, 
     tracked = tracker.follow(run)
     waiting = asyncio.create_task(predictions.wait(PredictionView(store.kept["p1"], run), 60.0))
     await settle()
-    tracked.run = over(run)
+    tracked.set_run(over(run))
     tracked.wake()
     assert await waiting == PredictionView(store.kept["p1"], over(run))
     assert "prediction" not in store.calls
