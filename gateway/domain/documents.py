@@ -258,12 +258,16 @@ def without_data(document: bytes) -> bytes:
 
     See docs/replicate-api.md, Outputs and retention.
     """
-    fields = _decode(document)
-    fields["input"] = Raw(b"{}")
-    fields["output"] = NULL
-    fields["logs"] = _EMPTY_LOGS
-    fields["data_removed"] = Raw(b"true")
-    return _encode(fields)
+    return _encode(_without_data(document) | {"data_removed": Raw(b"true")})
+
+
+def shortened(document: bytes) -> bytes:
+    """Return the document without input, output and logs, for a response for which there is no room."""
+    return _encode(_without_data(document))
+
+
+def _without_data(document: bytes) -> dict[str, Raw]:
+    return _decode(document) | {"input": Raw(b"{}"), "output": NULL, "logs": _EMPTY_LOGS}
 
 
 def skeleton(upstream_id: str, status: Status) -> bytes:

@@ -14,15 +14,13 @@ from collections import OrderedDict
 from collections.abc import Iterable
 
 from gateway.domain.ports.observers import LimitObserver, PredictionObserver
-from gateway.domain.records import Run, Source
+from gateway.domain.records import LARGE_DOCUMENT, Run, Source
 from gateway.domain.run_end import RunEnded
 from gateway.errors import Conflict, StoreUnavailable
 from gateway.predictions.events import Listener, PredictionEvents
 from gateway.predictions.ports.sharing import Hit, ShareRequest, Sharing
 from gateway.predictions.rules import run_times
 
-_LARGEST_DOCUMENT = 64 * 1024
-"""Runs with larger documents are left to single steps: the results of a set are in memory at once."""
 _MOST_KNOWN = 10_000
 """Fingerprints to remember: about 300 bytes each."""
 _MOST_WAITING = 10_000
@@ -52,11 +50,11 @@ class HitRecorder:
         """Number of hits that are being recorded, or wait for it."""
         return len(self._futures)
 
-    def remember(self, run: Run) -> None:
-        """Expect that a run answers the next requests of its fingerprint, if its result is kept."""
+    def remember(self, run: Run, *, is_large: bool = False) -> None:
+        """Expect that a run answers the next requests of its fingerprint, if its result is kept and not large."""
         if run.fingerprint is None or run.ended_at is None or run.cache_until is None:
             return
-        if len(run.document) > _LARGEST_DOCUMENT:
+        if is_large or len(run.document) > LARGE_DOCUMENT:
             # It answers in place of a smaller one that was known.
             self._known.pop(run.fingerprint, None)
             return

@@ -246,7 +246,8 @@ async def test_client_that_takes_nothing_is_disconnected(open_gateway: OpenGatew
 
 async def test_create_is_answered_without_room_for_its_output(open_gateway: OpenGateway) -> None:
     """A hit on a large result is shown as starting, like any create; a poll shows the rest when there is room."""
-    async with open_gateway(limits={"max_responses_bytes": 1_000_000}) as stack, AsyncExitStack() as opened:
+    settings = {"limits": {"max_responses_bytes": 1_000_000}, "teams": {"alpha": {"max_wait_seconds": 0.2}}}
+    async with open_gateway(**settings) as stack, AsyncExitStack() as opened:
         given: dict[str, Any] = {"prompt": "hi", "seed": 7, "file": data_uri(6_000_000, 1)}
         first = await create(stack, model="acme/storyteller", headers={"Prefer": "wait"}, **given)
         assert first.json["status"] == "succeeded"
@@ -255,6 +256,7 @@ async def test_create_is_answered_without_room_for_its_output(open_gateway: Open
         await until_gauge(stack, "response_bytes", 8_000_000, 800_000)
         second = await create(stack, model="acme/storyteller", headers={"Prefer": "wait"}, **given)
         assert (second.status, second.json["status"], second.json["output"]) == (201, "starting", None)
+        assert (second.json["input"], second.headers["Location"]) == ({}, second.json["urls"]["get"])
         await opened.aclose()
         assert (await ask(stack, "GET", f"/v1/predictions/{second.json['id']}")).json["status"] == "succeeded"
 
@@ -280,10 +282,11 @@ async def test_creates_that_nobody_reads_leave_room_for_others(open_gateway: Ope
         await create(stack, model="acme/storyteller", headers={"Prefer": "wait"}, **given)
         await create(stack, key="beta", model="acme/storyteller", prompt="hi")
         head, data = [("Content-Type", "application/json")], json.dumps(body).encode()
-        for number in (1, 2, 3):
+        for number in range(3):
             _, writer = await opened.enter_async_context(connection(stack))
             writer.write(raw_request("POST", "/v1/predictions", head, data, key=stack.keys["alpha"]))
-            await until_gauge(stack, "response_bytes", number * 16_000_000, number * 100_000)
+            await until_gauge(stack, "response_bytes", 8_000_000, 100_000)
+            await until_gauge(stack, 'waiters{kind="response"}', number)
         assert (await ask(stack, "GET", "/v1/predictions", key="beta")).status == 200
         assert (await create(stack, model="acme/storyteller", **given)).status == 429
         assert (await create(stack, model="acme/storyteller", prompt="hi")).status == 201

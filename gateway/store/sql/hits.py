@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
-from gateway.domain.records import PredictionView, Run, Source
+from gateway.domain.records import LARGE_DOCUMENT, PredictionView, Run, Source
 from gateway.errors import Conflict
 from gateway.predictions.ports.sharing import FinishedRuns, Hit, ShareRequest
 from gateway.store.sql.ledger_entries import NewHit, enter_hits
@@ -24,6 +24,8 @@ class Entry(NamedTuple):
     """A cache entry, with the run that it stands for."""
 
     run: Run
+    left_out: int
+    """Bytes of the run's document, if it is large and was left out."""
     ended_at: float
     cache_until: float
     microusd: int
@@ -47,7 +49,7 @@ def record_hits(db: sqlite3.Connection, requests: Sequence[ShareRequest]) -> lis
             continue
         prediction = replace(request.prediction, run_id=entry.run.id, source=Source.HIT)
         hits.append(NewHit(prediction, entry.run, request.now, entry.microusd, entry.settled_as))
-        outcomes.append(Hit(PredictionView(prediction, entry.run), entry.microusd))
+        outcomes.append(Hit(PredictionView(prediction, entry.run, entry.left_out), entry.microusd))
     if hits:
         rows = [PREDICTIONS.row(hit.prediction) for hit in hits]
         if db.executemany(SQL["add_prediction"], rows).rowcount < len(rows):
@@ -73,6 +75,8 @@ def _entry_of(db: sqlite3.Connection, request: ShareRequest, newest: dict[str, E
 
 
 def _find(db: sqlite3.Connection, fingerprint: str, ended_since: float, now: float) -> Entry | None:
-    parameters = {"fingerprint": fingerprint, "ended_since": ended_since, "now": now}
+    parameters = {
+        "fingerprint": fingerprint, "ended_since": ended_since, "now": now, "most_bytes": LARGE_DOCUMENT
+    }  # fmt: skip
     row = db.execute(SQL["entry_to_hit"], parameters).fetchone()
-    return None if row is None else Entry(RUNS.record(row[4:]), *row[:4])
+    return None if row is None else Entry(RUNS.record(row[4:-1]), row[-1], *row[:4])

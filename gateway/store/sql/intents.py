@@ -11,7 +11,7 @@ from gateway.errors import Conflict
 from gateway.predictions.ports.predictions import Recorded
 from gateway.store.sql.connections import Connections
 from gateway.store.sql.deliveries import free_places, move_place, queue_end, queue_ends, reserve_place
-from gateway.store.sql.lookup import find_view
+from gateway.store.sql.lookup import find_run_to_share, find_view
 from gateway.store.sql.queries import SQL
 from gateway.store.sql.reservations import release
 from gateway.store.sql.rows import PREDICTIONS, RUNS
@@ -80,7 +80,7 @@ def _record_created(
     run = replace(run, leader_id=prediction.id)
     if known is None:
         # The intent is gone. A run that has taken its identity since keeps it.
-        is_taken = db.execute(SQL["run_to_join"], {"fingerprint": run.fingerprint}).fetchone() is not None
+        is_taken = find_run_to_share(db, "run_to_join", {"fingerprint": run.fingerprint}) is not None
         run = _answering(replace(run, fingerprint=None, provisional=None) if is_taken else run)
         db.execute(SQL["add_run"], RUNS.row(run))
         db.execute(SQL["add_prediction"], PREDICTIONS.row(prediction))

@@ -6,6 +6,11 @@ from typing import Any
 
 from gateway.store.sql.rows import DELIVERIES, ENTRIES, FILES, KEYS, PREDICTIONS, RESERVATIONS, RUNS, Table
 
+_IS_LARGE = "length(r.document) + length(r.request) > :most_bytes"
+"""SQLite knows the length of a blob without reading it."""
+_LARGE = {each: f"CASE WHEN {_IS_LARGE} THEN x'' ELSE r.{each} END" for each in ("document", "request")}
+_LEFT_OUT = f"CASE WHEN {_IS_LARGE} THEN length(r.document) + length(r.request) ELSE 0 END"
+
 _CONDITIONS = {
     # Must be spelled as in the partial indexes; otherwise SQLite does not use them.
     "{open}": "state IN ('intended', 'live') AND cancel_asked_at IS NULL",
@@ -48,7 +53,7 @@ def _load() -> dict[str, str]:
     }
     for name, table in tables.items():
         values |= _placeholders(name, table)
-    values["{run_columns}"] = ", ".join(f"r.{each}" for each in RUNS.columns)
+    values["{run_columns}"] = ", ".join(_LARGE.get(each, f"r.{each}") for each in RUNS.columns) + f", {_LEFT_OUT}"
     values["{view}"] = ", ".join([f"p.{each}" for each in PREDICTIONS.columns]) + ", " + values["{run_columns}"]
     for placeholder, value in values.items():
         text = text.replace(placeholder, value)
