@@ -11,7 +11,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Raw
 
-from gateway.domain import surrogates, times
+from gateway.domain import long_logs, surrogates, times
 from gateway.domain.records import Kind, PredictionView, Run, Status
 
 Family = Literal["predictions", "trainings"]
@@ -46,6 +46,8 @@ class Snapshot(msgspec.Struct, frozen=True):
     document: bytes
     is_repaired: bool = False
     """Whether upstream's text was not valid and was replaced in part."""
+    is_shortened: bool = False
+    """Whether only the end of very long logs was kept (`long_logs.py`)."""
     is_status_unknown: bool = False
     """Whether it ended with a status that the gateway does not know. It counts as failed, also in `document`."""
 
@@ -81,7 +83,8 @@ def read_snapshot(body: bytes) -> Snapshot:
     An unknown status together with an end (`completed_at`) is read as failed. Times that cannot be read count as
     absent. For large bodies this takes a while, and belongs in a thread. No step in it holds the interpreter for long.
     """
-    given = body.strip()
+    whole = body.strip()
+    given = long_logs.shortened(whole)
     document = readable(given)
     if len(document) >= surrogates.LARGE:
         try:
@@ -91,7 +94,8 @@ def read_snapshot(body: bytes) -> Snapshot:
                 document = surrogates.without_halves(document)
         except RecursionError as exc:
             raise ValueError("not a prediction: it is nested too deeply") from exc
-    return stored_snapshot(document, is_repaired=document is not given)
+    snapshot = stored_snapshot(document, is_repaired=document is not given)
+    return snapshot if given is whole else msgspec.structs.replace(snapshot, is_shortened=True)
 
 
 def stored_snapshot(document: bytes, *, is_repaired: bool = False) -> Snapshot:

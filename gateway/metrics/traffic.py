@@ -93,6 +93,10 @@ class PredictionMetrics(Registry):
         """Count an answer of upstream whose text was replaced in part."""
         self.counters[catalogue.DOCUMENTS_REPAIRED][()].inc()
 
+    def logs_shortened(self) -> None:
+        """Count an answer of upstream of whose logs only the end was kept."""
+        self.counters[catalogue.LOGS_SHORTENED][()].inc()
+
     def tracking_crashed(self, step: str) -> None:
         """Count a defect while a run was followed."""
         self.counters[catalogue.TRACKING_CRASHES][(step,)].inc()
