@@ -84,7 +84,7 @@ def read_snapshot(body: bytes) -> Snapshot:
     absent. For large bodies this takes a while, and belongs in a thread. No step in it holds the interpreter for long.
     """
     whole = body.strip()
-    given = long_logs.shortened(whole)
+    given = long_logs.shortened(whole) if len(whole) > long_logs.LARGE else whole
     document = readable(given)
     if len(document) >= surrogates.LARGE:
         try:

@@ -17,6 +17,7 @@ from gateway.predictions.ports.sharing import (
     MOST_HITS,
     FinishedRuns,
     Hit,
+    HitRequests,
     Joined,
     ModelNamed,
     Nothing,
@@ -50,14 +51,15 @@ class SQLiteSharing(Connections):
         """Add the prediction to a run that exists."""
         return await self._write(lambda db: _share(db, request) or _NOTHING)
 
-    def record_hits(self, requests: Sequence[ShareRequest]) -> asyncio.Future[list[Hit | None]]:
+    def record_hits(self, requests: HitRequests) -> asyncio.Future[list[Hit | None]]:
         """Add predictions to finished runs."""
-        taken: list[ShareRequest] = []
+        taken: Sequence[ShareRequest] | None = None
 
         def step(db: sqlite3.Connection) -> list[Hit | None]:
-            if not taken:
+            nonlocal taken
+            if taken is None:
                 # Read once: if the step runs again, it does the same.
-                taken.extend(requests[:MOST_HITS])
+                taken = requests[:MOST_HITS]
             return record_hits(db, taken)
 
         return self._write(step)
