@@ -93,6 +93,10 @@ class PredictionMetrics(Registry):
         """Count an answer of upstream whose text was replaced in part."""
         self.counters[catalogue.DOCUMENTS_REPAIRED][()].value += 1
 
+    def logs_shortened(self) -> None:
+        """Count an answer of upstream of whose logs only the end was kept."""
+        self.counters[catalogue.LOGS_SHORTENED][()].value += 1
+
     def tracking_crashed(self, step: str) -> None:
         """Count a defect while a run was followed."""
         self.counters[catalogue.TRACKING_CRASHES][(step,)].value += 1

@@ -255,7 +255,7 @@ class CreateService:
 
     def _hit(self, hit: Hit) -> Created:
         view = hit.view
-        self._hits.remember(view.run)
+        self._hits.remember(view.run, is_large=view.left_out > 0)
         self._money.saved(view.prediction.team, "hit", hit.saved_microusd)
         self._run_creator.recorder.announce(view)
         self._observer.prediction_finished(view.prediction.team, view.run.status)

@@ -75,7 +75,9 @@ class SnapshotMerger:
         if news.is_repaired:
             logger.warning("upstream's answer is not valid text", extra={"run": tracked.run.id})
             self._observer.document_repaired()
-        tracked.repaired = mark if news.is_repaired else None
+        if news.is_shortened:
+            self._observer.logs_shortened()
+        tracked.repaired = mark if news.is_repaired or news.is_shortened else None
         doubt = Doubt.STATUS_UNKNOWN if news.is_status_unknown else None
         await self._merge(tracked, news.status, news.document, news.stream_url, news.completed_at, doubt)
         return True

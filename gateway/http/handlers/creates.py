@@ -6,15 +6,16 @@ from functools import partial
 from http import HTTPStatus
 
 from aiohttp import web
+from msgspec.structs import replace
 
 from gateway.domain import cache_directives, documents
 from gateway.domain.cache_directives import Directives
 from gateway.domain.create_body import BodyForm, CreateBody, parse_create
 from gateway.domain.create_request import CreateCommand, Created
-from gateway.domain.records import Kind, PredictionView, Source
+from gateway.domain.records import LARGE_DOCUMENT, Kind, PredictionView, Source
 from gateway.domain.targets import Target, TargetKind
 from gateway.domain.upstream_response import Answer
-from gateway.errors import Forbidden, GatewayError, Unprocessable
+from gateway.errors import Forbidden, GatewayError, Overloaded, RateLimited, Unprocessable
 from gateway.http import access_log, base_url, errors, request_limits, response, response_body
 from gateway.http.keys import (
     BODY_BYTES,
@@ -30,6 +31,7 @@ from gateway.http.keys import (
     UPSTREAM_SECONDS,
     VIEW,
 )
+from gateway.http.large_predictions import take_room
 from gateway.http.prefer import parse_cancel_after, parse_prefer
 from gateway.http.request import Request
 from gateway.http.request_body import read_json, release
@@ -129,6 +131,9 @@ async def _create(
     del body, command
     if isinstance(outcome, Answer):
         return errors.pass_on(outcome)
+    if len(outcome.view.run.document) > LARGE_DOCUMENT:
+        # Nor does it hold what upstream answered.
+        outcome = replace(outcome, view=outcome.view.without_document(), answer=None)
     return await _respond(request, outcome, base, wait)
 
 
@@ -181,7 +186,7 @@ async def _respond(request: Request, created: Created, base: str, wait: float | 
     if wait is not None:
         headers["Preference-Applied"] = f"wait={wait:.0f}"
     shows_output = _may_show_output(request, view, wait)
-    if len(view.run.document) > response_body.IN_ONE_PIECE:
+    if view.left_out or len(view.run.document) > LARGE_DOCUMENT:
         del headers["Content-Type"], created
         views = [view]
         del view
@@ -204,21 +209,22 @@ async def _respond_large(
     *,
     shows_output: bool,
 ) -> web.StreamResponse:
-    """Send a large prediction, the only one of `views`. Where there is no room for its output, show it as starting."""
-    service, view = request.app[PREDICTIONS], views.pop()
-    request[VIEW] = view.without_document()
+    """Send a large prediction, the only one of `views`.
+
+    A create is always answered: without room the response is as of a prediction that was just created, and short.
+    """
+    service, view = request.app[PREDICTIONS], views[0]
+    view = request[VIEW] = view.without_document()
     with response_body.room_of(request) as room:
-        if shows_output and room.take(2 * len(view.run.document)):
-            document = await service.show_large(view, base, "predictions")
+        try:
+            whole = await take_room(request, room, views, is_create=True)
+        except (RateLimited, Overloaded):
+            document = await service.show_shortened(view, base, "predictions")
         else:
-            document = await service.show_as_starting(view, base, "predictions")
-        # The document too: what was created is kept until the end of the request.
-        size = len(view.run.document) + len(document)
-        if room.size:
-            room.resize(size)
-        else:
-            room.force(size)
-        del view
+            show = service.show_large if shows_output else service.show_as_starting
+            document = await show(whole, base, "predictions")
+            del whole
+            room.resize(len(document))
         return await response_body.respond(request, [document], JSON, status=status, headers=headers)
 
 

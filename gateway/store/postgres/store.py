@@ -4,10 +4,9 @@
 """
 
 import asyncio
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from gateway.predictions.ports.sharing import Hit, ShareRequest
+from gateway.predictions.ports.sharing import Hit, HitRequests
 from gateway.store.postgres.claim import Claim
 from gateway.store.postgres.connections import PostgresConnections
 from gateway.store.postgres.hits import HitSet
@@ -24,7 +23,7 @@ class PostgresStore(Steps, PostgresConnections):
 
     _claim: Claim | None = None
 
-    def record_hits(self, requests: Sequence[ShareRequest]) -> asyncio.Future[list[Hit | None]]:
+    def record_hits(self, requests: HitRequests) -> asyncio.Future[list[Hit | None]]:
         """Add predictions to finished runs."""
         return self._write(HitSet(requests), lane=Lane.HITS)
 
