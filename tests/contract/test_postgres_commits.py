@@ -164,7 +164,7 @@ def test_commit_that_arrives_after_its_session_was_closed_fails(url: str) -> Non
     for step, last in ((first, 0), (first.next(), 1)):
         with psycopg.connect(url) as late, psycopg.connect(url, autocommit=True) as other:
             if last:
-                other.execute("UPDATE commits SET step = 1, is_closed = FALSE")
+                other.execute("UPDATE commits SET step = 1, is_closed = 0")
             late.execute("INSERT INTO versions VALUES ('v', 'm')")
             assert other.execute(step.close_session).fetchone() == (last,)
             with pytest.raises(psycopg.errors.RaiseException, match="was closed"):
@@ -189,7 +189,7 @@ async def test_sessions_that_ended_long_ago_are_forgotten_at_a_start(url: str) -
     with psycopg.connect(url, autocommit=True) as connection:
         for session, days in (("old", 31), ("new", 29)):
             connection.execute(
-                "INSERT INTO commits (session, step, at) VALUES (%s, 1, now() - %s * interval '1 day')", (session, days)
+                "INSERT INTO commits VALUES (%s, 1, 0, extract(epoch FROM now()) - %s * 86400)", (session, days)
             )
         store = PostgresStore(url)
         await store.open()
