@@ -1,6 +1,7 @@
 """What the gateway answers while it waits for the store's database at the start: 503, and the reason at `/readyz`."""
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -20,6 +21,7 @@ logger = logging.getLogger(__name__)
 
 _GRACE_SECONDS = 1.0
 _RETRY_SECONDS = 5
+_WAITS = "The gateway waits for its store."
 
 
 class WaitingListeners:
@@ -63,22 +65,23 @@ class WaitingListeners:
         metrics.read_on_scrape("ready", lambda: 0.0)
         metrics.read_on_scrape("degraded", lambda: {"database": 1.0})
         app.router.add_get("/metrics", ops.show_metrics)
-        self._add_probes(app)
+        self._add_probes(app, lambda: self._reason)
         return app
 
     def _public_app(self) -> web.Application:
         app = web.Application()
-        self._add_probes(app)
+        # The reason names hosts and users.
+        self._add_probes(app, lambda: _WAITS)
         app.router.add_route("*", "/{path:.*}", self._refuse)
         return app
 
-    def _add_probes(self, app: web.Application) -> None:
-        app.router.add_get("/healthz", gateway_api.healthz)
-        app.router.add_get("/readyz", self._readyz)
+    def _add_probes(self, app: web.Application, reason: Callable[[], str]) -> None:
+        async def readyz(_: web.Request) -> web.Response:
+            body = msgspec.json.encode({"status": "not ready", "checks": {"store": reason()}})
+            return web.Response(status=503, body=body, content_type="application/json")
 
-    async def _readyz(self, _: web.Request) -> web.Response:
-        body = msgspec.json.encode({"status": "not ready", "checks": {"store": self._reason}})
-        return web.Response(status=503, body=body, content_type="application/json")
+        app.router.add_get("/healthz", gateway_api.healthz)
+        app.router.add_get("/readyz", readyz)
 
     async def _refuse(self, _: web.Request) -> web.Response:
-        return errors.respond(StoreAway("The gateway waits for its store.", retry_after=_RETRY_SECONDS))
+        return errors.respond(StoreAway(_WAITS, retry_after=_RETRY_SECONDS))

@@ -112,6 +112,10 @@ class Address(NamedTuple):
             password=self.password,
             options=None if self.is_pooled else _options(named, settings),
         )
+        if connection.info.parameter_status("in_hot_standby") == "on":
+            # Its rows may be older than what was acknowledged. After a failover, a name may lead to it for a while.
+            connection.close()
+            raise psycopg.OperationalError("the server is a standby")
         if self.is_pooled:
             connection.prepare_threshold = None
             local = "".join(f"; SET LOCAL {name} = '{value}'" for name, value in settings.items())

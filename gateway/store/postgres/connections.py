@@ -82,6 +82,7 @@ class PostgresConnections(Connections):
             writer.on_answered = partial(observer.store_answered, "write")
             writer.on_retried = observer.store_retried
         self._reader.on_answered = partial(observer.store_answered, "read")
+        self._reader.on_retried = observer.store_retried
 
     async def open(self, *, create: bool = True) -> bool:
         """Connect and bring the schema up to date. Return whether the store is new.
