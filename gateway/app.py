@@ -88,7 +88,10 @@ async def _serve(
     link: WorkerLink | None,
 ) -> None:
     ops_socket = None if link is None else link.ops_socket
-    async with running(config, reread=reread, stop=stop, ops_socket=ops_socket) as gateway, AsyncExitStack() as stack:
+    async with (
+        running(config, reread=reread, stop=stop, ops_socket=ops_socket) as gateway,
+        AsyncExitStack() as stack,
+    ):
         assert gateway.reloading is not None
         gateway.reloading.listen(stop.reload_asked, stack)
         spare_long_lived_objects()
@@ -120,8 +123,8 @@ async def running(
     receiver_network: ReceiverNetwork | None = None,
     tracer: Tracer | None = None,
     reread: Callable[[], Config] | None = None,
-    stop: SignalHandler | None = None,
     ops_socket: Path | None = None,
+    stop: SignalHandler | None = None,
 ) -> AsyncIterator[GatewayHandle]:
     """Build the gateway and serve within the context. `routes` are further open routes of the public listener.
 

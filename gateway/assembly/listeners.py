@@ -4,13 +4,12 @@ import asyncio
 import logging
 from functools import partial
 from pathlib import Path
-from typing import Final
 
 import msgspec
 from aiohttp import web
 
 from gateway.assembly.build import Parts
-from gateway.config import Config
+from gateway.assembly.ports import listen_for_callers, listen_for_operators, shown_origin
 from gateway.dashboard import assets as dashboard_assets
 from gateway.dashboard.loading import load_renderer
 from gateway.domain.ports.tracing import NoTracer
@@ -26,12 +25,9 @@ from gateway.http.pipeline import Pipeline
 from gateway.http.request import Handle
 from gateway.http.response_memory import ResponseMemory
 from gateway.http.route import Route
-from gateway.http.server import Runner, listen, listen_on_socket
 from gateway.http.sse import registry
 
 logger = logging.getLogger(__name__)
-
-_OPS_GRACE_SECONDS: Final = 1.0
 
 
 class OpenListeners(msgspec.Struct, frozen=True):
@@ -54,37 +50,16 @@ async def open_listeners(
     operators = _ops_app(parts)
     state = operators[config_state.CONFIG_STATE] = ConfigState(base.clock.now())
     await _add_dashboard(operators, parts)
-    ops_runner, ops_port = await listen_for_operators(config, operators, ops_socket)
-    base.stack.push_async_callback(ops_runner.cleanup)
+    runner, ops_port = await listen_for_operators(config, operators, ops_socket)
+    base.stack.push_async_callback(runner.cleanup)
     grace = float(config.server.shutdown_grace_seconds) - config.server.drain_seconds
     callers = _public_app(parts)
     handle = _pipeline(callers, parts, extra_routes)
-    runner, port = await listen(
-        callers,
-        config.server.host,
-        config.server.port,
-        grace_seconds=grace,
-        handle=handle,
-        reuse_port=config.server.reuse_port,
-    )
+    runner, port = await listen_for_callers(config, callers, grace_seconds=grace, handle=handle)
     base.stack.push_async_callback(runner.cleanup)
     origin, ops_url = shown_origin(config.server.host, port), shown_origin(config.ops.host, ops_port)
     logger.info("serving", extra={"url": origin, "ops_url": ops_url, "port": port, "ops_port": ops_port})
     return OpenListeners(origin, ops_url, state)
-
-
-async def listen_for_operators(config: Config, app: web.Application, socket: Path | None) -> tuple[Runner, int]:
-    """Serve an application on the port for operators, or on a socket. Return its runner, and the port in the config."""
-    ops = config.ops
-    if socket is None:
-        return await listen(app, ops.host, ops.port, grace_seconds=_OPS_GRACE_SECONDS)
-    return await listen_on_socket(app, socket, grace_seconds=_OPS_GRACE_SECONDS), ops.port
-
-
-def shown_origin(host: str, port: int) -> str:
-    """Return the URL at which a listener is reached on this machine."""
-    shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
-    return f"http://{shown}:{port}"
 
 
 def _public_app(parts: Parts) -> web.Application:

@@ -8,13 +8,13 @@ import msgspec
 from aiohttp import web
 
 from gateway.assembly.apply_config import live_settings
-from gateway.assembly.listeners import listen_for_operators
+from gateway.assembly.ports import listen_for_callers, listen_for_operators
 from gateway.config import Config
 from gateway.errors import StoreAway
 from gateway.http import errors, keys
 from gateway.http.handlers import gateway_api
 from gateway.http.ops import app as ops
-from gateway.http.server import Runner, listen
+from gateway.http.server import Runner
 from gateway.metrics import Metrics
 
 logger = logging.getLogger(__name__)
@@ -27,8 +27,7 @@ _WAITS = "The gateway waits for its store."
 class WaitingListeners:
     """Both listeners, opened when the start has to wait, and closed before it opens its own."""
 
-    def __init__(self, config: Config, ops_socket: Path | None = None) -> None:
-        """With `ops_socket`, operators are served there."""
+    def __init__(self, config: Config, ops_socket: Path | None) -> None:
         self._config = config
         self._ops_socket = ops_socket
         self._runners: list[Runner] = []
@@ -40,16 +39,9 @@ class WaitingListeners:
             logger.warning("the start waits for the store", extra={"reason": reason})
         self._reason = reason
         if not self._runners:
-            server = self._config.server
             runner, _ = await listen_for_operators(self._config, self._ops_app(), self._ops_socket)
             self._runners.append(runner)
-            runner, _ = await listen(
-                self._public_app(),
-                server.host,
-                server.port,
-                grace_seconds=_GRACE_SECONDS,
-                reuse_port=server.reuse_port,
-            )
+            runner, _ = await listen_for_callers(self._config, self._public_app(), grace_seconds=_GRACE_SECONDS)
             self._runners.append(runner)
 
     async def close(self) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
-from gateway.assembly.listeners import shown_origin
+from gateway.assembly.ports import shown_origin
 from gateway.assembly.shutdown import SignalHandler
 from gateway.assembly.workers import rules
 from gateway.assembly.workers.link import WorkerLink, wait_until_ended, wait_until_serving

@@ -100,9 +100,10 @@ class _Operators:
 
 
 async def _ask(worker: WorkerOps, request: web.Request) -> _Answer | None:
-    """Return a worker's answer to a request without a body; `None` if it does not answer."""
-    if not worker.is_serving:
-        return None
+    """Return a worker's answer to a request without a body; `None` if it does not answer.
+
+    One that waits for its store at the start does answer.
+    """
     try:
         async with _asked(worker, request, aiohttp.ClientTimeout(total=_SECONDS)) as answer:
             return _Answer(answer.status, answer.headers, await answer.read())

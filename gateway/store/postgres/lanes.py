@@ -199,6 +199,7 @@ class WritingLane(_Lane[PostgresDatabase]):
                 db.open()
                 return db.was_committed(step)
             except psycopg.Error:
+                db.roll_back()
                 if db.is_lost:
                     db.close()
                 if self.is_stopping:

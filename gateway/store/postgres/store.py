@@ -6,12 +6,10 @@
 import asyncio
 from typing import TYPE_CHECKING
 
-from gateway.predictions.ports.sharing import Hit, HitRequests
 from gateway.store.postgres.claim import Claim
 from gateway.store.postgres.connections import PostgresConnections
-from gateway.store.postgres.hits import HitSet
+from gateway.store.postgres.hits import record_hits
 from gateway.store.postgres.nodes import PostgresNodes
-from gateway.store.sql.connections import Lane
 from gateway.store.sql.steps import Steps
 
 if TYPE_CHECKING:
@@ -21,11 +19,8 @@ if TYPE_CHECKING:
 class PostgresStore(Steps, PostgresConnections):
     """All persistent data, in one PostgreSQL database."""
 
+    _record_hits = staticmethod(record_hits)
     _claim: Claim | None = None
-
-    def record_hits(self, requests: HitRequests) -> asyncio.Future[list[Hit | None]]:
-        """Add predictions to finished runs."""
-        return self._write(HitSet(requests), lane=Lane.HITS)
 
     @property
     def nodes(self) -> PostgresNodes:

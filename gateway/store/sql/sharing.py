@@ -3,7 +3,7 @@
 import asyncio
 import heapq
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from msgspec.structs import replace
 
@@ -47,6 +47,8 @@ _NOTHING = Nothing()
 class SharingSteps(Connections):
     """Predictions as they are created, and the identity by which they find each other."""
 
+    _record_hits: Callable[[Database, Sequence[ShareRequest]], list[Hit | None]] = staticmethod(record_hits)
+
     def share(self, request: ShareRequest) -> asyncio.Future[ShareOutcome]:
         """Add the prediction to a run that exists."""
         return self._write(lambda db: _share(db, request) or _NOTHING)
@@ -60,7 +62,7 @@ class SharingSteps(Connections):
             if taken is None:
                 # Read once: if the step runs again, it does the same.
                 taken = requests[:MOST_HITS]
-            return record_hits(db, taken)
+            return self._record_hits(db, taken)
 
         return self._write(step, lane=Lane.HITS)
 
