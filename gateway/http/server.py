@@ -123,9 +123,9 @@ class Connection(RequestHandler):
         if isinstance(exc, ContentEncodingError):
             # A content coding that aiohttp recognises but cannot decode. Raised when the header is read.
             status = 415
-        elif isinstance(exc, LineTooLong) and exc.args[1] == MAX_FIELD_BYTES:
+        elif isinstance(exc, LineTooLong):
             # The line of a request has a limit of its own, which is 8190 bytes.
-            status = 431
+            status = 431 if exc.args[1] == MAX_FIELD_BYTES else 414
         if status >= 500:
             self.log_exception("Error handling request from %s", request.remote, exc_info=exc)
         if request.writer.output_size > 0:

@@ -75,6 +75,13 @@ def test_the_benchmark_of_polls_runs():
     check("poll")
 
 
+def test_a_request_makes_no_more_own_calls_than_its_goal():
+    """See docs/performance.md, Own calls of one request."""
+    counted = last_object(["bench.calls", "--rounds", "3"])
+    for path, most in {"poll": 45, "hit": 150, "join": 150, "miss": 250, "end": 350}.items():
+        assert counted[path]["calls"] <= most, path
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("name", sorted(set(SCRIPTS) - {"poll"}))
 def test_a_benchmark_runs(name: str):

@@ -7,17 +7,18 @@ import pytest
 from blockbuster import blockbuster_ctx
 
 from gateway.store.interface import Store
-from tests.support.stores import BACKENDS, StoreMaker, pooled_maker
+from tests.support.stores import ALL_BACKENDS, BACKENDS, StoreMaker
 
-_THROUGH_PGBOUNCER = {"test_hits", "test_money", "test_share_and_start", "test_sharing_races"}
-"""Files whose tests run behind PgBouncer, too. `make test-long` runs all there."""
+_BEHIND_PGBOUNCER = {"test_hits", "test_money", "test_share_and_start", "test_sharing_races"}
+"""Files whose tests always run behind PgBouncer, too. `make test-long` runs all there."""
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run the tests that need a store on every backend."""
-    is_main = metafunc.module.__name__.rpartition(".")[2] in _THROUGH_PGBOUNCER
-    pooled = pytest.param(pooled_maker, marks=[] if is_main else pytest.mark.long, id="pgbouncer")
-    backends = [*(pytest.param(backend, id=name) for name, backend in BACKENDS.items()), pooled]
+    always = set(BACKENDS)
+    if metafunc.module.__name__.rpartition(".")[2] in _BEHIND_PGBOUNCER:
+        always.add("pgbouncer")
+    backends = [each if each in always else pytest.param(each, marks=pytest.mark.long) for each in ALL_BACKENDS]
     for name in ("another", "in_order"):
         if name in metafunc.fixturenames:
             metafunc.parametrize(name, backends, indirect=True)
@@ -26,15 +27,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.fixture
 def another(request: pytest.FixtureRequest, tmp_path: Path) -> StoreMaker:
     """Makes stores, not yet open, on the data of this test."""
-    made: StoreMaker = request.param(tmp_path)
-    return made
+    return ALL_BACKENDS[request.param](tmp_path)
 
 
 @pytest.fixture
 def in_order(request: pytest.FixtureRequest, tmp_path: Path) -> StoreMaker:
     """Makes stores that do their writes in the order in which they were asked for."""
-    made: StoreMaker = request.param(tmp_path, in_order=True)
-    return made
+    return ALL_BACKENDS[request.param](tmp_path, in_order=True)
 
 
 @pytest.fixture

@@ -50,7 +50,7 @@ async def test_threads_that_get_no_connection_leave_the_work_to_others(limited: 
 
 async def test_server_without_a_free_connection_is_told(limited: str) -> None:
     """When one is free again, everything goes on."""
-    store = PostgresStore(limited, decide=1, read=1, timeout_seconds=0.5)
+    store = PostgresStore(limited, decide=1, read=1, timeout_seconds=1.0)
     await store.open()
     taken = [psycopg.connect(limited) for _ in range(3)]
     with pytest.raises(StoreAway, match="has too many connections"):
@@ -78,7 +78,7 @@ async def refused(store: PostgresStore) -> None:
 
 async def test_server_that_stands_still_loses_its_connections(url: str) -> None:
     """Its process says nothing and does not end, as after the failure of a disk. The next connection works."""
-    store = PostgresStore(url, decide=1, read=1, timeout_seconds=0.3)
+    store = PostgresStore(url, decide=1, read=1, timeout_seconds=1.0)
     await store.open()
     process: int = await store._write(lambda db: db.connection.info.backend_pid)  # type: ignore[attr-defined]
     os.kill(process, signal.SIGSTOP)

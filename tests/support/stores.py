@@ -61,6 +61,8 @@ def pooled_maker(folder: Path, *, in_order: bool = False) -> StoreMaker:
 
 
 BACKENDS: dict[str, Backend] = {"sqlite": sqlite_maker, "postgres": postgres_maker}
+ALL_BACKENDS: dict[str, Backend] = {**BACKENDS, "postgres-cut": cut_maker, "pgbouncer": pooled_maker}
+"""With those that take long. Some tests always run on the last one."""
 
 
 async def edit(store: Any, statement: str) -> int:

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from gateway.domain import windows
 from gateway.domain.ledger import MOST_USERS_A_DAY, OTHER
-from gateway.domain.records import PredictionView, Source
+from gateway.domain.records import LARGE_DOCUMENT, PredictionView, Source
 from gateway.errors import Conflict
 from gateway.predictions.ports.sharing import Hit, ShareRequest
 from gateway.store.sql.database import Database
@@ -42,14 +42,15 @@ def record_hits(db: Database, requests: Sequence[ShareRequest]) -> Outcomes:
         "most": MOST_USERS_A_DAY,
         "other": OTHER,
         "used_seconds": USED_SECONDS,
+        "most_bytes": LARGE_DOCUMENT,
     }
     found = added = 0
     for places, microusd, count, *columns in db.execute("record_hits", parameters):
-        run, added = RUNS.record(tuple(columns)), count
+        run, left_out, added = RUNS.record(tuple(columns[:-1])), columns[-1], count
         found += len(places)
         for place in places:
             prediction = replace(requests[place].prediction, run_id=run.id, source=Source.HIT)
-            outcomes[place] = Hit(PredictionView(prediction, run), microusd)
+            outcomes[place] = Hit(PredictionView(prediction, run, left_out), microusd)
     if added < found:
         raise Conflict("A prediction of this id exists already.")
     return outcomes
