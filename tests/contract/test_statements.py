@@ -19,7 +19,6 @@ import psycopg
 import pytest
 
 from gateway.domain.ledger import Entry, EntryKind, Reservation
-from gateway.domain.windows import day_of
 from gateway.errors import StoreUnavailable
 from gateway.store.interface import Store
 from gateway.store.postgres.dialect import READING_SQL
@@ -27,11 +26,10 @@ from gateway.store.postgres.dialect import SQL as OF_POSTGRES
 from gateway.store.sql.rows import DELIVERIES, ENTRIES, FILES, KEYS, PREDICTIONS, RESERVATIONS, RUNS
 from gateway.store.sqlite.dialect import SQL
 from gateway.webhooks.rules.deliveries import Delivery, DeliveryKind, message_id
-from tests.support.filled_store import fill
+from tests.support.filled_store import DAY, fill
 from tests.support.records import NOW, file, intent, key, live, prediction
 from tests.support.stores import BACKENDS
 
-DAY = day_of(NOW)
 ENOUGH, MOST = 12, 100
 TEXTS: dict[str, list[Any]] = {
     "id": ["run1", "run2", "run3", "up1", "pj", "f1", "k1", "d1", message_id("phook"), message_id("p3hook"), "none"],

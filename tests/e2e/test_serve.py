@@ -10,7 +10,6 @@ from gateway.simulator import Simulator
 from tests.support.serve_command import ServeCommand, run_serve
 
 ROOT = Path(__file__).parents[2]
-TOKEN = "r8_0123456789abcdefghijklmnopqrstuvwxyz0"
 
 pytestmark = pytest.mark.timeout(60)
 

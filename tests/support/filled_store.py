@@ -1,4 +1,4 @@
-"""A store with something in every table."""
+"""A store with a row of every kind."""
 
 from gateway.domain.records import Copy
 from gateway.domain.webhook_places import WebhookBounds, WebhookPlace
@@ -9,19 +9,14 @@ from gateway.webhooks.rules.deliveries import Delivery, DeliveryKind
 from tests.support.money import demand, settlement
 from tests.support.records import NOW, file, finish, go, idempotency, join, key, lead, start
 
+DAY = day_of(NOW)
 COPY = Copy(place=0, url="u", content_type="x/y", sha256="a" * 64, size=3, stored_at=NOW)
 HOOK = {"webhook": "https://hooks.example.com/x"}
 PLACE = WebhookPlace(WebhookBounds())
-DAY = day_of(NOW)
-
-
-def delivery(name: str) -> Delivery:
-    """Return a delivery that is due."""
-    return Delivery(id=name, kind=DeliveryKind.ANNOUNCEMENT, team="red", url="u", receiver="r", created_at=NOW)
 
 
 async def fill(store: Store) -> None:
-    """Record something of every kind."""
+    """Add rows to every table."""
     await store.add_key(key("k1"))
     await store.add_file(file("f1", owner="user:ann"))
     await store.learn_version("v1", "acme/toy")
@@ -47,3 +42,8 @@ async def fill(store: Store) -> None:
     await store.claim_deliveries(NOW + 30, NOW + 90, 1, Busy(per_receiver=9))
     await store.warn_once("red", "team", DAY, 50)
     await store.adjust("red", -5, "why", NOW)
+
+
+def delivery(name: str) -> Delivery:
+    """Return an announcement to deliver."""
+    return Delivery(id=name, kind=DeliveryKind.ANNOUNCEMENT, team="red", url="u", receiver="r", created_at=NOW)

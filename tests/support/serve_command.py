@@ -16,8 +16,8 @@ from gateway.access.rules.api_keys import new_key
 from tests.support.tools import clean_environment
 
 _ROOT = Path(__file__).parents[2]
-_TOKEN = "r8_0123456789abcdefghijklmnopqrstuvwxyz0"
 _SERVES = re.compile(r"serves (http://\S+)/v1; operators: (http://\S+)")
+ACCOUNT_TOKEN = "r8_0123456789abcdefghijklmnopqrstuvwxyz0"
 _CONFIG = """
 [server]
 port = 0
@@ -112,9 +112,9 @@ class ServeCommand:
 
 
 async def run_serve(folder: Path, config: str, **variables: str) -> tuple[int, str, str]:
-    """Run `gateway serve` in a folder until it ends by itself. Return the exit code, stdout and stderr."""
+    """Run `gateway serve` until it ends by itself. Return its exit code and what it has written."""
     (folder / "config.toml").write_text(config)
-    environ = clean_environment(REPLICATE_API_TOKEN=_TOKEN, PYTHONPATH=str(_ROOT), **variables)
+    environ = clean_environment(REPLICATE_API_TOKEN=ACCOUNT_TOKEN, PYTHONPATH=str(_ROOT), **variables)
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "gateway", "serve", env=environ, cwd=folder,
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
