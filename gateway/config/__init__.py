@@ -1,5 +1,6 @@
 """Load and validate the config file. Only `assembly` uses `Config`; other parts get the values that they need."""
 
+from gateway.config.listeners import Ops, Server
 from gateway.config.loading import find, from_mapping, load, load_with_places
 from gateway.config.model import Config
 from gateway.config.problems import ConfigError, Problem
@@ -10,10 +11,8 @@ from gateway.config.sections import (
     Logs,
     Metrics,
     ModelPrice,
-    Ops,
     Outputs,
     Prices,
-    Server,
     Store,
     Streams,
     Tracing,

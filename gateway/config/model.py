@@ -2,16 +2,14 @@
 
 from pydantic import Field
 
+from gateway.config.listeners import Limits, Ops, Server
 from gateway.config.sections import (
     Cache,
-    Limits,
     Logs,
     Metrics,
-    Ops,
     Outputs,
     Prices,
     Section,
-    Server,
     Store,
     Streams,
     Tracing,
