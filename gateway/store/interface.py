@@ -6,6 +6,7 @@ from gateway.domain.ports.observers import NewsObserver, OperationsObserver
 from gateway.domain.ports.records import Files, Keys, Secrets, Versions
 from gateway.money.ports import Ledger
 from gateway.nodes.news import News
+from gateway.nodes.ports import Nodes
 from gateway.outputs.ports import Outputs
 from gateway.predictions.ports.predictions import Predictions
 from gateway.predictions.ports.sharing import Sharing
@@ -37,6 +38,11 @@ class Store(Predictions, Sharing, EventLogs, Deliveries, Keys, Files, Versions, 
 
         Raises `gateway.errors.StoreUnavailable` if `open` would.
         """
+        ...
+
+    @property
+    def nodes(self) -> Nodes | None:
+        """The nodes that serve from this store; `None` where one process serves."""
         ...
 
     async def claim(self) -> None:

@@ -27,6 +27,11 @@ _LOCKING: Final = {
     "{shared}": "FOR SHARE",
     "{kept}": "FOR KEY SHARE OF r",
 }
+_WORDS_OF_NODES: Final = {
+    "{now}": "CAST(extract(epoch FROM clock_timestamp()) AS DOUBLE PRECISION)",
+    "{node_lives}": "EXISTS (SELECT 1 FROM nodes WHERE nodes.number = :number AND ended_at IS NULL)",
+    "{ownerless}": "NOT EXISTS (SELECT 1 FROM nodes WHERE nodes.number = runs.owner AND nodes.ended_at IS NULL)",
+}
 
 _SEARCHED: Final = frozenset({"id", "run_id", "prediction_id", "sha256"})
 """Parameters of updates that are compared, not set."""
@@ -68,7 +73,9 @@ def _statement(text: str) -> Statement:
 
 
 def _statements(words: dict[str, str]) -> dict[str, Statement]:
-    return {name: _statement(text) for name, text in load(_WORDS | words).items()}
+    of_both = load(_WORDS | words)
+    of_nodes = load(_WORDS | _WORDS_OF_NODES | words, "gateway.store.postgres", "nodes.sql")
+    return {name: _statement(text) for name, text in (of_both | of_nodes).items()}
 
 
 SQL: Final = _statements(_LOCKING)

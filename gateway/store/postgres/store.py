@@ -11,6 +11,7 @@ from gateway.nodes.news import News
 from gateway.store.postgres.claim import Claim
 from gateway.store.postgres.connections import PostgresConnections
 from gateway.store.postgres.news import PostgresNews
+from gateway.store.postgres.nodes import PostgresNodes
 from gateway.store.sql.steps import Steps
 
 if TYPE_CHECKING:
@@ -22,6 +23,11 @@ class PostgresStore(Steps, PostgresConnections):
 
     _claim: Claim | None = None
     _news: PostgresNews | None = None
+
+    @property
+    def nodes(self) -> PostgresNodes:
+        """The nodes that serve from this database."""
+        return self._nodes
 
     async def claim(self) -> None:
         """Claim the database for this process. Raise `StoreUnavailable` if another process serves from it."""

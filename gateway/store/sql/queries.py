@@ -32,9 +32,12 @@ _RESERVED = {"user"}
 """Names of columns that are words of SQL."""
 
 
-def load(words: Mapping[str, str]) -> dict[str, str]:
-    """Return the statements by name, in the dialect of an engine. `words` are patterns and what takes their place."""
-    text = resources.files("gateway.store.sql").joinpath("queries.sql").read_text(encoding="utf-8")
+def load(words: Mapping[str, str], package: str = "gateway.store.sql", file: str = "queries.sql") -> dict[str, str]:
+    """Return the statements of a file by name, in the dialect of an engine.
+
+    `words` are patterns and what takes their place.
+    """
+    text = resources.files(package).joinpath(file).read_text(encoding="utf-8")
     for placeholder, value in _placeholders().items():
         text = text.replace(placeholder, value)
     for pattern, value in words.items():

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 class SQLiteStore(Steps, SQLiteConnections):
     """All persistent data, in one SQLite file."""
 
+    nodes = None
     _claim: Claim | None = None
 
     async def claim(self) -> None:
