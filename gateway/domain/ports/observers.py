@@ -48,7 +48,7 @@ class PredictionObserver(Protocol):
         ...
 
     def tracking_crashed(self, step: str) -> None:
-        """Count a defect while a run was followed, in its `poll`, `cancel` or `report`. The step is tried again."""
+        """Count a defect in a step for a run: `poll`, `cancel`, `report` or `observe`. The step is tried again."""
         ...
 
     def document_repaired(self) -> None:
