@@ -93,6 +93,8 @@ NUMBERS: dict[str, list[Any]] = {
     "smallest": [1],
     "largest": [9],
     "seconds": [3600],
+    "node": [0, 7],
+    "owned_by": [0],
     "low_at": [float("-inf"), NOW],
     "high_at": [float("inf"), NOW],
     **{name: [1] for name in ("runs", "joined", "hits", "milliseconds", "microusd", "saved_microusd", "open")},
@@ -197,6 +199,7 @@ async def fill(store: Store) -> None:
     await join(store, "j", prediction_={"user": "bob", "owner": "user:ann", "reason": "model-unknown"})
     await join(store, "hook", prediction_=HOOK, webhook_place=PLACE)
     await store.append_events("run1", 0, b"event", kept_from=0)
+    await store.append_events("run1", 5, b"event", kept_from=0)
     await finish(store, "1", settlement=settlement())
     await start(store, "h", fingerprint="F", now=NOW + 20, prediction_={"team": "blue", "user": "ann"})
     await lead(store, "2", provisional="P", idempotency=idempotency(), reservation=demand())

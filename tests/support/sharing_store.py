@@ -218,7 +218,7 @@ class SharingStore(FakeStore):
         self.keys_used = {key: used for key, used in self.keys_used.items() if used[1] not in gone}
         self.reserved.pop(run_id, None)
 
-    async def mark_uncertain(self, run_id: str, at: float) -> None:
+    async def mark_uncertain(self, run_id: str, at: float, *, is_passed_on: bool = False) -> None:
         """Note an uncertain create."""
         await self._step("mark_uncertain")
         self.uncertain.append(run_id)

@@ -189,8 +189,11 @@ class Sharing(Protocol):
         """
         ...
 
-    async def mark_uncertain(self, run_id: str, at: float) -> None:
-        """Record that upstream may or may not have taken the create of an intent. Kept. The first time stands."""
+    async def mark_uncertain(self, run_id: str, at: float, *, is_passed_on: bool = False) -> None:
+        """Record that upstream may or may not have taken the create of an intent. Kept. The first time stands.
+
+        The owner only. With `is_passed_on` the intent is nobody's from then on: the node that leads takes it over.
+        """
         ...
 
     async def settle_identity(

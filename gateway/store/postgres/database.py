@@ -116,6 +116,10 @@ class PostgresDatabase:
         cursor.executemany(statement.text, values)
         return cursor
 
+    def keep_node(self) -> bool:
+        """Say whether the node has not ended. If so, it does not end before the step does."""
+        return self.node == 0 or self.execute("keep_node", {"node": self.node}).fetchone() is not None
+
     def lock(self, lock: Lock, *names: str) -> None:
         """Lock something until the transaction ends."""
         assert lock >= self._highest, f"{lock!r} is taken after {self._highest!r}: see gateway.store.sql.locks"

@@ -21,6 +21,10 @@ _WORDS: Final = {
     # Rows are read as a whole, so their number is bounded.
     "{page:(.*?)}": r"ORDER BY \1 LIMIT :limit",
     "{at_most}": "LIMIT 10000",
+    # The command line is no node, and has the number 0.
+    "{node_acts}": "(:node = 0 OR EXISTS (SELECT 1 FROM nodes WHERE nodes.number = :node AND nodes.ended_at IS NULL))",
+    "{holder_gone}": "NOT EXISTS"
+    " (SELECT 1 FROM nodes WHERE nodes.number = deliveries.held_by AND nodes.ended_at IS NULL)",
 }
 _LOCKING: Final = {
     # Not FOR UPDATE: predictions join a run at the same time. What ends or cancels it waits for them.

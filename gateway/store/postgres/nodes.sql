@@ -26,6 +26,9 @@ SELECT pg_advisory_xact_lock(:key);
 -- name: nobody_joins
 SELECT pg_advisory_xact_lock_shared(:key);
 
+-- name: keep_node
+SELECT 1 FROM nodes WHERE number = :node AND ended_at IS NULL FOR SHARE;
+
 -- name: take_runs
 WITH found AS MATERIALIZED (
     SELECT id FROM runs

@@ -60,6 +60,10 @@ class Database(Protocol):
         """The number of the node whose step it is, and that owns the runs it starts; 0 where there is one process."""
         ...
 
+    def keep_node(self) -> bool:
+        """Say whether the node has not ended. If so, it does not end before the step does."""
+        ...
+
     @property
     def is_shared(self) -> bool:
         """Whether other steps can commit between the statements of this one."""

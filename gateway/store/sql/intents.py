@@ -6,7 +6,7 @@ from msgspec.structs import replace
 
 from gateway.domain.ledger import Settlement
 from gateway.domain.records import Prediction, PredictionView, Run, RunState, Status
-from gateway.errors import Conflict
+from gateway.errors import Conflict, RunTakenOver
 from gateway.predictions.ports.predictions import Recorded
 from gateway.store.sql.connections import Connections
 from gateway.store.sql.database import Database
@@ -25,11 +25,12 @@ class IntentSteps(Connections):
         """Turn an intent into a run with its starter."""
         return await self._write(lambda db: _record_created(db, run, prediction, settlement), durable=True)
 
-    async def mark_uncertain(self, run_id: str, at: float) -> None:
+    async def mark_uncertain(self, run_id: str, at: float, *, is_passed_on: bool = False) -> None:
         """Record that upstream may have taken an intent's create; the first time stands."""
 
         def step(db: Database) -> None:
-            db.execute("mark_uncertain", {"id": run_id, "at": at})
+            owned_by = 0 if is_passed_on else db.node
+            db.execute("mark_uncertain", {"id": run_id, "at": at, "node": db.node, "owned_by": owned_by})
 
         await self._write(step)
 
@@ -37,7 +38,7 @@ class IntentSteps(Connections):
         """Delete an intent with its predictions, keys and reservation."""
 
         def step(db: Database) -> None:
-            if db.execute("discard_intent", {"id": run_id}).rowcount:
+            if db.execute("discard_intent", {"id": run_id, "node": db.node}).rowcount:
                 db.execute("forget_keys_of_run", {"run_id": run_id})
                 db.execute("delete_predictions_of_run", {"run_id": run_id})
                 free_places(db, run_id)
@@ -76,6 +77,8 @@ def _record_created(db: Database, run: Run, prediction: Prediction, settlement: 
         if known.upstream_id != run.upstream_id or owner is None:
             raise Conflict("The run has another id upstream.")
         return Recorded(_recorded(db, prediction.id))
+    if not _is_own(db, run, known):
+        raise RunTakenOver("Another node of the gateway has taken over the prediction, and looks for it.")
     _refuse_foreign(db, run)
     run = replace(run, leader_id=prediction.id)
     if known is None:
@@ -99,6 +102,13 @@ def _record_created(db: Database, run: Run, prediction: Prediction, settlement: 
     elif run.ended_at is not None:
         queue_ends(db, run.id, run.ended_at)
     return Recorded(view, ended)
+
+
+def _is_own(db: Database, run: Run, known: _Known | None) -> bool:
+    """Return whether the run belongs to this node. If its intent is gone, another node may have discarded that."""
+    if known is not None:
+        return known.owner == db.node
+    return run.owner == db.node and db.keep_node()
 
 
 def _recorded(db: Database, prediction_id: str) -> PredictionView:

@@ -27,6 +27,10 @@ class SQLiteDatabase:
         """Execute a statement of `queries.sql` once for each set of parameters."""
         return self.connection.executemany(SQL[name], parameters)
 
+    def keep_node(self) -> bool:
+        """Return true: the process that alone serves does not end."""
+        return True
+
     def lock(self, lock: Lock, *names: str) -> None:
         """Do nothing."""
 

@@ -123,7 +123,8 @@ CREATE TABLE deliveries (
     error TEXT COLLATE "C",
     dead_at DOUBLE PRECISION,
     body BYTEA,
-    is_public BIGINT NOT NULL DEFAULT 0
+    is_public BIGINT NOT NULL DEFAULT 0,
+    held_by BIGINT NOT NULL DEFAULT 0
 );
 CREATE INDEX deliveries_due ON deliveries (next_at, created_at, id, held_until, receiver, team) WHERE state = 'queued';
 CREATE INDEX deliveries_by_age ON deliveries (created_at, id) WHERE state = 'queued';
