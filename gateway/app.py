@@ -17,6 +17,7 @@ from gateway.assembly.base import open_base
 from gateway.assembly.build import build
 from gateway.assembly.lifecycle import drain, resume, retire, start_webhooks
 from gateway.assembly.listeners import open_listeners
+from gateway.assembly.news import connect_news, tell_reloads
 from gateway.assembly.reload import Reloading
 from gateway.assembly.shutdown import ShutdownDeadline, SignalHandler
 from gateway.assembly.webhooks import ReceiverNetwork
@@ -89,22 +90,20 @@ async def running(
     async with AsyncExitStack() as stack:
         base = await open_base(config, clock, tracer, deadline, stack)
         parts = await build(base, receiver_network or ReceiverNetwork())
+        connect_news(parts)
         await resume(parts)
         listeners = await open_listeners(parts, tuple(routes))
         start_webhooks(parts, listeners.origin)
+        reloading = reread and Reloading(
+            config, listeners.config_state, clock, base.metrics, read=reread, prepare=partial(prepare, base.live)
+        )
+        if reloading is not None:
+            tell_reloads(parts, reloading)
         # Runs first at shutdown, so that waiting callers are answered before the other parts finish.
         stack.push_async_callback(drain, parts)
         yield GatewayHandle(
             listeners.origin,
             listeners.ops_url,
             partial(retire, parts),
-            reread
-            and Reloading(
-                config,
-                listeners.config_state,
-                clock,
-                base.metrics,
-                read=reread,
-                prepare=partial(prepare, base.live),
-            ),
+            reloading,
         )

@@ -169,6 +169,7 @@ CANCELS = _counter("cancels", "Cancels. left: the run continues for others; aske
 QUEUE = _histogram("run_queue_seconds", "Time from create to start of a run.", _RUNS, TARGET)
 RUN = _histogram("run_duration_seconds", "Time from start to end of a run.", _RUNS, TARGET)
 FOLLOWED = _gauge("runs_followed", "Runs that the gateway follows until they end.")
+OBSERVED = _gauge("runs_observed", "Runs of other nodes that requests wait for here. They are read from the store.")
 TRACKING_CRASHES = _counter("tracking_crashes", "Defects while a run was followed. The step is tried again.",
                             closed("step", "poll", "cancel", "report", "observe"))
 DOCUMENTS_REPAIRED = _counter("documents_repaired", "States of runs whose text was invalid and was replaced by U+FFFD.")

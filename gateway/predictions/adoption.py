@@ -31,7 +31,7 @@ from gateway.errors import Conflict, GatewayError, UpstreamTooLarge, UpstreamUna
 from gateway.models.rules.secrets import Digest
 from gateway.predictions.in_flight import NotSent, PendingCreate, PendingCreates
 from gateway.predictions.ports.sharing import CreateStore
-from gateway.predictions.rules import adoption
+from gateway.predictions.rules import adoption, create_outcomes
 from gateway.predictions.rules.adoption import Fit, Sought
 from gateway.runtime.sleep import sleep_until_event
 from gateway.runtime.tasks import Tasks
@@ -367,11 +367,10 @@ class Adopter:
 
     async def _give_up(self, run: Run) -> None:
         """Discard an intent whose run upstream never listed: as far as can be known, it was not created."""
-        await self._store.discard_intent(run.id)
+        error = UpstreamUnavailable("Replicate never took the prediction.", retry_after=1)
+        await self._store.discard_intent(run.id, create_outcomes.encode_error(error))
         self._end(run)
-        self._pending_creates.resolve(
-            run.id, NotSent(UpstreamUnavailable("Replicate never took the prediction.", retry_after=1))
-        )
+        self._pending_creates.resolve(run.id, NotSent(error))
         logger.error("an uncertain create was never found upstream", extra={"run": run.id, "team": run.team})
         self._observer.orphan_resolved("released")
         self._on_released(run.id)

@@ -32,6 +32,7 @@ class BackgroundLoop(StrEnum):
     JANITOR = "janitor"
     LEDGER_AUDIT = "ledger_audit"
     LOOP_LAG = "loop_lag"
+    NEWS = "news"
     OUTPUTS = "outputs"
     RELOADS = "reloads"
     WEBHOOKS = "webhooks"
