@@ -35,6 +35,7 @@ class BackgroundLoop(StrEnum):
     NEWS = "news"
     OUTPUTS = "outputs"
     RELOADS = "reloads"
+    WATCHED_LOGS = "watched_logs"
     WEBHOOKS = "webhooks"
 
 

@@ -10,6 +10,7 @@ from gateway.domain.ports.observers import NewsObserver
 from gateway.nodes.news import News
 from gateway.store.postgres.claim import Claim
 from gateway.store.postgres.connections import PostgresConnections
+from gateway.store.postgres.event_logs import EventLogSets
 from gateway.store.postgres.news import PostgresNews
 from gateway.store.postgres.nodes import PostgresNodes
 from gateway.store.sql.steps import Steps
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from gateway.store.interface import Store
 
 
-class PostgresStore(Steps, PostgresConnections):
+class PostgresStore(EventLogSets, Steps, PostgresConnections):
     """All persistent data, in one PostgreSQL database."""
 
     _claim: Claim | None = None
