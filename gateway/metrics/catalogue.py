@@ -111,12 +111,12 @@ ROUTE = Label("route", ("unmatched",), known_from="routes", max_learned=100, hel
 _USUAL_CALLS = ("predictions.create", "models.predictions.create", "deployments.predictions.create", "trainings.create",
                 "predictions.get", "trainings.get", "predictions.cancel", "trainings.cancel", "streams.read")
 _USUAL_OUTCOMES = ("200", "201", "401", "402", "404", "422", "429", "500", "502", "503", "504",
-                   "failed", "unreachable", "timeout", "broken", "abandoned")
+                   "failed", "unreachable", "timeout", "broken", "abandoned", "withheld")
 OPERATION = Label("operation", _USUAL_CALLS, max_learned=70,
                   help_text="operation of the upstream API, such as `predictions.create`")
 CODE = Label("code", max_learned=40, help_text="HTTP status")
 OUTCOME = Label("code", _USUAL_OUTCOMES, max_learned=30,
-                help_text="HTTP status, or `unreachable`, `timeout`, `broken`, `abandoned`, `failed`")
+                help_text="HTTP status, or `unreachable`, `timeout`, `broken`, `abandoned`, `withheld`, `failed`")
 METHOD = closed("method", "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "QUERY", "OPTIONS")
 WINDOW = closed("window", *Window)
 POOL = closed("pool", *observers.POOLS)
