@@ -17,7 +17,7 @@ from gateway.domain.ports.tracing import NoTracer, Tracer
 from gateway.http import routes
 from gateway.metrics import Metrics, loop_lag
 from gateway.nodes.membership import Membership, OnlyNode
-from gateway.nodes.news import News, NoNews
+from gateway.nodes.news import News
 from gateway.runtime.loops import BackgroundLoop, Loop, run_while_open
 from gateway.store.interface import Store
 from gateway.store.urls import open_store
@@ -63,6 +63,9 @@ async def open_base(
     metrics = Metrics(live.metrics, routes=[route.name for route in (*routes.PUBLIC, *routes.OWN)])
     store.set_observer(metrics)
     metrics.read_on_scrape("store_pending", lambda: store.pending)
+    news = store.open_news(metrics)
+    metrics.read_on_scrape("news_waiting", lambda: news.waiting)
+    metrics.read_on_scrape("news_listening", lambda: float(news.is_listening))
     metrics.read_on_scrape("log_lines_dropped", logs.dropped)
     sample = partial(loop_lag.sample, metrics.loop_lagged)
     run_while_open(stack, sample, BackgroundLoop.LOOP_LAG, clock, metrics.loop_crashed)
@@ -71,7 +74,7 @@ async def open_base(
         live=live,
         store=store,
         membership=OnlyNode(),
-        news=NoNews(),
+        news=news,
         clock=clock,
         metrics=metrics,
         tracer=tracer,

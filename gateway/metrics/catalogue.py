@@ -19,6 +19,7 @@ from gateway.domain.windows import Window
 from gateway.files.rules.transfers import Bound, Direction
 from gateway.metrics.labels import Label, closed
 from gateway.money.rules.usage import Doubt
+from gateway.nodes.news import Topic
 from gateway.outputs.ports import COPY_FAILURES, REMOVAL_REASONS
 from gateway.predictions.events import Listener
 from gateway.runtime.loops import BackgroundLoop
@@ -169,7 +170,7 @@ QUEUE = _histogram("run_queue_seconds", "Time from create to start of a run.", _
 RUN = _histogram("run_duration_seconds", "Time from start to end of a run.", _RUNS, TARGET)
 FOLLOWED = _gauge("runs_followed", "Runs that the gateway follows until they end.")
 TRACKING_CRASHES = _counter("tracking_crashes", "Defects while a run was followed. The step is tried again.",
-                            closed("step", "poll", "cancel", "report"))
+                            closed("step", "poll", "cancel", "report", "observe"))
 DOCUMENTS_REPAIRED = _counter("documents_repaired", "States of runs whose text was invalid and was replaced by U+FFFD.")
 LISTENER_FAILURES = _counter("listener_failures", "Failed calls of listeners to events of predictions and runs.",
                              closed("listener", *Listener))
@@ -301,4 +302,14 @@ STORE_FAILURES = _counter("store_failures", "Store operations that failed for a 
                           "no access, damaged data, file deleted or replaced (lost).",
                           closed("lane", "read", "write"), closed("kind", *observers.STORE_FAILURES))
 STORE_PENDING = _gauge("store_pending", "Store operations in progress or queued.")
+
+_section("News between nodes")
+NEWS_DURATION = _histogram("news_seconds", "Time from an event until the database has passed on the news of it.",
+                           _QUICK)
+NEWS_WAITING = _gauge("news_waiting", "Names in news that are not sent yet.")
+NEWS_LISTENING = _gauge("news_listening", "1 if news of other nodes arrive, 0 if only the store is read. Always 0 with "
+                        "SQLite.")
+NEWS_RECONNECTS = _counter("news_reconnects", "Times that the connection for news was lost and came back.")
+NEWS_OVERFLOWS = _counter("news_overflows", "Times that too many names waited, and all names were told instead.",
+                          closed("topic", *Topic))
 # fmt: on

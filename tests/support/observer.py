@@ -7,6 +7,7 @@ from gateway.domain.bypass import BypassReason
 from gateway.domain.ports.observers import (
     DeliveryObserver,
     LimitObserver,
+    NewsObserver,
     OperationsObserver,
     PredictionObserver,
     UpstreamObserver,
@@ -38,6 +39,15 @@ class RecordingObserver:
     def prediction_created(self, team: str, target: str, source: Source, count: int = 1) -> None:
         for _ in range(count):
             self._note("prediction_created", team, target, source)
+
+    def news_took(self, seconds: float) -> None:
+        self._note("news_took", seconds)
+
+    def news_overflowed(self, topic: str) -> None:
+        self._note("news_overflowed", topic)
+
+    def news_reconnected(self) -> None:
+        self._note("news_reconnected")
 
     def document_repaired(self) -> None:
         self._note("document_repaired")
@@ -274,3 +284,4 @@ if TYPE_CHECKING:
     _upstream: type[UpstreamObserver] = RecordingObserver
     _deliveries: type[DeliveryObserver] = RecordingObserver
     _operations: type[OperationsObserver] = RecordingObserver
+    _news: type[NewsObserver] = RecordingObserver

@@ -38,12 +38,15 @@ class PostgresConnections(Connections):
         url: str,
         password: str | None = None,
         *,
+        listen_url: str | None = None,
         timeout_seconds: float = 5.0,
         max_pending: int = 10_000,
         decide: int = _DECIDE,
         read: int = _READ,
     ) -> None:
         self.address = Address(url, password, timeout_seconds)
+        self.listen_address = Address(listen_url or url, password, timeout_seconds)
+        """Where news are listened to: not through a pool of connections."""
         self.identity = NodeIdentity()
         lane = partial(
             WritingLane,

@@ -6,8 +6,11 @@
 import asyncio
 from typing import TYPE_CHECKING
 
+from gateway.domain.ports.observers import NewsObserver
+from gateway.nodes.news import News
 from gateway.store.postgres.claim import Claim
 from gateway.store.postgres.connections import PostgresConnections
+from gateway.store.postgres.news import PostgresNews
 from gateway.store.postgres.nodes import PostgresNodes
 from gateway.store.sql.steps import Steps
 
@@ -19,6 +22,7 @@ class PostgresStore(Steps, PostgresConnections):
     """All persistent data, in one PostgreSQL database."""
 
     _claim: Claim | None = None
+    _news: PostgresNews | None = None
 
     @property
     def nodes(self) -> PostgresNodes:
@@ -31,8 +35,17 @@ class PostgresStore(Steps, PostgresConnections):
         await asyncio.to_thread(claim.take)
         self._claim = claim
 
+    def open_news(self, observer: NewsObserver) -> News:
+        """Exchange news with the other nodes until the store is closed."""
+        news = PostgresNews(self.listen_address, observer)
+        self._news = news
+        news.start()
+        return news
+
     async def close(self) -> None:
-        """Finish the queued operations, close the connections and release the claim."""
+        """Send the last news, finish the queued operations, close the connections and release the claim."""
+        if self._news is not None:
+            await self._news.close()
         await super().close()
         if self._claim is not None:
             await asyncio.to_thread(self._claim.release)
