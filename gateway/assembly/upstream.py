@@ -24,6 +24,8 @@ class UpstreamParts(msgspec.Struct, frozen=True):
     internal: InternalUpstream
     """For the gateway's own calls."""
     stream_reader: StreamReader
+    create_seconds: float
+    """After so long a create that was sent is no longer waited for."""
 
 
 async def build_upstream(base: Base) -> UpstreamParts:
@@ -51,7 +53,7 @@ async def build_upstream(base: Base) -> UpstreamParts:
         StreamReaderSettings(base_url=settings.base_url, trusted_hosts=tuple(config.trusted_hosts)),
         metrics,
     )
-    return UpstreamParts(limiter, client, InternalUpstream(client), reader)
+    return UpstreamParts(limiter, client, InternalUpstream(client), reader, settings.read_seconds)
 
 
 def _session(base: Base, max_connections: int) -> aiohttp.ClientSession:

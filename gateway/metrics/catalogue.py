@@ -169,6 +169,7 @@ CANCELS = _counter("cancels", "Cancels. left: the run continues for others; aske
 QUEUE = _histogram("run_queue_seconds", "Time from create to start of a run.", _RUNS, TARGET)
 RUN = _histogram("run_duration_seconds", "Time from start to end of a run.", _RUNS, TARGET)
 FOLLOWED = _gauge("runs_followed", "Runs that the gateway follows until they end.")
+OBSERVED = _gauge("runs_observed", "Runs of other nodes that requests wait for here. They are read from the store.")
 TRACKING_CRASHES = _counter("tracking_crashes", "Defects while a run was followed. The step is tried again.",
                             closed("step", "poll", "cancel", "report", "observe"))
 DOCUMENTS_REPAIRED = _counter("documents_repaired", "States of runs whose text was invalid and was replaced by U+FFFD.")
@@ -302,6 +303,20 @@ STORE_FAILURES = _counter("store_failures", "Store operations that failed for a 
                           "no access, damaged data, file deleted or replaced (lost).",
                           closed("lane", "read", "write"), closed("kind", *observers.STORE_FAILURES))
 STORE_PENDING = _gauge("store_pending", "Store operations in progress or queued.")
+
+_section("Nodes on one PostgreSQL")
+NODE_ALIVE = _gauge("node_alive", "1 while the lease of this node is valid. Always 0 with SQLite, as are all of these.")
+NODE_LEADS = _gauge("node_leads", "1 on the node that searches for uncertain creates, deletes what has expired and "
+                    "audits.")
+LEASE_AGE = _gauge("node_lease_age_seconds", "Time since this node last renewed its lease, which lasts 10 seconds.")
+OWNED_RUNS = _gauge("node_owned_runs", "Runs that this node follows or searches for.")
+NODES_ALIVE = _gauge("nodes_alive", "Nodes that have not ended, as this node sees it.")
+LEASES_LOST = _counter("node_leases_lost", "Times that this node lost its lease. Others then take over its runs.")
+NODES_DIED = _counter("nodes_died", "Nodes that stopped renewing their leases, by the node that noticed it.")
+RUNS_TAKEN_OVER = _counter("runs_taken_over", "Runs that this node took over from nodes that had ended, and uncertain "
+                           "creates that other nodes passed on to it.")
+CLOCK_SKEW = _gauge("store_clock_skew_seconds", "By how much the clock of the database was ahead of this machine's "
+                    "when the node joined.")
 
 _section("News between nodes")
 NEWS_DURATION = _histogram("news_seconds", "Time from an event until the database has passed on the news of it.",

@@ -31,7 +31,7 @@ from gateway.models.rules.secrets import Digest
 from gateway.predictions.equal_creates import EqualCreates
 from gateway.predictions.in_flight import NotSent, PendingCreate, PendingCreates
 from gateway.predictions.ports.sharing import CreateStore
-from gateway.predictions.rules import adoption
+from gateway.predictions.rules import adoption, create_outcomes
 from gateway.predictions.rules.adoption import Fit, Sought
 from gateway.predictions.sweep import ListPage, Sweep, query_of, read_listed
 from gateway.runtime.sleep import sleep_until_event
@@ -94,7 +94,7 @@ class Adopter:
         self._digest = digest
         self._on_released = on_released
         self._sought = Sought()
-        self._equal = EqualCreates(pending_creates, self._sought, store if is_shared else None)
+        self._equal = EqualCreates(pending_creates, self._sought.__contains__, store if is_shared else None)
         self._not_released_before: dict[str, float] = {}
         """By intent: the search after which it is released begins later, because a node may still send the create."""
         self._has_new = asyncio.Event()
@@ -354,11 +354,10 @@ class Adopter:
 
     async def _give_up(self, run: Run) -> None:
         """Discard an intent whose run upstream never listed: as far as can be known, it was not created."""
-        await self._store.discard_intent(run.id)
+        error = UpstreamUnavailable("Replicate never took the prediction.", retry_after=1)
+        await self._store.discard_intent(run.id, create_outcomes.encode_error(error))
         self._end(run)
-        self._pending_creates.resolve(
-            run.id, NotSent(UpstreamUnavailable("Replicate never took the prediction.", retry_after=1))
-        )
+        self._pending_creates.resolve(run.id, NotSent(error))
         logger.error("an uncertain create was never found upstream", extra={"run": run.id, "team": run.team})
         self._observer.orphan_resolved("released")
         self._on_released(run.id)

@@ -4,7 +4,7 @@ An uncertain create may only be given a run upstream that no other create can ex
 intents in the store.
 """
 
-from collections.abc import Container
+from collections.abc import Callable
 
 from gateway.domain.records import Run
 from gateway.predictions.in_flight import PendingCreates
@@ -16,10 +16,10 @@ _PAGE = 20
 class EqualCreates:
     """Answers for one search."""
 
-    def __init__(self, pending: PendingCreates, sought: Container[str], store: Sharing | None = None) -> None:
-        """Take the intents whose runs are searched for, and the store, where other nodes serve from it too."""
+    def __init__(self, pending: PendingCreates, is_sought: Callable[[str], bool], store: Sharing | None = None) -> None:
+        """Take `is_sought`, of intents by id, and the store, where other nodes serve from it too."""
         self._pending = pending
-        self._sought = sought
+        self._is_sought = is_sought
         self._store = store
 
     async def is_sending(self, run: Run, until: float) -> bool:
@@ -27,7 +27,7 @@ class EqualCreates:
         if self._pending.is_sending(run.request, run.path, until):
             return True
         return any(
-            other.uncertain_at is None and other.intended_at <= until and other.id not in self._sought
+            other.uncertain_at is None and other.intended_at <= until and not self._is_sought(other.id)
             for other in await self._equal(run)
         )
 

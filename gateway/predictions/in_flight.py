@@ -91,8 +91,17 @@ class PendingCreate:
 class PendingCreates:
     """The creates in progress, by run."""
 
-    def __init__(self, may_be_equal: Callable[[bytes, bytes], bool] = operator.eq) -> None:
-        """Take `may_be_equal`, which compares two recorded requests of one path."""
+    def __init__(
+        self,
+        may_be_equal: Callable[[bytes, bytes], bool] = operator.eq,
+        *,
+        on_resolved: Callable[[str], None] | None = None,
+    ) -> None:
+        """Take `may_be_equal`, which compares two recorded requests of one path.
+
+        `on_resolved` is called with each run whose outcome is recorded, for those who wait on other nodes.
+        """
+        self._on_resolved = on_resolved
         self.may_be_equal = may_be_equal
         self._pending: dict[str, PendingCreate] = {}
         self._sending: dict[str, PendingCreate] = {}
@@ -151,3 +160,5 @@ class PendingCreates:
         self._sending.pop(run_id, None)
         if pending := self._pending.pop(run_id, None):
             pending.resolve(resolved)
+        if self._on_resolved is not None:
+            self._on_resolved(run_id)

@@ -36,12 +36,14 @@ from gateway.errors import (
 )
 from gateway.models.rules import secrets
 from gateway.nodes.membership import Membership, OnlyNode
+from gateway.nodes.news import News, NoNews, Topic
 from gateway.predictions import in_flight
 from gateway.predictions.adoption import Adopter
 from gateway.predictions.in_flight import PendingCreate, PendingCreates
 from gateway.predictions.other_creates import OtherCreates
 from gateway.predictions.outgoing import Outgoing
 from gateway.predictions.ports.sharing import CreateStore
+from gateway.predictions.rules import create_outcomes
 from gateway.predictions.run_identity import RunIdentities
 from gateway.predictions.run_recorder import RunRecorder
 from gateway.predictions.secret_values import SecretValues
@@ -78,6 +80,7 @@ class RunCreator:
         digest: KeyedDigest | None = None,
         membership: Membership | None = None,
         other_creates: OtherCreates | None = None,
+        news: News | None = None,
     ) -> None:
         """Take `digest`, by which the bodies of intents hide values of an unknown schema (`outgoing.py`).
 
@@ -95,6 +98,7 @@ class RunCreator:
         self._settings = settings
         self._secrets = SecretValues() if secret_values is None else secret_values
         self._create_limiter = create_limiter
+        self._news = news or NoNews()
         self.adopter = Adopter(
             store,
             internal_upstream or upstream,
@@ -130,7 +134,7 @@ class RunCreator:
                     answer.body, (*outgoing.secrets, *secrets.suspected_texts(outgoing.suspects))
                 )
                 answer = replace(answer, body=said)
-                await self._discard(intent.id)
+                await self._discard(intent.id, create_outcomes.encode_answer(answer))
                 self.pending_creates.resolve(intent.id, in_flight.Refused(answer))
                 return answer
             if len(answer.body) <= LARGE and not outgoing.secrets and not outgoing.suspects:
@@ -145,7 +149,7 @@ class RunCreator:
                 starter = _with_hold(starter, hold)
             recorded = await self.recorder.record(intent, snapshot, starter)
         except (CallerLeft, RateLimited, UpstreamUnavailable, UpstreamTokenRefused) as exc:
-            await self._discard(intent.id)
+            await self._discard(intent.id, create_outcomes.encode_error(exc))
             self.pending_creates.resolve(intent.id, in_flight.NotSent(exc))
             raise
         except Exception as exc:
@@ -270,13 +274,15 @@ class RunCreator:
         """Leave an uncertain create to the node that leads: it searches for all of them."""
         while True:
             try:
-                return await self._store.mark_uncertain(run_id, self._clock.now(), is_passed_on=True)
+                await self._store.mark_uncertain(run_id, self._clock.now(), is_passed_on=True)
+                return self._news.tell(Topic.RUN, run_id)
             except StoreUnavailable:
                 await self._clock.sleep(_DISCARD_PAUSE)
 
     async def _mark_uncertain(self, run_id: str) -> None:
         try:
             await self._store.mark_uncertain(run_id, self._clock.now())
+            self._news.tell(Topic.RUN, run_id)
         except StoreUnavailable as exc:
             # The search does not need the mark: only people read it, and predictions that joined on other nodes.
             logger.warning("a create could not be marked uncertain", extra={"run": run_id, "reason": exc.detail})
@@ -295,26 +301,32 @@ class RunCreator:
             logger.warning("a run's identity could not be settled", extra={"run": run.id, "reason": exc.detail})
         return PredictionView(view.prediction, run)
 
-    async def _discard(self, run_id: str) -> None:
-        """Discard an intent that upstream does not have; while the store is away, later."""
+    async def _discard(self, run_id: str, outcome: bytes) -> None:
+        """Discard an intent that upstream does not have; while the store is away, later.
+
+        `outcome` says why, to those who have joined it on other nodes.
+        """
         self._secrets.forget(run_id)
         try:
-            await self._store.discard_intent(run_id)
+            await self._store.discard_intent(run_id, outcome)
         except StoreUnavailable:
-            self.discard_later(run_id)
+            self._discard_later(run_id, outcome)
 
-    def discard_later(self, run_id: str) -> None:
+    def discard_later(self, run_id: str, error: GatewayError) -> None:
         """Discard an intent in the background: it may be recorded although the store did not answer.
 
-        Nothing was sent for it. Until it is deleted, equal requests join it and fail.
+        Nothing was sent for it, because of `error`. Until it is deleted, equal requests join it and fail.
         """
-        self._tasks.spawn(self._discard_when_possible(run_id), "discard an intent")
+        self._discard_later(run_id, create_outcomes.encode_error(error))
 
-    async def _discard_when_possible(self, run_id: str) -> None:
+    def _discard_later(self, run_id: str, outcome: bytes) -> None:
+        self._tasks.spawn(self._discard_when_possible(run_id, outcome), "discard an intent")
+
+    async def _discard_when_possible(self, run_id: str, outcome: bytes) -> None:
         while True:
             await self._clock.sleep(_DISCARD_PAUSE)
             with suppress(StoreUnavailable):
-                return await self._store.discard_intent(run_id)
+                return await self._store.discard_intent(run_id, outcome)
 
     async def close(self, grace_seconds: float) -> None:
         """Wait for what is in progress, for so long; the next start continues the rest."""

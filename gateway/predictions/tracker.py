@@ -199,7 +199,10 @@ class Tracker:
         moves the status forward is merged: what it says of a known status may be older than the last poll.
         """
         tracked = self._tracked.get(run_id)
-        if tracked is not None and answers.is_ahead(body, tracked.run):
+        if tracked is None:
+            # It may be followed by another node, which then asks upstream.
+            self._news.tell(Topic.POLL, run_id)
+        elif answers.is_ahead(body, tracked.run):
             await self._merger.merge_body(tracked, body)
 
     async def newest(self, run: Run) -> Run:
@@ -218,6 +221,15 @@ class Tracker:
         """Take over the identity that a run was given in the store; everything else may be newer here."""
         if tracked := self._tracked.get(run.id):
             tracked.run = msgspec.structs.replace(tracked.run, fingerprint=run.fingerprint, provisional=run.provisional)
+        elif not self.owns(run):
+            self._news.tell(Topic.RUN, run.id)
+
+    def cancel_recorded(self, run: Run) -> None:
+        """Ask upstream to cancel a followed run whose last caller has cancelled on another node."""
+        tracked = self._tracked.get(run.id)
+        if tracked is not None and not tracked.run.status.is_terminal:
+            tracked.run = msgspec.structs.replace(tracked.run, cancel_asked_at=run.cancel_asked_at)
+            self._start_cancel(tracked)
 
     def wake(self, run_id: str) -> None:
         """Let the waiters of a run check their condition: one of its predictions has changed."""

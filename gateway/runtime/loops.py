@@ -30,10 +30,13 @@ class BackgroundLoop(StrEnum):
     HEALTH = "health"
     HEARTBEATS = "heartbeats"
     JANITOR = "janitor"
+    LEASE = "lease"
     LEDGER_AUDIT = "ledger_audit"
     LOOP_LAG = "loop_lag"
+    NEWS = "news"
     OUTPUTS = "outputs"
     RELOADS = "reloads"
+    TAKEOVER = "takeover"
     WEBHOOKS = "webhooks"
 
 

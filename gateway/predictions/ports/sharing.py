@@ -253,7 +253,10 @@ class Sharing(Protocol):
         ...
 
     async def delete_expired_idempotency(self, before: float, limit: int) -> int:
-        """Delete at most `limit` idempotency keys that expired before that time; return how many."""
+        """Delete at most `limit` idempotency keys that expired before that time; return how many.
+
+        Old outcomes of creates (`create_outcome`) go with them.
+        """
         ...
 
 

@@ -57,3 +57,15 @@ WHERE leases.node = excluded.node OR leases.expires_at < {now}
 
 -- name: clock
 SELECT {now};
+
+-- name: keep_outcome
+INSERT INTO create_outcomes (run_id, outcome, at) VALUES (:run_id, :outcome, {now}) ON CONFLICT DO NOTHING;
+
+-- name: create_outcome
+SELECT outcome FROM create_outcomes WHERE run_id = :run_id;
+
+-- name: forget_outcomes
+DELETE FROM create_outcomes WHERE at < {now} - :seconds;
+
+-- name: tell
+SELECT pg_notify(:channel, :message);
