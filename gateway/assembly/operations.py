@@ -62,6 +62,7 @@ def _start_health(base: Base, upstream: UpstreamParts) -> Health:
         base.clock,
         lambda: upstream.client.is_failing,
         lambda: upstream.client.pool.waiting > 0,
+        base.membership.is_alive,
     )
     base.metrics.read_on_scrape("ready", lambda: float(health.is_ready))
     base.metrics.read_on_scrape("degraded", health.degraded)
@@ -77,5 +78,6 @@ def _start_janitor(base: Base, predictions: PredictionParts, streams: StreamPart
         base.live.retention,
         on_cleared=partial(forget_everywhere, base.news, predictions, streams),
         observer=base.metrics,
+        is_leader=base.membership.is_leader,
     )
     base.keep_running(janitor.run, BackgroundLoop.JANITOR)

@@ -41,6 +41,7 @@ async def build_outputs(
         base.metrics,
         max_bytes=base.config.outputs.max_bytes,
         ttl_seconds=opened.ttl_seconds,
+        is_leader=base.membership.is_leader,
         on_gone=partial(forget_everywhere, base.news, predictions, streams),
     )
     copier = await _copier(base, opened, eviction, predictions)

@@ -131,6 +131,8 @@ async def build_predictions(
         internal_upstream=upstream.internal,
         secret_values=secret_values,
         digest=digest,
+        membership=base.membership,
+        other_creates=other_creates,
         news=news,
     )
     base.stack.push_async_callback(lambda: run_creator.close(base.shutdown_deadline.left()))
@@ -139,7 +141,7 @@ async def build_predictions(
     creates = CreateService(
         base.store,
         run_creator,
-        JoinService(base.store, tracker, run_creator, run_identities, base.clock, live.predictions, other_creates),
+        JoinService(base.store, tracker, run_creator, run_identities, base.clock, live.predictions),
         access.policy,
         identities,
         base.clock,

@@ -13,6 +13,7 @@ from gateway.metrics.dashboard import DashboardMetrics
 from gateway.metrics.delivery import DeliveryMetrics, FileMetrics, StreamMetrics
 from gateway.metrics.money import MoneyMetrics
 from gateway.metrics.news import NewsMetrics
+from gateway.metrics.nodes import NodeMetrics
 from gateway.metrics.registry import Read
 from gateway.metrics.traffic import PredictionMetrics, UpstreamMetrics
 from gateway.runtime.live import LiveSettings
@@ -41,6 +42,7 @@ class Metrics(
     DeliveryMetrics,
     FileMetrics,
     NewsMetrics,
+    NodeMetrics,
 ):
     """All metrics of a gateway.
 

@@ -100,15 +100,12 @@ class LeasedNode:
         name: str,
         times: LeaseTimes | None = None,
         monotonic: Callable[[], float] | None = None,
-        report: Callable[[], str] = lambda: "{}",
     ) -> None:
-        """Take `monotonic`, a clock that also counts while the machine sleeps, and `report`, what others may know."""
+        """Take `monotonic`, a clock that also counts while the machine sleeps."""
         self.times = times or LeaseTimes()
         self.number = 0
         self.clock_skew_seconds = 0.0
         """By how much the store's clock was ahead of this machine's when the node joined."""
-        self.losses = 0
-        """How often the lease was lost."""
         self._has_left = False
         self._told_of_loss = 0
         """The last number whose loss the listeners were told of."""
@@ -116,7 +113,8 @@ class LeasedNode:
         self._clock = clock
         self._name = name
         self._monotonic = monotonic or clock.monotonic
-        self._report = report
+        self.report: Callable[[], str] = lambda: "{}"
+        """Returns what others may know of the node, as JSON."""
         self._renewed_at = self._valid_until = self._leads_until = float("-inf")
         self._counted_from = float("inf")
         """Since when the store has answered every renewal. After an outage all leases may have expired in vain."""
@@ -188,7 +186,7 @@ class LeasedNode:
     async def _renew(self) -> None:
         number, sent_at = self.number, self._monotonic()
         try:
-            is_renewed = await self._nodes.renew(number, self.times.lease, self._report())
+            is_renewed = await self._nodes.renew(number, self.times.lease, self.report())
         except GatewayError as exc:
             self._counted_from = float("inf")
             logger.warning("the lease could not be renewed", extra={"node": number, "reason": exc.detail})
@@ -216,7 +214,6 @@ class LeasedNode:
     async def _join_again(self) -> None:
         lost, self._valid_until = self.number, float("-inf")
         if self._told_of_loss != lost:
-            self.losses += 1
             self._told_of_loss = lost
             logger.error("the lease was lost: other nodes take over the runs of this one", extra={"node": lost})
             _call(self._lost)

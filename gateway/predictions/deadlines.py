@@ -40,13 +40,18 @@ class Deadlines:
         return len(self._heap)
 
     async def resume(self) -> None:
-        """Add the deadlines in the store of this node's runs."""
+        """Add the deadlines of this node's runs that the store has. One that is added twice changes nothing."""
         after = ""
         while predictions := await self._store.deadlines(after=after, limit=_PAGE):
             after = predictions[-1].id
             for prediction in predictions:
                 if prediction.deadline_at is not None:
                     self.add(prediction.deadline_at, prediction.id)
+
+    def clear(self) -> None:
+        """Forget the deadlines: the owners of their runs keep them."""
+        self._heap.clear()
+        self._known.clear()
 
     def add(self, at: float, prediction_id: str) -> None:
         """Add a deadline, unless it was added before. If the prediction has ended by then, `expire` changes nothing."""

@@ -17,7 +17,6 @@ from gateway.domain.records import PredictionView, Run, RunState
 from gateway.domain.upstream_response import Answer
 from gateway.errors import GatewayError
 from gateway.predictions import in_flight
-from gateway.predictions.other_creates import OtherCreates
 from gateway.predictions.ports.sharing import CreateStore
 from gateway.predictions.run_creator import RunCreator
 from gateway.predictions.run_identity import RunIdentities
@@ -45,10 +44,7 @@ class JoinService:
         identities: RunIdentities,
         clock: Clock,
         settings: LiveSettings[PredictionSettings],
-        other_creates: OtherCreates | None = None,
     ) -> None:
-        """Take `other_creates`, which waits for creates of other nodes."""
-        self._other_creates = other_creates or OtherCreates(store, clock)
         self._store = store
         self._tracker = tracker
         self._run_creator = run_creator
@@ -99,11 +95,9 @@ class JoinService:
         run = view.run
         pending = self._run_creator.pending_creates.get(run.id)
         if pending is None and run.state is RunState.INTENDED:
-            if self._tracker.owns(run):
-                # The store recorded the intent, and its answer was lost. Upstream's list shows whether the run exists.
-                pending = self._run_creator.adopter.search(run)
-            else:
-                pending = self._other_creates.pending(run)
+            # Another node creates it; or the store recorded the intent, and its answer was lost: upstream's list shows
+            # whether the run exists.
+            pending = self._run_creator.search(run)
         if pending is not None:
             match await pending.wait(self._settings.value.adopt_wait_seconds):
                 case in_flight.Created(starter):

@@ -61,6 +61,14 @@ class ObservedRuns:
                 tracked.leave_memory()
         return tracked
 
+    def go_on(self, tracked: TrackedRun) -> None:
+        """Observe a run that was followed here, and is another node's now, if anybody waits for it."""
+        if tracked.interested and not tracked.run.status.is_terminal:
+            self._runs[tracked.run.id] = tracked
+            self._tasks.spawn(self._read_until_end(tracked), f"observe {tracked.run.id}")
+        else:
+            tracked.leave_memory()
+
     def take(self, run_id: str) -> TrackedRun | None:
         """Observe a run no longer, because this node follows it. Return it with those who wait for it."""
         return self._runs.pop(run_id, None)

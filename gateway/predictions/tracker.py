@@ -159,6 +159,9 @@ class Tracker:
         return tracked
 
     def _leave(self, run_id: str, _: asyncio.Task[None]) -> None:
+        if ("poll", run_id) in self._by_job:
+            # It was dropped, and is followed again.
+            return
         if tracked := self._tracked.pop(run_id, None):
             tracked.leave_memory()
 
@@ -239,6 +242,18 @@ class Tracker:
             tracked.wake()
         self.observed.wake_all()
 
+    def drop(self) -> None:
+        """Follow no run any more, and write nothing: other nodes have taken over those of this one.
+
+        Whoever waits for a run goes on waiting for what its new owner records.
+        """
+        for job, run_id in [key for key in self._by_job if key[0] != "report"]:
+            self._by_job.pop((job, run_id)).cancel()
+        dropped, self._tracked = self._tracked, {}
+        for tracked in dropped.values():
+            tracked.is_cancel_asked = False
+            self.observed.go_on(tracked)
+
     async def close(self) -> None:
         """Stop following; the next start resumes."""
         self._is_closing = True
@@ -254,8 +269,12 @@ class Tracker:
         task = self._by_job.get(key)
         if task is None:
             task = self._by_job[key] = self._tasks.spawn(work(), f"{job} {run_id}")
-            task.add_done_callback(lambda _: self._by_job.pop(key, None))
+            task.add_done_callback(partial(self._ended, key))
         return task
+
+    def _ended(self, key: tuple[Job, str], task: asyncio.Task[None]) -> None:
+        if self._by_job.get(key) is task:
+            del self._by_job[key]
 
     def _surviving(self, job: Job, run: Run) -> Attempt:
         """Log a failure instead of raising it, and count one that is a defect. The caller tries again."""

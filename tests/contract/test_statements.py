@@ -51,6 +51,7 @@ TEXTS: dict[str, list[Any]] = {
     "team": ["red", "blue", "none"],
     "user": ["ann", "none"],
     "owner": ["user:ann", "none"],
+    "path": ["/predictions", "none"],
     "other": ["other"],
     "kind": ["prediction", "training"],
     "target": ["acme/*", "acme/toy", "a?me/t_y", "*%"],

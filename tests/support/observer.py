@@ -49,6 +49,15 @@ class RecordingObserver:
     def news_reconnected(self) -> None:
         self._note("news_reconnected")
 
+    def lease_lost(self) -> None:
+        self._note("lease_lost")
+
+    def nodes_died(self, count: int) -> None:
+        self._note("nodes_died", count)
+
+    def runs_taken_over(self, count: int) -> None:
+        self._note("runs_taken_over", count)
+
     def document_repaired(self) -> None:
         self._note("document_repaired")
 

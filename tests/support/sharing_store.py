@@ -213,6 +213,11 @@ class SharingStore(FakeStore):
         await self._step("create_outcome")
         return self.outcomes.get(run_id)
 
+    async def intents(self, path: str, *, after: str = "", limit: int = 50) -> list[Run]:
+        """List the intents for a route."""
+        found = (run for run in self.runs.values() if run.state is RunState.INTENDED and run.path == path)
+        return sorted((run for run in found if run.id > after), key=lambda run: run.id)[:limit]
+
     async def discard_intent(self, run_id: str, outcome: bytes = b"") -> None:
         """Delete an intent with all that belongs to it."""
         await self._step("discard_intent")

@@ -240,6 +240,22 @@ class DeliveryObserver(LoopObserver, Protocol):
         ...
 
 
+class NodesObserver(Protocol):
+    """Counts what becomes of the nodes that serve from one store."""
+
+    def lease_lost(self) -> None:
+        """Count that this node has lost its lease, and with it its runs."""
+        ...
+
+    def nodes_died(self, count: int) -> None:
+        """Count nodes that did not renew their leases, and that this node has ended."""
+        ...
+
+    def runs_taken_over(self, count: int) -> None:
+        """Count runs that this node has taken over from nodes that have ended."""
+        ...
+
+
 class OperationsObserver(LoopObserver, Protocol):
     """Counts what operators watch: the store, and reloads of the config."""
 

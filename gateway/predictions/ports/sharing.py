@@ -196,6 +196,10 @@ class Sharing(Protocol):
         """
         ...
 
+    async def intents(self, path: str, *, after: str = "", limit: int = 50) -> list[Run]:
+        """List the intents of all nodes for an upstream route, by run id, beginning after `after`."""
+        ...
+
     async def settle_identity(
         self, run_id: str, fingerprint: str | None, cache_until: float | None, *, reason: str | None = None
     ) -> bool:

@@ -12,7 +12,7 @@ from gateway.store.sql.connections import Connections
 from gateway.store.sql.database import Database
 from gateway.store.sql.deliveries import free_places, move_place, queue_end, queue_ends, reserve_place
 from gateway.store.sql.locks import Lock
-from gateway.store.sql.lookup import find_view
+from gateway.store.sql.lookup import find_view, list_runs
 from gateway.store.sql.reservations import release
 from gateway.store.sql.rows import PREDICTIONS, RUNS
 from gateway.store.sql.run_end import record_end
@@ -33,6 +33,11 @@ class IntentSteps(Connections):
             db.execute("mark_uncertain", {"id": run_id, "at": at, "node": db.node, "owned_by": owned_by})
 
         await self._write(step)
+
+    async def intents(self, path: str, *, after: str = "", limit: int = 50) -> list[Run]:
+        """List the intents of all nodes for an upstream route."""
+        parameters: dict[str, str | float | None] = {"path": path, "after": after, "limit": limit}
+        return await self._read(lambda db: list_runs(db, "intents", parameters))
 
     async def discard_intent(self, run_id: str, outcome: bytes = b"") -> None:
         """Delete an intent with its predictions, keys and reservation."""
