@@ -143,12 +143,15 @@ class StreamHub:
 
     async def _open(self, view: PredictionView) -> Channel:
         run = view.run
-        channel = self._live.get(run.id) or self._kept.get(run.id) or self.log_writer.dirty_channel(run.id)
+        channel = self._known_channel(run.id)
         if channel is None:
             # The task lasts as long as the run. It needs the document of an ended run only.
             channel = self._fill_new(run if run.status.is_terminal else view.without_document().run)
         await channel.opened()
         return channel
+
+    def _known_channel(self, run_id: str) -> Channel | None:
+        return self._live.get(run_id) or self._kept.get(run_id) or self.log_writer.dirty_channel(run_id)
 
     def _fill_new(self, run: Run) -> Channel:
         channel = self._live[run.id] = Channel(run.id, EventLog(self._log_bytes()))
@@ -161,11 +164,12 @@ class StreamHub:
     def _on_watched(self, names: Sequence[str] | None) -> None:
         """Fill the channels of runs of this node that other nodes watch, and store their events soon."""
         for run_id in names or ():
-            tracked = self._tracker.tracked(run_id)
-            if tracked is not None or run_id in self._live:
-                self._watchers.add(run_id)
-                self.log_writer.hurry(run_id)
-            if tracked is not None and run_id not in self._live and tracked.run.stream_url is not None:
+            tracked, channel = self._tracker.tracked(run_id), self._known_channel(run_id)
+            if tracked is None and channel is None:
+                continue
+            self._watchers.add(run_id)
+            self.log_writer.hurry(run_id)
+            if tracked is not None and channel is None and tracked.run.stream_url is not None:
                 self._fill_new(replace(tracked.run, document=b"", request=b""))
 
     def check_canceled(self, run_id: str) -> None:
