@@ -50,7 +50,7 @@ class ObservedRuns:
         return self.runs.get(run_id)
 
     def observe(self, run: Run) -> TrackedRun:
-        """Observe a live run. Wait for it before the next await: it is not observed for nobody."""
+        """Observe a live run. Wait for it soon: it is not observed for nobody."""
         tracked = self.runs.get(run.id)
         if tracked is None:
             tracked = TrackedRun(run, self._documents)
@@ -105,9 +105,11 @@ class ObservedRuns:
                         return
                     tracked.run = newest
                     tracked.wake()
-                if tracked.run.status.is_terminal or not tracked.interested:
+                if tracked.run.status.is_terminal:
                     return
                 await tracked.pause(self._clock, LOOK_SECONDS)
+                if not tracked.interested:
+                    return
         finally:
             if self.runs.get(run_id) is tracked:
                 del self.runs[run_id]
