@@ -204,7 +204,7 @@ class Upstream(Section):
 
 
 class Store(Section):
-    """The database: a file of SQLite, or a database of PostgreSQL. One process serves from it."""
+    """The database: a file of SQLite, or a database of PostgreSQL. One process serves from a file."""
 
     url: StoreUrl = Field(
         "sqlite:///gateway.db",
