@@ -37,6 +37,7 @@ class BackgroundLoop(StrEnum):
     OUTPUTS = "outputs"
     RELOADS = "reloads"
     TAKEOVER = "takeover"
+    WATCHED_LOGS = "watched_logs"
     WEBHOOKS = "webhooks"
 
 

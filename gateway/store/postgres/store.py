@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from gateway.domain.ports.observers import NewsObserver
 from gateway.nodes.news import News
 from gateway.store.postgres.connections import PostgresConnections
+from gateway.store.postgres.event_logs import EventLogSets
 from gateway.store.postgres.news import PostgresNews
 from gateway.store.postgres.nodes import PostgresNodes
 from gateway.store.sql.steps import Steps
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from gateway.store.interface import Store
 
 
-class PostgresStore(Steps, PostgresConnections):
+class PostgresStore(EventLogSets, Steps, PostgresConnections):
     """All persistent data, in one PostgreSQL database."""
 
     _news: PostgresNews | None = None
