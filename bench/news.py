@@ -1,41 +1,41 @@
 """How late does a node learn what another node knows?
 
-    python -m bench.news [--runs 200] [--streams 100] [--seconds 8]
+    python -m bench.news [--runs 200] [--streams 100] [--every 0.25] [--seconds 8]
 
 Two gateways in processes of their own serve from one PostgreSQL; a third process is upstream. Both nodes are asked for
 the same run at the same time:
 
 - `end`: two callers wait for a run that node A follows, one on each node. The figure is by how much the answer of node
   B comes later than that of node A.
-- `stream`: readers on both nodes read streams of runs that node A follows. Each stream has ten events a second. The
-  figure is the age of an event when it arrives.
+- `stream`: readers on both nodes read streams of runs that node A follows. The figure is the age of an
+  event when it arrives.
 - `told`: what the nodes themselves measure, from an event until the database has passed on the news of it.
 
-The database syncs nothing, so commits take less than on a real disk. All processes share the machine's cores. The last
+The database syncs nothing, so commits take less than on a real disk. All processes share all cores. The last
 line is a JSON object.
 """
 
 import argparse
 import asyncio
 import json
+import os
 import re
 import signal
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from typing import Any
 
 import aiohttp
 from aiohttp import web
 
-from bench.processes import KEY, SERVER_CORE, UPSTREAM_CORE, process, raise_file_limit, run_on_loop
+from bench.processes import KEY, cpu_seconds, process, raise_file_limit, run_on_loop
 from bench.rounds import MACHINE
 from tests.support.postgres import new_database
 
 _MODEL = "acme/storyteller"
 _PADDING = "x" * 60
-_EVERY_SECONDS = 0.1
 _AT_ONCE = 20
 _HEADERS = {"Authorization": f"Bearer {KEY}"}
 _UNLIMITED = 600_000
@@ -44,8 +44,8 @@ _UNLIMITED = 600_000
 # The processes
 
 
-async def upstream() -> None:
-    """Run the simulator, and a host of streams with ten events a second that end after a while."""
+async def upstream(every: str) -> None:
+    """Run the simulator, and a host of streams with an event every few hundredths of a second or more."""
     from gateway.simulator import Simulator, SimulatorSettings
 
     async def stream(request: web.Request) -> web.StreamResponse:
@@ -53,7 +53,7 @@ async def upstream() -> None:
         await response.prepare(request)
         with suppress(ConnectionError):
             for number in range(10_000):
-                await asyncio.sleep(_EVERY_SECONDS)
+                await asyncio.sleep(float(every))
                 event = f"event: output\nid: {int(time.time())}:{number}\ndata: {time.time():.6f} {_PADDING}\n\n"
                 await response.write(event.encode())
         return response
@@ -78,25 +78,23 @@ async def node(database: str, base_url: str, token: str) -> None:
     from gateway.app import running
     from gateway.config import from_mapping
 
-    with tempfile.TemporaryDirectory() as folder:
-        config = from_mapping(
-            {
-                "server": {"port": 0},
-                "ops": {"port": 0},
-                "upstream": {
-                    "base_url": base_url,
-                    "creates_per_minute": _UNLIMITED,
-                    "requests_per_minute": _UNLIMITED,
-                },
-                "store": {"url": database},
-                "outputs": {"persist": "off", "url": f"file://{folder}/outputs"},
-                "teams": [{"name": "bench", "keys": [{"key_env": "BENCH_KEY"}]}],
+    config = from_mapping(
+        {
+            "server": {"port": 0},
+            "ops": {"port": 0},
+            "upstream": {
+                "base_url": base_url,
+                "creates_per_minute": _UNLIMITED,
+                "requests_per_minute": _UNLIMITED,
             },
-            {"REPLICATE_API_TOKEN": token, "BENCH_KEY": KEY},
-        )
-        async with running(config) as stack:
-            print(json.dumps({"url": stack.base_url, "ops": stack.ops_url}), flush=True)
-            await _until_stopped()
+            "store": {"url": database},
+            "teams": [{"name": "bench", "keys": [{"key_env": "BENCH_KEY"}]}],
+        },
+        {"REPLICATE_API_TOKEN": token, "BENCH_KEY": KEY},
+    )
+    async with running(config) as stack:
+        print(json.dumps({"url": stack.base_url, "ops": stack.ops_url, "pid": os.getpid()}), flush=True)
+        await _until_stopped()
 
 
 async def _until_stopped() -> None:
@@ -106,9 +104,9 @@ async def _until_stopped() -> None:
 
 
 @contextmanager
-def part(core: int, *arguments: str) -> Iterator[Mapping[str, str]]:
+def part(*arguments: str) -> Iterator[Mapping[str, Any]]:
     """Run a part of this benchmark in a process; yield its first line, parsed as JSON."""
-    with process([sys.executable, "-m", "bench.news", *arguments], core) as started:
+    with process([sys.executable, "-m", "bench.news", *arguments], None) as started:
         assert started.stdout is not None
         line = started.stdout.readline()
         if not line:
@@ -206,11 +204,20 @@ def summary(values: Sequence[float]) -> dict[str, float]:
     return {"count": len(result)} | {name: round(each, 1) for name, each in figures.items()}
 
 
-async def measure(given: argparse.Namespace, urls: Sequence[str], ops: Sequence[str], version: str) -> dict:
+async def measure(
+    given: argparse.Namespace, urls: Sequence[str], ops: Sequence[str], pids: Sequence[int], version: str
+) -> dict:
     """Measure everything, and return it by name."""
     found: dict[str, object] = {"end": summary(await ends(urls, version, given.runs))}
+    began, before = time.monotonic(), [cpu_seconds(pid) or 0.0 for pid in pids]
     owner, other = await streams(urls, version, given.streams, given.seconds)
-    found |= {"stream_owner": summary(owner), "stream_other": summary(other), "told": await told(ops)}
+    took = time.monotonic() - began
+    shares = [round(((cpu_seconds(pid) or 0.0) - used) / took * 100) for pid, used in zip(pids, before, strict=True)]
+    found |= {
+        "stream_owner": summary(owner) | {"cpu_percent": shares[0]},
+        "stream_other": summary(other) | {"cpu_percent": shares[1]},
+        "told": await told(ops),
+    }
     return found
 
 
@@ -223,17 +230,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=200)
     parser.add_argument("--streams", type=int, default=100)
+    parser.add_argument("--every", type=float, default=0.25, help="seconds between two events of a stream")
     parser.add_argument("--seconds", type=float, default=8.0)
     given = parser.parse_args()
     database = new_database()
     with ExitStack() as stack:
-        up = stack.enter_context(part(UPSTREAM_CORE, "upstream"))
-        nodes = [
-            stack.enter_context(part(core, "node", database, up["base_url"], up["token"]))
-            for core in (SERVER_CORE, UPSTREAM_CORE)
-        ]
-        urls, ops = [each["url"] for each in nodes], [each["ops"] for each in nodes]
-        found = asyncio.run(measure(given, urls, ops, up["version"]))
+        up = stack.enter_context(part("upstream", str(given.every)))
+        nodes = [stack.enter_context(part("node", database, up["base_url"], up["token"])) for _ in range(2)]
+        urls, ops, pids = ([each[name] for each in nodes] for name in ("url", "ops", "pid"))
+        found = asyncio.run(measure(given, urls, ops, pids, up["version"]))
     for name, figures in found.items():
         print(f"{name:<14} {figures}", flush=True)
     print(json.dumps({"bench": "news", "machine": MACHINE} | found))

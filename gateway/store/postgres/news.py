@@ -115,9 +115,9 @@ class PostgresNews:
                     if has_listened:
                         logger.info("news of other nodes arrive again")
                         self._observer.news_reconnected()
+                    self.is_listening, has_listened, pause = True, True, _FIRST_PAUSE
                     # Changes from before this moment are read from the store.
                     self._tell_of_anything()
-                    self.is_listening, has_listened, pause = True, True, _FIRST_PAUSE
                     await self._serve(connection)
                 finally:
                     self.is_listening = False

@@ -13,7 +13,7 @@ from gateway.errors import RateLimited, StoreUnavailable, UpstreamUncertain
 from gateway.nodes.news import Topic, of_run
 from gateway.predictions.deadlines import Deadlines
 from gateway.predictions.events import Listener, PredictionEvents
-from gateway.predictions.in_flight import Created, NotSent, Refused
+from gateway.predictions.in_flight import Created, NotSent, PendingCreates, Refused
 from gateway.predictions.other_creates import OtherCreates
 from gateway.predictions.other_nodes import OtherNodes
 from gateway.predictions.queries import PredictionService
@@ -52,11 +52,12 @@ class Node:
             self.store, self.tracker, clock, self.events, self.observer,
             ticket_secret=b"s" * 32, settings=LiveSettings(settings), news=self.news,
         )  # fmt: skip
+        self.pending = PendingCreates()
         self.creates = OtherCreates(self.store, clock)
         self.expired: list[str] = []
         self.deadlines = Deadlines(self.store, clock, self._expire)
         self.others = OtherNodes(
-            self.store, self.tracker, self.service, self.creates, self.deadlines, self.events, clock
+            self.store, self.tracker, self.service, self.pending, self.creates, self.deadlines, self.events, clock
         )
         self.others.listen(self.news)
         self.own = live("run1", owner=OWN, intended_at=START, live_at=START)
@@ -234,6 +235,15 @@ async def test_owner_keeps_the_deadline_of_a_prediction_that_joined_elsewhere(no
     await settle()
     assert node.deadlines.pending == 1
     assert joined == ["p3"]
+    node.news.hear(Topic.JOINED, of_run("run1", "p3"))
+    await settle()
+    assert node.deadlines.pending == 1
+
+
+async def test_run_that_is_recorded_and_not_followed_yet_is_this_nodes(node: Node):
+    """Another node can see the record before this one has gone on with it."""
+    node.pending.start(node.own)
+    node.store.add(node.own, prediction("p3", "run1", deadline_at=START + 10))
     node.news.hear(Topic.JOINED, of_run("run1", "p3"))
     await settle()
     assert node.deadlines.pending == 1
