@@ -109,7 +109,7 @@ class RunCreator:
             recorder.take_up,
             digest,
             self._secrets.forget,
-            is_shared=membership is not None and not isinstance(membership, OnlyNode),
+            is_shared=self._membership.number != 0,
         )
         self._tasks = Tasks()
 

@@ -12,8 +12,13 @@ class NumberedNode(OnlyNode):
 
     number: int
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, *, leads: bool = True) -> None:
         self.number = number
+        self.leads = leads
+
+    def is_leader(self) -> bool:
+        """Say whether it leads."""
+        return self.leads
 
 
 class FakeNews:
