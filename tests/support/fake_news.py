@@ -15,6 +15,11 @@ class NumberedNode(OnlyNode):
     def __init__(self, number: int, *, leads: bool = True) -> None:
         self.number = number
         self.leads = leads
+        self.has_lease = True
+
+    def may_send(self) -> bool:
+        """Say whether it has a lease."""
+        return self.has_lease
 
     def is_leader(self) -> bool:
         """Say whether it leads."""

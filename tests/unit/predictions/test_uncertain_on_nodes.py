@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from gateway.domain.create_request import Created
 from gateway.domain.records import RunState
-from gateway.errors import RunTakenOver, StoreUnavailable, UpstreamUncertain
+from gateway.errors import RunTakenOver, StoreUnavailable, UpstreamUnavailable, UpstreamUncertain
 from gateway.predictions.equal_creates import EqualCreates
 from gateway.predictions.in_flight import PendingCreates
 from tests.support.clock import START, settle
@@ -66,6 +66,16 @@ async def test_create_is_passed_on_when_the_store_is_there_again(core: CreateCor
     found_elsewhere(core)
     await core.clock.advance(1.1)
     assert isinstance(await asked, Created)
+
+
+async def test_nothing_is_recorded_for_a_create_that_could_not_be_sent(core: CreateCore, node: NumberedNode) -> None:
+    """Its intent would be another node's before it could be discarded."""
+    node.has_lease = False
+    with pytest.raises(UpstreamUnavailable, match="may not create"):
+        await core.create()
+    assert (core.store.runs, core.store.reserved, core.replicate.sent) == ({}, {}, 0)
+    node.has_lease = True
+    await core.create()
 
 
 async def test_node_that_leads_searches_itself(core: CreateCore, node: NumberedNode) -> None:
