@@ -18,7 +18,7 @@ from tests.support.postgres import new_database
 from tests.support.rounds import amounts
 from tests.support.webhook_receiver import Receiver, start_receiver
 
-LEASE = 2.0
+LEASE = 3.0
 FINISHED_SECONDS = 15.0
 """Within which everything that was acknowledged has ended: the runs here take two seconds."""
 CREATES = 24
