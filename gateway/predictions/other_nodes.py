@@ -134,9 +134,7 @@ class OtherNodes:
             self._has_due.clear()
             try:
                 while self._due:
-                    task = next(iter(self._due))
-                    await self._do(*task)
-                    self._due.pop(task, None)
+                    await self._do_next()
                 if self._clock.monotonic() >= look_at:
                     look_at = self._clock.monotonic() + LOOK_SECONDS
                     await self._look_for_cancels()
@@ -146,6 +144,16 @@ class OtherNodes:
                 continue
             if not self._due:
                 await sleep_until_event(self._clock, max(0.0, look_at - self._clock.monotonic()), self._has_due)
+
+    async def _do_next(self) -> None:
+        task = next(iter(self._due))
+        # First: a defect in one must not keep the others from being worked off.
+        del self._due[task]
+        try:
+            await self._do(*task)
+        except GatewayError:
+            self._due[task] = None
+            raise
 
     async def _do(self, topic: Topic, name: str | None) -> None:
         match topic:

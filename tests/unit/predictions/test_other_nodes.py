@@ -293,6 +293,20 @@ async def test_work_waits_for_a_store_that_is_away(node: Node):
     assert (node.upstream.count("predictions.cancel"), node.others.due) == (1, 0)
 
 
+async def test_defect_in_one_work_keeps_no_other_from_being_done(node: Node):
+    node.tracker.follow(node.own)
+    node.store.runs["run1"] = replace(node.own, cancel_asked_at=START)
+    node.others._due[Topic.KEY, "no work"] = None
+    node.news.hear(Topic.CANCEL, "run1")
+    working = asyncio.create_task(node.others.run())
+    with pytest.raises(AssertionError):
+        await working
+    again = asyncio.create_task(node.others.run())
+    await settle()
+    assert node.upstream.count("predictions.cancel") == 1
+    again.cancel()
+
+
 class TestCreates:
     """A prediction here has joined a run that another node is about to create."""
 
