@@ -139,8 +139,7 @@ class Cluster:
         try:
             await self.start(0)
             await asyncio.to_thread(self._note)
-            for number in range(1, NODES):
-                await self.start(number)
+            await asyncio.gather(*(self.start(number) for number in range(1, NODES)))
             yield
         except BaseException as exc:
             for node in self.nodes:
@@ -166,7 +165,7 @@ class Cluster:
                 stderr=output,
             )  # fmt: skip
         async with aiohttp.ClientSession() as session:
-            async for _ in attempts():
+            async for _ in attempts(60):
                 assert node.process.returncode is None, node.log.read_text()[-2000:]
                 with contextlib.suppress(aiohttp.ClientError):
                     async with session.get(f"{node.origin}/readyz") as response:
