@@ -76,6 +76,7 @@ def test_the_benchmark_of_polls_runs():
 
 
 @pytest.mark.long
+@pytest.mark.timeout(120)
 @pytest.mark.parametrize("name", sorted(set(SCRIPTS) - {"poll"}))
 def test_a_benchmark_runs(name: str):
     if name == "news" and postgres.binaries() is None:
