@@ -24,7 +24,7 @@ from tests.support.stack import OpenGateway, Stack
 from tests.support.upstream import creates, version_of
 
 CREATE = "predictions.create"
-TIMES = LeaseTimes(lease=6.0, renew=0.3, margin=0.3, look=0.1)
+TIMES = LeaseTimes(lease=30.0, renew=0.3, margin=0.3, look=0.1)
 """A lease lasts long enough for a crowded machine; nodes are ended by the tests."""
 SLOW = {"duration": 60}
 """Three seconds of the simulator's time."""
