@@ -75,7 +75,8 @@ BODIES: dict[str, Callable[[], bytes]] = {
             "many short links", "many file links", "many small strings", "many numbers", "many keys",
             "many empty objects", "nested arrays", "nested objects", "half surrogates in a string",
             "various half surrogates", "pairs of surrogates", "escapes in a string", "line ends in a string",
-            "percent slashes in a link", "commas in a string", "many large exponents", "an integer of many digits",
+            "backslashes in a string", "percent slashes in a link", "commas in a string", "many large exponents",
+            "an integer of many digits",
             "many data URIs", "a folded data URI", "deep and wide", "one key again and again", "white space",
         )
     },

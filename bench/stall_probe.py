@@ -2,7 +2,7 @@
 
     python -m bench.stall_probe HOST PORT
 
-A line on its input makes it write that time, in milliseconds, and begin anew.
+A line on its input makes it write that time, in milliseconds, and start again.
 """
 
 import asyncio

@@ -29,6 +29,8 @@
     │   ├── UpstreamTimeout       a read timed out (504)
     │   └── UpstreamTokenRefused  Replicate refused the account's token (502)
     └── StoreUnavailable       the gateway's store is unavailable (503)
+        ├── StoreAway          its database cannot be used at the moment (503)
+        └── StoreTaken         another process serves from it (503)
 
 The detail of an error is a sentence for the caller: what happened, and what to do about it. Only `gateway.http.errors`
 maps errors to HTTP statuses. Replicate's own error responses are not exceptions: they are passed on unchanged.
@@ -255,3 +257,11 @@ class StoreUnavailable(GatewayError):
     """
 
     title = "Store unavailable"
+
+
+class StoreAway(StoreUnavailable):
+    """The store's database cannot be used at the moment: a start waits for it."""
+
+
+class StoreTaken(StoreUnavailable):
+    """Another process serves from the store, so this one may not."""

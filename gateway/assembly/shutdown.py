@@ -51,6 +51,11 @@ class SignalHandler:
             self._grace_seconds + _OVERDUE_SECONDS, self._leave_at_once, "the graceful shutdown took too long", 1
         )
 
+    @property
+    def is_asked(self) -> bool:
+        """Whether a signal has arrived."""
+        return self._asked.is_set()
+
     async def wait(self) -> None:
         """Wait for the first signal."""
         await self._asked.wait()

@@ -7,11 +7,13 @@ import json
 import time
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
+from secrets import token_hex
 from typing import Any, Final, Literal
 
 import click
 
 from gateway.commands.common import CONFIG_OPTION, known_team, load_config, opened_store, plain_errors, run
+from gateway.errors import StoreUnavailable
 
 _LONGEST_REASON: Final = 500
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
@@ -79,12 +81,15 @@ def usage(
 @click.argument("team_name", metavar="TEAM")
 @click.argument("amount", metavar="AMOUNT")
 @click.option("--reason", required=True, help="Reason; recorded in the ledger.")
+@click.option(
+    "--id", "adjustment_id", metavar="ID", help="Name of the correction: one with the same ID changes nothing."
+)
 @CONFIG_OPTION
-def adjust(team_name: str, amount: str, reason: str, config_path: Path | None) -> None:
+def adjust(team_name: str, amount: str, reason: str, adjustment_id: str | None, config_path: Path | None) -> None:
     """Correct the spend of TEAM by AMOUNT dollars.
 
     A negative AMOUNT reduces it. The correction is a separate ledger entry, and counts in the budgets of today and this
-    month.
+    month. If an error leaves it open whether it was recorded, repeat the command with the ID that the error names.
     """
     config = load_config(config_path)
     with plain_errors():
@@ -96,11 +101,19 @@ def adjust(team_name: str, amount: str, reason: str, config_path: Path | None) -
         if not 0 < len(reason) <= _LONGEST_REASON or not reason.isprintable():
             raise click.BadParameter(f"expected 1 to {_LONGEST_REASON} printable characters", param_hint="--reason")
 
-        async def correct() -> None:
-            async with opened_store(config) as store:
-                await store.adjust(team.name, microusd, reason, time.time())
+        name = adjustment_id or token_hex(8)
 
-        run(correct())
+        async def correct() -> bool:
+            async with opened_store(config) as store:
+                try:
+                    return await store.adjust(team.name, microusd, reason, time.time(), adjustment_id=name)
+                except StoreUnavailable as exc:
+                    text = f"{exc.detail} The correction may be recorded. To make sure, repeat it with --id {name}."
+                    raise click.ClickException(text) from exc
+
+        if not run(correct()):
+            click.echo(f"There is a correction with the ID {name}. Nothing was changed.")
+            return
         click.echo(f"Team {team.name}: spend {'raised' if microusd > 0 else 'reduced'} by ${money.usd(abs(microusd))}.")
 
 

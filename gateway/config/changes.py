@@ -18,10 +18,10 @@ from gateway.config.report import Places, Report
 from gateway.config.teams import Team, TeamKey
 
 RESTART: Final[Mapping[str, frozenset[str]]] = {
-    "server": frozenset({"host", "port", "shutdown_grace_seconds", "drain_seconds"}),
+    "server": frozenset({"host", "port", "workers", "reuse_port", "shutdown_grace_seconds", "drain_seconds"}),
     "ops": frozenset({"host", "port"}),
     "upstream": frozenset({"base_url", "allow_http", "trusted_hosts"}),
-    "store": frozenset({"url", "password_env", "password_file"}),
+    "store": frozenset({"url", "password_env", "password_file", "listen_url"}),
     "outputs": frozenset({"url", "shared", "persist", "max_bytes", "ttl_seconds"}),
     "transfers": frozenset({"max_uploads", "max_downloads"}),
     "logs": frozenset({"format"}),

@@ -24,6 +24,7 @@ from gateway.config.values import (
     OutputsUrl,
     Pattern,
     Port,
+    PostgresUrl,
     Price,
     ProxyNetwork,
     PublicUrl,
@@ -49,6 +50,14 @@ class Server(Section):
 
     host: Host = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 or :: for all.", examples=["0.0.0.0"])  # noqa: S104 - an example
     port: Port = Field(8080, description="Port to listen on; 0 picks a free one.", examples=[8080])
+    workers: Count = Field(
+        1, description="Processes that `gateway serve` runs on the port; more than 1 needs PostgreSQL.", examples=[4]
+    )
+    reuse_port: Flag = Field(
+        False,
+        description="Let other gateways of this machine listen on the same port (SO_REUSEPORT).",
+        examples=[True],
+    )
     public_url: PublicUrl | None = Field(
         None,
         description="URL that callers use, without /v1. Default: scheme and Host of each request.",
@@ -204,7 +213,7 @@ class Upstream(Section):
 
 
 class Store(Section):
-    """The database: a file of SQLite, or a database of PostgreSQL. One process serves from a file."""
+    """The database: a file of SQLite for one process, or a database of PostgreSQL for any number of them."""
 
     url: StoreUrl = Field(
         "sqlite:///gateway.db",
@@ -218,6 +227,12 @@ class Store(Section):
     password_file: FileName | None = Field(
         None, description="File with the password, instead of password_env.", examples=["/run/secrets/store_password"]
     )
+    listen_url: PostgresUrl | None = Field(
+        None,
+        description="Address of the database itself, if url is that of a pooler in transaction mode such as PgBouncer: "
+        "for notifications and migrations, which need a connection of their own.",
+        examples=["postgresql://gateway@db.example.com/gateway"],
+    )
     retain_days: Count = Field(30, description="How long records of predictions are kept.", examples=[30])
     retain_data_seconds: Count = Field(
         3600, description="How long input, output and logs are kept after the end.", examples=[3600]
@@ -228,6 +243,11 @@ class Store(Section):
     def password(self) -> SecretStr | None:
         """PostgreSQL's password; `None` if none is given."""
         return self._password
+
+    @property
+    def address(self) -> tuple[str, str | None, str | None]:
+        """What the store is opened with: `url`, password and `listen_url`."""
+        return self.url, self.revealed_password, self.listen_url
 
     @property
     def revealed_password(self) -> str | None:

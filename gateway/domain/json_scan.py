@@ -42,6 +42,18 @@ def mask(text: bytes) -> bytes:
     """
     if b"\\" not in text:
         return text
+    if len(text) <= SLICE:
+        return _mask(text)
+    pieces, start = [], 0
+    # In pieces, for the sake of the other threads: 14 MB of backslashes take 50 ms.
+    while start < len(text):
+        end = end_of_slice(text, start)
+        pieces.append(_mask(text[start:end]))
+        start = end
+    return b"".join(pieces)
+
+
+def _mask(text: bytes) -> bytes:
     return text.replace(rb"\\", b"\0\0").replace(rb"\"", b"\1\1")
 
 

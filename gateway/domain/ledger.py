@@ -71,6 +71,8 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
     scopes: tuple[str, ...] = ()
     """The scopes in whose budgets the amount counts as spent."""
+    adjustment_id: str | None = None
+    """Of a correction: two with the same id are one."""
 
 
 class Reservation(msgspec.Struct, frozen=True, kw_only=True):

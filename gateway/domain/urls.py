@@ -21,6 +21,7 @@ LONGEST_URL = 8192
 _LONGEST_AUTHORITY = 1024
 """Host and port, and whatever stands before an `@`."""
 _PARTS = re.compile(r"(https?)://([^/?#]*)(.*)", re.IGNORECASE | re.DOTALL)
+_OTHER_SCHEME = re.compile(r"(?!https?:)([a-z][a-z0-9+.-]{1,20}):", re.IGNORECASE)
 # Unreserved and reserved characters (RFC 3986, 2) and the percent sign. All others are encoded.
 _SENT = "!#$%&'()*+,/:;=?@[]~"
 _IS_SENT = re.compile(r"[A-Za-z0-9_.\-!#$%&'()*+,/:;=?@\[\]~]*")
@@ -44,6 +45,8 @@ def as_sent(url: str) -> str:
         raise ValueError(f"must be at most {MAX_SENT_LENGTH} characters long")
     parts = _PARTS.fullmatch(url)
     if parts is None:
+        if (other := _OTHER_SCHEME.match(url)) is not None:
+            raise ValueError(f"must be an https or http URL, not {other[1].lower()}")
         raise ValueError("must be an absolute URL, such as https://example.com/hook")
     if _CONTROL.search(url):
         raise ValueError("must not contain line breaks or other control characters")

@@ -44,6 +44,7 @@ _STATUS: dict[type[errors.GatewayError], int] = {
 _DEFAULT_RETRY_AFTER = {503: 1}
 _NOT_HTTP = "The request could not be understood as HTTP."
 _MALFORMED = {
+    414: "The request's URL is too long.",
     415: "The body's content coding is not supported; use gzip, deflate or none.",
     431: "A header field of the request is too long.",
     500: "The gateway failed to process this request.",

@@ -83,7 +83,7 @@ class _Reader(MultipartReader):
         if self._at_bof:
             self._preamble_left -= len(line)
             if self._preamble_left < 0:
-                raise ValueError("too much comes before the first part")
+                raise ValueError("the text before the first part is too long")
         return line
 
 

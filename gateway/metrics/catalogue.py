@@ -128,7 +128,7 @@ _section("Process")
 BUILD = _add(Family("build", Kind.INFO, "Version of the gateway and of Python."))
 READY = _gauge("ready", "1 if this process can serve, 0 if /readyz answers 503.")
 DEGRADED = _gauge("degraded", "1 if something fails that other processes share, or that affects some requests only.",
-                  closed("cause", "upstream", "store", "connections"))
+                  closed("cause", "upstream", "store", "database", "connections"))
 CONFIG_LOADED_AT = _gauge("config_loaded_timestamp_seconds", "When the current config was loaded.")
 CONFIG_RELOADS = _counter("config_reloads", "Reloads of the config.", closed("result", "taken", "refused"))
 LOOP_LAG = _histogram("event_loop_lag_seconds", "Delay of the event loop in waking a task, sampled.", _QUICK)
@@ -173,6 +173,7 @@ OBSERVED = _gauge("runs_observed", "Runs of other nodes that requests wait for h
 TRACKING_CRASHES = _counter("tracking_crashes", "Defects while a run was followed. The step is tried again.",
                             closed("step", "poll", "cancel", "report", "observe"))
 DOCUMENTS_REPAIRED = _counter("documents_repaired", "States of runs whose text was invalid and was replaced by U+FFFD.")
+LOGS_SHORTENED = _counter("logs_shortened", "States of runs, larger than 16 MiB, of whose logs only the end was kept.")
 LISTENER_FAILURES = _counter("listener_failures", "Failed calls of listeners to events of predictions and runs.",
                              closed("listener", *Listener))
 ACTIVE = _gauge("runs_active", "Runs in progress, by the team that started them.", TEAM)
@@ -302,6 +303,9 @@ STORE_DURATION = _histogram("store_operation_duration_seconds", "Duration of sto
 STORE_FAILURES = _counter("store_failures", "Store operations that failed for a lasting reason: full or faulty disk, "
                           "no access, damaged data, file deleted or replaced (lost).",
                           closed("lane", "read", "write"), closed("kind", *observers.STORE_FAILURES))
+STORE_RETRIES = _counter("store_retries", "Steps that ran again, by cause. key: another step wrote the same key; "
+                         "deadlock; connection: lost before the commit; commit: lost during the commit, whose outcome "
+                         "was then found out.", closed("cause", *observers.STORE_RETRIES))
 STORE_PENDING = _gauge("store_pending", "Store operations in progress or queued.")
 
 _section("Nodes on one PostgreSQL")

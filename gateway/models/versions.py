@@ -5,6 +5,7 @@ unknown version, the gateway asks upstream whether it belongs to one of the mode
 exactly.
 """
 
+import asyncio
 from collections.abc import Sequence
 
 from cachetools import LRUCache
@@ -26,22 +27,41 @@ class VersionMap:
         self._store = store
         self._upstream = upstream
         self._known: LRUCache[str, str] = LRUCache(max_cached)
+        self._writing: dict[str, asyncio.Future[bool]] = {}
 
     async def learn(self, version: str | None, model: str | None) -> None:
-        """Record a version's model. It is known before the store has answered, and forgotten if the store fails.
+        """Record a version's model. Return when it is on disk, also if another call writes it.
 
-        What is not a plain version id (`hidden`, `dp-…`) is ignored. Raise `StoreUnavailable`.
+        It is known before the store has answered, and forgotten if the store fails. What is not a plain version id
+        (`hidden`, `dp-…`) is ignored. Raise `StoreUnavailable`.
         """
-        if version is None or model is None or len(version) != _VERSION_LENGTH or version in self._known:
+        if version is None or model is None or len(version) != _VERSION_LENGTH:
             return
-        if not is_model_name(model):
-            return
+        while (writing := self._writing.get(version)) is not None:
+            if await asyncio.shield(writing):
+                return
+        if version not in self._known and is_model_name(model):
+            await self._write(version, model)
+
+    async def _write(self, version: str, model: str) -> None:
         self._known[version] = model
+        # Whether it was written; `False` if the caller was cancelled, so that another one writes it.
+        self._writing[version] = written = asyncio.get_running_loop().create_future()
         try:
             await self._store.learn_version(version, model)
-        except BaseException:
+        except BaseException as exc:
             self._known.pop(version, None)
+            if isinstance(exc, Exception):
+                written.set_exception(exc)
+                # Perhaps nobody else waits for it.
+                written.exception()
+            else:
+                written.set_result(False)
             raise
+        else:
+            written.set_result(True)
+        finally:
+            del self._writing[version]
 
     async def model_of(self, version: str) -> str | None:
         """Return a version's model from the map; `None` if it is unknown."""

@@ -30,8 +30,13 @@ class Ledger(Protocol):
         """
         ...
 
-    async def adjust(self, team: str, microusd: int, reason: str, at: float) -> None:
-        """Add a correction of a team's spending. Durable. It counts in the team's budgets at once."""
+    async def adjust(
+        self, team: str, microusd: int, reason: str, at: float, *, adjustment_id: str | None = None
+    ) -> bool:
+        """Add a correction of a team's spending. Durable. It counts in the team's budgets at once.
+
+        One whose answer was lost can be repeated with the same id. Return whether this call added it.
+        """
         ...
 
     async def spend_of(self, run_id: str) -> Entry | None:

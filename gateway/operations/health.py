@@ -1,8 +1,8 @@
 """Whether this process can serve, and what else is wrong.
 
 A probe fails only for causes of this process: it shuts down, or its store cannot be read or written. What all processes
-share, such as Replicate or its token, makes it *degraded*: to take every process out of the load balancer would only
-turn a part of the errors into all of them.
+share, such as Replicate, its token or a database of several processes, makes it *degraded*: to take every process out
+of the load balancer would only turn a part of the errors into all of them.
 
 Replicate is asked at most once a minute, however often a prober asks.
 """
@@ -15,7 +15,7 @@ import msgspec
 
 from gateway.domain.ports.clock import Clock
 from gateway.domain.ports.upstream import Upstream
-from gateway.errors import GatewayError
+from gateway.errors import GatewayError, StoreTaken
 from gateway.operations.ports import Ping
 
 logger = logging.getLogger(__name__)
@@ -68,6 +68,7 @@ class Health:
         self._upstream_result = ""
         self._ask_again_at = 0.0
         self._store_result = _OK
+        self._is_taken = False
         self.draining = False
 
     async def report(self) -> Report:
@@ -86,8 +87,9 @@ class Health:
 
     @property
     def is_ready(self) -> bool:
-        """Whether this process could serve at the last check."""
-        return not self.draining and self._store_result == _OK and not self._is_shut_out()
+        """Whether this process could serve at the last check, but for what all processes share."""
+        is_own_cause = self._store_result != _OK and (self._is_taken or not self._store.is_shared)
+        return not self.draining and not is_own_cause and not self._is_shut_out()
 
     def degraded(self) -> Mapping[str, float]:
         """Return 1 for each cause of degradation, as known without asking anybody."""
@@ -95,6 +97,7 @@ class Health:
         return {
             "upstream": float(upstream),
             "store": float(self._store.recent_failure is not None),
+            "database": float(self._store.is_shared and self._store_result != _OK),
             "connections": float(self._calls_wait()),
         }
 
@@ -109,7 +112,7 @@ class Health:
         try:
             await self._store.ping()
         except GatewayError as exc:
-            result = exc.detail
+            result, self._is_taken = exc.detail, isinstance(exc, StoreTaken)
         self._store_result = result
         if (before == _OK) != (result == _OK):
             if result == _OK:

@@ -28,6 +28,11 @@ class Ping(Protocol):
         ...
 
     @property
+    def is_shared(self) -> bool:
+        """Whether other processes use the same store, so that they have its failures too."""
+        ...
+
+    @property
     def recent_failure(self) -> str | None:
         """What failed lately and may fail again, although the store answers."""
         ...

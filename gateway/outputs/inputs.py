@@ -121,7 +121,7 @@ class OutputInputs:
         if file is not None:
             return file.upstream_id
         if answer.status == 429 or answer.status >= 500:
-            raise UpstreamUnavailable("Replicate did not take a stored file in the input.", retry_after=1)
+            raise UpstreamUnavailable("Replicate did not accept a stored file of the input.", retry_after=1)
         raise StoredFileRefused(f"the stored file cannot be uploaded: Replicate answered {answer.status}")
 
     async def close(self) -> None:

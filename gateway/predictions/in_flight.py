@@ -18,8 +18,8 @@ from gateway.domain.upstream_response import Answer
 from gateway.errors import GatewayError, UpstreamUncertain
 
 _UNCERTAIN = (
-    "Replicate did not say whether it took the prediction, and it has not been found there yet. It may be running. "
-    "A retry should carry an Idempotency-Key."
+    "Replicate did not say whether it accepted the prediction, and the prediction has not been found there yet. It may "
+    "be running. A retry should carry an Idempotency-Key."
 )
 
 

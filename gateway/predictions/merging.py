@@ -69,24 +69,32 @@ class SnapshotMerger:
         try:
             news = await self._secrets.read_snapshot(tracked.run, body)
         except ValueError as exc:
-            if not tracked.is_unreadable:
-                extra = {"run": tracked.run.id, "upstream_id": tracked.run.upstream_id, "reason": str(exc)}
-                logger.warning("upstream's answer is no prediction", extra=extra)
-            return False
+            return self._refuse(tracked, str(exc))
+        if news.upstream_id != tracked.run.upstream_id:
+            return self._refuse(tracked, "it is about another prediction")
         if news.is_repaired:
             logger.warning("upstream's answer is not valid text", extra={"run": tracked.run.id})
             self._observer.document_repaired()
-        tracked.repaired = mark if news.is_repaired else None
+        if news.is_shortened:
+            self._observer.logs_shortened()
+        tracked.repaired = mark if news.is_repaired or news.is_shortened else None
         doubt = Doubt.STATUS_UNKNOWN if news.is_status_unknown else None
         await self._merge(tracked, news.status, news.document, news.stream_url, news.completed_at, doubt)
         return True
+
+    def _refuse(self, tracked: TrackedRun, reason: str) -> bool:
+        """Log the first of several bodies that cannot be merged; return `False`."""
+        if not tracked.is_unreadable:
+            extra = {"run": tracked.run.id, "upstream_id": tracked.run.upstream_id, "reason": reason}
+            logger.warning("upstream's answer is no prediction", extra=extra)
+        return False
 
     async def note_readable(self, tracked: TrackedRun) -> None:
         """Note an answer that could be read."""
         tracked.is_unreadable = False
         if tracked.run.unreadable_since is not None and not tracked.run.status.is_terminal:
             await self._store.mark_unreadable(tracked.run.id, None)
-            tracked.run = msgspec.structs.replace(tracked.run, unreadable_since=None)
+            tracked.set_run(msgspec.structs.replace(tracked.run, unreadable_since=None))
 
     async def note_unreadable(self, tracked: TrackedRun, *, delays: bool) -> None:
         """Note an answer that cannot be read. Record the run as failed when there was no other for too long.
@@ -97,7 +105,7 @@ class SnapshotMerger:
         now, since = self._clock.now(), tracked.run.unreadable_since
         if since is None:
             await self._store.mark_unreadable(tracked.run.id, now)
-            tracked.run = msgspec.structs.replace(tracked.run, unreadable_since=now)
+            tracked.set_run(msgspec.structs.replace(tracked.run, unreadable_since=now))
         elif now - since > self._unreadable_seconds():
             extra = {"run": tracked.run.id, "upstream_id": tracked.run.upstream_id, "seconds": round(now - since)}
             logger.error("a run cannot be read, so it has failed", extra=extra)

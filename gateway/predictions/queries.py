@@ -4,8 +4,10 @@ What is kept in memory is bounded in bytes, because a document contains the inpu
 Half of `memory_bytes` is for views, half for bodies (`bodies.py`). What does not fit is read from the store.
 """
 
+import asyncio
 from collections.abc import Awaitable, Mapping
 from contextlib import suppress
+from functools import partial
 
 from cachetools import LRUCache
 from msgspec.structs import replace
@@ -15,10 +17,20 @@ from gateway.domain.cursors import Cursor
 from gateway.domain.documents import Family
 from gateway.domain.ports.clock import Clock
 from gateway.domain.ports.observers import PredictionObserver
-from gateway.domain.records import Copy, Kind, Page, Prediction, PredictionView, Run, Source
+from gateway.domain.records import (
+    LARGE_DOCUMENT,
+    Cancellation,
+    Copy,
+    Kind,
+    Page,
+    Prediction,
+    PredictionView,
+    Run,
+    Source,
+)
 from gateway.domain.run_end import RunEnded
 from gateway.domain.teams import NO_LIST, Caller
-from gateway.errors import Forbidden, NotFound
+from gateway.errors import Forbidden, NotFound, StoreUnavailable
 from gateway.nodes.news import News, NoNews, Topic, of_run
 from gateway.predictions.bodies import PredictionBodies
 from gateway.predictions.events import PredictionEvents
@@ -30,7 +42,7 @@ from gateway.predictions.tracked_run import mark_of
 from gateway.predictions.tracker import Tracker
 from gateway.runtime.live import LiveSettings
 from gateway.runtime.lru import resize_lru
-from gateway.runtime.pauses import LARGE
+from gateway.runtime.pauses import LARGE, off_the_loop
 from gateway.runtime.tasks import Tasks
 
 PAGE_SIZE = 100
@@ -38,6 +50,8 @@ _RENEWED = 100
 """Number of runs with new copies to remember: a read that began before them may return the run without them."""
 _CANCELED = 10_000
 """Number of cancelled predictions to remember: a read that began before a cancel may return the view without it."""
+
+_REPEAT_SECONDS = 1.0
 
 
 def _owned(view: PredictionView | None, caller: Caller, kind: Kind | None) -> PredictionView:
@@ -94,8 +108,11 @@ class PredictionService:
         """How often another node has told that a run has changed."""
         self._told_of: LRUCache[str, int] = LRUCache(_RENEWED)
         """The number of the last such news, by run: a read that began before them may return an older state."""
+        self._in_doubt: set[str] = set()
+        """Cancels that may be recorded although the store did not answer."""
         self._tasks = Tasks()
         self._closing = False
+        self._shortening = asyncio.Lock()
         settings.subscribe(self._resize)
 
     def _resize(self, settings: PredictionSettings) -> None:
@@ -117,6 +134,14 @@ class PredictionService:
     def show_as_starting(self, view: PredictionView, base: str, family: Family) -> Awaitable[bytes]:
         """Return the JSON of a prediction as if it was just created, whatever its state."""
         return self._bodies.show_as_starting(view, base, family)
+
+    async def show_shortened(self, view: PredictionView, base: str, family: Family) -> bytes:
+        """Return what `show_as_starting` returns for a large prediction, without its input. One is read at a time."""
+        async with self._shortening:
+            whole = await self.whole(view)
+            short = await off_the_loop(whole.run.document, partial(documents.shortened, whole.run.document))
+            del whole
+        return await self._bodies.show_as_starting(view.with_run(replace(view.run, document=short)), base, family)
 
     def copy_links(self, view: PredictionView, base: str) -> Mapping[str, str]:
         """Return the links that replace upstream's links in a prediction; empty if upstream's are shown."""
@@ -143,7 +168,10 @@ class PredictionService:
         return int(self._recent.currsize)
 
     async def get(self, caller: Caller, prediction_id: str, kind: Kind | None = None) -> PredictionView:
-        """Return a prediction of the caller. Raise `NotFound` if it is unknown or not the caller's."""
+        """Return a prediction of the caller. Raise `NotFound` if it is unknown or not the caller's.
+
+        A large document that only the store has is left out: see `whole`.
+        """
         view = _owned(self._from_memory(prediction_id) or await self._from_store(prediction_id), caller, kind)
         self._observer.polled("gateway")
         return view
@@ -153,8 +181,23 @@ class PredictionService:
         return _owned(await self._find(prediction_id), caller, kind)
 
     async def find(self, prediction_id: str) -> PredictionView | None:
-        """Find a prediction of any team. The caller of this function checks who may see it."""
+        """Find a prediction of any team, without a large document. The caller checks who may see it."""
         return await self._find(prediction_id)
+
+    async def whole(self, view: PredictionView) -> PredictionView:
+        """Return a prediction as it is now, with its document. Raise `NotFound` if it is gone.
+
+        Call it when there is room for a document of its size: any number of requests may ask for large ones.
+        """
+        known = self._from_memory(view.prediction.id)
+        if known is None:
+            tracked = self._tracker.tracked(view.run.id)
+            if tracked is not None and tracked.is_whole:
+                known = self._newest(view)
+        known = known or await self._from_store(view.prediction.id, most_bytes=None)
+        if known is None:
+            raise NotFound
+        return known
 
     async def _find(self, prediction_id: str) -> PredictionView | None:
         return self._from_memory(prediction_id) or await self._from_store(prediction_id)
@@ -168,9 +211,9 @@ class PredictionService:
             return None
         return self._newest(view)
 
-    async def _from_store(self, prediction_id: str) -> PredictionView | None:
+    async def _from_store(self, prediction_id: str, most_bytes: int | None = LARGE_DOCUMENT) -> PredictionView | None:
         told_before = self._told
-        view = await self._store.prediction(prediction_id)
+        view = await self._store.prediction(prediction_id, most_bytes=most_bytes)
         if view is None or not _is_settled(view):
             return None
         if self._told > told_before and self._told_of.get(view.run.id, 0) > told_before:
@@ -181,16 +224,18 @@ class PredictionService:
     def _keep(self, view: PredictionView) -> PredictionView:
         """Keep a prediction in memory. A cancel that was recorded while it was read is kept."""
         if (canceled := self._lately_canceled.get(view.prediction.id)) is not None:
-            view = PredictionView(canceled, view.run)
+            view = PredictionView(canceled, view.run, view.left_out)
         if not view.run.copies and (copies := self._renewed.get(view.run.id)) is not None:
             # It was read before its copies were recorded.
-            view = PredictionView(view.prediction, replace(view.run, copies=copies))
+            view = view.with_run(replace(view.run, copies=copies))
         self._remember(view)
         return view
 
     def _remember(self, view: PredictionView) -> None:
         """Keep a view, unless it alone is too large: then it is read from the store each time."""
         self._recent.pop(view.prediction.id, None)
+        if view.left_out:
+            return
         with suppress(ValueError):
             self._recent[view.prediction.id] = view
 
@@ -257,10 +302,37 @@ class PredictionService:
         await self._tasks.run_to_completion(self._cancel(prediction_id, by_deadline=True), "expire")
 
     async def _cancel(self, prediction_id: str, *, by_deadline: bool = False) -> PredictionView:
-        cancellation = await self._store.cancel(prediction_id, self._clock.now(), by_deadline=by_deadline)
+        at = self._clock.now()
+        try:
+            cancellation = await self._store.cancel(prediction_id, at, by_deadline=by_deadline)
+        except StoreUnavailable:
+            if prediction_id not in self._in_doubt and len(self._in_doubt) < _CANCELED:
+                self._in_doubt.add(prediction_id)
+                self._tasks.spawn(self._cancel_when_possible(prediction_id, at, by_deadline=by_deadline), "cancel")
+            raise
         if cancellation is None:
             raise NotFound
+        return self._after_cancel(cancellation, by_deadline=by_deadline)
+
+    async def _cancel_when_possible(self, prediction_id: str, at: float, *, by_deadline: bool) -> None:
+        """Repeat a cancel that may be recorded although the store did not answer.
+
+        Else nobody would ask upstream, or tell those who wait.
+        """
+        try:
+            while not self._closing:
+                await self._clock.sleep(_REPEAT_SECONDS)
+                with suppress(StoreUnavailable):
+                    found = await self._store.cancel(prediction_id, at, by_deadline=by_deadline, is_repeated=True)
+                    if found is not None:
+                        self._after_cancel(found, by_deadline=by_deadline)
+                    return
+        finally:
+            self._in_doubt.discard(prediction_id)
+
+    def _after_cancel(self, cancellation: Cancellation, *, by_deadline: bool) -> PredictionView:
         view = cancellation.view
+        prediction_id = view.prediction.id
         if view.prediction.canceled_at is not None:
             self._lately_canceled[prediction_id] = view.prediction
         self._remember(view)
@@ -317,13 +389,13 @@ class PredictionService:
         return PredictionView(view.prediction, tracked.run)
 
     async def by_ticket(self, ticket: str, origin: str | None) -> PredictionView:
-        """Return the prediction whose stream a ticket opens to a page of this origin.
+        """Return the prediction whose stream a ticket opens to a page of this origin, without a large document.
 
         Raise `NotFound` if it opens none, or no longer, or to other pages only.
         """
         prediction_id = tickets.prediction_of(self._ticket_secret, ticket)
         if prediction_id is not None:
-            view = await self._store.prediction(prediction_id)
+            view = await self._store.prediction(prediction_id, most_bytes=LARGE_DOCUMENT)
         else:
             view = await self._store.prediction_by_ticket(tickets.fingerprint(ticket))
         if view is None or not tickets.opens(view.prediction, self._clock.now(), origin):

@@ -14,7 +14,6 @@ from collections.abc import Callable, Coroutine
 from functools import partial
 from http import HTTPStatus
 from typing import Any
-from weakref import WeakValueDictionary
 
 import msgspec
 
@@ -38,6 +37,7 @@ from gateway.predictions.rules import answers, polling
 from gateway.predictions.secret_values import SecretValues
 from gateway.predictions.settings import DEFAULT_FOLLOWED_BYTES, DEFAULT_UNREADABLE_SECONDS
 from gateway.predictions.tracked_run import TrackedRun
+from gateway.runtime.large_work import LargeWork
 from gateway.runtime.tasks import Tasks
 
 logger = logging.getLogger(__name__)
@@ -73,8 +73,7 @@ class Tracker:
         self._membership = membership or OnlyNode()
         self._news = news or NoNews()
         self._documents = DocumentMemory(max_document_bytes)
-        self._large_polls = asyncio.Semaphore(_LARGE_POLLS)
-        self._large_of_team: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._large_polls = LargeWork(_LARGE_POLLS)
         self._secrets = SecretValues() if secret_values is None else secret_values
         self._merger = SnapshotMerger(
             store,
@@ -186,9 +185,13 @@ class Tracker:
             self.wake(run.id)
             return
         # The caller may have learned of the run before it is followed.
+        is_new = run.id not in self._tracked
         tracked = self.follow(run)
+        if is_new and not run.document:
+            # It was large, and left in the store.
+            tracked.drop_document()
         if run.id in self._tracked and not tracked.run.status.is_terminal:
-            tracked.run = run
+            tracked.set_run(run if run.document else msgspec.structs.replace(run, document=tracked.run.document))
             self._start_cancel(tracked)
         tracked.wake()
 
@@ -220,7 +223,9 @@ class Tracker:
     def refresh(self, run: Run) -> None:
         """Take over the identity that a run was given in the store; everything else may be newer here."""
         if tracked := self._tracked.get(run.id):
-            tracked.run = msgspec.structs.replace(tracked.run, fingerprint=run.fingerprint, provisional=run.provisional)
+            tracked.set_run(
+                msgspec.structs.replace(tracked.run, fingerprint=run.fingerprint, provisional=run.provisional)
+            )
         elif not self.owns(run):
             self._news.tell(Topic.RUN, run.id)
 
@@ -228,7 +233,7 @@ class Tracker:
         """Ask upstream to cancel a followed run whose last caller has cancelled on another node."""
         tracked = self._tracked.get(run.id)
         if tracked is not None and not tracked.run.status.is_terminal:
-            tracked.run = msgspec.structs.replace(tracked.run, cancel_asked_at=run.cancel_asked_at)
+            tracked.set_run(msgspec.structs.replace(tracked.run, cancel_asked_at=run.cancel_asked_at))
             self._start_cancel(tracked)
 
     def wake(self, run_id: str) -> None:
@@ -291,12 +296,11 @@ class Tracker:
                     # It was recorded just when the lease was lost: it is another node's, or will be.
                     self._tracked.pop(tracked.run.id, None)
                     return self.observed.go_on(tracked)
-                await tracked.pause(self._clock, max(self._poll_interval(tracked), backoff(crashes)))
+                seconds = self._poll_interval(tracked)
+                await tracked.pause(self._clock, max(seconds, backoff(crashes)) if crashes else seconds)
                 with self._surviving("poll", tracked.run) as attempt:
                     if tracked.document_size > _LARGE_DOCUMENT:
-                        # The team's own lock comes first: its runs wait for each other, and other teams' do not.
-                        lock = self._large_of_team.setdefault(tracked.run.team, asyncio.Lock())
-                        async with lock, self._large_polls:
+                        async with self._large_polls.turn(tracked.run.team):
                             await self._poll(tracked)
                     else:
                         await self._poll(tracked)

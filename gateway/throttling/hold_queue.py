@@ -5,6 +5,7 @@ create that cannot be released in time is refused at once, with the time to retr
 """
 
 import asyncio
+from collections.abc import Callable
 
 from gateway.domain.ports.clock import Clock
 from gateway.domain.ports.observers import LimitObserver
@@ -25,7 +26,24 @@ class _TeamQueue:
     def __init__(self) -> None:
         self.line = HoldLine()
         self.answers: dict[HeldCreate, asyncio.Future[RateExceeded | None]] = {}
+        self.has_left: dict[HeldCreate, Callable[[], bool]] = {}
         self.changed = asyncio.Event()
+
+    def too_long_wait(self, buckets: Buckets, now: float, until: float) -> RateExceeded | None:
+        """Return the rate that cannot admit a new create by `until`, if there is one. Those who have left do not count.
+
+        They are released at that point, as refused.
+        """
+        over = self.line.least_wait(buckets, now)
+        if over is None or over.seconds <= until - now:
+            return None
+        for held in [each for each, has_left in self.has_left.items() if has_left()]:
+            self.line.leave(held)
+            if not self.answers[held].done():
+                self.answers[held].set_result(over)
+            self.changed.set()
+        over = self.line.least_wait(buckets, now)
+        return over if over is not None and over.seconds > until - now else None
 
 
 class HoldQueue:
@@ -52,8 +70,12 @@ class HoldQueue:
         """Return whether a team has queued creates. If so, a new create has to queue too, or it would overtake them."""
         return team in self._lines
 
-    async def enqueue(self, team: str, buckets: Buckets, until: float) -> RateExceeded | None:
+    async def enqueue(
+        self, team: str, buckets: Buckets, until: float, has_left: Callable[[], bool] = lambda: False
+    ) -> RateExceeded | None:
         """Wait until all `buckets` admit a create and charge it to them.
+
+        `has_left` says whether its client has disconnected: then it keeps no other create from being held.
 
         Return `None` if admitted, else the exceeded rate. A create is refused at `until` (monotonic time), or at once
         if the team's queue is full, or too long for it to be admitted by then. Raise `UpstreamUnavailable` if the
@@ -66,12 +88,12 @@ class HoldQueue:
         if len(teams.line) >= MAX_HELD:
             self._observer.create_held("full", 0.0)
             return request_rates.admit(buckets, began, held=True)
-        if (too_long := teams.line.least_wait(buckets, began)) is not None and too_long.seconds > until - began:
+        if (too_long := teams.too_long_wait(buckets, began, until)) is not None:
             self._observer.create_held("too_long", 0.0)
             return too_long
         held = teams.line.join(buckets, until)
         answer: asyncio.Future[RateExceeded | None] = asyncio.get_running_loop().create_future()
-        teams.answers[held] = answer
+        teams.answers[held], teams.has_left[held] = answer, has_left
         teams.changed.set()
         try:
             over = await answer
@@ -82,7 +104,7 @@ class HoldQueue:
                 request_rates.give_back(buckets)
             raise
         finally:
-            del teams.answers[held]
+            del teams.answers[held], teams.has_left[held]
         self._observer.create_held("admitted" if over is None else "refused", self._clock.monotonic() - began)
         return over
 

@@ -46,11 +46,11 @@ class StreamReader:
         """
         settings = self._settings
         if not is_trusted(url, settings.base_url, settings.trusted_hosts):
-            raise UpstreamBroken("Replicate named a stream on a host that the gateway does not trust.")
+            raise UpstreamBroken("Replicate returned a stream URL on a host that the gateway does not trust.")
         try:
             target = urls.as_sent(url)
         except ValueError as exc:
-            raise UpstreamBroken(f"Replicate named a stream whose URL {exc}.") from exc
+            raise UpstreamBroken(f"Replicate returned a stream URL that {exc}.") from exc
         headers = {"Accept": "text/event-stream", "Cache-Control": "no-store", "Accept-Encoding": "identity"}
         if last_event_id:
             headers["Last-Event-ID"] = last_event_id

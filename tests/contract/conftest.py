@@ -7,19 +7,21 @@ import pytest
 from blockbuster import blockbuster_ctx
 
 from gateway.store.interface import Store
-from tests.support.stores import BACKENDS, StoreMaker
+from tests.support.stores import ALL_BACKENDS, BACKENDS, StoreMaker
+
+_PARAMS = [each if each in BACKENDS else pytest.param(each, marks=pytest.mark.long) for each in ALL_BACKENDS]
 
 
-@pytest.fixture(params=BACKENDS)
+@pytest.fixture(params=_PARAMS)
 def another(request: pytest.FixtureRequest, tmp_path: Path) -> StoreMaker:
     """Makes stores, not yet open, on the data of this test."""
-    return BACKENDS[request.param](tmp_path)
+    return ALL_BACKENDS[request.param](tmp_path)
 
 
-@pytest.fixture(params=BACKENDS)
+@pytest.fixture(params=_PARAMS)
 def in_order(request: pytest.FixtureRequest, tmp_path: Path) -> StoreMaker:
     """Makes stores that do their writes in the order in which they were asked for."""
-    return BACKENDS[request.param](tmp_path, in_order=True)
+    return ALL_BACKENDS[request.param](tmp_path, in_order=True)
 
 
 @pytest.fixture

@@ -37,6 +37,20 @@ async def _(store: Store, first: Any, second: Any) -> None:
 
 
 @race(
+    "a create whose caller has given up and its discard",
+    Lock.IDENTITY,
+    prepare=nothing,
+    first=lambda store: start(store, "1", reservation=demand()),
+    second=lambda store: store.discard_intent("run1"),
+)
+async def _(store: Store, first: Any, _: Any) -> None:
+    """The create's answer came too late, so nobody will send it."""
+    assert isinstance(first, Started)
+    assert await store.open_runs() == []
+    assert await store.recount_meters() == 0
+
+
+@race(
     "a create and the end of the run that it could have joined",
     ROW_LOCKS,
     prepare=lambda store: go(store, "1", fingerprint="F"),

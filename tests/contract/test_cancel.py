@@ -31,6 +31,26 @@ async def test_second_cancel_changes_nothing(store: Store) -> None:
     assert await store.cancel("p1", NOW + 2) == Cancellation(first.view, changed=False, is_last=False)
 
 
+async def test_repeated_cancel_is_answered_as_the_first(store: Store) -> None:
+    """Its answer was lost. It is recognised by its time; a cancel by somebody else is not."""
+    await share(store, 2)
+    for prediction_id, at, is_last in (("up0", NOW + 1, False), ("p1", NOW + 2, True)):
+        first = await store.cancel(prediction_id, at)
+        assert first is not None
+        assert (first.changed, first.is_last) == (True, is_last)
+        assert await store.cancel(prediction_id, at, is_repeated=True) == first
+        other = await store.cancel(prediction_id, at + 5, is_repeated=True)
+        assert other is not None
+        assert (other.changed, other.is_last) == (False, False)
+
+
+async def test_repeat_of_a_cancel_that_was_not_recorded_records_it(store: Store) -> None:
+    await share(store, 1)
+    repeated = await store.cancel("up0", NOW + 1, is_repeated=True)
+    assert repeated is not None
+    assert (repeated.changed, repeated.is_last) == (True, True)
+
+
 async def test_cancel_keeps_the_run_for_the_other_callers(store: Store) -> None:
     """Two callers share an image; one cancels; the other still gets it."""
     await share(store, 2)

@@ -323,6 +323,17 @@ async def test_adjustments_count_as_spent_from_then_on(store: Store) -> None:
     assert isinstance(await start(store, "2", reservation=demand(100, microusd_per_day=400)), Started)
 
 
+async def test_adjustment_with_a_known_id_is_the_same_one(store: Store) -> None:
+    """Its answer was lost, so it is made again."""
+    assert [await store.adjust("red", 500, "why", NOW, adjustment_id=each) for each in ("a", "a", "b")] == [
+        True,
+        False,
+        True,
+    ]
+    assert await total(store) == Usage(team="red", microusd=1000)
+    assert await drift(store) == []
+
+
 async def test_users_beyond_the_daily_bound_are_counted_as_other(store: Store) -> None:
     """Callers choose the names of users; a day keeps a bounded number, and the sums stay right."""
     await go(store, "1", fingerprint="F")

@@ -13,7 +13,6 @@ from gateway.domain.records import Status
 from gateway.errors import BadRequest, StoreUnavailable
 from gateway.store.postgres import PostgresStore
 from gateway.store.postgres.connection import Address
-from gateway.store.postgres.database import PostgresDatabase
 from gateway.store.sql.connections import Lane
 from gateway.store.sql.locks import Lock
 from gateway.store.urls import open_store
@@ -106,26 +105,6 @@ async def test_step_whose_connection_ends_is_done_once(store: PostgresStore) -> 
     assert len(attempted) == 2
     assert await store.model_of("v0") is None
     assert await store.model_of("v1") == "acme/toy"
-
-
-async def test_connection_that_ends_during_the_commit_is_an_error(url: str) -> None:
-    """Nobody knows whether it was committed, so it is not done again and not called done."""
-
-    class LostAtCommit(PostgresDatabase):
-        def commit(self) -> None:
-            ask(url, f"SELECT pg_terminate_backend({self.connection.info.backend_pid})")
-            super().commit()
-
-    class Lost(PostgresStore):
-        database = LostAtCommit
-
-    store = Lost(url)
-    await store.open()
-    attempted: list[int] = []
-    with pytest.raises(StoreUnavailable, match="lost during a commit"):
-        await store._write(lambda db: attempted.append(db.execute("write_ping").rowcount))
-    assert attempted == [1]
-    await store.close()
 
 
 async def test_outage_is_an_error_after_a_moment_and_heals_by_itself(store: PostgresStore, url: str) -> None:

@@ -27,6 +27,7 @@ async def status_of(stack: Stack, method: str, path: str, host: str) -> int:
 
 FOREIGN = (
     "attacker.example:9464", "localhost.attacker.example", "169.254.169.254", "127.0.0.1.nip.io", "0.0.0.0", "[::]:1",
+    "attacker.example@127.0.0.1", "attacker.example#@127.0.0.1",
 )  # fmt: skip
 
 

@@ -102,6 +102,12 @@ async def test_heads_beyond_the_parsers_bounds_are_refused(gateway: Stack) -> No
     assert reply.status in (400, 431)
 
 
+async def test_url_that_is_too_long_is_named(gateway: Stack) -> None:
+    """The line of a request may have 8,190 bytes, as with most servers."""
+    reply = await send_raw(gateway, raw_request("GET", "/v1/predictions?x=" + "y" * 20_000, key=gateway.keys["alpha"]))
+    assert_problem(reply, 414, origin=None)
+
+
 async def half_closed(stack: Stack, data: bytes, seconds: float = 8.0) -> Reply:
     """Send a request, end the sending direction, and read."""
     async with connection(stack) as (reader, writer):

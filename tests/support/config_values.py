@@ -18,6 +18,8 @@ ENVIRON = {
 VALUES: dict[str, tuple[Any, Any]] = {
     "server.host": ("127.0.0.1", "0.0.0.0"),
     "server.port": (8080, 8081),
+    "server.workers": (1, 4),
+    "server.reuse_port": (False, True),
     "server.public_url": ("https://a.example.com", "https://b.example.com"),
     "server.trusted_proxies": ([], ["10.0.0.0/8"]),
     "server.max_body_bytes": (1000, 2000),
@@ -53,6 +55,7 @@ VALUES: dict[str, tuple[Any, Any]] = {
     "store.url": ("sqlite:///one.db", "sqlite:///two.db"),
     "store.password_env": ("OPS", "OPS_TWO"),
     "store.password_file": ("{folder}/one", "{folder}/two"),
+    "store.listen_url": ("postgresql://gateway@db/one", "postgresql://gateway@db/two"),
     "store.retain_days": (30, 3),
     "store.retain_data_seconds": (3600, 60),
     "cache.enabled": (True, False),
@@ -102,8 +105,10 @@ VALUES: dict[str, tuple[Any, Any]] = {
 
 
 AROUND: dict[str, dict[str, dict[str, Any]]] = {
+    "server.workers": {"store": {"url": "postgresql://gateway@db/gateway"}},
     "store.password_env": {"store": {"url": "postgresql://gateway@db/gateway"}},
     "store.password_file": {"store": {"url": "postgresql://gateway@db/gateway"}},
+    "store.listen_url": {"store": {"url": "postgresql://gateway@pool:6432/gateway"}},
     "outputs.persist": {"outputs": {"url": "one"}},
     "upstream.webhooks": {"server": {"public_url": "https://a.example.com"}},
 }

@@ -23,7 +23,7 @@ from gateway.http import prefer
 from gateway.predictions import adoption
 from gateway.predictions.ports.sharing import Hit, Joined
 from gateway.store.objects.folder import FolderStore
-from gateway.store.sqlite import SQLiteStore
+from gateway.store.sql.steps import Steps
 from gateway.upstream.replicate import ReplicateClient
 
 SEARCH_SECONDS = 0.8
@@ -45,27 +45,27 @@ def _sent(ending: str) -> Callable[..., bool]:
 
 
 STEPS = {
-    "share": Step(SQLiteStore, "share"),
-    "start": Step(SQLiteStore, "start"),
-    "join": Step(SQLiteStore, "share", given=lambda outcome: isinstance(outcome, Joined)),
-    "keyed-hit": Step(SQLiteStore, "share", given=lambda outcome: isinstance(outcome, Hit)),
-    "hit": Step(SQLiteStore, "record_hits", given=any),
+    "share": Step(Steps, "share"),
+    "start": Step(Steps, "start"),
+    "join": Step(Steps, "share", given=lambda outcome: isinstance(outcome, Joined)),
+    "keyed-hit": Step(Steps, "share", given=lambda outcome: isinstance(outcome, Hit)),
+    "hit": Step(Steps, "record_hits", given=any),
     "create": Step(ReplicateClient, "send", _sent("predictions.create")),
-    "record": Step(SQLiteStore, "record_created"),
-    "learn": Step(SQLiteStore, "learn_version"),
-    "settle": Step(SQLiteStore, "settle_identity"),
-    "detach": Step(SQLiteStore, "detach"),
-    "discard": Step(SQLiteStore, "discard_intent"),
-    "uncertain": Step(SQLiteStore, "mark_uncertain"),
+    "record": Step(Steps, "record_created"),
+    "learn": Step(Steps, "learn_version"),
+    "settle": Step(Steps, "settle_identity"),
+    "detach": Step(Steps, "detach"),
+    "discard": Step(Steps, "discard_intent"),
+    "uncertain": Step(Steps, "mark_uncertain"),
     "look": Step(ReplicateClient, "read", _sent("predictions.list")),
-    "advance": Step(SQLiteStore, "advance", lambda *_, status, **__: not status.is_terminal),
-    "end": Step(SQLiteStore, "advance", lambda *_, status, **__: status.is_terminal),
-    "cancel": Step(SQLiteStore, "cancel", lambda *_, by_deadline=False, **__: not by_deadline),
-    "expire": Step(SQLiteStore, "cancel", lambda *_, by_deadline=False, **__: by_deadline),
+    "advance": Step(Steps, "advance", lambda *_, status, **__: not status.is_terminal),
+    "end": Step(Steps, "advance", lambda *_, status, **__: status.is_terminal),
+    "cancel": Step(Steps, "cancel", lambda *_, by_deadline=False, **__: not by_deadline),
+    "expire": Step(Steps, "cancel", lambda *_, by_deadline=False, **__: by_deadline),
     "ask-cancel": Step(ReplicateClient, "send", _sent(".cancel")),
-    "claim": Step(SQLiteStore, "claim_object"),
+    "claim": Step(Steps, "claim_object"),
     "put": Step(FolderStore, "put"),
-    "keep": Step(SQLiteStore, "keep_copies"),
+    "keep": Step(Steps, "keep_copies"),
 }
 
 
@@ -109,8 +109,8 @@ def arrange(when: str, name: str, passage: int) -> None:
         return result
 
     @functools.wraps(original)
-    def as_future(self: Any, *args: Any) -> asyncio.Future[Any]:
-        return asyncio.ensure_future(wrapped(self, *args))
+    def as_future(self: Any, *args: Any, **more: Any) -> asyncio.Future[Any]:
+        return asyncio.ensure_future(wrapped(self, *args, **more))
 
     setattr(step.owner, step.method, wrapped if asyncio.iscoroutinefunction(original) else as_future)
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import psycopg
 
 from gateway.access.rules.api_keys import new_key
 from gateway.simulator import Simulator
@@ -39,6 +40,7 @@ TERMINAL = {"succeeded", "failed", "canceled", "aborted"}
 _START_SECONDS = 15.0
 _LOAD_SECONDS = 8.0
 _QUIET_SECONDS = 12.0
+_RETRY_SECONDS = 10.0
 _RETRY_PAUSE = 0.1
 
 
@@ -120,10 +122,16 @@ class Child:
 class Matrix:
     """A database, a port and an upstream, through all the crashes."""
 
-    def __init__(self, upstream: Simulator, folder: Path) -> None:
+    def __init__(self, upstream: Simulator, folder: Path, postgres: str | None = None) -> None:
+        """Take the address of a database of PostgreSQL; without one, the database is a file."""
         self.upstream = upstream
         self.folder = folder
         self.database = folder / "gateway.db"
+        self.postgres = postgres
+        self.patience = 1.0 if postgres is None else 3.0
+        """How much longer than with a file a restarted gateway may take to have everything in hand."""
+        self.is_away = False
+        """Whether the database may be away, so that callers get 503."""
         self.keys = {team: new_key(secrets.token_bytes).key for team in TEAMS}
         self.asked: list[Asked] = []
         self.children = 0
@@ -138,7 +146,7 @@ class Matrix:
         self.config.write_text(
             f"[server]\nport = {self.port}\n[ops]\nport = 0\n"
             f'[upstream]\nbase_url = "{upstream.base_url}"\nadopt_wait_seconds = 4\n'
-            f'[store]\nurl = "sqlite:///{self.database}"\n'
+            f'[store]\nurl = "{postgres or f"sqlite:///{self.database}"}"\n'
             f'[[prices.models]]\nmodel = "acme/*"\nusd_per_second = {USD_PER_SECOND}\n{teams}'
         )
 
@@ -187,8 +195,8 @@ class Matrix:
     async def load(self, child: Child, orders: list[Asked], chaos: random.Random, kill_after: float | None) -> None:
         """Let every caller ask, poll and cancel until the gateway is dead or all have their answers."""
         async with self.session() as session:
-            callers = [asyncio.create_task(self._call(session, asked)) for asked in orders]
-            callers.append(asyncio.create_task(self._browse(session, chaos)))
+            callers = [asyncio.create_task(self.call(session, asked)) for asked in orders]
+            callers.append(asyncio.create_task(self.browse(session, chaos)))
             killer = asyncio.create_task(self._kill_after(child, kill_after))
             died = asyncio.create_task(child.process.wait())
             everybody = asyncio.gather(*callers)
@@ -208,7 +216,8 @@ class Matrix:
             await asyncio.sleep(seconds)
             await child.kill()
 
-    async def _call(self, session: aiohttp.ClientSession, asked: Asked) -> None:
+    async def call(self, session: aiohttp.ClientSession, asked: Asked) -> None:
+        """Let one caller ask, poll and cancel."""
         await asyncio.sleep(asked.after)
         if asked.follows is not None:
             await asked.follows.ended.wait()
@@ -230,20 +239,23 @@ class Matrix:
                     asked.canceled = body["status"] == "canceled"
             for _ in range(40):
                 async with session.get(path, headers=headers) as answer:
-                    assert answer.status == 200, f"a caller's own prediction gave {answer.status}"
                     body = await answer.json()
+                    if self.is_away and answer.status == 503:
+                        await asyncio.sleep(0.2)
+                        continue
+                    assert answer.status == 200, f"a caller's own prediction gave {answer.status}"
                     assert not asked.canceled or body["status"] == "canceled", "a cancel was forgotten"
                     if body["status"] in TERMINAL:
                         return
                 await asyncio.sleep(0.05)
 
-    async def _browse(self, session: aiohttp.ClientSession, chaos: random.Random) -> None:
+    async def browse(self, session: aiohttp.ClientSession, chaos: random.Random) -> None:
         """List what there is: whatever a list shows is an id that somebody was given."""
         with contextlib.suppress(aiohttp.ClientError, TimeoutError):
             for _ in range(12):
                 team = chaos.choice(TEAMS)
                 async with session.get("/v1/predictions", headers=self._headers(team)) as answer:
-                    results = (await answer.json())["results"]
+                    results = (await answer.json()).get("results", ())
                 seen = Asked(team, "", {}, "")
                 seen.ids = [each["id"] for each in results]
                 self.asked.append(seen)
@@ -266,7 +278,7 @@ class Matrix:
             await asyncio.gather(*(self._retry(session, each) for each in orders if each.key or each.shared))
 
     async def _retry(self, session: aiohttp.ClientSession, asked: Asked) -> None:
-        known, until = list(asked.ids), time.monotonic() + 10
+        known, until = list(asked.ids), time.monotonic() + _RETRY_SECONDS * self.patience
         while True:
             prediction_id = await self.create(session, asked)
             status = asked.statuses[-1]
@@ -280,7 +292,7 @@ class Matrix:
 
     async def quiet(self) -> None:
         """Wait until nothing is open, here or upstream."""
-        until = time.monotonic() + _QUIET_SECONDS
+        until = time.monotonic() + _QUIET_SECONDS * self.patience
         while self.open_runs() or not all(each.terminal for each in self.upstream.predictions):
             running = [each.status for each in self.upstream.predictions if not each.terminal]
             assert time.monotonic() < until, f"still open: {self.open_runs()}; upstream: {running}"
@@ -288,6 +300,9 @@ class Matrix:
 
     def rows(self, query: str) -> list[tuple[Any, ...]]:
         """Read the database beside the gateway."""
+        if self.postgres is not None:
+            with psycopg.connect(self.postgres) as connection:
+                return connection.execute(query.encode()).fetchall()
         with contextlib.closing(sqlite3.connect(f"file:{self.database}?mode=ro", uri=True, timeout=5)) as database:
             return database.execute(query).fetchall()
 
@@ -473,7 +488,7 @@ def _price(prediction: Prediction) -> int:
 
 _SUM = """
     sum(CASE WHEN kind = 'spend' THEN microusd ELSE 0 END), sum(CASE WHEN kind = 'spend' THEN 0 ELSE microusd END),
-    sum(kind = 'spend'), sum(kind = 'saved_hit')"""
+    sum(CASE kind WHEN 'spend' THEN 1 ELSE 0 END), sum(CASE kind WHEN 'saved_hit' THEN 1 ELSE 0 END)"""
 _SUMS = "microusd, saved_microusd, runs, hits"
 _MUST_BE_EMPTY = {
     "still held": "SELECT * FROM reservations",
@@ -485,8 +500,8 @@ _MUST_BE_EMPTY = {
         SELECT team, day, key_id, target, {_SUMS} FROM usage_days
         EXCEPT SELECT team, day, key_id, target, {_SUM} FROM ledger GROUP BY 1, 2, 3, 4""",
     "a user's sum": f"""
-        SELECT team, day, coalesce(user, ''), {_SUM} FROM ledger GROUP BY 1, 2, 3
-        EXCEPT SELECT team, day, user, {_SUMS} FROM usage_users""",
+        SELECT team, day, coalesce("user", ''), {_SUM} FROM ledger GROUP BY 1, 2, 3
+        EXCEPT SELECT team, day, "user", {_SUMS} FROM usage_users""",
     "a team's sum": """
         SELECT scope, day, microusd FROM spent WHERE scope LIKE 'team/%'
         EXCEPT SELECT 'team/' || team, day, sum(microusd) FROM ledger WHERE kind = 'spend' GROUP BY 1, 2""",

@@ -107,6 +107,7 @@ class FakeStore:
     def __init__(self) -> None:
         self.trouble: Exception | None = None
         self.recent_failure: str | None = None
+        self.is_shared = False
         self.calls: list[str] = []
         self.runs: dict[str, Run] = {}
         self.kept: dict[str, Prediction] = {}
@@ -222,13 +223,17 @@ class FakeStore:
         self._note("delete_expired_idempotency")
         return 0
 
-    async def cancel(self, prediction_id: str, at: float, *, by_deadline: bool = False) -> Cancellation | None:
+    async def cancel(
+        self, prediction_id: str, at: float, *, by_deadline: bool = False, is_repeated: bool = False
+    ) -> Cancellation | None:
         """End a prediction for its caller."""
         self._note("cancel")
         prediction = self.kept.get(prediction_id)
         if prediction is None:
             return None
         run = self.runs[prediction.run_id]
+        if is_repeated and prediction.canceled_at == at:
+            return Cancellation(PredictionView(prediction, run), changed=True, is_last=run.cancel_asked_at == at)
         if prediction.canceled_at is not None or run.state is RunState.ENDED:
             return Cancellation(PredictionView(prediction, run), changed=False, is_last=False)
         prediction = self.kept[prediction_id] = replace(prediction, canceled_at=at)
@@ -237,11 +242,14 @@ class FakeStore:
             run = self.runs[run.id] = replace(run, cancel_asked_at=at)
         return Cancellation(PredictionView(prediction, run), changed=True, is_last=not others)
 
-    async def prediction(self, prediction_id: str) -> PredictionView | None:
+    async def prediction(self, prediction_id: str, *, most_bytes: int | None = None) -> PredictionView | None:
         """Find a prediction."""
         self._note("prediction")
         prediction = self.kept.get(prediction_id)
-        return None if prediction is None else PredictionView(prediction, self.runs[prediction.run_id])
+        if prediction is None:
+            return None
+        view = PredictionView(prediction, self.runs[prediction.run_id])
+        return view if most_bytes is None or view.size <= most_bytes else view.without_document()
 
     async def prediction_by_ticket(self, ticket_sha256: str) -> PredictionView | None:
         """Find a prediction by its ticket."""

@@ -98,6 +98,7 @@ VALUES: dict[str, Value] = {
     "a long string": lambda n: string("x" * n),
     "commas in a string": lambda n: string("," * n),
     "brackets in a string": lambda n: string("[{" * (n // 2)),
+    "backslashes in a string": lambda n: string("\\" * (n // 2)),
     "line ends in a string": lambda n: string("\n" * (n // 2)),
     "escapes in a string": lambda n: b'"' + b"\\u0041" * (n // 6) + b'"',
     "half surrogates in a string": lambda n: b'"' + b"\\ud800" * (n // 6) + b'"',

@@ -61,6 +61,9 @@ class RecordingObserver:
     def document_repaired(self) -> None:
         self._note("document_repaired")
 
+    def logs_shortened(self) -> None:
+        self._note("logs_shortened")
+
     def prediction_finished(self, team: str, status: Status, count: int = 1) -> None:
         for _ in range(count):
             self._note("prediction_finished", team, status)
@@ -199,6 +202,9 @@ class RecordingObserver:
 
     def store_answered(self, lane: str, result: str, seconds: float) -> None:
         self._note("store_answered", lane, result, seconds)
+
+    def store_retried(self, cause: str) -> None:
+        self._note("store_retried", cause)
 
     def store_failed(self, lane: str, kind: str) -> None:
         self._note("store_failed", lane, kind)

@@ -14,6 +14,7 @@ import signal
 import subprocess
 import tempfile
 import time
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -71,7 +72,7 @@ def binaries() -> Path | None:
     """Return the folder of the newest server of a supported version."""
     on_path = shutil.which("postgres")
     folders = [folder for place in _PLACES for folder in Path("/").glob(place)]
-    folders += [Path(on_path).parent] if on_path else []
+    folders += [Path(on_path).resolve().parent] if on_path else []
     found = [(version, folder) for folder in folders if (version := _version(folder)) in SUPPORTED]
     return max(found)[1] if found else None
 
@@ -84,38 +85,59 @@ def _version(folder: Path) -> int:
     return int(number[1]) if number else 0
 
 
+def installed() -> Path:
+    """Return the folder of a server's programs. Skip the test where there is none, but fail it with CI=true."""
+    folder = binaries()
+    if folder is not None:
+        return folder
+    reason = "no PostgreSQL 14 to 18 on PATH or in /usr/lib/postgresql"
+    if os.environ.get("CI") == "true":
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
 @cache
 def server() -> Server:
-    """Return the server of this process. Skip the test where none is installed, but fail it with CI=true."""
-    folder = binaries()
-    if folder is None:
-        reason = "no PostgreSQL 14 to 18 on PATH or in /usr/lib/postgresql"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
-    made = _start(folder)
+    """Return the server of this process."""
+    made = _start(installed())
     atexit.register(made.stop)
     return made
 
 
 def _start(binaries: Path) -> Server:
-    # The path of a socket may have about a hundred characters, and pytest's folders are longer.
-    folder = Path(tempfile.mkdtemp(prefix="pg", dir="/tmp"))
-    user, as_user = _other_user(folder)
-    data = folder / "data"
-    options = f"-U gateway -A trust -E UTF8 --locale=C --no-sync -D {data}".split()
-    done = subprocess.run(
-        [*as_user, binaries / "initdb", *options], capture_output=True, text=True, check=False, cwd="/"
-    )
-    if done.returncode:
-        pytest.fail(f"initdb failed: {done.stderr}")
-    with (data / "postgresql.conf").open("a") as config:
-        config.writelines(f"{name} = '{value}'\n" for name, value in _SETTINGS.items())
-        config.write(f"unix_socket_directories = '{folder}'\n")
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(
-            [*as_user, binaries / "postgres", "-D", data], stdout=log, stderr=log, cwd="/", process_group=0
-        )
+    return launch(binaries, new_data(binaries))
+
+
+def new_data(binaries: Path, settings: Mapping[str, str] | None = None) -> Path:
+    """Make the data of a server, and return its folder."""
+    folder, as_user = as_server_user("pg")
+    options = f"-U gateway -A trust -E UTF8 --locale=C --no-sync -D {folder / 'data'}".split()
+    _run([*as_user, binaries / "initdb", *options])
+    with (folder / "data" / "postgresql.conf").open("a") as config:
+        config.writelines(f"{name} = '{value}'\n" for name, value in {**_SETTINGS, **(settings or {})}.items())
+    return folder
+
+
+def copied_data(of: Server) -> Path:
+    """Make the data of a standby of a server, and return its folder."""
+    folder, as_user = as_server_user("pg")
+    options = f"-h {of.folder} -U gateway -D {folder / 'data'} -R -X stream -c fast --no-sync".split()
+    _run([*as_user, of.binaries / "pg_basebackup", *options])
+    return folder
+
+
+def launch(binaries: Path, folder: Path) -> Server:
+    """Start a server on its data."""
+    command: list[str | Path] = [
+        *_as_owner(folder),
+        binaries / "postgres",
+        "-D",
+        folder / "data",
+        "-c",
+        f"unix_socket_directories={folder}",
+    ]
+    with (folder / "log").open("ab") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, cwd="/", process_group=0)
     made = Server(folder, process, binaries)
     for _ in range(200):
         if (folder / ".s.PGSQL.5432").exists() and _answers(made):
@@ -125,17 +147,31 @@ def _start(binaries: Path) -> Server:
         time.sleep(0.05)
     said = (folder / "log").read_text()
     made.stop()
-    pytest.fail(f"PostgreSQL did not start as {user}: {said}")
+    pytest.fail(f"PostgreSQL did not start: {said}")
 
 
-def _other_user(folder: Path) -> tuple[str, list[str]]:
-    """Give the folder to a user that may run a server, which root may not. Return the user and how to become it."""
+def _run(command: Sequence[str | Path]) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd="/")
+    if done.returncode:
+        pytest.fail(f"{command} failed: {done.stderr}")
+
+
+def as_server_user(prefix: str) -> tuple[Path, list[str]]:
+    """Make a folder for a user that may run a server, which root may not. Return it and how to become that user."""
+    # The path of a socket may have about a hundred characters, and pytest's folders are longer.
+    folder = Path(tempfile.mkdtemp(prefix=prefix, dir="/tmp"))
+    if os.geteuid() == 0:
+        user = pwd.getpwnam("nobody")
+        os.chown(folder, user.pw_uid, user.pw_gid)
+    return folder, _as_owner(folder)
+
+
+def _as_owner(folder: Path) -> list[str]:
+    """Return how root becomes the owner of a folder."""
     if os.geteuid() != 0:
-        return pwd.getpwuid(os.geteuid()).pw_name, []
-    name = "nobody"
-    user = pwd.getpwnam(name)
-    os.chown(folder, user.pw_uid, user.pw_gid)
-    return name, ["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"]
+        return []
+    owner = folder.stat()
+    return ["setpriv", f"--reuid={owner.st_uid}", f"--regid={owner.st_gid}", "--clear-groups"]
 
 
 def _answers(server: Server) -> bool:

@@ -26,7 +26,7 @@ port = 0
 [upstream]
 base_url = "{base_url}"
 [store]
-url = "sqlite:///{folder}/gateway.db"
+url = "{store_url}"
 [logs]
 format = "json"
 [[teams]]
@@ -60,6 +60,8 @@ class ServeCommand:
     base_url: str
     token: str
     server: str = ""
+    store_url: str | None = None
+    arguments: Sequence[str] = ()
     command: Sequence[str] = (sys.executable, "-m", "gateway")
     path: str = str(_ROOT)
     key: str = field(default_factory=lambda: new_key(secrets.token_bytes).key)
@@ -77,7 +79,8 @@ class ServeCommand:
     def configure(self) -> Path:
         """Write the config."""
         path = self.folder / "config.toml"
-        path.write_text(_CONFIG.format(folder=self.folder, base_url=self.base_url, server=self.server))
+        store_url = self.store_url or f"sqlite:///{self.folder}/gateway.db"
+        path.write_text(_CONFIG.format(store_url=store_url, base_url=self.base_url, server=self.server))
         return path
 
     @asynccontextmanager
@@ -86,7 +89,7 @@ class ServeCommand:
         config = self.configure()
         with (self.folder / "log.txt").open("ab") as log:
             process = await asyncio.create_subprocess_exec(
-                *self.command, "serve", "--config", str(config),
+                *self.command, "serve", "--config", str(config), *self.arguments,
                 env=self.environ(), cwd=self.folder,
                 stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=log,
             )  # fmt: skip

@@ -1,7 +1,7 @@
 """The store as creates see it, in memory, with steps that a test can hold, fail, or precede with something else."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
@@ -18,6 +18,7 @@ from gateway.predictions.ports.sharing import (
     CreateStore,
     FinishedRuns,
     Hit,
+    HitRequests,
     Idempotency,
     Joined,
     Mismatched,
@@ -88,11 +89,11 @@ class SharingStore(FakeStore):
         self._done("share")
         return outcome or Nothing()
 
-    def record_hits(self, requests: Sequence[ShareRequest]) -> asyncio.Future[list[Hit | None]]:
+    def record_hits(self, requests: HitRequests) -> asyncio.Future[list[Hit | None]]:
         """Add predictions to finished runs."""
         return asyncio.ensure_future(self._record_hits(requests))
 
-    async def _record_hits(self, requests: Sequence[ShareRequest]) -> list[Hit | None]:
+    async def _record_hits(self, requests: HitRequests) -> list[Hit | None]:
         await self._step("record_hits")
         taken = requests[:MOST_HITS]
         ids = [request.prediction.id for request in taken]
@@ -259,10 +260,12 @@ class SharingStore(FakeStore):
         self.kept.pop(prediction_id, None)
         self.keys_used = {key: used for key, used in self.keys_used.items() if used[1] != prediction_id}
 
-    async def cancel(self, prediction_id: str, at: float, *, by_deadline: bool = False) -> Cancellation | None:
+    async def cancel(
+        self, prediction_id: str, at: float, *, by_deadline: bool = False, is_repeated: bool = False
+    ) -> Cancellation | None:
         """End a prediction for its caller."""
         await self._step("cancel")
-        return await super().cancel(prediction_id, at, by_deadline=by_deadline)
+        return await super().cancel(prediction_id, at, by_deadline=by_deadline, is_repeated=is_repeated)
 
     async def shared_run(self, may_hit: FinishedRuns | None, may_join: OpenRuns | None, now: float) -> Run | None:
         """Find the run that `share` would choose."""

@@ -1,13 +1,17 @@
 """The stores that the contract tests run on: every backend in turn. A backend is added to `BACKENDS`."""
 
+import atexit
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
 from gateway.store.interface import Store
 from gateway.store.postgres import PostgresStore
 from gateway.store.sqlite import SQLiteStore
-from tests.support.postgres import emptied_database
+from tests.support.pgbouncer import pooled
+from tests.support.postgres import emptied_database, server
+from tests.support.postgres_proxy import Cut, Proxy, every
 
 StoreMaker = Callable[[], Store]
 """Makes one more store on the same data each time it is called, as another process would."""
@@ -35,7 +39,30 @@ def postgres_maker(folder: Path, *, in_order: bool = False) -> StoreMaker:
     return lambda: PostgresStore(url, decide=1 if in_order else 3, read=1)
 
 
+def cut_maker(folder: Path, *, in_order: bool = False) -> StoreMaker:
+    """Return a maker of PostgreSQL stores whose connections are lost with the answer to each commit."""
+    url = cutting_proxy().url(emptied_database())
+    # Connecting for each commit takes time, and thousands may wait.
+    return lambda: PostgresStore(url, timeout_seconds=600.0, decide=1 if in_order else 3, read=1)
+
+
+@cache
+def cutting_proxy() -> Proxy:
+    """Return a proxy of this process that cuts every commit."""
+    made = Proxy(server().folder, every(Cut.AFTER))
+    atexit.register(made.stop)
+    return made
+
+
+def pooled_maker(folder: Path, *, in_order: bool = False) -> StoreMaker:
+    """Return a maker of PostgreSQL stores on one database, behind PgBouncer in transaction mode."""
+    url = emptied_database()
+    return lambda: PostgresStore(pooled(url), listen_url=url, decide=1 if in_order else 3, read=1)
+
+
 BACKENDS: dict[str, Backend] = {"sqlite": sqlite_maker, "postgres": postgres_maker}
+ALL_BACKENDS: dict[str, Backend] = {**BACKENDS, "postgres-cut": cut_maker, "pgbouncer": pooled_maker}
+"""With those that take long. `test_pgbouncer.py` runs some tests of the last one."""
 
 
 async def edit(store: Any, statement: str) -> int:

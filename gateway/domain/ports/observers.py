@@ -9,6 +9,7 @@ from typing import Final, Protocol
 from gateway.domain.bypass import BypassReason
 from gateway.domain.records import Source, Status
 
+STORE_RETRIES: Final = ("key", "deadlock", "connection", "commit")
 STORE_FAILURES: Final = ("full", "io", "access", "damaged", "lost")
 """Why a store fails for longer than a moment: disk full, disk errors, no permission, damaged data, file gone."""
 
@@ -53,6 +54,10 @@ class PredictionObserver(Protocol):
 
     def document_repaired(self) -> None:
         """Count an answer of upstream whose text was not valid, and was replaced in part."""
+        ...
+
+    def logs_shortened(self) -> None:
+        """Count a large answer of upstream of whose logs only the end was kept."""
         ...
 
     def listener_failed(self, listener: str) -> None:
@@ -261,6 +266,10 @@ class OperationsObserver(LoopObserver, Protocol):
 
     def store_answered(self, lane: str, result: str, seconds: float) -> None:
         """Observe a `read` or `write` of the store: `done`, `failed`, or with its answer too `late`."""
+        ...
+
+    def store_retried(self, cause: str) -> None:
+        """Count a step that ran again, or a commit whose outcome had to be found out: one of `STORE_RETRIES`."""
         ...
 
     def config_reloaded(self, result: str, at: float) -> None:

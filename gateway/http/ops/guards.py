@@ -29,7 +29,8 @@ def check_host(request: web.Request) -> None:
         return
     try:
         host = request.url.host or ""
-        is_loopback = host == "localhost" or ip_address(host).is_loopback
+        # A user name has no place in `Host`: parsers disagree on which host it then names.
+        is_loopback = "@" not in request.host and (host == "localhost" or ip_address(host).is_loopback)
     except ValueError:
         is_loopback = False
     if not is_loopback:

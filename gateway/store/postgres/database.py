@@ -10,6 +10,8 @@ from psycopg.pq import TransactionStatus
 
 from gateway.nodes.news import Topic
 from gateway.nodes.rules.packing import pack
+from gateway.store.postgres.commits import NO_STEP, NumberedStep
+from gateway.store.postgres.connection import StoreConnection
 from gateway.store.postgres.dialect import READING_SQL, SQL, Statement
 from gateway.store.postgres.failures import has_nul
 from gateway.store.postgres.locks import statement_of
@@ -21,7 +23,7 @@ _PAGES: Final = ("_older", "_newer")
 """How the statements of pages end. A page can end early, by its bytes, so its rows are fetched as they are read."""
 _ROWS_AT_ONCE: Final = 20
 
-Connect = Callable[[], "psycopg.Connection[tuple[object, ...]]"]
+Connect = Callable[[], StoreConnection]
 
 
 class NodeIdentity:
@@ -39,23 +41,35 @@ class PostgresDatabase:
     def __init__(self, connect: Connect, identity: NodeIdentity) -> None:
         self._connect = connect
         self._identity = identity
-        self._connection: psycopg.Connection[tuple[object, ...]] | None = None
+        self._connection: StoreConnection | None = None
         self.node = 0
         """The number that the process had when the step began."""
         self._highest = Lock(1)
+        self.step = NO_STEP
+        """The open transaction, or the last one."""
         self.lost_at: float | None = None
         """When an attempt to connect first failed after the last that succeeded, on the monotonic clock."""
 
     @property
-    def connection(self) -> "psycopg.Connection[tuple[object, ...]]":
+    def connection(self) -> StoreConnection:
         """The open connection."""
         assert self._connection is not None
         return self._connection
 
     @property
+    def is_open(self) -> bool:
+        """Whether there is a connection that is not known to be lost."""
+        connection = self._connection
+        return connection is not None and not connection.closed
+
+    @property
     def is_lost(self) -> bool:
         """Whether there was a connection, and the server has ended it."""
         return self._connection is not None and self._connection.closed
+
+    def has_been_lost_for(self, seconds: float) -> bool:
+        """Whether attempts to connect have failed for longer than this."""
+        return self.lost_at is not None and time.monotonic() - self.lost_at > seconds
 
     def open(self) -> None:
         """Connect, unless there is a connection. Raise `psycopg.Error`."""
@@ -69,6 +83,7 @@ class PostgresDatabase:
             self.lost_at = self.lost_at or time.monotonic()
             raise
         self.lost_at = None
+        self.step = NumberedStep.of_new_session()
 
     def close(self) -> None:
         """Close the connection, if there is one."""
@@ -77,16 +92,34 @@ class PostgresDatabase:
             with suppress(psycopg.Error):
                 connection.close()
 
-    def begin(self, how: bytes = b"BEGIN") -> None:
+    def begin(self, how: bytes = b"BEGIN ISOLATION LEVEL READ COMMITTED") -> None:
         """Begin a transaction."""
         self._highest = Lock(1)
         self.node = self._identity.number
-        self.connection.execute(how, prepare=False)
+        self.step = self.step.next()
+        self.connection.execute(how + self.connection.at_begin, prepare=False)
 
     def commit(self) -> None:
-        """Commit the transaction. Raise `psycopg.Error`, after which it is not known whether it was committed."""
+        """Commit the transaction, with a note of the step (`commits.py`).
+
+        Raise `psycopg.Error`. If the connection is lost then, `was_committed` finds out what became of it.
+        """
+        self._end(self.step.commit)
+
+    def _end(self, commit: bytes) -> None:
         assert self.connection.info.transaction_status == TransactionStatus.INTRANS, "a statement has failed"
+        self.connection.execute(commit, prepare=False)
+
+    def was_committed(self, step: NumberedStep) -> bool:
+        """Say whether a step of an earlier connection was committed. If it was not, it never will be.
+
+        Raise `psycopg.Error`, also while the server has not ended the step.
+        """
+        # In a transaction, which a deadline for locks belongs to behind a pooler.
+        self.connection.execute(b"BEGIN" + self.connection.at_begin, prepare=False)
+        row = self.connection.execute(step.close_session, prepare=False).fetchone()
         self.connection.execute(b"COMMIT", prepare=False)
+        return row == (step.number,)
 
     def roll_back(self) -> None:
         """Roll back the open transaction, if there is one; a connection that cannot do it is closed. Never raises."""
@@ -160,6 +193,10 @@ class ReadingDatabase(PostgresDatabase):
         """Allow any number of statements, all of which see the same."""
         self._is_snapshot = True
         self.begin(b"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+
+    def commit(self) -> None:
+        """End the snapshot."""
+        self._end(b"COMMIT")
 
     def execute(self, name: str, parameters: Parameters = ()) -> Rows:
         """Execute a statement of `queries.sql`. Raise `SeveralStatements` if it is one too many."""

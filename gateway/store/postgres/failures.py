@@ -1,14 +1,19 @@
-"""Translate PostgreSQL's errors. No `psycopg` exception leaves the store."""
+"""Translate PostgreSQL's errors. No `psycopg` exception leaves the store.
 
+What fails while a connection is opened has no SQLSTATE: libpq does not tell it. Its text says whether waiting helps.
+"""
+
+import re
 from typing import Final, TypeVar
 
 import psycopg
 
-from gateway.errors import BadRequest, StoreUnavailable
+from gateway.errors import BadRequest, StoreAway, StoreUnavailable
 
 ValueT = TypeVar("ValueT")
 
 _CONNECTION: Final = ("The store's database cannot be reached.", 1)
+_TOO_MANY: Final = ("The store's database has too many connections.", 5)
 # Message and `retry_after` seconds by SQLSTATE, or by its class.
 _MEANINGS: Final = {
     "08": _CONNECTION,
@@ -19,24 +24,46 @@ _MEANINGS: Final = {
     "42501": ("The store's user may not do this in the database.", 30),
     "53100": ("The store's disk is full.", 30),
     "53200": ("The store's database has run out of memory.", 5),
-    "53300": ("The store's database has too many connections.", 5),
+    "53300": _TOO_MANY,
     "55P03": ("The store is locked by another step.", 1),
     "57014": ("The store did not answer in time.", 1),
     "57P": _CONNECTION,
     "58": ("The store's disk cannot be read or written.", 30),
     "XX": ("The store's database is damaged.", 30),
 }
+_REFUSED: Final = ("The store's database refused the connection.", 30)
+_STANDBY: Final = ("The store's database is a standby, which is read-only. Give the address of the primary.", 5)
+_TEXTS: Final = (
+    (re.compile(r"the server is a standby"), _STANDBY),
+    (re.compile(r"too many (clients|connections)|connection slots are reserved"), _TOO_MANY),
+    (
+        # Nothing but a change of the config or of the server helps. In another language it counts as away.
+        re.compile(
+            r"authentication failed|no password supplied|(role|database|file) \".*\" does not exist|pg_hba\.conf"
+            r"|not permitted to log in|certificate verify failed|does not support SSL|invalid (port|sslmode|connection)"
+        ),
+        _REFUSED,
+    ),
+)
+_PERMANENT: Final = ("28", "3D000", "42501", "XX")
+"""What waiting does not help. The rest counts as away."""
 _OTHERWISE: Final = ("The store failed.", 5)
+_LASTING: Final = (_REFUSED, _OTHERWISE, *(_MEANINGS[each] for each in _PERMANENT))
 _KINDS: Final = {"53100": "full", "58": "io", "25006": "access", "42501": "access", "XX": "damaged"}
-_REPEATED: Final = frozenset({"23505", "40001", "40P01"})
+_REPEATED: Final = {"23505": "key", "40001": "deadlock", "40P01": "deadlock"}
 
 
-def is_repeatable(error: Exception | None) -> bool:
-    """Say whether a step that was rolled back can succeed if it runs again at once.
+def retry_cause(error: Exception | None) -> str | None:
+    """Return why a step that was rolled back can succeed if it runs again at once (`STORE_RETRIES`), or `None`.
 
     Another step has inserted the same key, or each of two waited for the other.
     """
-    return isinstance(error, psycopg.Error) and error.sqlstate in _REPEATED
+    return _REPEATED.get(error.sqlstate or "") if isinstance(error, psycopg.Error) else None
+
+
+def is_read_only(error: Exception | None) -> bool:
+    """Say whether the server takes no writes: it was the primary, and another one is now."""
+    return isinstance(error, psycopg.Error) and error.sqlstate == "25006"
 
 
 def has_nul(error: Exception) -> bool:
@@ -61,17 +88,24 @@ def unavailable(error: psycopg.Error) -> StoreUnavailable:
     if meaning is None:
         # libpq's own errors, such as those of a lost connection, have no SQLSTATE.
         is_lost = error.sqlstate is None and isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
-        meaning = _CONNECTION if is_lost else _OTHERWISE
-    made = StoreUnavailable(meaning[0], retry_after=meaning[1])
+        meaning = _lost(error) if is_lost else _OTHERWISE
+    is_permanent = meaning in _LASTING
+    made = (StoreUnavailable if is_permanent else StoreAway)(meaning[0], retry_after=meaning[1])
     made.__cause__ = error
     return made
+
+
+def _lost(error: psycopg.Error) -> tuple[str, int]:
+    return next((meaning for text, meaning in _TEXTS if text.search(str(error))), _CONNECTION)
 
 
 def at_start(error: psycopg.Error) -> StoreUnavailable:
     """Return the error for the operator, with the text of the server or libpq, which never has the password."""
     made = unavailable(error)
     said = " ".join(str(error).split())
-    told = StoreUnavailable(f"{made.detail} {said}" if said else made.detail, retry_after=made.retry_after)
+    if "unsupported startup parameter" in said:
+        said += " Behind PgBouncer, set [store] listen_url to the address of the database itself."
+    told = type(made)(f"{made.detail} {said}" if said else made.detail, retry_after=made.retry_after)
     told.__cause__ = error
     return told
 

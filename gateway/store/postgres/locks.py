@@ -6,7 +6,7 @@
 | FILES | a file shares an upstream file while another step deletes its last record |
 | NAMES | two keys of one name; a secret that is lost between two rotations |
 | IDEMPOTENCY_KEY | two runs for two requests with one idempotency key |
-| IDENTITY | two runs of one provisional identity; a fingerprint that is given to two open runs |
+| IDENTITY | two runs of one provisional identity; a fingerprint of two open runs; an intent after its discard |
 | RUN, RUN_OF_PREDICTION | a prediction joins a run that is canceled, ended, discarded or deleted at the same moment |
 | PLACES | more webhook deliveries than there may be |
 | TEAM, METERS | more is reserved than a limit allows |

@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 import psycopg
 
 from gateway.errors import StoreUnavailable
+from gateway.store.postgres.commits import FORGET_SESSIONS
 from gateway.store.postgres.connection import OLDEST_SERVER, Address
 from gateway.store.postgres.failures import at_start
 from gateway.store.postgres.locks import key_of
@@ -45,14 +46,22 @@ def open_schema(address: Address, *, create: bool) -> bool:
             version = _version(connection)
             if version is None and not create:
                 raise StoreUnavailable("The database has no store in it. `gateway serve` creates one there.")
-            return _migrate_with_retries(connection)
+            is_new = _migrate_with_retries(connection)
+            connection.execute(FORGET_SESSIONS)
+            return is_new
     except psycopg.Error as exc:
         raise at_start(exc) from exc
 
 
-def inspect(address: Address) -> bool:
-    """Say whether there is a store. Create and change nothing. Raise `StoreUnavailable` if it cannot be used."""
+def inspect(address: Address, pool: Address) -> bool:
+    """Say whether there is a store. Create and change nothing. Raise `StoreUnavailable` if it cannot be used.
+
+    `pool` is the address that steps use: the same, or that of a pooler.
+    """
     try:
+        if pool.is_pooled:
+            with pool.connect() as pooled:
+                _refuse_server(pooled)
         with address.connect() as connection:
             _refuse_server(connection)
             version = _version(connection)
@@ -69,11 +78,6 @@ def _refuse_server(connection: Connection) -> None:
     encoding = connection.info.parameter_status("server_encoding")
     if encoding != "UTF8":
         raise StoreUnavailable(f"The store needs a database with the encoding UTF8; this one has {encoding}.")
-    row = connection.execute(b"SELECT pg_is_in_recovery()").fetchone()
-    if row is not None and row[0]:
-        raise StoreUnavailable(
-            "The store's database is a standby, which is read-only. Give the address of the primary."
-        )
 
 
 def _version(connection: Connection) -> _Version | None:
@@ -85,6 +89,17 @@ def _version(connection: Connection) -> _Version | None:
     ).fetchone()
     assert row is not None
     return _Version(*(int(str(each)) for each in row))
+
+
+def refuse_older(connection: Connection) -> None:
+    """Raise `StoreUnavailable` if there is no store, or one that is not of this version."""
+    _refuse_server(connection)
+    version = _version(connection)
+    if version is None:
+        raise StoreUnavailable("The database has no store in it.")
+    _refuse_newer(version)
+    if version.files < len(_files()):
+        raise StoreUnavailable("The store is of an older version: run `gateway store migrate` first.")
 
 
 def _refuse_newer(version: _Version) -> None:

@@ -9,6 +9,7 @@ from gateway.domain.ports.observers import NewsObserver
 from gateway.nodes.news import News
 from gateway.store.postgres.connections import PostgresConnections
 from gateway.store.postgres.event_logs import EventLogSets
+from gateway.store.postgres.hits import record_hits
 from gateway.store.postgres.news import PostgresNews
 from gateway.store.postgres.nodes import PostgresNodes
 from gateway.store.sql.steps import Steps
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 class PostgresStore(EventLogSets, Steps, PostgresConnections):
     """All persistent data, in one PostgreSQL database."""
 
+    _record_hits = staticmethod(record_hits)
     _news: PostgresNews | None = None
 
     @property

@@ -19,6 +19,8 @@ class Lane(enum.Enum):
 
     DECIDE = "decide"
     """What makes an id visible, involves money, or deletes."""
+    HITS = "hits"
+    """Sets of hits."""
     PROGRESS = "progress"
     """What may be lost when a machine fails: parts of event logs, the state of runs in progress, times of last use."""
 
@@ -28,6 +30,11 @@ class Connections(ABC):
 
     _is_shared: bool
     """Whether steps run at the same time."""
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether other processes use the same store."""
+        return self._is_shared
 
     @abstractmethod
     def _write(

@@ -149,7 +149,10 @@ def joined_prediction(db: Database, prediction_id: str) -> Prediction | None:
 
 
 def insert_entry(db: Database, entry: Entry) -> bool:
-    """Add one line, and count it in every sum. A run's second settlement is not added: return whether it was."""
+    """Add one line, and count it in every sum. Return whether it was added.
+
+    A run's second settlement is not, nor is a correction whose id is known.
+    """
     sums = _Sums()
     is_added = _insert_line(db, entry, sums)
     sums.write(db)

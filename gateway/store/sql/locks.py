@@ -18,7 +18,7 @@ class Lock(enum.IntEnum):
     IDEMPOTENCY_KEY = 4
     """A team's idempotency key, known or not."""
     IDENTITY = 5
-    """A fingerprint or provisional identity: whether there is an open run of it."""
+    """A fingerprint, provisional identity or id of an intent: whether there is an open run of it."""
     RUN = 6
     """Runs by id. Nobody else joins, cancels, ends or deletes them."""
     RUN_OF_PREDICTION = 7

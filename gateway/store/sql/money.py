@@ -37,7 +37,9 @@ class MoneySteps(Connections):
 
         return await self._read(step)
 
-    async def adjust(self, team: str, microusd: int, reason: str, at: float) -> None:
+    async def adjust(
+        self, team: str, microusd: int, reason: str, at: float, *, adjustment_id: str | None = None
+    ) -> bool:
         """Add a correction entry."""
         entry = Entry(
             at=at,
@@ -46,12 +48,9 @@ class MoneySteps(Connections):
             microusd=microusd,
             reason=reason,
             scopes=quota.scopes_of(team),
+            adjustment_id=adjustment_id,
         )
-
-        def step(db: Database) -> None:
-            insert_entry(db, entry)
-
-        await self._write(step, durable=True)
+        return await self._write(lambda db: insert_entry(db, entry), durable=True)
 
     async def spend_of(self, run_id: str) -> Entry | None:
         """Return the entry that settled a run."""

@@ -6,6 +6,7 @@ damaged, which a trial may not touch, for a minute.
 """
 
 from collections.abc import Callable
+from hashlib import sha256
 from typing import Final, NamedTuple
 
 from gateway.errors import StoreUnavailable
@@ -13,7 +14,8 @@ from gateway.store.sql.database import Database
 
 RECENT_SECONDS: Final = 60.0
 DAMAGED: Final = "damaged"
-_TRIAL_BYTES: Final = 65_536
+_TRIAL: Final = "".join(sha256(number.to_bytes(2)).hexdigest() for number in range(1024))
+"""64 KiB that an engine cannot compress."""
 
 
 class Failure(NamedTuple):
@@ -68,5 +70,5 @@ class Troubles:
 
 def try_write(db: Database) -> None:
     """Write about as much as a create with a usual input, and remove it. The log has it at the commit."""
-    db.execute("learn_version", {"version": "", "model": " " * _TRIAL_BYTES})
+    db.execute("learn_version", {"version": "", "model": _TRIAL})
     db.execute("forget_version", {"version": ""})

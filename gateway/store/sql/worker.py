@@ -22,6 +22,9 @@ T = TypeVar("T")
 DatabaseT = TypeVar("DatabaseT", bound=Database)
 
 
+LATE = "The store did not answer in time."
+
+
 class Operation(msgspec.Struct, Generic[T], eq=False):
     """One step to run on a connection, and the future for its result."""
 
@@ -33,6 +36,8 @@ class Operation(msgspec.Struct, Generic[T], eq=False):
     abandoned: bool = False
     value: T | None = None
     error: Exception | None = None
+    retries: list[str] = []
+    """Why it ran again, or its commit was in doubt: `STORE_RETRIES`."""
 
     def attempt(self, db: Database) -> bool:
         """Run the step; return whether it succeeded."""
@@ -68,6 +73,8 @@ class Worker(Generic[DatabaseT]):
         """Called for every finished operation with `done`, `failed` or `late`, and the seconds since its submission."""
         self.on_failed: Callable[[Exception], None] = lambda _error: None
         """Called with the error of every operation that failed."""
+        self.on_retried: Callable[[str], None] = lambda _cause: None
+        """Called with the cause of every retry."""
 
     async def start(self) -> None:
         """Start the threads and wait until they have opened their connections. Raise what opening raises."""
@@ -106,6 +113,15 @@ class Worker(Generic[DatabaseT]):
             self._timer.cancel()
             self._timer = None
 
+    def late(self) -> StoreUnavailable:
+        """Return the error of an operation whose deadline has passed."""
+        return StoreUnavailable(LATE, retry_after=1)
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether no more operations are accepted."""
+        return self._loop is None
+
     def _end_threads(self) -> None:
         for _ in range(self._threads):
             self._queue.put(None)
@@ -138,13 +154,15 @@ class Worker(Generic[DatabaseT]):
             operation.abandoned = True
             if not operation.future.done():
                 self.on_answered("late", self._timeout_seconds)
-                operation.future.set_exception(StoreUnavailable("The store did not answer in time.", retry_after=1))
+                operation.future.set_exception(self.late())
         self._timer = loop.call_at(self._submitted[0].deadline, self._expire, loop) if self._submitted else None
 
     def _deliver(self, operations: list[Operation[Any]]) -> None:
         self.pending -= len(operations)
         now = asyncio.get_running_loop().time()
         for operation in operations:
+            for cause in operation.retries:
+                self.on_retried(cause)
             if not operation.abandoned:
                 result = "done" if operation.error is None else "failed"
                 self.on_answered(result, now - operation.deadline + self._timeout_seconds)

@@ -3,6 +3,8 @@
 import asyncio
 import csv
 import json
+import re
+import sqlite3
 import time
 from pathlib import Path
 from typing import Any
@@ -209,6 +211,23 @@ def test_corrections_are_separate_entries():
     assert told("--team", "acme")["total"]["spend_microusd"] == 1_500_001 - 1_500_000
     assert [row["key"] for row in told("--team", "acme", "--by", "key")["rows"]] == ["acme/web", None]
     assert told("--team", "acme", "--by", "key")["rows"][1]["spend_usd"] == "-1.500000"
+
+
+def test_correction_with_a_known_id_changes_nothing():
+    """It is repeated after an error that left open whether it was recorded."""
+    for said in ("spend raised by $1.000000.", "There is a correction with the ID june. Nothing was changed."):
+        assert said in ask("adjust", "acme", "1", "--reason", "a fee", "--id", "june").stdout
+    assert told("--team", "acme")["total"]["spend_microusd"] == 1_000_000
+
+
+def test_correction_in_doubt_says_how_to_repeat_it(folder: Path):
+    """The repeat has the id of the first attempt, so it is the same correction."""
+    with sqlite3.connect(folder / "gateway.db") as db:
+        db.execute("CREATE TRIGGER failing BEFORE INSERT ON ledger BEGIN SELECT RAISE(ABORT, 'no'); END")
+    db.close()
+    said = ask("adjust", "acme", "1", "--reason", "a fee")
+    assert said.exit_code == 1
+    assert re.search(r"may be recorded. To make sure, repeat it with --id [0-9a-f]{16}\.", said.output)
 
 
 def test_command_is_in_the_help():

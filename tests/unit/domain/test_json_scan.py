@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.domain.json_scan import holds, items_of, mask, unmask
+from gateway.domain.json_scan import SLICE, holds, items_of, mask, unmask
 from tests.support.json_strategies import LINKED_VALUES, SPECIAL_TEXTS
 
 KEY = b"rgw_abc123def456_" + b"Az09" * 8
@@ -21,6 +21,14 @@ def test_a_masked_text_keeps_its_places(text: str) -> None:
     assert len(masked) == len(written)
     assert masked.count(b'"') == 2
     assert unmask(masked) == written
+
+
+@pytest.mark.parametrize("lead", range(4))
+@pytest.mark.parametrize("unit", [rb"\\", rb"\"", rb"\\\"", rb"x\\"])
+def test_a_large_text_is_masked_like_a_small_one(unit: bytes, lead: int) -> None:
+    """Pairs of backslashes are not cut where the work on a large text is."""
+    text = b"x" * lead + unit * (SLICE // len(unit) + 10)
+    assert mask(text) == b"x" * lead + mask(unit) * (SLICE // len(unit) + 10)
 
 
 @pytest.mark.parametrize(

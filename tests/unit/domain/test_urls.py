@@ -49,6 +49,16 @@ def test_what_cannot_be_sent_is_refused(url: str):
         as_sent(url)
 
 
+@pytest.mark.parametrize(
+    "url", ["ftp://10.0.0.1/x", "FTP://a.example/", "file:///etc/x", "mailto:a@b.example", "ws://a/"]
+)
+def test_another_scheme_is_named(url: str):
+    """The URL is an absolute one: its author learns what is wrong with it."""
+    scheme = url.partition(":")[0].lower()
+    with pytest.raises(ValueError, match=rf"^must be an https or http URL, not {scheme}$"):
+        as_sent(url)
+
+
 @given(st.text(max_size=60), st.text(max_size=60))
 def test_sent_form_is_ascii_and_final(host: str, rest: str):
     """Whatever was given: it needs no more encoding, and the URL library agrees on its parts."""

@@ -1,8 +1,11 @@
 """Which model a version belongs to."""
 
+import asyncio
+
 import pytest
 
 from gateway.models.versions import VersionMap
+from tests.support.clock import settle
 from tests.support.fakes import AWAY, FakeStore, FakeUpstream, answer
 
 VERSION = "b" * 64
@@ -83,3 +86,59 @@ async def test_failed_write_is_repeated(versions, store):
     assert await versions.model_of(VERSION) is None
     await versions.learn(VERSION, "a/b")
     assert store.versions == {VERSION: "a/b"}
+
+
+class SlowStore(FakeStore):
+    """Writes a version when it is let go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.go = asyncio.Event()
+
+    async def learn_version(self, version: str, model: str) -> None:
+        await self.go.wait()
+        await super().learn_version(version, model)
+
+
+@pytest.fixture
+def slow(upstream: FakeUpstream) -> tuple[SlowStore, VersionMap]:
+    store = SlowStore()
+    return store, VersionMap(store, upstream)
+
+
+async def begin(versions: VersionMap, count: int) -> list[asyncio.Task[None]]:
+    begun = [asyncio.create_task(versions.learn(VERSION, "a/b")) for _ in range(count)]
+    await settle()
+    return begun
+
+
+async def test_everybody_who_teaches_a_version_waits_until_it_is_on_disk(slow):
+    """What a run is shared by depends on it: its identity is not settled before a restart would find the version."""
+    store, versions = slow
+    begun = await begin(versions, 3)
+    assert await versions.model_of(VERSION) == "a/b"
+    assert not any(each.done() for each in begun)
+    store.go.set()
+    await asyncio.gather(*begun)
+    assert store.versions == {VERSION: "a/b"}
+    assert store.calls.count("learn_version") == 1
+
+
+async def test_failed_write_fails_everybody_who_waits_for_it(slow):
+    store, versions = slow
+    begun = await begin(versions, 3)
+    store.trouble = AWAY
+    store.go.set()
+    assert await asyncio.gather(*begun, return_exceptions=True) == [AWAY] * 3
+    assert store.calls.count("learn_version") == 1
+
+
+async def test_write_whose_caller_is_cancelled_is_done_by_another(slow):
+    store, versions = slow
+    begun = await begin(versions, 3)
+    begun[0].cancel()
+    await settle()
+    store.go.set()
+    await asyncio.gather(*begun[1:])
+    assert store.versions == {VERSION: "a/b"}
+    assert begun[0].cancelled()

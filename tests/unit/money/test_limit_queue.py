@@ -103,11 +103,15 @@ class Callers:
         self, name: str, demand: ReservationRequest, patience: float, refuse: Callable[[str], Refused]
     ) -> None:
         command = self.orders[name] = self.order(name, patience)
-        with self.limit_queue.place(caller(), command, demand) as place:
+        place = QueueEntry(self.limit_queue, caller(), command)
+        place.price(demand)
+        try:
             while True:
                 if (held := self._try(name, place, demand, refuse)) is None:
                     return
                 await place.wait(held.refused)
+        finally:
+            place.leave()
 
     def _try(
         self, name: str, place: QueueEntry, demand: ReservationRequest, refuse: Callable[[str], Refused]
@@ -279,6 +283,27 @@ async def test_disconnected_caller_leaves_the_line(callers: Callers, clock: Manu
     with pytest.raises(CallerLeft):
         await gone
     await next_
+    assert callers.led == ["next"]
+
+
+async def test_disconnected_callers_do_not_count_as_ahead(callers: Callers, clock: ManualClock):
+    """One a minute, 91 seconds at most: two who have left do not get the next create refused."""
+    callers.free["team/a"] = 0
+
+    def ask(name: str) -> asyncio.Task[None]:
+        return callers.ask(name, "team/a", patience=91, wait=30, kind=LimitKind.RATE)
+
+    gone = [ask("gone"), ask("gone too")]
+    await settle()
+    with pytest.raises(RateLimited):
+        await ask("too many")
+    callers.has_left |= {"gone", "gone too"}
+    next_ = ask("next")
+    await settle()
+    callers.free["team/a"] = 1
+    await clock.advance(30)
+    await next_
+    assert [type(each) for each in await asyncio.gather(*gone, return_exceptions=True)] == [CallerLeft, CallerLeft]
     assert callers.led == ["next"]
 
 

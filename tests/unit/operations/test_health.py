@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from gateway.errors import UpstreamTimeout, UpstreamTokenRefused
+from gateway.errors import StoreTaken, UpstreamTimeout, UpstreamTokenRefused
 from gateway.operations.health import Health
 from tests.support.clock import ManualClock
 from tests.support.fakes import AWAY, FakeStore, FakeUpstream, answer
@@ -31,7 +31,7 @@ async def test_healthy_gateway_is_ready(health):
     report = await health.report()
     assert (report.ready, report.checks) == (True, {"store": "ok", "upstream": "ok"})
     assert report.status == "ready"
-    assert health.degraded() == {"upstream": 0, "store": 0, "connections": 0}
+    assert health.degraded() == {"upstream": 0, "store": 0, "database": 0, "connections": 0}
 
 
 async def test_upstream_is_checked_once_a_minute(health, upstream, clock):
@@ -58,6 +58,26 @@ async def test_unavailable_store_is_not_ready(health, store):
     assert health.is_ready
 
 
+async def test_store_that_others_share_degrades_readiness(health, store):
+    """To take every process out of the load balancer would help nobody; what is in memory is still served."""
+    store.is_shared, store.trouble = True, AWAY
+    report = await health.report()
+    assert (report.ready, report.status, report.checks["store"]) == (True, "degraded", AWAY.detail)
+    assert (health.is_ready, health.degraded()["database"]) == (True, 1)
+    store.trouble = None
+    assert (await health.report()).status == "ready"
+    assert health.degraded()["database"] == 0
+
+
+async def test_shared_store_that_another_process_has_taken_is_not_ready(health, store):
+    """The other process serves; this one may not."""
+    store.is_shared, store.trouble = True, StoreTaken("Another process already serves.")
+    report = await health.report()
+    assert (report.ready, health.is_ready) == (False, False)
+    store.trouble = AWAY
+    assert (await health.report()).ready
+
+
 async def test_a_failing_store_is_seen_and_logged_without_a_prober(health, store, clock, caplog):
     """Metrics and log tell of it, once each way."""
     watching = asyncio.ensure_future(health.watch())
@@ -78,7 +98,7 @@ async def test_a_failure_of_some_operations_degrades_and_does_not_fail_readiness
     report = await health.report()
     assert (report.ready, report.status) == (True, "degraded")
     assert report.checks["store"] == "The store's file is damaged. Other operations succeed."
-    assert health.degraded() == {"upstream": 0, "store": 1, "connections": 0}
+    assert health.degraded() == {"upstream": 0, "store": 1, "database": 0, "connections": 0}
 
 
 @pytest.mark.parametrize("trouble", [UpstreamTimeout("Slow."), UpstreamTokenRefused("Refused.")])
@@ -93,7 +113,7 @@ async def test_failing_upstream_is_not_ready_and_soon_checked_again(trouble, hea
         report = await health.report()
         assert (report.status, report.checks["upstream"]) == ("degraded", trouble.detail)
         assert (report.ready, report.degraded) == (True, True), "all processes share this cause"
-        assert health.degraded() == {"upstream": 1, "store": 0, "connections": 0}
+        assert health.degraded() == {"upstream": 1, "store": 0, "database": 0, "connections": 0}
     assert len(upstream.calls) == 1
     upstream.script = lambda _: answer()
     await clock.advance(5)

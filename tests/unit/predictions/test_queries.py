@@ -1,24 +1,25 @@
 """Predictions as their callers see them: while they wait, at the end of their run, and when they are cancelled."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 
 import pytest
 from msgspec.structs import replace
 
 from gateway.domain import tickets
-from gateway.domain.records import PredictionView, Run, RunState, Source, Status
+from gateway.domain.records import LARGE_DOCUMENT, Cancellation, PredictionView, Run, RunState, Source, Status
 from gateway.domain.run_end import SharedBy
 from gateway.domain.scopes import Scope
 from gateway.domain.teams import Caller, Team
-from gateway.errors import NotFound
+from gateway.errors import NotFound, StoreUnavailable
 from gateway.predictions.events import Listener, PredictionEvents
 from gateway.predictions.queries import PredictionService
 from gateway.predictions.settings import PredictionSettings
 from gateway.predictions.tracker import Tracker
 from gateway.runtime.live import LiveSettings
 from tests.support.clock import ManualClock, settle
-from tests.support.fakes import FakeObserver, FakeStore, FakeUpstream, free
+from tests.support.fakes import AWAY, FakeObserver, FakeStore, FakeUpstream, free
 from tests.support.records import NOW, live, prediction, run_ended
 
 SECRET = b"s" * 32
@@ -81,6 +82,48 @@ async def test_poll_after_the_end_is_answered_from_memory(predictions, store, ru
     assert store.calls == []
 
 
+async def test_large_document_is_read_only_when_it_is_wanted(predictions, store, run):
+    """A poll, a cancel and a link to a copy need none: requests for large predictions wait for room first."""
+    store.runs["run1"] = replace(run, document=b"x" * (LARGE_DOCUMENT + 1))
+    size = len(store.runs["run1"].document) + len(run.request)
+    for view in (
+        await predictions.get(CALLER, "p1"),
+        await predictions.owned(CALLER, "p1"),
+        await predictions.find("p1"),
+    ):
+        assert (view.run.document, view.left_out) == (b"", size)
+    assert predictions.recent_bytes == 0
+    whole = await predictions.whole(view)
+    assert whole == PredictionView(store.kept["p1"], store.runs["run1"])
+    with pytest.raises(NotFound):
+        await predictions.whole(PredictionView(prediction("p9"), whole.run))
+
+
+async def test_cancel_of_a_run_with_a_large_document_keeps_it_for_those_who_poll(predictions, store, run, tracker):
+    """The step leaves the document in the store; what is in memory stays."""
+    large = store.runs["run1"] = replace(run, document=b"x" * (LARGE_DOCUMENT + 1))
+    tracked = tracker.follow(large)
+    tracker.cancel_asked(replace(large, document=b"", request=b"", cancel_asked_at=NOW))
+    assert (tracked.run.document, tracked.run.cancel_asked_at) == (large.document, NOW)
+    assert (await predictions.get(CALLER, "p1")).run.document == large.document
+    other = tracker.follow(live("run2"))
+    tracker.cancel_asked(replace(live("run3"), document=b"", cancel_asked_at=NOW))
+    unknown = tracker.tracked("run3")
+    assert unknown is not None
+    assert (other.is_whole, unknown.is_whole) == (True, False)
+
+
+async def test_shortened_prediction_has_no_input(predictions, store, run):
+    """A create without room for its response is answered with this."""
+    document = b'{"id":"x","status":"processing","input":{"a":"%b"},"urls":{"get":"u"}}' % (b"x" * LARGE_DOCUMENT)
+    store.runs["run1"] = replace(run, document=document)
+    view = await predictions.get(CALLER, "p1")
+    shown = json.loads(await predictions.show_shortened(view, "http://gateway.test/v1", "predictions"))
+    assert (shown["id"], shown["status"], shown["input"], shown["output"]) == ("p1", "starting", {}, None)
+    assert shown["urls"] == {"get": "http://gateway.test/v1/predictions/p1"}
+    assert "data_removed" not in shown
+
+
 async def test_end_caches_only_predictions_that_were_polled(predictions, store, run):
     """Many predictions that are never polled evict nothing from memory."""
     predictions.on_run_ended(run_ended(over(run), *store.kept.values()))
@@ -131,6 +174,42 @@ async def test_deadline_after_the_end_is_no_cancel(predictions, store, run, obse
     assert observer.of("canceled") == ["over"]
 
 
+class LosesAnswers(FakeStore):
+    """Does what it is asked, and does not say so for some time."""
+
+    lost = 2
+
+    async def cancel(
+        self, prediction_id: str, at: float, *, by_deadline: bool = False, is_repeated: bool = False
+    ) -> Cancellation | None:
+        found = await super().cancel(prediction_id, at, by_deadline=by_deadline, is_repeated=is_repeated)
+        self.lost -= 1
+        if self.lost >= 0:
+            raise AWAY
+        return found
+
+
+@pytest.fixture
+def store(request: pytest.FixtureRequest) -> FakeStore:
+    return getattr(request, "param", FakeStore)()
+
+
+@pytest.mark.parametrize("store", [LosesAnswers], indirect=True)
+async def test_cancel_whose_answer_was_lost_still_takes_effect(predictions, events, run, upstream, clock, tracker):
+    """The caller gets an error. Upstream is asked all the same, and listeners are called, once."""
+    heard: list[PredictionView] = []
+    events.add_canceled_listener(Listener.STREAMS, heard.append)
+    for prediction_id in ("p2", "p1"):
+        with pytest.raises(StoreUnavailable):
+            await predictions.cancel(CALLER, prediction_id)
+    assert heard == []
+    for _ in range(3):
+        await clock.advance(1.0)
+    assert sorted(view.prediction.id for view in heard) == ["p1", "p2"]
+    assert [call.path for call in upstream.calls if call.path.endswith("/cancel")] == ["/predictions/uprun1/cancel"]
+    await predictions.close()
+
+
 async def test_failing_listener_does_not_fail_the_cancel(predictions, events, run, observer):
     """The caller's cancel is recorded, and the response sent."""
 
@@ -156,7 +235,7 @@ async def test_wait_returns_the_end_without_a_read(predictions, tracker, store, 
     tracked = tracker.follow(run)
     waiting = asyncio.create_task(predictions.wait(PredictionView(store.kept["p1"], run), 60.0))
     await settle()
-    tracked.run = over(run)
+    tracked.set_run(over(run))
     tracked.wake()
     assert await waiting == PredictionView(store.kept["p1"], over(run))
     assert "prediction" not in store.calls

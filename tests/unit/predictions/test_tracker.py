@@ -154,6 +154,7 @@ UNREADABLE = [
     b'{"status": "succeeded"}',
     b"[]",
     b'{"id": 1, "status": 2}',
+    b'{"id": "uprun2", "status": "succeeded", "output": "of another"}',
 ]
 ENDED_AT = "2025-11-24T16:00:02Z"
 
@@ -258,7 +259,7 @@ async def test_large_documents_of_one_team_do_not_delay_those_of_another(store, 
     async def script(call: Call) -> Answer:
         if "slow" in call.path:
             await stuck.wait()
-        return answer(200, said("succeeded"))
+        return answer(200, said("succeeded", id=call.path.rpartition("/")[2]))
 
     upstream.script = script
     tracker = make_tracker(store, upstream, clock, observer)

@@ -76,6 +76,24 @@ async def test_each_create_in_the_line_adds_to_the_wait(clock: ManualClock, note
     assert [await each for each in waiting] == [None, None]
 
 
+async def test_creates_whose_callers_have_left_do_not_count_as_ahead(clock: ManualClock, notes: RecordingObserver):
+    """Six a minute, 25 seconds at most: after two have hung up, another two are held."""
+    buckets, hold_queue, left = emptied(clock, 6), HoldQueue(clock, notes), set[int]()
+    until = clock.monotonic() + 25
+
+    def make(number: int) -> asyncio.Task[RateExceeded | None]:
+        return asyncio.create_task(hold_queue.enqueue("red", buckets, until, lambda: number in left))
+
+    gone = [make(0), make(1)]
+    await settle()
+    left |= {0, 1}
+    stayed = [make(2), make(3)]
+    await settle()
+    assert [isinstance(await each, RateExceeded) for each in gone] == [True, True]
+    await clock.advance(20.1)
+    assert [await each for each in stayed] == [None, None]
+
+
 async def test_creates_of_another_user_do_not_count_as_ahead(clock: ManualClock, notes: RecordingObserver):
     """Thirty creates of one user wait for that user's rate; another's create passes them by."""
     allowance = Allowance(own=Limits(requests_per_minute=60), per_user=Limits(requests_per_minute=6, burst=30))

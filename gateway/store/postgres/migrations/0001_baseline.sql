@@ -188,9 +188,11 @@ CREATE TABLE ledger (
     milliseconds BIGINT NOT NULL,
     microusd BIGINT NOT NULL,
     reason TEXT COLLATE "C" NOT NULL,
-    scopes TEXT COLLATE "C" NOT NULL
+    scopes TEXT COLLATE "C" NOT NULL,
+    adjustment_id TEXT COLLATE "C"
 );
 CREATE UNIQUE INDEX ledger_settled ON ledger (run_id) WHERE kind = 'spend';
+CREATE UNIQUE INDEX ledger_adjusted ON ledger (adjustment_id) WHERE adjustment_id IS NOT NULL;
 CREATE INDEX ledger_by_day ON ledger (day);
 
 CREATE TABLE usage_days (
@@ -364,3 +366,31 @@ CREATE TRIGGER delivery_added AFTER INSERT ON deliveries FOR EACH ROW EXECUTE FU
 CREATE TRIGGER delivery_changed AFTER UPDATE OF state ON deliveries FOR EACH ROW
     WHEN ((OLD.state = 'dead') <> (NEW.state = 'dead')) EXECUTE FUNCTION count_delivery();
 CREATE TRIGGER delivery_removed AFTER DELETE ON deliveries FOR EACH ROW EXECUTE FUNCTION count_delivery();
+
+-- The last step that each session has committed (`postgres/commits.py`).
+CREATE TABLE commits (
+    session TEXT COLLATE "C" NOT NULL PRIMARY KEY,
+    step BIGINT NOT NULL,
+    is_closed BIGINT NOT NULL,
+    at DOUBLE PRECISION NOT NULL
+) WITH (fillfactor = 50);
+
+-- Returns whether the step has written anything. One that has not needs no note: it can run again.
+CREATE FUNCTION note_commit(_session TEXT, _step BIGINT) RETURNS BOOLEAN LANGUAGE plpgsql AS $$
+BEGIN
+    IF pg_current_xact_id_if_assigned() IS NULL THEN
+        RETURN FALSE;
+    END IF;
+    INSERT INTO commits AS c (session, step, is_closed, at) VALUES (_session, _step, 0, extract(epoch FROM now()))
+    ON CONFLICT (session) DO UPDATE SET step = excluded.step, at = excluded.at WHERE c.is_closed = 0;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'this session was closed by a later one';
+    END IF;
+    RETURN TRUE;
+END
+$$;
+
+CREATE FUNCTION close_session(_session TEXT) RETURNS BIGINT LANGUAGE sql AS $$
+    INSERT INTO commits (session, step, is_closed, at) VALUES (_session, 0, 1, extract(epoch FROM now()))
+    ON CONFLICT (session) DO UPDATE SET is_closed = 1 RETURNING step
+$$;
