@@ -19,6 +19,8 @@ from gateway.assembly.base import open_base
 from gateway.assembly.build import build
 from gateway.assembly.lifecycle import drain, resume, retire, start_webhooks
 from gateway.assembly.listeners import open_listeners
+from gateway.assembly.news import connect_news, tell_reloads
+from gateway.assembly.nodes import connect_nodes, join_nodes
 from gateway.assembly.reload import Reloading
 from gateway.assembly.shutdown import ShutdownDeadline, SignalHandler
 from gateway.assembly.waiting import WaitingListeners
@@ -29,6 +31,7 @@ from gateway.domain.ports.clock import Clock
 from gateway.domain.ports.tracing import Tracer
 from gateway.errors import StoreAway
 from gateway.http.route import Route
+from gateway.nodes.membership import LeaseTimes
 from gateway.runtime import clock as clocks
 from gateway.runtime.collector import spare_long_lived_objects
 from gateway.runtime.tasks import run_until_first
@@ -123,13 +126,15 @@ async def running(
     receiver_network: ReceiverNetwork | None = None,
     tracer: Tracer | None = None,
     reread: Callable[[], Config] | None = None,
+    lease_times: LeaseTimes | None = None,
     ops_socket: Path | None = None,
     stop: SignalHandler | None = None,
 ) -> AsyncIterator[GatewayHandle]:
     """Build the gateway and serve within the context. `routes` are further open routes of the public listener.
 
     `receiver_network` replaces the system's resolver and certificates for receivers of webhooks. `reread` reads the
-    config again, for reloads; it may block. With `ops_socket`, operators are served there.
+    config again, for reloads; it may block. With `ops_socket`, operators are served there. `lease_times` replaces how
+    long the leases of nodes last.
 
     While the store's database is away, the start waits, and both listeners answer 503. Raise `StoreUnavailable` if the
     store cannot be opened for another reason, `OSError` if a port is not available, and `StoppedEarly` if `stop` is
@@ -143,9 +148,12 @@ async def running(
         while True:
             try:
                 async with AsyncExitStack() as attempt:
-                    base = await open_base(config, clock, tracer, deadline, attempt)
+                    join = partial(join_nodes, times=lease_times)
+                    base = await open_base(config, clock, tracer, deadline, attempt, join)
                     parts = await build(base, receiver_network or ReceiverNetwork())
+                    connect_news(parts)
                     await resume(parts)
+                    await connect_nodes(parts)
                     await waiting.close()
                     listeners = await open_listeners(parts, tuple(routes), ops_socket)
                     # From here on it is closed with the gateway.
@@ -155,19 +163,16 @@ async def running(
                 await waiting.answer(exc.detail)
                 await _pause(clock, stop)
         start_webhooks(parts, listeners.origin)
+        reloading = reread and Reloading(
+            config, listeners.config_state, clock, base.metrics, read=reread, prepare=partial(prepare, base.live)
+        )
+        if reloading is not None:
+            tell_reloads(parts, reloading)
         # Runs first at shutdown, so that waiting callers are answered before the other parts finish.
         stack.push_async_callback(drain, parts)
         yield GatewayHandle(
             listeners.origin,
             listeners.ops_url,
             partial(retire, parts),
-            reread
-            and Reloading(
-                config,
-                listeners.config_state,
-                clock,
-                base.metrics,
-                read=reread,
-                prepare=partial(prepare, base.live),
-            ),
+            reloading,
         )

@@ -7,6 +7,7 @@ from gateway.assembly.predictions import PredictionParts
 from gateway.assembly.upstream import UpstreamParts
 from gateway.http.handlers.stream_check import Probes
 from gateway.http.sse.registry import OpenStreams
+from gateway.nodes.news import News, Topic
 from gateway.runtime.loops import BackgroundLoop
 from gateway.streams.hub import StreamHub
 
@@ -31,9 +32,12 @@ def build_streams(base: Base, upstream: UpstreamParts, predictions: PredictionPa
         metrics,
         live.streams,
         predictions.secret_values,
+        base.news,
     )
     base.stack.push_async_callback(hub.close)
     base.keep_running(hub.log_writer.run, BackgroundLoop.EVENT_LOGS)
+    if base.news.is_shared:
+        base.keep_running(hub.log_reader.run, BackgroundLoop.WATCHED_LOGS)
     open_streams = OpenStreams(base.clock, metrics, live.streams, live.teams, predictions.service.canceled_at)
     base.keep_running(open_streams.watch, BackgroundLoop.HEARTBEATS)
     probes = Probes(live.streams)
@@ -46,6 +50,12 @@ def build_streams(base: Base, upstream: UpstreamParts, predictions: PredictionPa
 
 
 def forget_ended(predictions: PredictionParts, streams: StreamParts) -> None:
-    """Drop ended runs from memory, because data of some was deleted."""
+    """Drop ended runs from memory, because data of some was deleted, by this node or another one."""
     predictions.service.forget_ended()
     streams.hub.forget()
+
+
+def forget_everywhere(news: News, predictions: PredictionParts, streams: StreamParts) -> None:
+    """Drop ended runs from the memory of all nodes, because data of some was deleted."""
+    forget_ended(predictions, streams)
+    news.tell(Topic.PURGE, "")

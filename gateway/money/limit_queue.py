@@ -151,10 +151,15 @@ class LimitQueue:
         """The order of arrival."""
         self._is_closing = False
         self._on_exhausted: list[Callable[[str, str], None]] = []
+        self._on_freed: list[Callable[[str], None]] = []
 
     def add_budget_exhausted_listener(self, callback: Callable[[str, str], None]) -> None:
         """Call `callback` with the team and the budget's name when a budget of a team refuses a create."""
         self._on_exhausted.append(callback)
+
+    def add_freed_listener(self, callback: Callable[[str], None]) -> None:
+        """Call `callback` with a team whose creates may have room again."""
+        self._on_freed.append(callback)
 
     @property
     def waiting(self) -> int:
@@ -262,8 +267,14 @@ class LimitQueue:
         if not self._waiting[entry.team]:
             del self._waiting[entry.team]
 
-    def freed(self, team: str) -> None:
-        """Wake a team's entries that are first in a queue. Call when a run of the team has ended or was dropped."""
+    def freed(self, team: str, *, is_elsewhere: bool = False) -> None:
+        """Wake a team's entries that are first in a queue. Call when a run of the team has ended or was dropped.
+
+        `is_elsewhere`: it was a run of another node, so the listeners are not called.
+        """
+        if not is_elsewhere:
+            for callback in self._on_freed:
+                callback(team)
         for queue in self._queues.values():
             if queue.entries[0].team == team:
                 queue.entries[0].turn.set()

@@ -45,6 +45,10 @@ class Membership(Protocol):
         """Say whether its lease is valid."""
         ...
 
+    def is_shut_out(self) -> bool:
+        """Say whether its lease is lost although the store answers: callers should go to other nodes."""
+        ...
+
     def is_leader(self) -> bool:
         """Say whether this node does what one node does for all: adoption, deletion of old records, audits."""
         ...
@@ -74,6 +78,10 @@ class OnlyNode:
         """Return true."""
         return True
 
+    def is_shut_out(self) -> bool:
+        """Return false."""
+        return False
+
     def is_leader(self) -> bool:
         """Return true."""
         return True
@@ -100,23 +108,24 @@ class LeasedNode:
         name: str,
         times: LeaseTimes | None = None,
         monotonic: Callable[[], float] | None = None,
-        report: Callable[[], str] = lambda: "{}",
     ) -> None:
-        """Take `monotonic`, a clock that also counts while the machine sleeps, and `report`, what others may know."""
+        """Take `monotonic`, a clock that also counts while the machine sleeps."""
         self.times = times or LeaseTimes()
         self.number = 0
         self.clock_skew_seconds = 0.0
         """By how much the store's clock was ahead of this machine's when the node joined."""
-        self.losses = 0
-        """How often the lease was lost."""
         self._has_left = False
+        self._is_ended = False
+        """Whether another node has ended this one."""
+        self._is_store_away = False
         self._told_of_loss = 0
         """The last number whose loss the listeners were told of."""
         self._nodes = nodes
         self._clock = clock
         self._name = name
         self._monotonic = monotonic or clock.monotonic
-        self._report = report
+        self.report: Callable[[], str] = lambda: "{}"
+        """Returns what others may know of the node, as JSON."""
         self._renewed_at = self._valid_until = self._leads_until = float("-inf")
         self._counted_from = float("inf")
         """Since when the store has answered every renewal. After an outage all leases may have expired in vain."""
@@ -126,6 +135,10 @@ class LeasedNode:
     def is_alive(self) -> bool:
         """Say whether its lease is valid."""
         return self._monotonic() < self._valid_until
+
+    def is_shut_out(self) -> bool:
+        """Say whether the lease is lost, and not just because the store is away, which all nodes share."""
+        return not self.is_alive() and (self._is_ended or not self._is_store_away)
 
     def may_send(self) -> bool:
         """Say whether the lease is valid for long enough to send a create or a cancel."""
@@ -159,6 +172,7 @@ class LeasedNode:
         """Join the nodes. Raise `StoreUnavailable`."""
         sent_at = self._monotonic()
         self.number = await self._nodes.join(self._name, self.times.lease)
+        self._is_ended = self._is_store_away = False
         self._renewed_at, self._counted_from = sent_at, sent_at
         self._valid_until = sent_at + self.times.lease
         self._leads_until = float("-inf")
@@ -188,17 +202,18 @@ class LeasedNode:
     async def _renew(self) -> None:
         number, sent_at = self.number, self._monotonic()
         try:
-            is_renewed = await self._nodes.renew(number, self.times.lease, self._report())
+            is_renewed = await self._nodes.renew(number, self.times.lease, self.report())
         except GatewayError as exc:
-            self._counted_from = float("inf")
+            self._counted_from, self._is_store_away = float("inf"), True
             logger.warning("the lease could not be renewed", extra={"node": number, "reason": exc.detail})
             return
         if not is_renewed:
             # Another node has found it expired, and taken its runs.
-            self._valid_until = float("-inf")
+            self._valid_until, self._is_ended = float("-inf"), True
             return
         if self._has_left:
             return
+        self._is_store_away = False
         self._renewed_at, self._valid_until = sent_at, sent_at + self.times.lease
         self._counted_from = min(self._counted_from, sent_at)
         await self._lead()
@@ -216,13 +231,13 @@ class LeasedNode:
     async def _join_again(self) -> None:
         lost, self._valid_until = self.number, float("-inf")
         if self._told_of_loss != lost:
-            self.losses += 1
             self._told_of_loss = lost
             logger.error("the lease was lost: other nodes take over the runs of this one", extra={"node": lost})
             _call(self._lost)
         try:
             await self.start()
         except GatewayError as exc:
+            self._is_store_away = True
             logger.warning("the node could not join again yet", extra={"reason": exc.detail})
             await self._clock.sleep(self.times.renew)
             return

@@ -8,9 +8,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 from gateway.domain.ports.clock import Clock
+from gateway.domain.ports.observers import NodesObserver
 from gateway.domain.records import Run
 from gateway.errors import GatewayError
-from gateway.nodes.ports import Node, Nodes
+from gateway.nodes.ports import Nodes
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +53,7 @@ class Takeover:
         look_seconds: float,
         on_taken: Callable[[Sequence[Run]], None],
         on_nodes_ended: Callable[[], Awaitable[None]],
+        observer: NodesObserver,
     ) -> None:
         """Take `on_taken`, called with runs that are this node's from now on, and `on_nodes_ended`.
 
@@ -64,12 +66,14 @@ class Takeover:
         self._look_seconds = look_seconds
         self._on_taken = on_taken
         self._on_nodes_ended = on_nodes_ended
+        self._observer = observer
         self._living: set[int] = set()
         self._is_due = True
-        self.taken = 0
-        """How many runs were taken over."""
-        self.known: Sequence[Node] = ()
-        """The nodes at the last look."""
+
+    @property
+    def living(self) -> int:
+        """How many nodes had not ended at the last look."""
+        return len(self._living)
 
     def look_again(self) -> None:
         """Take over at the next look, whether or not a node has ended since the last one."""
@@ -92,8 +96,8 @@ class Takeover:
         number = node.number
         if node.may_take_over() and (expired := await self._nodes.end_expired(number)):
             logger.error("nodes have died: their leases have expired", extra={"nodes": expired})
-        self.known = await self._nodes.nodes()
-        living = {each.number for each in self.known if each.ended_at is None}
+            self._observer.nodes_died(len(expired))
+        living = {each.number for each in await self._nodes.nodes() if each.ended_at is None}
         is_due, self._is_due = self._is_due or not self._living <= living, False
         self._living = living
         try:
@@ -106,7 +110,7 @@ class Takeover:
             self._is_due = is_due
             raise
         if taken:
-            self.taken += taken
+            self._observer.runs_taken_over(taken)
             logger.warning("runs were taken over", extra={"runs": taken, "node": number})
 
     async def _take(self, number: int) -> int:

@@ -52,8 +52,13 @@ class Health:
         clock: Clock,
         is_failing: Callable[[], bool],
         calls_wait: Callable[[], bool] = lambda: False,
+        is_shut_out: Callable[[], bool] = lambda: False,
     ) -> None:
-        """Take `is_failing`, whether calls upstream are known to fail, and `calls_wait`: for a connection."""
+        """Take `is_failing`, whether calls upstream are known to fail, and `calls_wait`: for a connection.
+
+        `is_shut_out` says whether the process has lost its lease as one of the nodes that serve from its store.
+        """
+        self._is_shut_out = is_shut_out
         self._store = store
         self._upstream = upstream
         self._clock = clock
@@ -72,6 +77,8 @@ class Health:
         checks = {"store": store, "upstream": upstream}
         if self._calls_wait():
             checks["connections"] = "All connections to Replicate are in use."
+        if self._is_shut_out():
+            checks["node"] = "The lease of this node is lost. Others have taken over its runs; it joins again."
         if self.draining:
             checks["gateway"] = "shutting down"
         elif store == _OK and (failure := self._store.recent_failure) is not None:
@@ -82,7 +89,7 @@ class Health:
     def is_ready(self) -> bool:
         """Whether this process could serve at the last check, but for what all processes share."""
         is_own_cause = self._store_result != _OK and (self._is_taken or not self._store.is_shared)
-        return not self.draining and not is_own_cause
+        return not self.draining and not is_own_cause and not self._is_shut_out()
 
     def degraded(self) -> Mapping[str, float]:
         """Return 1 for each cause of degradation, as known without asking anybody."""

@@ -286,6 +286,9 @@ class CreateService:
         self, attempts: _Attempts, identity: Identity, request: ShareRequest
     ) -> Created | Answer | WaitForLimit | RetryCreate | ModelNamed:
         """Start a run, unless a create that came earlier waits for one of the same limits."""
+        if (may_start := self._run_creator.may_start) is not None and not may_start():
+            # Its intent would be another node's before it could be discarded, and hold money for minutes.
+            raise UpstreamUnavailable("This node of the gateway may not create predictions now.", retry_after=1)
         place = attempts.take_priced_place(self._limit_queue, request.prediction.user, self._pricing)
         if (behind := place.check_turn()) is not None:
             return behind
@@ -321,7 +324,7 @@ class CreateService:
         """Discard an intent that may be recorded although the store reported a failure."""
         error = exc if isinstance(exc, GatewayError) else StoreUnavailable("The store did not answer.", retry_after=1)
         self._run_creator.pending_creates.resolve(run.id, in_flight.NotSent(error))
-        self._run_creator.discard_later(run.id)
+        self._run_creator.discard_later(run.id, error)
 
     async def close(self, grace_seconds: float) -> None:
         """Wait for the creates in progress, for so long; the next start continues the rest."""

@@ -30,10 +30,14 @@ class BackgroundLoop(StrEnum):
     HEALTH = "health"
     HEARTBEATS = "heartbeats"
     JANITOR = "janitor"
+    LEASE = "lease"
     LEDGER_AUDIT = "ledger_audit"
     LOOP_LAG = "loop_lag"
+    NEWS = "news"
     OUTPUTS = "outputs"
     RELOADS = "reloads"
+    TAKEOVER = "takeover"
+    WATCHED_LOGS = "watched_logs"
     WEBHOOKS = "webhooks"
 
 

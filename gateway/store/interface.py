@@ -2,9 +2,10 @@
 
 from typing import Protocol
 
-from gateway.domain.ports.observers import OperationsObserver
+from gateway.domain.ports.observers import NewsObserver, OperationsObserver
 from gateway.domain.ports.records import Files, Keys, Secrets, Versions
 from gateway.money.ports import Ledger
+from gateway.nodes.news import News
 from gateway.nodes.ports import Nodes
 from gateway.outputs.ports import Outputs
 from gateway.predictions.ports.predictions import Predictions
@@ -49,6 +50,10 @@ class Store(Predictions, Sharing, EventLogs, Deliveries, Keys, Files, Versions, 
 
         Raise `StoreUnavailable` if the store allows only one serving process and another one has the claim.
         """
+        ...
+
+    def open_news(self, observer: NewsObserver) -> News:
+        """Exchange news with the other nodes that serve from this store, until the store is closed. Call it once."""
         ...
 
     async def close(self) -> None:

@@ -272,7 +272,19 @@ def test_every_step_of_runs_is_in_the_table_of_who_may_do_it() -> None:
     }
     reads = {
         *("prediction", "prediction_by_ticket", "predictions", "predictions_of", "owns_upstream_id", "open_runs"),
-        *("ended_run", "runs_to_clear", "run", "shared_run", "deadlines", "cache_stats", "event_parts"),
+        *(
+            "ended_run",
+            "runs_to_clear",
+            "runs_to_cancel",
+            "create_outcome",
+            "run",
+            "intents",
+            "shared_run",
+            "deadlines",
+            "cache_stats",
+            "event_parts",
+            "event_parts_since",
+        ),
         *("delivery_body", "deliveries", "deliveries_of", "delivery_counts", "awaiting_webhooks"),
     }
     assert {step for step in steps - reads if f"`{step}`" not in text} == set()

@@ -43,6 +43,7 @@ TEXTS: dict[str, list[Any]] = {
     "team": ["red", "blue", "none"],
     "user": ["ann", "none"],
     "owner": ["user:ann", "none"],
+    "path": ["/predictions", "none"],
     "other": ["other"],
     "kind": ["prediction", "training"],
     "target": ["acme/*", "acme/toy", "a?me/t_y", "*%"],
@@ -212,6 +213,7 @@ async def test_every_statement_says_the_same_on_both_engines(both: list[Store]) 
         "mark_if_unowned",
         "marked_for_deletion",
         "redeliver_queued",
+        "runs_to_cancel",
         "runs_to_clear",
         "shorten_caching",
         "stuck_reservations",
@@ -252,7 +254,7 @@ async def test_both_engines_have_the_same_tables_columns_and_indexes(both: list[
     tables, indexes = await of_sqlite._read(described)
     tables_too, indexes_too = await of_postgres._read(described_too)
     # One process serves from a file, so it has no nodes. A file has no connection that can be lost.
-    for of_postgres_only in ("schema_version", "nodes", "leases", "commits"):
+    for of_postgres_only in ("schema_version", "nodes", "leases", "create_outcomes", "commits"):
         assert tables_too.pop(of_postgres_only)
     assert tables_too == tables
     # The column of this index changes with every row, which PostgreSQL would pay for each time.

@@ -57,6 +57,10 @@ class SharingStore(FakeStore):
         self.before: dict[str, Callable[[], None]] = {}
         """What happens right before the next call of a step is done."""
         self.uncertain: list[str] = []
+        self.node = 0
+        """The number of the node that starts runs."""
+        self.outcomes: dict[str, bytes] = {}
+        """Why intents were discarded."""
         self.detached: list[str] = []
 
     async def _step(self, name: str) -> None:
@@ -118,7 +122,7 @@ class SharingStore(FakeStore):
         if outcome is None:
             if request.may_join is None and self._open(OpenRuns(run.fingerprint, run.provisional)) is not None:
                 run = replace(run, fingerprint=None, provisional=None)
-            run = replace(run, leader_id=request.prediction.id)
+            run = replace(run, leader_id=request.prediction.id, owner=self.node)
             self.reserved[run.id] = reservation
             outcome = Started(self._added(request, run, request.prediction.source, admitted))
         self._done("start")
@@ -207,13 +211,24 @@ class SharingStore(FakeStore):
         self._done("record_created")
         return Recorded(PredictionView(prediction, run), self._end(run.id) if run.state is RunState.ENDED else None)
 
-    async def discard_intent(self, run_id: str) -> None:
+    async def create_outcome(self, run_id: str) -> bytes | None:
+        """Return why an intent was discarded."""
+        await self._step("create_outcome")
+        return self.outcomes.get(run_id)
+
+    async def intents(self, path: str, *, after: str = "", limit: int = 50) -> list[Run]:
+        """List the intents for a route."""
+        found = (run for run in self.runs.values() if run.state is RunState.INTENDED and run.path == path)
+        return sorted((run for run in found if run.id > after), key=lambda run: run.id)[:limit]
+
+    async def discard_intent(self, run_id: str, outcome: bytes = b"") -> None:
         """Delete an intent with all that belongs to it."""
         await self._step("discard_intent")
         run = self.runs.get(run_id)
         if run is None or run.state is not RunState.INTENDED:
             return
         del self.runs[run_id]
+        self.outcomes[run_id] = outcome
         gone = {prediction.id for prediction in self.kept.values() if prediction.run_id == run_id}
         self.kept = {name: each for name, each in self.kept.items() if name not in gone}
         self.keys_used = {key: used for key, used in self.keys_used.items() if used[1] not in gone}
@@ -223,6 +238,9 @@ class SharingStore(FakeStore):
         """Note an uncertain create."""
         await self._step("mark_uncertain")
         self.uncertain.append(run_id)
+        run = self.runs.get(run_id)
+        if run is not None and run.state is RunState.INTENDED:
+            self.runs[run_id] = replace(run, uncertain_at=at, owner=0 if is_passed_on else run.owner)
 
     async def settle_identity(
         self, run_id: str, fingerprint: str | None, cache_until: float | None, *, reason: str | None = None

@@ -205,6 +205,10 @@ class Sharing(Protocol):
         """
         ...
 
+    async def intents(self, path: str, *, after: str = "", limit: int = 50) -> list[Run]:
+        """List the intents of all nodes for an upstream route, by run id, beginning after `after`."""
+        ...
+
     async def settle_identity(
         self, run_id: str, fingerprint: str | None, cache_until: float | None, *, reason: str | None = None
     ) -> bool:
@@ -258,7 +262,10 @@ class Sharing(Protocol):
         ...
 
     async def delete_expired_idempotency(self, before: float, limit: int) -> int:
-        """Delete at most `limit` idempotency keys that expired before that time; return how many."""
+        """Delete at most `limit` idempotency keys that expired before that time; return how many.
+
+        Old outcomes of creates (`create_outcome`) go with them.
+        """
         ...
 
 

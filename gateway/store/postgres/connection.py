@@ -84,32 +84,14 @@ class Address(NamedTuple):
 
     def connect(self, *, is_relaxed: bool = False, **settings: str) -> StoreConnection:
         """Open a connection. With `is_relaxed`, a commit does not wait for the disk."""
-        statement = int(self.timeout_seconds * 1000)
-        settings = {
-            "statement_timeout": str(statement),
-            "lock_timeout": str(min(_LOCK_MILLISECONDS, statement)),
-            # A step does nothing but statements, so one that is idle has lost its process.
-            "idle_in_transaction_session_timeout": str(2 * statement),
-            "jit": "off",
-            # Another server setting can wait for replicas too, so `on` is left to the server.
-            **({"synchronous_commit": "off"} if is_relaxed else {}),
-            **settings,
-        }
-        named = dict(parse_qsl(urlsplit(self.url).query))
+        # Another server setting can wait for replicas too, so `on` is left to the server.
+        settings = self._settings() | ({"synchronous_commit": "off"} if is_relaxed else {}) | settings
         connection = StoreConnection.connect(
             self.url,
             autocommit=True,
             context=_Context(),
             cursor_factory=psycopg.RawCursor,
-            client_encoding="utf-8",
-            connect_timeout=_CONNECT_SECONDS,
-            tcp_user_timeout=2 * statement,
-            keepalives_idle=10,
-            keepalives_interval=5,
-            keepalives_count=3,
-            application_name=named.get("application_name", "replicate-gateway"),
-            password=self.password,
-            options=None if self.is_pooled else _options(named, settings),
+            **self._parameters(settings),
         )
         if connection.info.parameter_status("in_hot_standby") == "on":
             # Its rows may be older than what was acknowledged. After a failover, a name may lead to it for a while.
@@ -124,6 +106,42 @@ class Address(NamedTuple):
         else:
             connection.prepared_max = _STATEMENTS
         return connection
+
+    async def connect_async(self) -> "psycopg.AsyncConnection[tuple[object, ...]]":
+        """Open a connection that commits by itself, whose statements are awaited on the event loop."""
+        return await psycopg.AsyncConnection.connect(
+            self.url,
+            autocommit=True,
+            context=_Context(),
+            cursor_factory=psycopg.AsyncRawCursor,
+            **self._parameters(self._settings()),
+        )
+
+    def _settings(self) -> dict[str, str]:
+        """Return the settings of a session."""
+        statement = int(self.timeout_seconds * 1000)
+        return {
+            "statement_timeout": str(statement),
+            "lock_timeout": str(min(_LOCK_MILLISECONDS, statement)),
+            # A step does nothing but statements, so one that is idle has lost its process.
+            "idle_in_transaction_session_timeout": str(2 * statement),
+            "jit": "off",
+        }
+
+    def _parameters(self, settings: Mapping[str, str]) -> dict[str, Any]:
+        """Return what a connection is opened with, beside the address."""
+        named = dict(parse_qsl(urlsplit(self.url).query))
+        return {
+            "options": None if self.is_pooled else _options(named, settings),
+            "client_encoding": "utf-8",
+            "connect_timeout": _CONNECT_SECONDS,
+            "tcp_user_timeout": 2 * int(self.timeout_seconds * 1000),
+            "keepalives_idle": 10,
+            "keepalives_interval": 5,
+            "keepalives_count": 3,
+            "application_name": named.get("application_name", "replicate-gateway"),
+            "password": self.password,
+        }
 
 
 def _options(named: Mapping[str, str], settings: Mapping[str, str]) -> str:

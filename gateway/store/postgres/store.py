@@ -3,12 +3,14 @@
 `sql/worker.py` and `lanes.py` explain how operations are executed.
 """
 
-import asyncio
 from typing import TYPE_CHECKING
 
-from gateway.store.postgres.claim import Claim
+from gateway.domain.ports.observers import NewsObserver
+from gateway.nodes.news import News
 from gateway.store.postgres.connections import PostgresConnections
+from gateway.store.postgres.event_logs import EventLogSets
 from gateway.store.postgres.hits import record_hits
+from gateway.store.postgres.news import PostgresNews
 from gateway.store.postgres.nodes import PostgresNodes
 from gateway.store.sql.steps import Steps
 
@@ -16,11 +18,11 @@ if TYPE_CHECKING:
     from gateway.store.interface import Store
 
 
-class PostgresStore(Steps, PostgresConnections):
+class PostgresStore(EventLogSets, Steps, PostgresConnections):
     """All persistent data, in one PostgreSQL database."""
 
     _record_hits = staticmethod(record_hits)
-    _claim: Claim | None = None
+    _news: PostgresNews | None = None
 
     @property
     def nodes(self) -> PostgresNodes:
@@ -28,20 +30,23 @@ class PostgresStore(Steps, PostgresConnections):
         return self._nodes
 
     async def claim(self) -> None:
-        """Claim the database for this process. Raise `StoreUnavailable` if another process serves from it."""
-        claim = Claim(self.listen_address)
-        await asyncio.to_thread(claim.take)
-        self._claim = claim
+        """Do nothing: several processes may serve from a database. They join its `nodes`."""
+
+    def open_news(self, observer: NewsObserver) -> News:
+        """Exchange news with the other nodes until the store is closed."""
+        news = PostgresNews(self.listen_address, observer)
+        self._news = news
+        news.start()
+        return news
 
     async def close(self) -> None:
-        """Finish the queued operations, close the connections and release the claim."""
+        """Send the last news, finish the queued operations, then close the connections."""
+        if self._news is not None:
+            await self._news.close()
         await super().close()
-        if self._claim is not None:
-            await asyncio.to_thread(self._claim.release)
 
     async def _confirm_claim(self) -> None:
-        if self._claim is not None:
-            await asyncio.to_thread(self._claim.renew)
+        """Do nothing: the lease of the node says whether this process may act."""
 
 
 if TYPE_CHECKING:

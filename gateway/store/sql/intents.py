@@ -13,7 +13,7 @@ from gateway.store.sql.connections import Connections
 from gateway.store.sql.database import Database
 from gateway.store.sql.deliveries import free_places, move_place, queue_end, queue_ends, reserve_place
 from gateway.store.sql.locks import Lock
-from gateway.store.sql.lookup import find_run_to_share, find_view
+from gateway.store.sql.lookup import find_run_to_share, find_view, list_runs
 from gateway.store.sql.reservations import release
 from gateway.store.sql.rows import PREDICTIONS, RUNS
 from gateway.store.sql.run_end import record_end
@@ -37,18 +37,34 @@ class IntentSteps(Connections):
 
         await self._write(step)
 
-    async def discard_intent(self, run_id: str) -> None:
+    async def intents(self, path: str, *, after: str = "", limit: int = 50) -> list[Run]:
+        """List the intents of all nodes for an upstream route."""
+        parameters: dict[str, str | float | None] = {"path": path, "after": after, "limit": limit}
+        return await self._read(lambda db: list_runs(db, "intents", parameters))
+
+    async def discard_intent(self, run_id: str, outcome: bytes = b"") -> None:
         """Delete an intent with its predictions, keys and reservation."""
 
         def step(db: Database) -> None:
             db.lock(Lock.IDENTITY, run_id)
             if db.execute("discard_intent", {"id": run_id, "node": db.node}).rowcount:
                 db.execute("forget_keys_of_run", {"run_id": run_id})
-                db.execute("delete_predictions_of_run", {"run_id": run_id})
+                had_joined = db.execute("delete_predictions_of_run", {"run_id": run_id}).rowcount > 1
+                if db.is_shared and had_joined:
+                    db.execute("keep_outcome", {"run_id": run_id, "outcome": outcome})
                 free_places(db, run_id)
                 release(db, run_id)
 
         await self._write(step, erases=True)
+
+    async def create_outcome(self, run_id: str) -> bytes | None:
+        """Find why an intent was discarded."""
+
+        def step(db: Database) -> bytes | None:
+            row = db.execute("create_outcome", {"run_id": run_id}).fetchone() if db.is_shared else None
+            return row[0] if row is not None else None
+
+        return await self._read(step)
 
 
 class _Known(NamedTuple):

@@ -151,6 +151,10 @@ class PredictionSteps(Connections):
             lambda db: list_runs(db, "open_runs", {"after": after, "limit": limit, "node": db.node})
         )
 
+    async def runs_to_cancel(self) -> list[Run]:
+        """List live runs that nobody waits for any more."""
+        return await self._read(lambda db: list_runs(db, "runs_to_cancel", {"node": db.node}))
+
     async def runs_to_clear(self, ended_before: float, now: float, limit: int) -> list[Run]:
         """List ended runs whose data is still kept and serves nobody."""
         parameters = {"ended_before": ended_before, "now": now, "limit": limit}

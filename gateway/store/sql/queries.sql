@@ -289,6 +289,15 @@ SELECT 1 FROM runs WHERE upstream_id = :upstream_id LIMIT 1;
 -- name: open_runs
 SELECT {run} FROM runs WHERE state IN ('intended', 'live') AND id > :after AND owner = :node ORDER BY id LIMIT :limit;
 
+-- name: intents
+SELECT {run} FROM runs
+WHERE state IN ('intended', 'live') AND state = 'intended' AND id > :after AND path = :path ORDER BY id LIMIT :limit;
+
+-- name: runs_to_cancel
+SELECT {run} FROM runs
+WHERE state IN ('intended', 'live') AND state <> 'intended' AND id > '' AND cancel_asked_at IS NOT NULL AND owner = :node
+{at_most};
+
 -- name: runs_to_clear
 SELECT {run} FROM runs
 WHERE state = 'ended' AND data_removed = 0 AND ended_at < :ended_before

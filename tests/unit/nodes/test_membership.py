@@ -15,7 +15,8 @@ class Lease:
     """A node whose lease is renewed, and what its listeners were told."""
 
     def __init__(self, nodes: FakeNodes, clock: ManualClock) -> None:
-        self.node = LeasedNode(nodes, clock, name="host", report=lambda: '{"runs": 7}')
+        self.node = LeasedNode(nodes, clock, name="host")
+        self.node.report = lambda: '{"runs": 7}'
         self.told: list[str] = []
         self.node.add_lost_listener(lambda: self.told.append("lost"))
         self.node.add_joined_listener(lambda: self.told.append(f"joined as {self.node.number}"))
@@ -90,7 +91,34 @@ async def test_lost_lease_is_told_once_and_the_node_joins_again_under_a_new_numb
     await clock.advance(4)
     assert lease.told == ["lost", "joined as 2"]
     assert lease.node.is_alive()
-    assert lease.node.losses == 1
+
+
+async def test_node_is_shut_out_only_where_others_may_not_be(
+    nodes: FakeNodes, clock: ManualClock, lease: Lease
+) -> None:
+    """While the store is away, no node has a lease: callers gain nothing by going elsewhere."""
+    nodes.is_away = True
+    await clock.advance(30)
+    assert (lease.node.is_alive(), lease.node.is_shut_out()) == (False, False)
+    nodes.is_away = False
+    await clock.advance(4)
+    clock._passed += 60
+    assert lease.node.is_shut_out()
+    await clock.advance(1)
+    assert not lease.node.is_shut_out()
+
+
+async def test_node_that_another_has_ended_is_shut_out_until_it_has_joined(
+    nodes: FakeNodes, clock: ManualClock, lease: Lease
+) -> None:
+    nodes.end(1)
+    nodes.on_call = lambda name: setattr(nodes, "is_away", name == "join")
+    await clock.advance(20)
+    assert lease.node.is_shut_out()
+    nodes.on_call = lambda _: None
+    nodes.is_away = False
+    await clock.advance(3)
+    assert not lease.node.is_shut_out()
 
 
 async def test_end_of_the_lease_is_noticed_while_the_store_does_not_answer(

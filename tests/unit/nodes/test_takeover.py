@@ -10,6 +10,7 @@ from gateway.nodes.membership import LeasedNode
 from gateway.nodes.takeover import PAGE, Takeover
 from tests.support.clock import ManualClock
 from tests.support.fake_nodes import FakeNodes
+from tests.support.observer import RecordingObserver
 from tests.support.records import intent, live
 
 
@@ -19,6 +20,7 @@ class Survivor:
     def __init__(self, nodes: FakeNodes, clock: ManualClock) -> None:
         self.node = LeasedNode(nodes, clock, name="survivor")
         self.taken: list[str] = []
+        self.notes = RecordingObserver()
         self.calls = 0
         self.fails = False
         self.takeover = Takeover(
@@ -28,6 +30,7 @@ class Survivor:
             look_seconds=1.0,
             on_taken=lambda runs: self.taken.extend(run.id for run in runs),
             on_nodes_ended=self._ended,
+            observer=self.notes,
         )
 
     async def _ended(self) -> None:

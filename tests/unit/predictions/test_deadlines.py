@@ -20,7 +20,8 @@ class Kept:
         self.store = SharingStore()
         self.ended: list[tuple[str, float]] = []
         self.errors: list[Exception] = []
-        self.deadlines = Deadlines(self.store, self.clock, self._expire)
+        self.may_act = True
+        self.deadlines = Deadlines(self.store, self.clock, self._expire, lambda: self.may_act)
         self.task: asyncio.Task[None] | None = None
 
     async def _expire(self, prediction_id: str) -> None:
@@ -96,3 +97,14 @@ async def test_restart_loads_the_deadlines_from_the_store(kept: Kept) -> None:
     assert kept.store.calls.count("deadlines") == 3
     await kept.clock.advance(2.0)
     assert kept.ended == [("p0001", 1.0), ("p0002", 2.0)]
+
+
+async def test_deadlines_wait_for_the_lease_of_the_node(kept: Kept) -> None:
+    """Without a lease it writes nothing. The new owner of the run keeps the deadline too."""
+    kept.may_act = False
+    kept.deadlines.add(START + 10, "p1")
+    await kept.clock.advance(20)
+    assert kept.ended == []
+    kept.may_act = True
+    await kept.clock.advance(1)
+    assert kept.ended == [("p1", 21.0)]

@@ -325,6 +325,13 @@ CREATE TABLE leases (
     expires_at DOUBLE PRECISION NOT NULL
 ) WITH (fillfactor = 70);
 
+-- Why creates have failed, for the nodes where other predictions wait for them.
+CREATE TABLE create_outcomes (
+    run_id TEXT COLLATE "C" NOT NULL PRIMARY KEY,
+    outcome BYTEA NOT NULL,
+    at DOUBLE PRECISION NOT NULL
+);
+
 CREATE TABLE pings (
     id BIGINT NOT NULL PRIMARY KEY CHECK (id = 1),
     count BIGINT NOT NULL
