@@ -78,18 +78,22 @@ class Server(NamedTuple):
 @contextmanager
 def process(
     command: Sequence[str],
-    core: int,
+    core: int | None,
     *,
     environ: Mapping[str, str] | None = None,
     stderr: int | None = None,
     output: IO[bytes] | None = None,
     folder: Path = ROOT,
 ) -> Iterator[subprocess.Popen]:
-    """Run a command on a core; stop it at the end. `output` is a file for all that it prints, instead of a pipe."""
+    """Run a command on a core, or on any; stop it at the end.
+
+    `output` is a file for all that it prints, instead of a pipe.
+    """
     pipes: dict[str, Any] = {"stdout": output or subprocess.PIPE, "stdin": subprocess.DEVNULL}
     pipes["stderr"] = output or stderr
     with subprocess.Popen(list(command), cwd=folder, env={**os.environ, **(environ or {})}, **pipes) as started:
-        pin(core, started.pid)
+        if core is not None:
+            pin(core, started.pid)
         try:
             yield started
         finally:

@@ -33,7 +33,13 @@ def tell_reloads(parts: Parts, reloading: Reloading) -> None:
     """Reload the config when another node has done so, and tell the others of reloads here."""
     news = parts.base.news
     reloading.add_reloaded_listener(lambda: news.tell(Topic.TEAMS, ""))
-    news.add_listener(Topic.TEAMS, lambda _: reloading.ask_if_changed())
+
+    def listener(_: Sequence[str] | None) -> None:
+        # Not again and again while there are no news: a config file does not change by itself.
+        if news.is_listening:
+            reloading.ask_if_changed()
+
+    news.add_listener(Topic.TEAMS, listener)
 
 
 def _each(do: Callable[[str], None], do_all: Callable[[], None]) -> Callable[[Sequence[str] | None], None]:

@@ -189,7 +189,7 @@ async def build_predictions(
         deadlines,
         upstream_webhooks,
         secret_values,
-        OtherNodes(base.store, tracker, service, other_creates, deadlines, events, base.clock),
+        OtherNodes(base.store, tracker, service, pending_creates, other_creates, deadlines, events, base.clock),
     )
 
 

@@ -14,6 +14,7 @@ from gateway.errors import GatewayError
 from gateway.nodes.news import News, Topic, split
 from gateway.predictions.deadlines import Deadlines
 from gateway.predictions.events import PredictionEvents
+from gateway.predictions.in_flight import PendingCreates
 from gateway.predictions.other_creates import OtherCreates
 from gateway.predictions.ports.sharing import CreateStore
 from gateway.predictions.queries import PredictionService
@@ -40,11 +41,13 @@ class OtherNodes:
         store: CreateStore,
         tracker: Tracker,
         service: PredictionService,
+        pending_creates: PendingCreates,
         other_creates: OtherCreates,
         deadlines: Deadlines,
         events: PredictionEvents,
         clock: Clock,
     ) -> None:
+        self._pending_creates = pending_creates
         self._store = store
         self._tracker = tracker
         self._service = service
@@ -115,7 +118,8 @@ class OtherNodes:
                 self._add(Topic.PREDICTION, prediction_id)
 
     def _is_own(self, run_id: str) -> bool:
-        return self._tracker.tracked(run_id) is not None
+        # One that is recorded a moment before it is followed still has its pending create.
+        return self._tracker.tracked(run_id) is not None or self._pending_creates.get(run_id) is not None
 
     def _add(self, topic: Topic, name: str | None) -> None:
         if len(self._due) >= _MOST:
@@ -130,9 +134,7 @@ class OtherNodes:
             self._has_due.clear()
             try:
                 while self._due:
-                    task = next(iter(self._due))
-                    await self._do(*task)
-                    self._due.pop(task, None)
+                    await self._do_next()
                 if self._clock.monotonic() >= look_at:
                     look_at = self._clock.monotonic() + LOOK_SECONDS
                     await self._look_for_cancels()
@@ -142,6 +144,16 @@ class OtherNodes:
                 continue
             if not self._due:
                 await sleep_until_event(self._clock, max(0.0, look_at - self._clock.monotonic()), self._has_due)
+
+    async def _do_next(self) -> None:
+        task = next(iter(self._due))
+        # First: a defect in one must not keep the others from being worked off.
+        del self._due[task]
+        try:
+            await self._do(*task)
+        except GatewayError:
+            self._due[task] = None
+            raise
 
     async def _do(self, topic: Topic, name: str | None) -> None:
         match topic:

@@ -39,6 +39,10 @@ class Channel:
         self.listener: Listener | None = None
         self.stored = 0
         """The cursor up to which the store has its events."""
+        self.small_parts = 0
+        """Number of the newest stored parts that are small, because another node reads the log as it grows."""
+        self.small_from = 0
+        """The cursor of the first of these parts."""
         self._opened = asyncio.Event()
         self._failure: GatewayError | None = None
 

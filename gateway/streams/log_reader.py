@@ -110,8 +110,15 @@ class LogReader:
             return
         for run_id, found in parts.items():
             channel = self._channels.get(run_id)
-            if channel is not None:
+            if channel is None:
+                continue
+            try:
                 await self._append(channel, found)
+            except Exception:
+                # A defect, which must not end other streams.
+                logger.exception("an event log of another node could not be read", extra={"run": run_id})
+                await channel.publish(replay.lost(self._clock.now(), _GAP))
+                self._grow(run_id)
 
     async def _append(self, channel: Channel, parts: Sequence[bytes]) -> None:
         for part in parts:
@@ -123,7 +130,10 @@ class LogReader:
                 await channel.publish(replay.lost(self._clock.now(), _GAP))
                 break
             await self._append_chunk(channel, chunk)
-        if (grown := self._grown.get(channel.run_id)) is not None:
+        self._grow(channel.run_id)
+
+    def _grow(self, run_id: str) -> None:
+        if (grown := self._grown.get(run_id)) is not None:
             grown.set()
 
     async def _append_chunk(self, channel: Channel, chunk: LogChunk) -> None:

@@ -25,8 +25,12 @@ from gateway.streams.watchers import Watchers
 logger = logging.getLogger(__name__)
 
 PAUSE_SECONDS = 0.5
-WATCHED_PAUSE_SECONDS = 0.04
-"""Between writes of logs that other nodes read as they grow."""
+WATCHED_PAUSE_SECONDS = 0.03
+"""After a write of logs that other nodes read as they grow."""
+GATHER_SECONDS = 0.01
+"""Before such a write, for events of other streams that come at the same time."""
+_MOST_SMALL_PARTS = 25
+"""Small parts of a log that are replaced by one with all of their events: about a second of a stream."""
 _RETRY_SECONDS = 5.0
 _IN_A_THREAD = 32 * 1024
 """Bytes from which compression takes longer than switching to a thread and back."""
@@ -98,6 +102,8 @@ class LogWriter:
             self._changed.set()
         while True:
             await self._changed.wait()
+            if self._watchers.until:
+                await self._clock.sleep(GATHER_SECONDS)
             self._changed.clear()
             if not await self._write_due():
                 self._changed.set()
@@ -145,14 +151,22 @@ class LogWriter:
     async def _write(self, channel: Channel) -> bool:
         log = channel.log
         kept_from = log.dropped
-        chunk = log.chunk_from(0 if log.is_closed else channel.stored)
+        is_watched = bool(self._watchers.until) and self._watchers.has(channel.run_id)
+        is_merged = channel.small_parts >= _MOST_SMALL_PARTS
+        chunk = log.chunk_from(0 if log.is_closed else channel.small_from if is_merged else channel.stored)
         try:
             await self._store.append_events(channel.run_id, chunk.first, await _dump(chunk), kept_from=kept_from)
         except GatewayError as exc:
             logger.warning("storing events failed, retrying", extra={"run": channel.run_id, "reason": exc.detail})
             return False
         channel.stored = chunk.end
-        if self._watchers.until and self._watchers.has(channel.run_id):
+        if not is_watched or is_merged:
+            channel.small_parts = 0
+        else:
+            if not channel.small_parts:
+                channel.small_from = chunk.first
+            channel.small_parts += 1
+        if is_watched:
             self._news.tell(Topic.EVENTS, channel.run_id)
         # Events may have arrived during the write.
         if chunk.end == log.end and chunk.is_closed == log.is_closed:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import postgres
 from tests.support.doc_blocks import ROOT
 from tests.support.tools import clean_environment
 
@@ -34,6 +35,7 @@ SCRIPTS: dict[str, tuple[tuple[str, ...], set[str]]] = {
     "fingerprint": (("--rounds", "1", "--megabytes", "0.1"), {"inputs", "read_schema_us"}),
     "stall": (("--only", "a plain text", "--patience", "20"), {"worst_ms", "inputs"}),
     "stalled_uploads": (("--uploads", "3", "--rounds", "1", "--requests", "3"), {"create", "poll"}),
+    "news": (("--runs", "2", "--streams", "2", "--seconds", "2.5"), {"end", "stream_owner", "stream_other", "told"}),
     "crash": (("--rounds", "1"), {"ids_lost", "rounds_broken"}),
 }
 PARTS = {"serve", "stub", "stall_probe"}
@@ -83,8 +85,11 @@ def test_a_request_makes_no_more_own_calls_than_its_goal():
 
 
 @pytest.mark.long
+@pytest.mark.timeout(120)
 @pytest.mark.parametrize("name", sorted(set(SCRIPTS) - {"poll"}))
 def test_a_benchmark_runs(name: str):
+    if name == "news" and postgres.binaries() is None:
+        pytest.skip("PostgreSQL is not installed")
     check(name)
 
 

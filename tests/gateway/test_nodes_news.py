@@ -2,19 +2,25 @@
 
 import asyncio
 import json
+import secrets
 import time
 from typing import Any
 
 import aiohttp
+import psycopg
 import pytest
 
+from gateway.access.rules.api_keys import new_key
 from gateway.domain import signing
+from gateway.domain.records import Key
 from gateway.simulator import Fault, Simulator
+from gateway.store.urls import open_store
 from tests.support.event_streams import output_texts, read_stream, read_stream_from_upstream, without_comments
-from tests.support.http_calls import until_metric
+from tests.support.http_calls import metrics_of, until_metric
 from tests.support.nodes import at, open_nodes
 from tests.support.polling import attempts, stable, until
 from tests.support.postgres import emptied_database
+from tests.support.secret_scanner import SecretScanner
 from tests.support.session_calls import (
     CREATED,
     JOINED,
@@ -191,6 +197,55 @@ async def test_room_under_a_limit_is_told_to_other_nodes(open_gateway: OpenGatew
         await until_metric(two, 'replicate_gateway_waiters{kind="limit"} 1.0')
         await cancel(alpha, first)
         assert (await second).status == 201
+
+
+async def test_waits_and_cancels_go_on_when_the_connections_for_news_are_cut(
+    open_gateway: OpenGateway, upstream: Simulator, database: str
+):
+    """Until they are there again, nodes read the database."""
+    async with open_nodes(open_gateway, database) as nodes:
+        (one, alpha), (two, beta) = nodes.of(0), nodes.of(1)
+        first = (await create(alpha, versioned_model(one), LONG)).json["id"]
+        waiting = asyncio.create_task(create(beta, versioned_model(one), LONG, Prefer="wait=60"))
+        await until_metric(two, 'replicate_gateway_waiters{kind="sync"} 1.0')
+        async with await psycopg.AsyncConnection.connect(database, autocommit=True) as connection:
+            for _ in range(3):
+                await connection.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()"
+                    " AND pid <> pg_backend_pid() AND query ~ '^(LISTEN|SELECT 1$|SELECT pg_notify)'"
+                )
+                await cancel(beta, first)
+        listed = (await ask(alpha, "GET", CREATED)).json["results"]
+        (other,) = {each["id"] for each in listed} - {first}
+        await cancel(alpha, other)
+        assert (await waiting).json["status"] == "canceled"
+        await until(lambda: upstream.predictions[0].status == "canceled")
+        await until_metric(two, "replicate_gateway_news_listening 1.0")
+        assert "replicate_gateway_news_reconnects_total 0.0" not in await metrics_of(two)
+
+
+async def test_key_that_is_revoked_anywhere_is_refused_everywhere(
+    open_gateway: OpenGateway, secret_scanner: SecretScanner, database: str
+):
+    async with open_nodes(open_gateway, database) as nodes:
+        minted = new_key(secrets.token_bytes)
+        secret_scanner.add("an issued key", minted.key)
+        # As the command line does.
+        store = await asyncio.to_thread(open_store, database)
+        await store.open()
+        try:
+            issued = Key(id=minted.id, team="alpha", name="issued", sha256=minted.sha256, created_at=time.time())
+            await store.add_key(issued)
+            headers = {"Authorization": f"Bearer {minted.key}"}
+            for session in nodes.sessions:
+                assert (await ask(session, "GET", CREATED, headers=headers)).status == 200
+            await store.revoke_key(minted.id, time.time())
+            for session in nodes.sessions:
+                async for _ in attempts():
+                    if (await ask(session, "GET", CREATED, headers=headers)).status == 401:
+                        break
+        finally:
+            await store.close()
 
 
 @pytest.mark.timeout(60)

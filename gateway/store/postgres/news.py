@@ -81,6 +81,7 @@ class PostgresNews:
         self._is_closing = False
         self.is_listening = False
         self._task: asyncio.Task[None] | None = None
+        self._alarms: asyncio.Task[None] | None = None
 
     @property
     def waiting(self) -> int:
@@ -102,11 +103,11 @@ class PostgresNews:
     def start(self) -> None:
         """Send and listen until `close`."""
         self._task = asyncio.create_task(self._run(), name="news")
+        self._alarms = asyncio.create_task(self._alarm(), name="news alarms")
 
     async def _run(self) -> None:
         pause, has_listened = _FIRST_PAUSE, False
         while not self._is_closing:
-            away_since = asyncio.get_running_loop().time()
             try:
                 async with asyncio.timeout(self._address.timeout_seconds + self._deadline_seconds):
                     connection = await self._address.connect_async()
@@ -115,9 +116,9 @@ class PostgresNews:
                     if has_listened:
                         logger.info("news of other nodes arrive again")
                         self._observer.news_reconnected()
+                    self.is_listening, has_listened, pause = True, True, _FIRST_PAUSE
                     # Changes from before this moment are read from the store.
                     self._tell_of_anything()
-                    self.is_listening, has_listened, pause = True, True, _FIRST_PAUSE
                     await self._serve(connection)
                 finally:
                     self.is_listening = False
@@ -126,18 +127,22 @@ class PostgresNews:
             except (psycopg.Error, OSError, TimeoutError) as exc:
                 if has_listened and pause == _FIRST_PAUSE:
                     logger.warning("news of other nodes do not arrive", extra={"reason": str(exc).strip()})
-                await self._pause(pause, away_since)
+            except Exception:
+                logger.exception("the connection for news failed")
+            if not self._is_closing:
+                await asyncio.sleep(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE)
 
     async def close(self) -> None:
         """Send what waits, if there is a connection, and end."""
         self._is_closing = True
         self._wake.set()
-        if self._task is not None:
+        if self._task is not None and self._alarms is not None:
+            self._alarms.cancel()
             # Twice the deadline: what is being sent, then the rest.
             await asyncio.wait({self._task}, timeout=2 * self._deadline_seconds if self.is_listening else 0.0)
             self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await asyncio.gather(self._task, self._alarms, return_exceptions=True)
         if self._timer is not None:
             self._timer.cancel()
 
@@ -148,11 +153,12 @@ class PostgresNews:
         self._is_due = True
         self._wake.set()
 
-    async def _pause(self, seconds: float, away_since: float) -> None:
-        loop = asyncio.get_running_loop()
-        await asyncio.sleep(seconds)
-        if loop.time() - away_since >= self._away_seconds or seconds >= _LONGEST_PAUSE:
-            self._tell_of_anything()
+    async def _alarm(self) -> None:
+        """Tell listeners again and again that anything may have changed, while there is no connection."""
+        while True:
+            await asyncio.sleep(self._away_seconds)
+            if not self.is_listening:
+                self._tell_of_anything()
 
     async def _serve(self, connection: Connection) -> None:
         loop = asyncio.get_running_loop()

@@ -13,7 +13,7 @@ from gateway.errors import RateLimited, StoreUnavailable, UpstreamUncertain
 from gateway.nodes.news import Topic, of_run
 from gateway.predictions.deadlines import Deadlines
 from gateway.predictions.events import Listener, PredictionEvents
-from gateway.predictions.in_flight import Created, NotSent, Refused
+from gateway.predictions.in_flight import Created, NotSent, PendingCreates, Refused
 from gateway.predictions.other_creates import OtherCreates
 from gateway.predictions.other_nodes import OtherNodes
 from gateway.predictions.queries import PredictionService
@@ -52,11 +52,12 @@ class Node:
             self.store, self.tracker, clock, self.events, self.observer,
             ticket_secret=b"s" * 32, settings=LiveSettings(settings), news=self.news,
         )  # fmt: skip
+        self.pending = PendingCreates()
         self.creates = OtherCreates(self.store, clock)
         self.expired: list[str] = []
         self.deadlines = Deadlines(self.store, clock, self._expire)
         self.others = OtherNodes(
-            self.store, self.tracker, self.service, self.creates, self.deadlines, self.events, clock
+            self.store, self.tracker, self.service, self.pending, self.creates, self.deadlines, self.events, clock
         )
         self.others.listen(self.news)
         self.own = live("run1", owner=OWN, intended_at=START, live_at=START)
@@ -239,6 +240,15 @@ async def test_owner_keeps_the_deadline_of_a_prediction_that_joined_elsewhere(no
     assert node.deadlines.pending == 1
 
 
+async def test_run_that_is_recorded_and_not_followed_yet_is_this_nodes(node: Node):
+    """Another node can see the record before this one has gone on with it."""
+    node.pending.start(node.own)
+    node.store.add(node.own, prediction("p3", "run1", deadline_at=START + 10))
+    node.news.hear(Topic.JOINED, of_run("run1", "p3"))
+    await settle()
+    assert node.deadlines.pending == 1
+
+
 async def test_webhook_of_upstream_for_another_nodes_run_is_told(node: Node):
     await node.tracker.on_snapshot("run2", b'{"id":"uprun2","status":"succeeded"}')
     assert node.news.of(Topic.POLL) == ["run2"]
@@ -281,6 +291,20 @@ async def test_work_waits_for_a_store_that_is_away(node: Node):
     node.store.trouble = None
     await node.clock.advance(1.0)
     assert (node.upstream.count("predictions.cancel"), node.others.due) == (1, 0)
+
+
+async def test_defect_in_one_work_keeps_no_other_from_being_done(node: Node):
+    node.tracker.follow(node.own)
+    node.store.runs["run1"] = replace(node.own, cancel_asked_at=START)
+    node.others._due[Topic.KEY, "no work"] = None
+    node.news.hear(Topic.CANCEL, "run1")
+    working = asyncio.create_task(node.others.run())
+    with pytest.raises(AssertionError):
+        await working
+    again = asyncio.create_task(node.others.run())
+    await settle()
+    assert node.upstream.count("predictions.cancel") == 1
+    again.cancel()
 
 
 class TestCreates:

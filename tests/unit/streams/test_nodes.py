@@ -16,7 +16,7 @@ from gateway.predictions.tracker import Tracker
 from gateway.runtime.live import LiveSettings
 from gateway.streams.channel import Channel
 from gateway.streams.hub import StreamHub
-from gateway.streams.log_writer import PAUSE_SECONDS, WATCHED_PAUSE_SECONDS, LogWriter
+from gateway.streams.log_writer import GATHER_SECONDS, PAUSE_SECONDS, WATCHED_PAUSE_SECONDS, LogWriter
 from gateway.streams.rules.event_log import EventLog
 from gateway.streams.rules.log_chunk import LogChunk
 from gateway.streams.settings import StreamSettings
@@ -135,12 +135,12 @@ async def test_reader_elsewhere_makes_the_owner_read_upstream_once(pair: Pair):
         heard = Listening(await reader.open(pair.view))
         await pair.streams.say(output(0))
         await settle()
-        await pair.clock.advance(WATCHED_PAUSE_SECONDS)
+        await pair.clock.advance(WATCHED_PAUSE_SECONDS + GATHER_SECONDS)
         assert heard.heard == output(0).raw
         assert pair.streams.asked == [None]
         assert (owner.live, reader.live) == (1, 0)
         await pair.streams.say(output(1), DONE)
-        await pair.clock.advance(2 * WATCHED_PAUSE_SECONDS)
+        await pair.clock.advance(2 * (WATCHED_PAUSE_SECONDS + GATHER_SECONDS))
         assert heard.heard == raws(output(0), output(1), DONE)
         assert heard.is_over
         assert pair.streams.asked == [None]
@@ -174,6 +174,21 @@ async def test_reader_keeps_saying_that_it_watches(pair: Pair):
         told = pair.wire.ends[1].of(Topic.WATCH)
         assert 5 <= len(told) <= 7
         assert set(told) == {"run1"}
+
+
+async def test_small_parts_are_replaced_by_larger_ones(pair: Pair):
+    """A stream of an hour is read from some thousand parts, not from a hundred thousand."""
+    async with pair.both() as (owner, reader):
+        await owner.open(pair.view)
+        heard = Listening(await reader.open(pair.view))
+        await settle()
+        for number in range(400):
+            await pair.streams.say(output(number))
+            await pair.clock.advance(0.05)
+        assert pair.logs.appends > 300
+        assert len(pair.logs.parts["run1"]) <= 400 / 25 + 26
+        assert heard.heard == raws(*map(output, range(400)))
+        assert EventLog.from_chunks(await pair.logs.event_parts("run1"), MIB).end == 400
 
 
 async def test_lost_news_cost_a_second(pair: Pair):
@@ -291,7 +306,7 @@ async def test_watched_log_does_not_wait_for_the_others(clock: ManualClock):
     writer.mark_dirty(watched)
     await quiet.publish([output(1)])
     writer.mark_dirty(quiet)
-    await settle()
+    await clock.advance(GATHER_SECONDS)
     assert news.of(Topic.EVENTS) == ["watched"]
     assert writer.dirty_channel("quiet") is quiet
     await clock.advance(2 * PAUSE_SECONDS)
