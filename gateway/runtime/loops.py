@@ -34,6 +34,7 @@ class BackgroundLoop(StrEnum):
     LOOP_LAG = "loop_lag"
     OUTPUTS = "outputs"
     RELOADS = "reloads"
+    SHARES = "shares"
     WEBHOOKS = "webhooks"
 
 

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
-from gateway.store.sql.queries import load
+from gateway.store.sql.queries import load, load_file
 
 _WORDS: Final = {
     "{join}": "JOIN",
@@ -71,6 +71,8 @@ def _statements(words: dict[str, str]) -> dict[str, Statement]:
     return {name: _statement(text) for name, text in load(_WORDS | words).items()}
 
 
-SQL: Final = _statements(_LOCKING)
-READING_SQL: Final = _statements(dict.fromkeys(_LOCKING, ""))
+_OF_NODES: Final = {name: _statement(text) for name, text in load_file("gateway.store.postgres", "rates.sql").items()}
+
+SQL: Final = _statements(_LOCKING) | _OF_NODES
+READING_SQL: Final = _statements(dict.fromkeys(_LOCKING, "")) | _OF_NODES
 """Without locks, which a transaction that only reads may not take."""

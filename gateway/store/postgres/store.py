@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 
 from gateway.store.postgres.claim import Claim
 from gateway.store.postgres.connections import PostgresConnections
+from gateway.store.postgres.rates import RateSteps
 from gateway.store.sql.steps import Steps
 
 if TYPE_CHECKING:
     from gateway.store.interface import Store
 
 
-class PostgresStore(Steps, PostgresConnections):
+class PostgresStore(Steps, RateSteps, PostgresConnections):
     """All persistent data, in one PostgreSQL database."""
 
     _claim: Claim | None = None

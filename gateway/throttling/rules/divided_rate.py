@@ -61,6 +61,8 @@ class DividedRate(msgspec.Struct, frozen=True, kw_only=True):
     throttled_by: int = 0
     """The node that told it last."""
     throttled_at: float = 0.0
+    allowed: Rate | None = None
+    """The rate that upstream allowed then."""
 
 
 class Exchange(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,6 +84,44 @@ class Granted(msgspec.Struct, frozen=True):
 
     share: float
     tokens: float = 0.0
+
+
+class KnownRate(msgspec.Struct, frozen=True):
+    """A rate as the store has it."""
+
+    rate: DividedRate
+    holdings: Sequence[Holding]
+    """Of nodes whose leases are valid, and the own."""
+    ended: float = 0.0
+    """Shares of nodes whose leases have ended. The next exchange frees them."""
+
+
+class Want(msgspec.Struct, frozen=True):
+    """A token that a request needs from what no node holds of a rate. With `count=-1` one is put back."""
+
+    name: str
+    rate: Rate
+    spare: float = 0.0
+    """Tokens of the whole bucket that must be left."""
+    count: int = 1
+
+
+class Seen(msgspec.Struct, frozen=True):
+    """What no node holds of a rate, after a step."""
+
+    free: float
+    tokens: float
+
+
+class Taken(msgspec.Struct, frozen=True):
+    """Whether a request got all its tokens."""
+
+    seen: Sequence[Seen]
+    """Of each rate, in the order of the request."""
+    refused: int | None = None
+    """The index of the rate that refused it; of several, that with the longest wait."""
+    seconds: float = 0.0
+    """After how long it can have a token; infinity if nodes hold too much of it."""
 
 
 def new(name: str, rate: Rate, now: float) -> DividedRate:
@@ -168,6 +208,7 @@ def throttled(known: DividedRate, rate: Rate, seconds: float, node: int, now: fl
         throttles=known.throttles + 1,
         throttled_by=node,
         throttled_at=now,
+        allowed=rate,
         # Nothing is added meanwhile. Afterwards one request goes first.
         tokens=min(known.tokens, known.free),
         at=max(known.at, until),

@@ -47,9 +47,7 @@ def divide(
     needed = _sums(demands)
     granted = fair(needed, weights, per_second * total)
     flows = {
-        node: {
-            name: granted[name] * amount / needed[name] for name, amount in demand.items() if amount > _NEGLIGIBLE
-        }
+        node: {name: granted[name] * amount / needed[name] for name, amount in demand.items() if amount > _NEGLIGIBLE}
         for node, demand in demands.items()
     }
     wanted = {node: sum(demand.values()) for node, demand in demands.items()}

@@ -32,7 +32,7 @@ def take(full_at: float, rate: Rate, share: float, now: float, count: float = 1.
     return max(full_at, now) + rate.interval / share * count
 
 
-def resize(  # noqa: PLR0913  one bucket, before and after
+def resize(
     full_at: float, rate: Rate, share: float, now: float, *, to: float, tokens: float = 0.0
 ) -> tuple[float, float]:
     """Return the state for a share of `to`, and the tokens that were taken out.

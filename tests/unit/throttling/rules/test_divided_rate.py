@@ -57,7 +57,12 @@ class Nodes(RuleBasedStateMachine):
     def pass_time(self, seconds: float) -> None:
         self.now += seconds
 
-    @rule(index=st.integers(0, 9), wanted=st.floats(0, 1), reserve=st.sampled_from([0.0, 0.125]), outcome=st.integers(0, 5))
+    @rule(
+        index=st.integers(0, 9),
+        wanted=st.floats(0, 1),
+        reserve=st.sampled_from([0.0, 0.125]),
+        outcome=st.integers(0, 5),
+    )
     def exchange(self, index: int, wanted: float, reserve: float, outcome: int) -> None:
         """0: the step is not done; 1: its answer is lost; 2: it is done later; otherwise all goes well."""
         number = self._pick(index)
@@ -144,7 +149,9 @@ def test_share_comes_with_its_tokens_and_goes_back_with_them() -> None:
 
 
 def test_nobody_gets_the_reserve_or_what_another_node_holds() -> None:
-    known, _, granted = divided_rate.exchange(divided_rate.new("x", RATE, 0.0), Holding(node=1), ask(1, 1.0, reserve=0.25))
+    known, _, granted = divided_rate.exchange(
+        divided_rate.new("x", RATE, 0.0), Holding(node=1), ask(1, 1.0, reserve=0.25)
+    )
     assert granted.share == 0.75
     _, _, granted = divided_rate.exchange(known, Holding(node=2), ask(1, 1.0))
     assert granted.share == 0.25
