@@ -3,11 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-import msgspec
-
 from gateway.domain.hold import Hold
 from gateway.domain.rates import Rate
-from gateway.throttling.rules.divided_rate import Exchange, Granted, KnownRate, Taken, Want
+from gateway.throttling.rules.divided_rate import Exchange, Granted, KnownRates, Taken, Want
 
 
 class CreateLimiter(Protocol):
@@ -27,18 +25,6 @@ class CreateLimiter(Protocol):
     def give_back(self, operation: str) -> None:
         """Return an unused permit."""
         ...
-
-
-class KnownRates(msgspec.Struct, frozen=True):
-    """What a node reads before it decides about its shares."""
-
-    lease_seconds: float
-    """For how long the node's lease is valid, counted from when the read was sent; not above 0 if it is not."""
-    nodes: int
-    """How many nodes have valid leases."""
-    at: float
-    """When it was read, by the store's clock."""
-    rates: Mapping[str, KnownRate]
 
 
 class DividedRates(Protocol):

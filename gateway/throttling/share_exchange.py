@@ -22,9 +22,9 @@ from gateway.nodes.news import News, Topic
 from gateway.runtime.sleep import sleep_until_event
 from gateway.throttling.divided import Divided, DividedLimiter
 from gateway.throttling.divided_request_rates import DividedRequestRates
-from gateway.throttling.ports import DividedRates, KnownRates
+from gateway.throttling.ports import DividedRates
 from gateway.throttling.rules.divided_bucket import DividedBucket
-from gateway.throttling.rules.divided_rate import Exchange, KnownRate, Seen
+from gateway.throttling.rules.divided_rate import Exchange, KnownRate, KnownRates, Seen, filled
 from gateway.throttling.rules.share_decision import RESERVE, Need, decide, is_divisible
 from gateway.throttling.share_lease import ShareLease
 
@@ -164,7 +164,8 @@ class ShareExchange:
             return
         rate = found.rate
         if isinstance(each, DividedBucket):
-            each.see(Seen(min(1.0, rate.free + found.ended), rate.tokens), now)
+            fresh = filled(rate, each.rate, known.at)
+            each.see(Seen(min(1.0, rate.free + found.ended), fresh.tokens), now)
         elif isinstance(each, DividedLimiter) and rate.throttles != self._throttles.get(each.name, 0):
             self._throttles[each.name] = rate.throttles
             if rate.throttled_by != self._node and rate.allowed is not None:
@@ -218,7 +219,13 @@ class ShareExchange:
     def _need(self, each: Divided, found: KnownRate | None, nodes: int, now: float) -> Need | None:
         """Return what this node needs of a rate; `None` if it needs no share."""
         if isinstance(each, DividedLimiter):
-            return Need(rate=each.whole_rate, share=each.share, demand=each.demand(now), weights=each.weights)
+            return Need(
+                rate=each.whole_rate,
+                share=each.share,
+                demand=each.demand(now),
+                weights=each.weights,
+                is_standing=True,
+            )
         assert isinstance(each, DividedBucket)
         often = 1 if nodes == 1 or each.is_short else _OFTEN
         is_idle = now - each.used_at > _IDLE_SECONDS

@@ -6,8 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from gateway.domain.rates import Rate
-from gateway.throttling.ports import KnownRates
-from gateway.throttling.rules.divided_rate import Exchange, Granted, Seen, Taken, Want
+from gateway.throttling.rules.divided_rate import Exchange, Granted, KnownRates, Seen, Taken, Want
 
 
 class OwnRates:

@@ -96,6 +96,18 @@ class KnownRate(msgspec.Struct, frozen=True):
     """Shares of nodes whose leases have ended. The next exchange frees them."""
 
 
+class KnownRates(msgspec.Struct, frozen=True):
+    """What a node reads before it decides about its shares."""
+
+    lease_seconds: float
+    """For how long the node's lease is valid, counted from when the read was sent; not above 0 if it is not."""
+    nodes: int
+    """How many nodes have valid leases."""
+    at: float
+    """When it was read, by the store's clock."""
+    rates: Mapping[str, KnownRate]
+
+
 class Want(msgspec.Struct, frozen=True):
     """A token that a request needs from what no node holds of a rate. With `count=-1` one is put back."""
 

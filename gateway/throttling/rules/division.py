@@ -7,7 +7,7 @@ gets is divided among its nodes by their demand. So a team with calls on three n
 on one. It follows:
 
 - All shares together are `total`, so the nodes use the whole rate.
-- What nobody needs is added to the nodes in proportion to their demand, for what comes next.
+- What nobody needs is added for what comes next: half of it in proportion to demand, half to all nodes equally.
 - No node starves: each has `floor` at least.
 
 Every node computes this from the same demands. Pure.
@@ -53,10 +53,9 @@ def divide(
     wanted = {node: sum(demand.values()) for node, demand in demands.items()}
     used = {node: sum(each.values()) for node, each in flows.items()}
     spare = max(0.0, per_second * total - sum(used.values()))
-    parts = {
-        node: (used[node] + spare * _part(wanted[node], sum(wanted.values()), len(demands))) / per_second
-        for node in demands
-    }
+    whole = sum(wanted.values())
+    by_demand = {node: wanted[node] / whole if whole > _NEGLIGIBLE else 1 / len(demands) for node in demands}
+    parts = {node: (used[node] + spare * (by_demand[node] + 1 / len(demands)) / 2) / per_second for node in demands}
     shares = _raised(parts, floor, total)
     return {node: Part(shares[node], flows[node]) for node in demands}
 
@@ -81,10 +80,6 @@ def _sums(demands: Mapping[int, Demand]) -> dict[str, float]:
             if amount > _NEGLIGIBLE:
                 sums[name] = sums.get(name, 0.0) + amount
     return sums
-
-
-def _part(amount: float, whole: float, count: int) -> float:
-    return amount / whole if whole > _NEGLIGIBLE else 1 / count
 
 
 def _raised(parts: Mapping[int, float], floor: float, total: float) -> dict[int, float]:

@@ -31,6 +31,8 @@ class Need(msgspec.Struct, frozen=True, kw_only=True):
     demand: Demand
     weights: Mapping[str, float] = {}
     reserve: float = 0.0
+    is_standing: bool = False
+    """Whether every node has a share at all times, also one without a demand."""
     is_idle: bool = False
     """Whether the node does not use the rate any more."""
 
@@ -58,7 +60,7 @@ def is_divisible(rate: Rate, nodes: int) -> bool:
 def decide(need: Need, known: KnownRate | None, node: int, nodes: int) -> Decision:
     """Compare a node's share with what it should be. `nodes` is the number of nodes."""
     holdings = known.holdings if known is not None else ()
-    demands = {each.node: each.demand for each in holdings if each.share > 0.0 or each.demand}
+    demands = {each.node: each.demand for each in holdings if need.is_standing or each.share > 0.0 or each.demand}
     told = next((each.demand for each in holdings if each.node == node), None)
     demands[node] = need.demand
     per_second = 1 / need.rate.interval

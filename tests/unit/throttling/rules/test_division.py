@@ -44,6 +44,11 @@ def test_team_on_three_nodes_gets_no_more_than_one_on_one_node():
     assert parts[1].flows == pytest.approx({"red": 6, "blue": 2})
 
 
+def test_half_of_what_nobody_needs_is_for_all_nodes():
+    parts = divide({1: {"a": 2}, 2: {}}, {}, 10)
+    assert [parts[node].share for node in (1, 2)] == pytest.approx([0.2 + 0.4 + 0.2, 0.2])
+
+
 def test_idle_nodes_keep_the_floor_and_equal_nodes_get_equal_shares():
     assert divide({1: {"a": 50}, 2: {}, 3: {}}, {}, 10, floor=0.01)[1].share == pytest.approx(0.98)
     assert {part.share for part in divide({1: {}, 2: {}}, {}, 10).values()} == {0.5}
