@@ -5,6 +5,7 @@ from functools import partial
 import msgspec
 
 from gateway.assembly.base import Base, is_divided
+from gateway.runtime.clock import uptime
 from gateway.runtime.loops import BackgroundLoop
 from gateway.throttling.divided import DividedLimiter
 from gateway.throttling.fair_limiter import FairLimiter
@@ -33,7 +34,7 @@ class UpstreamParts(msgspec.Struct, frozen=True):
 async def build_upstream(base: Base) -> UpstreamParts:
     """Build the client and the readers of streams."""
     metrics, config = base.metrics, base.config.upstream
-    share_lease = ShareLease()
+    share_lease = ShareLease(base.membership, uptime)
     limiter = _limiter(base, share_lease)
     transfers = base.config.transfers
     settings = UpstreamSettings(base_url=str(config.base_url))

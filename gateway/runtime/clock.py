@@ -30,6 +30,12 @@ class SystemClock:
             timer.cancel()
 
 
+def uptime() -> float:
+    """Return a time in seconds that never goes back, and that also counts while the machine sleeps, where it can."""
+    clock = getattr(time, "CLOCK_BOOTTIME", None)
+    return time.monotonic() if clock is None else time.clock_gettime(clock)
+
+
 def _set(wake: Wake) -> None:
     if not wake.done():
         wake.set_result(None)

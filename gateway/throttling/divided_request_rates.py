@@ -45,7 +45,7 @@ class DividedRequestRates(RequestRates):
     def admit(self, buckets: tuple[Bucket, ...], now: float, *, held: bool = False) -> RateExceeded | None:
         """Charge a request to the own shares of all its buckets, or to none: see `take`."""
         over: RateExceeded | None = None
-        is_valid = self._lease.is_valid(now)
+        is_valid = self._lease.is_valid()
         for bucket in _divided(buckets):
             wait = bucket.own_wait(now, held=held) if is_valid else math.inf
             if wait > 0 and (over is None or wait > over.seconds):
@@ -63,7 +63,7 @@ class DividedRequestRates(RequestRates):
         Return the exceeded rate. Raise `StoreUnavailable`. Safe to cancel.
         """
         now = self._clock.monotonic()
-        if not self._lease.is_valid(now):
+        if not self._lease.is_valid():
             raise StoreUnavailable("The store has not confirmed this node's lease.", retry_after=1)
         divided = list(_divided(buckets))
         own = [bucket for bucket in divided if bucket.own_wait(now, held=held) <= 0]

@@ -116,7 +116,7 @@ class ShareExchange:
         for limiter in self._limiters:
             await self._tell(limiter)
         divided: list[Divided] = [*self._limiters, *self._rates.active.values()]
-        sent_at = clock.monotonic()
+        sent_at = self._lease.now()
         known = await self._store.read_rates(node, [each.name for each in divided])
         if not known.lease_seconds > 0.0 or node != self._membership.number:
             return

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
-from gateway.store.sql.queries import load, load_file
+from gateway.store.sql.queries import load
 
 _WORDS: Final = {
     "{join}": "JOIN",
@@ -27,6 +27,8 @@ _LOCKING: Final = {
     "{shared}": "FOR SHARE",
     "{kept}": "FOR KEY SHARE OF r",
 }
+
+_NOW: Final = "CAST(extract(epoch FROM clock_timestamp()) AS DOUBLE PRECISION)"
 
 _SEARCHED: Final = frozenset({"id", "run_id", "prediction_id", "sha256"})
 """Parameters of updates that are compared, not set."""
@@ -68,11 +70,11 @@ def _statement(text: str) -> Statement:
 
 
 def _statements(words: dict[str, str]) -> dict[str, Statement]:
-    return {name: _statement(text) for name, text in load(_WORDS | words).items()}
+    of_both = load(_WORDS | words)
+    of_rates = load({"{now}": _NOW}, "gateway.store.postgres", "rates.sql")
+    return {name: _statement(text) for name, text in (of_both | of_rates).items()}
 
 
-_OF_NODES: Final = {name: _statement(text) for name, text in load_file("gateway.store.postgres", "rates.sql").items()}
-
-SQL: Final = _statements(_LOCKING) | _OF_NODES
-READING_SQL: Final = _statements(dict.fromkeys(_LOCKING, "")) | _OF_NODES
+SQL: Final = _statements(_LOCKING)
+READING_SQL: Final = _statements(dict.fromkeys(_LOCKING, ""))
 """Without locks, which a transaction that only reads may not take."""

@@ -1,12 +1,12 @@
--- Statements for rates that nodes share. Times are by this server's clock.
+-- Statements for rates that nodes share. {now}: the time of the server's clock.
 
 -- name: known_rates
 -- One row for each rate and holding, at least one. The lease is NULL if the node has none.
 WITH live AS MATERIALIZED (
     SELECT number, expires_at FROM nodes
-    WHERE ended_at IS NULL AND expires_at > CAST(extract(epoch FROM clock_timestamp()) AS DOUBLE PRECISION)
+    WHERE ended_at IS NULL AND expires_at > {now}
 ), here AS MATERIALIZED (
-    SELECT CAST(extract(epoch FROM clock_timestamp()) AS DOUBLE PRECISION) AS now,
+    SELECT {now} AS now,
            (SELECT count(*) FROM live) AS nodes,
            (SELECT expires_at FROM live WHERE number = :node) AS lease_until
 )
@@ -21,7 +21,7 @@ LEFT JOIN rate_shares s ON s.name = r.name;
 -- name: add_rates
 -- In order, so that two steps that add the same rates do not wait for each other.
 INSERT INTO rates (name, per_minute, burst, tokens, at)
-SELECT name, per_minute, burst, burst, CAST(extract(epoch FROM clock_timestamp()) AS DOUBLE PRECISION)
+SELECT name, per_minute, burst, burst, {now}
 FROM unnest(
     CAST(:names AS TEXT[]), CAST(:per_minutes AS DOUBLE PRECISION[]), CAST(:bursts AS BIGINT[])
 ) AS new(name, per_minute, burst)
@@ -47,7 +47,7 @@ DELETE FROM rate_shares WHERE name = :name AND node = :node;
 
 -- name: forget_rates
 WITH here AS MATERIALIZED (
-    SELECT CAST(extract(epoch FROM clock_timestamp()) AS DOUBLE PRECISION) AS now
+    SELECT {now} AS now
 ), idle AS (
     SELECT r.name FROM rates r, here
     WHERE r.at < here.now - CAST(:idle_seconds AS DOUBLE PRECISION)

@@ -32,26 +32,16 @@ _RESERVED = {"user"}
 """Names of columns that are words of SQL."""
 
 
-def load(words: Mapping[str, str]) -> dict[str, str]:
-    """Return the statements by name, in the dialect of an engine. `words` are patterns and what takes their place."""
-    text = _text("gateway.store.sql", "queries.sql")
+def load(words: Mapping[str, str], package: str = "gateway.store.sql", file: str = "queries.sql") -> dict[str, str]:
+    """Return the statements of a file by name, in the dialect of an engine.
+
+    `words` are patterns and what takes their place.
+    """
+    text = resources.files(package).joinpath(file).read_text(encoding="utf-8")
     for placeholder, value in _placeholders().items():
         text = text.replace(placeholder, value)
     for pattern, value in words.items():
         text = re.sub(pattern, value, text)
-    return _split(text)
-
-
-def load_file(package: str, name: str) -> dict[str, str]:
-    """Return the statements of a file of one engine by name."""
-    return _split(_text(package, name))
-
-
-def _text(package: str, name: str) -> str:
-    return resources.files(package).joinpath(name).read_text(encoding="utf-8")
-
-
-def _split(text: str) -> dict[str, str]:
     _, *parts = re.split(r"^-- name: (\w+)\n", text, flags=re.MULTILINE)
     # Text after a statement's semicolon is a heading of the file.
     return {name: body.partition(";\n")[0] for name, body in zip(parts[::2], parts[1::2], strict=True)}

@@ -25,7 +25,7 @@ class DividedLearnedRate(LearnedRate):
     upstream has lowered or paused the rate.
     """
 
-    def __init__(self, configured: Rate, is_valid: Callable[[float], bool], on_throttled: Callable[[], None]) -> None:
+    def __init__(self, configured: Rate, is_valid: Callable[[], bool], on_throttled: Callable[[], None]) -> None:
         super().__init__(configured)
         self.share = 0.0
         self.granted = 0
@@ -39,7 +39,7 @@ class DividedLearnedRate(LearnedRate):
         if self.rate is not self.configured:
             self._grow(now)
         paused = self._paused_until - now
-        if not self._is_valid(now):
+        if not self._is_valid():
             return max(paused, _RETRY_SECONDS)
         if self.granted:
             return paused
@@ -65,7 +65,7 @@ class DividedLearnedRate(LearnedRate):
 
     def remaining(self, now: float) -> int:
         """Return how many requests this node can send at once."""
-        if now < self._paused_until or not self._is_valid(now):
+        if now < self._paused_until or not self._is_valid():
             return 0
         return self.granted + math.floor(node_share.level(self._full_at, self.rate, self.share, now) + 1e-6)
 

@@ -44,7 +44,8 @@ class Node:
     def __init__(self, cluster: "Cluster", number: int) -> None:
         clock, store = cluster.clock, cluster.store
         self.number = number
-        self.membership, self.lease = TestMembership(number), ShareLease()
+        self.membership = TestMembership(number)
+        self.lease = ShareLease(self.membership, clock.monotonic)
         self.notes = RecordingObserver()
         self.account = UpstreamLimiter(
             teams_of(*cluster.teams),
