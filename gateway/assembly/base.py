@@ -53,11 +53,6 @@ class Base(msgspec.Struct, frozen=True, kw_only=True):
         run_while_open(self.stack, loop, name, self.clock, self.metrics.loop_crashed)
 
 
-def is_divided(base: Base) -> bool:
-    """Say whether rates are divided: whether other processes can serve from the store too."""
-    return base.membership.number > 0
-
-
 async def open_base(
     config: Config, clock: Clock, tracer: Tracer | None, shutdown_deadline: ShutdownDeadline, stack: AsyncExitStack
 ) -> Base:

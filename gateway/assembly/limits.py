@@ -2,7 +2,8 @@
 
 import msgspec
 
-from gateway.assembly.base import Base, is_divided
+from gateway.assembly.base import Base
+from gateway.assembly.shares import divide_rates, is_divided
 from gateway.assembly.upstream import UpstreamParts
 from gateway.domain import windows
 from gateway.money.accounting import Accounting
@@ -11,14 +12,8 @@ from gateway.money.ledger_audit import LedgerAuditor
 from gateway.money.limit_queue import LimitQueue
 from gateway.money.pricing import Pricing
 from gateway.money.usage import UsageService
-from gateway.runtime.loops import BackgroundLoop
-from gateway.throttling.divided import DividedLimiter
-from gateway.throttling.divided_hold_queue import DividedHoldQueue
-from gateway.throttling.divided_request_rates import DividedRequestRates
 from gateway.throttling.hold_queue import HoldQueue
-from gateway.throttling.permit_desk import PermitDesk
 from gateway.throttling.rules.request_rates import RequestRates
-from gateway.throttling.share_exchange import ShareExchange
 
 
 class MoneyParts(msgspec.Struct, frozen=True):
@@ -65,30 +60,13 @@ async def build_money(base: Base) -> MoneyParts:
 async def build_rates(base: Base, upstream: UpstreamParts) -> RateParts:
     """Build request rates and the queue of creates over a rate. Where there can be several nodes, divide all rates."""
     metrics = base.metrics
-    parts = await _divided(base, upstream) if is_divided(base) else _undivided(base)
-    rates, hold_queue = parts.rates, parts.hold_queue
+    rates, hold_queue = await divide_rates(base, upstream.limiter) if is_divided(base) else _undivided(base)
     metrics.read_on_scrape("waiters", lambda: {"rate": len(hold_queue)})
     metrics.read_on_scrape("rate_subjects_kept", lambda: rates.kept)
     metrics.read_on_scrape("rate_subjects_dropped", lambda: rates.dropped)
-    return parts
+    return RateParts(rates, hold_queue)
 
 
-def _undivided(base: Base) -> RateParts:
+def _undivided(base: Base) -> tuple[RequestRates, HoldQueue]:
     rates = RequestRates()
-    return RateParts(rates, HoldQueue(base.clock, base.metrics, rates))
-
-
-async def _divided(base: Base, upstream: UpstreamParts) -> RateParts:
-    metrics, clock = base.metrics, base.clock
-    desk = PermitDesk(base.store, lambda: base.membership.number)
-    base.stack.push_async_callback(desk.close)
-    rates = DividedRequestRates(desk, upstream.share_lease, clock)
-    limiters = [each for each in upstream.limiter.limiters if isinstance(each, DividedLimiter)]
-    exchange = ShareExchange(base.store, base.membership, base.news, clock, upstream.share_lease, limiters, rates)
-    # The first callers find shares.
-    await exchange.divide()
-    base.keep_running(exchange.run, BackgroundLoop.SHARES)
-    metrics.read_on_scrape("account_share", lambda: {each.lane: each.share for each in limiters})
-    metrics.read_on_scrape("rate_shares", lambda: exchange.shares)
-    metrics.read_on_scrape("rate_permits", lambda: {"granted": desk.granted, "refused": desk.refused})
-    return RateParts(rates, DividedHoldQueue(clock, metrics, rates))
+    return rates, HoldQueue(base.clock, base.metrics, rates)

@@ -1,16 +1,11 @@
 """Builds the client of Replicate, and the queue for the account's rates that all its calls pass."""
 
-from functools import partial
-
 import msgspec
 
-from gateway.assembly.base import Base, is_divided
-from gateway.runtime.clock import uptime
+from gateway.assembly.base import Base
+from gateway.assembly.shares import new_limiter
 from gateway.runtime.loops import BackgroundLoop
-from gateway.throttling.divided import DividedLimiter
-from gateway.throttling.fair_limiter import FairLimiter
-from gateway.throttling.share_lease import ShareLease
-from gateway.throttling.upstream_limiter import InternalUpstream, UpstreamLimiter, asking
+from gateway.throttling.upstream_limiter import InternalUpstream, UpstreamLimiter
 from gateway.upstream.pools import ConnectionPool, Pool, new_session
 from gateway.upstream.replicate import ReplicateClient, UpstreamSettings
 from gateway.upstream.streams import StreamReader, StreamReaderSettings
@@ -27,15 +22,12 @@ class UpstreamParts(msgspec.Struct, frozen=True):
     internal: InternalUpstream
     """For the gateway's own calls."""
     stream_reader: StreamReader
-    share_lease: ShareLease
-    """Whether this node may use its shares of rates, where there can be several."""
 
 
 async def build_upstream(base: Base) -> UpstreamParts:
     """Build the client and the readers of streams."""
     metrics, config = base.metrics, base.config.upstream
-    share_lease = ShareLease(base.membership, uptime)
-    limiter = _limiter(base, share_lease)
+    limiter = _limiter(base)
     transfers = base.config.transfers
     settings = UpstreamSettings(base_url=str(config.base_url))
     session = await base.stack.enter_async_context(new_session(settings.max_connections))
@@ -57,7 +49,7 @@ async def build_upstream(base: Base) -> UpstreamParts:
         StreamReaderSettings(base_url=settings.base_url, trusted_hosts=tuple(config.trusted_hosts)),
         metrics,
     )
-    return UpstreamParts(limiter, client, InternalUpstream(client), reader, share_lease)
+    return UpstreamParts(limiter, client, InternalUpstream(client), reader)
 
 
 async def _pool(base: Base, name: Pool, size: int) -> ConnectionPool:
@@ -65,11 +57,8 @@ async def _pool(base: Base, name: Pool, size: int) -> ConnectionPool:
     return ConnectionPool(name, session, size, base.metrics)
 
 
-def _limiter(base: Base, lease: ShareLease) -> UpstreamLimiter:
-    new_limiter = (
-        partial(DividedLimiter, lease=lease, asker=lambda: asking.get().name) if is_divided(base) else FairLimiter
-    )
-    limiter = UpstreamLimiter(base.live.teams, base.clock, base.metrics, base.live.throttling, new_limiter)
+def _limiter(base: Base) -> UpstreamLimiter:
+    limiter = UpstreamLimiter(base.live.teams, base.clock, base.metrics, base.live.throttling, new_limiter(base))
     base.keep_running(limiter.run, BackgroundLoop.ACCOUNT)
     creates, requests = limiter.creates, limiter.requests
     base.metrics.read_on_scrape("waiters", lambda: {"account": len(creates), "call": len(requests)})

@@ -59,7 +59,7 @@ class DividedLimiter(FairLimiter):
         lease: ShareLease,
         asker: Callable[[], str],
     ) -> None:
-        self._lease = lease
+        self.lease = lease
         self._asker = asker
         self.is_told = True
         """Whether the other nodes know what upstream said last."""
@@ -72,7 +72,7 @@ class DividedLimiter(FairLimiter):
         super().__init__(lane, settings, teams, clock)
 
     def _new_rate(self, configured: Rate) -> LearnedRate:
-        return DividedLearnedRate(configured, self._lease.is_valid, self._throttled)
+        return DividedLearnedRate(configured, self.lease.is_valid, self._throttled)
 
     def _throttled(self) -> None:
         self.is_told = False

@@ -303,25 +303,6 @@ CREATE TABLE old_secrets (
 );
 CREATE INDEX old_secrets_by_name ON old_secrets (name, retired_at);
 
--- Times of this table and the next are by this server's clock.
-CREATE TABLE nodes (
-    number BIGINT GENERATED ALWAYS AS IDENTITY NOT NULL PRIMARY KEY,
-    name TEXT COLLATE "C" NOT NULL,
-    started_at DOUBLE PRECISION NOT NULL,
-    renewed_at DOUBLE PRECISION NOT NULL,
-    expires_at DOUBLE PRECISION NOT NULL,
-    -- When it left, or another node found its lease expired. It may write nothing of the runs it owned from then on.
-    ended_at DOUBLE PRECISION,
-    report TEXT COLLATE "C" NOT NULL DEFAULT '{}'
-) WITH (fillfactor = 70);
-
--- Tasks that one node does for all.
-CREATE TABLE leases (
-    name TEXT COLLATE "C" NOT NULL PRIMARY KEY,
-    node BIGINT NOT NULL,
-    expires_at DOUBLE PRECISION NOT NULL
-) WITH (fillfactor = 70);
-
 -- Rates that the nodes share: the part that no node holds, and its token bucket.
 CREATE TABLE rates (
     name TEXT COLLATE "C" NOT NULL PRIMARY KEY,
@@ -348,6 +329,25 @@ CREATE TABLE rate_shares (
     turn DOUBLE PRECISION NOT NULL,
     waits_at DOUBLE PRECISION NOT NULL,
     PRIMARY KEY (name, node)
+) WITH (fillfactor = 70);
+
+-- Times of this table and the next are by this server's clock.
+CREATE TABLE nodes (
+    number BIGINT GENERATED ALWAYS AS IDENTITY NOT NULL PRIMARY KEY,
+    name TEXT COLLATE "C" NOT NULL,
+    started_at DOUBLE PRECISION NOT NULL,
+    renewed_at DOUBLE PRECISION NOT NULL,
+    expires_at DOUBLE PRECISION NOT NULL,
+    -- When it left, or another node found its lease expired. It may write nothing of the runs it owned from then on.
+    ended_at DOUBLE PRECISION,
+    report TEXT COLLATE "C" NOT NULL DEFAULT '{}'
+) WITH (fillfactor = 70);
+
+-- Tasks that one node does for all.
+CREATE TABLE leases (
+    name TEXT COLLATE "C" NOT NULL PRIMARY KEY,
+    node BIGINT NOT NULL,
+    expires_at DOUBLE PRECISION NOT NULL
 ) WITH (fillfactor = 70);
 
 CREATE TABLE pings (
