@@ -17,6 +17,8 @@ from gateway.assembly.base import open_base
 from gateway.assembly.build import build
 from gateway.assembly.lifecycle import drain, resume, retire, start_webhooks
 from gateway.assembly.listeners import open_listeners
+from gateway.assembly.news import connect_news, tell_reloads
+from gateway.assembly.nodes import connect_nodes, join_nodes
 from gateway.assembly.reload import Reloading
 from gateway.assembly.shutdown import ShutdownDeadline, SignalHandler
 from gateway.assembly.webhooks import ReceiverNetwork
@@ -24,6 +26,7 @@ from gateway.config import Config
 from gateway.domain.ports.clock import Clock
 from gateway.domain.ports.tracing import Tracer
 from gateway.http.route import Route
+from gateway.nodes.membership import LeaseTimes
 from gateway.runtime import clock as clocks
 from gateway.runtime.collector import spare_long_lived_objects
 
@@ -76,35 +79,35 @@ async def running(
     receiver_network: ReceiverNetwork | None = None,
     tracer: Tracer | None = None,
     reread: Callable[[], Config] | None = None,
+    lease_times: LeaseTimes | None = None,
 ) -> AsyncIterator[GatewayHandle]:
     """Build the gateway and serve within the context. `routes` are further open routes of the public listener.
 
     `receiver_network` replaces the system's resolver and certificates for receivers of webhooks. `reread` reads the
-    config again, for reloads; it may block.
+    config again, for reloads; it may block. `lease_times` replaces how long the leases of nodes last.
 
     Raise `StoreUnavailable` if the store cannot be opened, `OSError` if a port is not available.
     """
     clock = clock or clocks.SystemClock()
     deadline = ShutdownDeadline(clock, float(config.server.shutdown_grace_seconds))
     async with AsyncExitStack() as stack:
-        base = await open_base(config, clock, tracer, deadline, stack)
+        base = await open_base(config, clock, tracer, deadline, stack, partial(join_nodes, times=lease_times))
         parts = await build(base, receiver_network or ReceiverNetwork())
+        connect_news(parts)
         await resume(parts)
+        await connect_nodes(parts)
         listeners = await open_listeners(parts, tuple(routes))
         start_webhooks(parts, listeners.origin)
+        reloading = reread and Reloading(
+            config, listeners.config_state, clock, base.metrics, read=reread, prepare=partial(prepare, base.live)
+        )
+        if reloading is not None:
+            tell_reloads(parts, reloading)
         # Runs first at shutdown, so that waiting callers are answered before the other parts finish.
         stack.push_async_callback(drain, parts)
         yield GatewayHandle(
             listeners.origin,
             listeners.ops_url,
             partial(retire, parts),
-            reread
-            and Reloading(
-                config,
-                listeners.config_state,
-                clock,
-                base.metrics,
-                read=reread,
-                prepare=partial(prepare, base.live),
-            ),
+            reloading,
         )

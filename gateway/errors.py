@@ -25,6 +25,7 @@
     │   │   └── UpstreamUnreadable   a response that is not used, such as one with the gateway's own token (502)
     │   │       └── UpstreamTooLarge   a response that is too large (502)
     │   ├── UpstreamUncertain     the request was sent and its outcome is unknown (504)
+    │   │   └── RunTakenOver      another node has taken over the run (504)
     │   ├── UpstreamTimeout       a read timed out (504)
     │   └── UpstreamTokenRefused  Replicate refused the account's token (502)
     └── StoreUnavailable       the gateway's store is unavailable (503)
@@ -229,6 +230,10 @@ class UpstreamUncertain(UpstreamError):
     """The request was sent and its outcome is unknown. It must not be retried."""
 
     title = "Gateway timeout"
+
+
+class RunTakenOver(UpstreamUncertain):
+    """Another node has taken over the run, because this one lost its lease. This one may not record anything of it."""
 
 
 class UpstreamTimeout(UpstreamError):

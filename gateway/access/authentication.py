@@ -5,7 +5,7 @@ another process, take effect within a second, and a busy key costs two reads per
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import NamedTuple
 
@@ -133,6 +133,17 @@ class Authenticator:
         self._callers = {asked: known for asked, known in self._callers.items() if now < known.fresh_until}
         if len(self._callers) >= self._max_cached:
             self._callers.clear()
+
+    def forget(self, key_ids: Sequence[str] | None) -> None:
+        """Read these keys again before they are used next, because they have changed; all keys for `None`."""
+        if key_ids is None:
+            self._callers.clear()
+            self._looked_up.clear()
+            return
+        for key_id in key_ids:
+            self._looked_up.pop(key_id, None)
+        changed = set(key_ids)
+        self._callers = {asked: known for asked, known in self._callers.items() if known.caller.key_id not in changed}
 
     def owner(self, team: str, key_id: str) -> Caller | None:
         """Return a caller without rights, to count a key's usage; `None` if the config has no such team."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from functools import partial
 from secrets import token_bytes
@@ -16,8 +17,8 @@ from gateway.domain.ports.clock import Clock
 from gateway.domain.ports.tracing import NoTracer, Tracer
 from gateway.http import routes
 from gateway.metrics import Metrics, loop_lag
-from gateway.nodes.membership import Membership, OnlyNode
-from gateway.nodes.news import News, NoNews
+from gateway.nodes.membership import Membership
+from gateway.nodes.news import News
 from gateway.runtime.loops import BackgroundLoop, Loop, run_while_open
 from gateway.store.interface import Store
 from gateway.store.urls import open_store
@@ -25,6 +26,9 @@ from gateway.store.urls import open_store
 logger = logging.getLogger(__name__)
 
 _SECRET_BYTES = 32
+
+Join = Callable[[Store, Clock, Metrics, AsyncExitStack], Awaitable[Membership]]
+"""Joins the nodes that serve from a store."""
 
 
 class Base(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,15 +58,24 @@ class Base(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def open_base(
-    config: Config, clock: Clock, tracer: Tracer | None, shutdown_deadline: ShutdownDeadline, stack: AsyncExitStack
+    config: Config,
+    clock: Clock,
+    tracer: Tracer | None,
+    shutdown_deadline: ShutdownDeadline,
+    stack: AsyncExitStack,
+    join: Join,
 ) -> Base:
-    """Open traces and the store, and start counting. Raise `StoreUnavailable`."""
+    """Open traces and the store, join the nodes that serve from it, and start counting. Raise `StoreUnavailable`."""
     tracer = tracer or await _open_tracer(config, stack)
     store = await _open_store(config, stack)
     live = live_settings(config)
     metrics = Metrics(live.metrics, routes=[route.name for route in (*routes.PUBLIC, *routes.OWN)])
     store.set_observer(metrics)
     metrics.read_on_scrape("store_pending", lambda: store.pending)
+    membership = await join(store, clock, metrics, stack)
+    news = store.open_news(metrics)
+    metrics.read_on_scrape("news_waiting", lambda: news.waiting)
+    metrics.read_on_scrape("news_listening", lambda: float(news.is_listening))
     metrics.read_on_scrape("log_lines_dropped", logs.dropped)
     sample = partial(loop_lag.sample, metrics.loop_lagged)
     run_while_open(stack, sample, BackgroundLoop.LOOP_LAG, clock, metrics.loop_crashed)
@@ -70,8 +83,8 @@ async def open_base(
         config=config,
         live=live,
         store=store,
-        membership=OnlyNode(),
-        news=NoNews(),
+        membership=membership,
+        news=news,
         clock=clock,
         metrics=metrics,
         tracer=tracer,

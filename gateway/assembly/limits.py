@@ -52,7 +52,9 @@ async def build_money(base: Base) -> MoneyParts:
         limit_queue=limit_queue,
         accounting=Accounting(pricing, budgets, metrics),
         budgets=budgets,
-        ledger_auditor=LedgerAuditor(store, store, pricing, budgets, clock, metrics, live.money),
+        ledger_auditor=LedgerAuditor(
+            store, store, pricing, budgets, clock, metrics, live.money, is_leader=base.membership.is_leader
+        ),
         usage=UsageService(store, store, clock),
     )
 

@@ -110,6 +110,7 @@ def _share(app: web.Application, parts: Parts) -> None:
     app[keys.SETTINGS] = base.live.http
     app[keys.ACCESS] = base.live.access
     app[keys.STORE] = base.store
+    app[keys.MEMBERSHIP] = base.membership
     app[keys.CLOCK] = base.clock
     app[keys.METRICS] = base.metrics
     memory = app[keys.BODY_MEMORY] = BytesByTeam()

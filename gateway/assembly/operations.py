@@ -7,7 +7,7 @@ import msgspec
 from gateway.assembly.base import Base
 from gateway.assembly.limits import MoneyParts, RateParts
 from gateway.assembly.predictions import PredictionParts
-from gateway.assembly.streams import StreamParts, forget_ended
+from gateway.assembly.streams import StreamParts, forget_everywhere
 from gateway.assembly.upstream import UpstreamParts
 from gateway.operations.dashboard import DashboardService, Sources
 from gateway.operations.explain import ExplainService
@@ -62,6 +62,7 @@ def _start_health(base: Base, upstream: UpstreamParts) -> Health:
         base.clock,
         lambda: upstream.client.is_failing,
         lambda: upstream.client.pool.waiting > 0,
+        base.membership.is_alive,
     )
     base.metrics.read_on_scrape("ready", lambda: float(health.is_ready))
     base.metrics.read_on_scrape("degraded", health.degraded)
@@ -75,7 +76,8 @@ def _start_janitor(base: Base, predictions: PredictionParts, streams: StreamPart
         base.store,
         base.clock,
         base.live.retention,
-        on_cleared=partial(forget_ended, predictions, streams),
+        on_cleared=partial(forget_everywhere, base.news, predictions, streams),
         observer=base.metrics,
+        is_leader=base.membership.is_leader,
     )
     base.keep_running(janitor.run, BackgroundLoop.JANITOR)

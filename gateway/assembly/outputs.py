@@ -8,11 +8,14 @@ import msgspec
 from gateway.assembly.base import Base
 from gateway.assembly.output_store import OpenOutputs
 from gateway.assembly.predictions import PredictionParts
-from gateway.assembly.streams import StreamParts, forget_ended
+from gateway.assembly.streams import StreamParts, forget_everywhere
+from gateway.domain.records import Run
+from gateway.nodes.news import News, Topic
 from gateway.outputs.copier import WORKERS, Copier
 from gateway.outputs.downloads import OutputService
 from gateway.outputs.eviction import OutputEviction
 from gateway.outputs.rules.outputs import Persist
+from gateway.predictions.queries import PredictionService
 from gateway.runtime.loops import BackgroundLoop
 from gateway.upstream.outputs import FetchSettings, OutputFetcher
 from gateway.upstream.pools import new_session
@@ -38,7 +41,8 @@ async def build_outputs(
         base.metrics,
         max_bytes=base.config.outputs.max_bytes,
         ttl_seconds=opened.ttl_seconds,
-        on_gone=partial(forget_ended, predictions, streams),
+        is_leader=base.membership.is_leader,
+        on_gone=partial(forget_everywhere, base.news, predictions, streams),
     )
     copier = await _copier(base, opened, eviction, predictions)
     service = OutputService(
@@ -77,10 +81,15 @@ async def _copier(
         max_bytes=base.config.outputs.max_bytes,
         is_output=fetcher.is_output,
         keep_until=predictions.lifetime.keep_until,
-        on_kept=predictions.service.renew,
+        on_kept=partial(_renew, base.news, predictions.service),
     )
     base.metrics.read_on_scrape("outputs_pending", lambda: copier.pending)
     return copier
+
+
+def _renew(news: News, service: PredictionService, run: Run) -> None:
+    service.renew(run)
+    news.tell(Topic.RUN, run.id)
 
 
 async def _fetcher(base: Base) -> OutputFetcher:

@@ -11,6 +11,7 @@ from gateway.assembly.limits import MoneyParts
 from gateway.assembly.output_store import OpenOutputs, build_output_inputs
 from gateway.assembly.upstream import UpstreamParts
 from gateway.domain.keyed_digest import KeyedDigest
+from gateway.nodes.news import Topic
 from gateway.outputs.lifetime import ResultLifetime
 from gateway.predictions.create import CreateService
 from gateway.predictions.deadlines import Deadlines
@@ -20,6 +21,8 @@ from gateway.predictions.hits import HitRecorder
 from gateway.predictions.in_flight import PendingCreates
 from gateway.predictions.joining import JoinService
 from gateway.predictions.new_records import NewRecords
+from gateway.predictions.other_creates import OtherCreates
+from gateway.predictions.other_nodes import OtherNodes
 from gateway.predictions.outgoing import OutgoingBodies
 from gateway.predictions.queries import PredictionService
 from gateway.predictions.rules import adoption
@@ -47,6 +50,7 @@ class PredictionParts(msgspec.Struct, frozen=True):
     deadlines: Deadlines
     upstream_webhooks: UpstreamWebhooks
     secret_values: SecretValues
+    other_nodes: OtherNodes
 
 
 async def build_predictions(
@@ -77,6 +81,7 @@ async def build_predictions(
         ticket_secret=ticket_secret,
         settings=live.predictions,
         output_links=opened.links if opened is not None else None,
+        news=base.news,
     )
     base.stack.push_async_callback(service.close)
     metrics.read_on_scrape("shown_bytes", lambda: service.shown_bytes)
@@ -92,7 +97,13 @@ async def build_predictions(
     )
     run_identities = RunIdentities(base.store, tracker, identities, models.versions, keep_until=lifetime.keep_until)
     digest = KeyedDigest(request_secret, "inputs")
-    pending_creates = PendingCreates(partial(adoption.may_be_equal, digest=digest))
+    news = base.news
+    pending_creates = PendingCreates(
+        partial(adoption.may_be_equal, digest=digest),
+        on_resolved=partial(news.tell, Topic.RUN) if news.is_shared else None,
+    )
+    other_creates = OtherCreates(base.store, base.clock)
+    base.stack.push_async_callback(other_creates.close)
     recorder = RunRecorder(
         base.store,
         tracker,
@@ -105,6 +116,7 @@ async def build_predictions(
         ticket_secret=ticket_secret,
         keep_until=lifetime.keep_until,
         settlement_of=money.pricing.settlement,
+        news=news,
     )
     run_creator = RunCreator(
         base.store,
@@ -119,6 +131,9 @@ async def build_predictions(
         internal_upstream=upstream.internal,
         secret_values=secret_values,
         digest=digest,
+        membership=base.membership,
+        other_creates=other_creates,
+        news=news,
     )
     base.stack.push_async_callback(lambda: run_creator.close(base.shutdown_deadline.left()))
     output_inputs = build_output_inputs(base, opened, service, files)
@@ -154,8 +169,14 @@ async def build_predictions(
     )
     base.keep_running(deadlines.run, BackgroundLoop.DEADLINES)
     metrics.read_on_scrape(
-        "waiters", lambda: {"sync": service.waiting, "create": pending_creates.waiting, "hit": hits.waiting}
+        "waiters",
+        lambda: {
+            "sync": service.waiting,
+            "create": pending_creates.waiting + other_creates.waiting,
+            "hit": hits.waiting,
+        },
     )
+    metrics.read_on_scrape("runs_observed", lambda: len(tracker.observed))
     return PredictionParts(
         events,
         lifetime,
@@ -168,6 +189,7 @@ async def build_predictions(
         deadlines,
         upstream_webhooks,
         secret_values,
+        OtherNodes(base.store, tracker, service, other_creates, deadlines, events, base.clock),
     )
 
 
@@ -192,6 +214,8 @@ def _tracker(
         max_document_bytes=lambda: base.live.predictions.value.followed_bytes,
         secret_values=secret_values,
         unreadable_seconds=lambda: predictions.value.unreadable_seconds,
+        membership=base.membership,
+        news=base.news,
     )
     base.metrics.read_on_scrape("followed_bytes", lambda: tracker.document_bytes)
     base.stack.push_async_callback(tracker.close)

@@ -47,9 +47,24 @@ class Reloading:
         self._read = read
         self._prepare = prepare
         self._lock = asyncio.Lock()
+        self._asked: asyncio.Event | None = None
+        self._only_changes = False
+        """Whether only other nodes have asked for the next reload."""
+        self._reloaded: list[Callable[[], None]] = []
+
+    def add_reloaded_listener(self, listener: Callable[[], None]) -> None:
+        """Call `listener` after each reload that was asked for here and accepted."""
+        self._reloaded.append(listener)
+
+    def ask_if_changed(self) -> None:
+        """Ask for a reload because another node has reloaded. A config that is the same is not mentioned."""
+        if self._asked is not None and not self._asked.is_set():
+            self._only_changes = True
+            self._asked.set()
 
     def listen(self, asked: asyncio.Event, stack: AsyncExitStack) -> None:
         """Reload each time `asked` is set, until the stack closes."""
+        self._asked = asked
         run_while_open(stack, partial(self.on, asked), BackgroundLoop.RELOADS, self._clock, self._observer.loop_crashed)
 
     async def on(self, asked: asyncio.Event) -> None:
@@ -57,13 +72,19 @@ class Reloading:
         while True:
             await asked.wait()
             asked.clear()
+            only_changes, self._only_changes = self._only_changes, False
             try:
-                await self.reload()
+                if await self.reload(only_changes=only_changes) and not only_changes:
+                    for listener in self._reloaded:
+                        listener()
             except Exception:
                 logger.exception("a reload crashed; restart to be sure which settings apply")
 
-    async def reload(self) -> bool:
-        """Read, check, apply and log. Return whether the config was accepted."""
+    async def reload(self, *, only_changes: bool = False) -> bool:
+        """Read, check, apply and log. Return whether the config was accepted.
+
+        With `only_changes`, a config without a change is neither applied nor mentioned.
+        """
         async with self._lock:
             try:
                 found = await asyncio.to_thread(self._read)
@@ -72,6 +93,8 @@ class Reloading:
             except Exception:
                 logger.exception("reading the config crashed")
                 return self._refuse([Problem("", "cannot be read: the log has the reason")])
+            if only_changes and not diff(self.config, found):
+                return True
             return self._apply(found)
 
     def _apply(self, found: Config) -> bool:

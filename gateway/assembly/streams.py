@@ -7,6 +7,7 @@ from gateway.assembly.predictions import PredictionParts
 from gateway.assembly.upstream import UpstreamParts
 from gateway.http.handlers.stream_check import Probes
 from gateway.http.sse.registry import OpenStreams
+from gateway.nodes.news import News, Topic
 from gateway.runtime.loops import BackgroundLoop
 from gateway.streams.hub import StreamHub
 
@@ -46,6 +47,12 @@ def build_streams(base: Base, upstream: UpstreamParts, predictions: PredictionPa
 
 
 def forget_ended(predictions: PredictionParts, streams: StreamParts) -> None:
-    """Drop ended runs from memory, because data of some was deleted."""
+    """Drop ended runs from memory, because data of some was deleted, by this node or another one."""
     predictions.service.forget_ended()
     streams.hub.forget()
+
+
+def forget_everywhere(news: News, predictions: PredictionParts, streams: StreamParts) -> None:
+    """Drop ended runs from the memory of all nodes, because data of some was deleted."""
+    forget_ended(predictions, streams)
+    news.tell(Topic.PURGE, "")

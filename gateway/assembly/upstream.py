@@ -1,13 +1,16 @@
 """Builds the client of Replicate, and the queue for the account's rates that all its calls pass."""
 
+import aiohttp
 import msgspec
 
 from gateway.assembly.base import Base
 from gateway.assembly.shares import new_limiter
+from gateway.nodes.membership import OnlyNode
 from gateway.runtime.loops import BackgroundLoop
 from gateway.throttling.upstream_limiter import InternalUpstream, UpstreamLimiter
 from gateway.upstream.pools import ConnectionPool, Pool, new_session
 from gateway.upstream.replicate import ReplicateClient, UpstreamSettings
+from gateway.upstream.send_guard import guarded_request
 from gateway.upstream.streams import StreamReader, StreamReaderSettings
 
 _STREAM_CONNECTIONS = 20_000
@@ -22,6 +25,8 @@ class UpstreamParts(msgspec.Struct, frozen=True):
     internal: InternalUpstream
     """For the gateway's own calls."""
     stream_reader: StreamReader
+    create_seconds: float
+    """After so long a create that was sent is no longer waited for."""
 
 
 async def build_upstream(base: Base) -> UpstreamParts:
@@ -30,7 +35,7 @@ async def build_upstream(base: Base) -> UpstreamParts:
     limiter = _limiter(base)
     transfers = base.config.transfers
     settings = UpstreamSettings(base_url=str(config.base_url))
-    session = await base.stack.enter_async_context(new_session(settings.max_connections))
+    session = await base.stack.enter_async_context(_session(base, settings.max_connections))
     client = ReplicateClient(
         session,
         base.live.credentials,
@@ -49,7 +54,14 @@ async def build_upstream(base: Base) -> UpstreamParts:
         StreamReaderSettings(base_url=settings.base_url, trusted_hosts=tuple(config.trusted_hosts)),
         metrics,
     )
-    return UpstreamParts(limiter, client, InternalUpstream(client), reader)
+    return UpstreamParts(limiter, client, InternalUpstream(client), reader, settings.read_seconds)
+
+
+def _session(base: Base, max_connections: int) -> aiohttp.ClientSession:
+    """Open the session for calls. Where several nodes serve, what acts upstream needs a valid lease."""
+    if isinstance(base.membership, OnlyNode):
+        return new_session(max_connections)
+    return new_session(max_connections, guarded_request(base.membership.may_send))
 
 
 async def _pool(base: Base, name: Pool, size: int) -> ConnectionPool:

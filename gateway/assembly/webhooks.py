@@ -48,5 +48,6 @@ def build_webhooks(
         show=predictions.service.show,
         random_bytes=token_bytes,
         on_place_freed=money.limit_queue.freed,
+        is_leader=base.membership.is_leader,
     )
     return WebhookParts(secrets, dispatcher)

@@ -22,6 +22,7 @@ from gateway.metrics import Metrics
 from gateway.models.metadata import MetadataService
 from gateway.models.versions import VersionMap
 from gateway.money.usage import UsageService
+from gateway.nodes.membership import Membership
 from gateway.operations.dashboard import DashboardService
 from gateway.operations.explain import ExplainService
 from gateway.operations.health import Health
@@ -55,6 +56,7 @@ EXPLAIN = web.AppKey("explain", ExplainService)
 FILES = web.AppKey("files", FileService)
 UPLOADS = web.AppKey("uploads", UploadService)
 DOWNLOADS = web.AppKey("downloads", Transfers)
+MEMBERSHIP = web.AppKey("membership", Membership)
 METADATA = web.AppKey("metadata", MetadataService)
 POLICY = web.AppKey("policy", Policy)
 SESSIONS = web.AppKey("sessions", Sessions)

@@ -12,6 +12,8 @@ from gateway.metrics import catalogue
 from gateway.metrics.dashboard import DashboardMetrics
 from gateway.metrics.delivery import DeliveryMetrics, FileMetrics, StreamMetrics
 from gateway.metrics.money import MoneyMetrics
+from gateway.metrics.news import NewsMetrics
+from gateway.metrics.nodes import NodeMetrics
 from gateway.metrics.registry import Read
 from gateway.metrics.traffic import PredictionMetrics, UpstreamMetrics
 from gateway.runtime.live import LiveSettings
@@ -39,6 +41,8 @@ class Metrics(
     StreamMetrics,
     DeliveryMetrics,
     FileMetrics,
+    NewsMetrics,
+    NodeMetrics,
 ):
     """All metrics of a gateway.
 

@@ -19,6 +19,7 @@ from gateway.domain.windows import Window
 from gateway.files.rules.transfers import Bound, Direction
 from gateway.metrics.labels import Label, closed
 from gateway.money.rules.usage import Doubt
+from gateway.nodes.news import Topic
 from gateway.outputs.ports import COPY_FAILURES, REMOVAL_REASONS
 from gateway.predictions.events import Listener
 from gateway.runtime.loops import BackgroundLoop
@@ -111,12 +112,12 @@ ROUTE = Label("route", ("unmatched",), known_from="routes", max_learned=100, hel
 _USUAL_CALLS = ("predictions.create", "models.predictions.create", "deployments.predictions.create", "trainings.create",
                 "predictions.get", "trainings.get", "predictions.cancel", "trainings.cancel", "streams.read")
 _USUAL_OUTCOMES = ("200", "201", "401", "402", "404", "422", "429", "500", "502", "503", "504",
-                   "failed", "unreachable", "timeout", "broken", "abandoned")
+                   "failed", "unreachable", "timeout", "broken", "abandoned", "withheld")
 OPERATION = Label("operation", _USUAL_CALLS, max_learned=70,
                   help_text="operation of the upstream API, such as `predictions.create`")
 CODE = Label("code", max_learned=40, help_text="HTTP status")
 OUTCOME = Label("code", _USUAL_OUTCOMES, max_learned=30,
-                help_text="HTTP status, or `unreachable`, `timeout`, `broken`, `abandoned`, `failed`")
+                help_text="HTTP status, or `unreachable`, `timeout`, `broken`, `abandoned`, `withheld`, `failed`")
 METHOD = closed("method", "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "QUERY", "OPTIONS")
 WINDOW = closed("window", *Window)
 POOL = closed("pool", *observers.POOLS)
@@ -168,8 +169,9 @@ CANCELS = _counter("cancels", "Cancels. left: the run continues for others; aske
 QUEUE = _histogram("run_queue_seconds", "Time from create to start of a run.", _RUNS, TARGET)
 RUN = _histogram("run_duration_seconds", "Time from start to end of a run.", _RUNS, TARGET)
 FOLLOWED = _gauge("runs_followed", "Runs that the gateway follows until they end.")
+OBSERVED = _gauge("runs_observed", "Runs of other nodes that requests wait for here. They are read from the store.")
 TRACKING_CRASHES = _counter("tracking_crashes", "Defects while a run was followed. The step is tried again.",
-                            closed("step", "poll", "cancel", "report"))
+                            closed("step", "poll", "cancel", "report", "observe"))
 DOCUMENTS_REPAIRED = _counter("documents_repaired", "States of runs whose text was invalid and was replaced by U+FFFD.")
 LISTENER_FAILURES = _counter("listener_failures", "Failed calls of listeners to events of predictions and runs.",
                              closed("listener", *Listener))
@@ -308,4 +310,28 @@ STORE_FAILURES = _counter("store_failures", "Store operations that failed for a 
                           "no access, damaged data, file deleted or replaced (lost).",
                           closed("lane", "read", "write"), closed("kind", *observers.STORE_FAILURES))
 STORE_PENDING = _gauge("store_pending", "Store operations in progress or queued.")
+
+_section("Nodes on one PostgreSQL")
+NODE_ALIVE = _gauge("node_alive", "1 while the lease of this node is valid. Always 0 with SQLite, as are all of these.")
+NODE_LEADS = _gauge("node_leads", "1 on the node that searches for uncertain creates, deletes what has expired and "
+                    "audits.")
+LEASE_AGE = _gauge("node_lease_age_seconds", "Time since this node last renewed its lease, which lasts 10 seconds.")
+OWNED_RUNS = _gauge("node_owned_runs", "Runs that this node follows or searches for.")
+NODES_ALIVE = _gauge("nodes_alive", "Nodes that have not ended, as this node sees it.")
+LEASES_LOST = _counter("node_leases_lost", "Times that this node lost its lease. Others then take over its runs.")
+NODES_DIED = _counter("nodes_died", "Nodes that stopped renewing their leases, by the node that noticed it.")
+RUNS_TAKEN_OVER = _counter("runs_taken_over", "Runs that this node took over from nodes that had ended, and uncertain "
+                           "creates that other nodes passed on to it.")
+CLOCK_SKEW = _gauge("store_clock_skew_seconds", "By how much the clock of the database was ahead of this machine's "
+                    "when the node joined.")
+
+_section("News between nodes")
+NEWS_DURATION = _histogram("news_seconds", "Time from an event until the database has passed on the news of it.",
+                           _QUICK)
+NEWS_WAITING = _gauge("news_waiting", "Names in news that are not sent yet.")
+NEWS_LISTENING = _gauge("news_listening", "1 if news of other nodes arrive, 0 if only the store is read. Always 0 with "
+                        "SQLite.")
+NEWS_RECONNECTS = _counter("news_reconnects", "Times that the connection for news was lost and came back.")
+NEWS_OVERFLOWS = _counter("news_overflows", "Times that too many names waited, and all names were told instead.",
+                          closed("topic", *Topic))
 # fmt: on

@@ -46,7 +46,10 @@ class LedgerAuditor:
         settings: LiveSettings[MoneySettings],
         *,
         every_seconds: float = 60.0,
+        is_leader: Callable[[], bool] = lambda: True,
     ) -> None:
+        """Take `is_leader`: of several nodes, only that one audits."""
+        self._is_leader = is_leader
         self._ledger = ledger
         self._runs = runs
         self._pricing = pricing
@@ -63,14 +66,16 @@ class LedgerAuditor:
 
         `run` checks the earlier days of the month next, in small steps: they can have a million entries.
         """
-        wrong = await self._ledger.recount_meters()
-        wrong += await self._audit(windows.day_of(self._clock.now()), _ENTRIES_PER_STEP_AT_START, pause=0.0)
-        self._report(wrong)
+        if self._is_leader():
+            wrong = await self._ledger.recount_meters()
+            wrong += await self._audit(windows.day_of(self._clock.now()), _ENTRIES_PER_STEP_AT_START, pause=0.0)
+            self._report(wrong)
         await self._budgets.check_all()
 
     async def run(self) -> None:
         """Maintain the ledger until cancelled. When the store fails, the next pass tries again."""
-        await self._log_failure(self.audit_month)
+        if self._is_leader():
+            await self._log_failure(self.audit_month)
         while True:
             await self._clock.sleep(self._every_seconds)
             await self._log_failure(self.run_pass)
@@ -83,6 +88,9 @@ class LedgerAuditor:
 
     async def run_pass(self) -> None:
         """Release stuck reservations, check budgets and delete old entries; audit the sums in every tenth pass."""
+        if not self._is_leader():
+            await self._budgets.check_all()
+            return
         await self._release_stuck()
         await self._budgets.check_all()
         await self._prune()

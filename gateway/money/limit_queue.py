@@ -162,10 +162,15 @@ class LimitQueue:
         self._numbers = itertools.count()
         self._is_closing = False
         self._on_exhausted: list[Callable[[str, str], None]] = []
+        self._on_freed: list[Callable[[str], None]] = []
 
     def add_budget_exhausted_listener(self, callback: Callable[[str, str], None]) -> None:
         """Call `callback` with the team and the budget's name when a budget of a team refuses a create."""
         self._on_exhausted.append(callback)
+
+    def add_freed_listener(self, callback: Callable[[str], None]) -> None:
+        """Call `callback` with a team whose creates may have room again."""
+        self._on_freed.append(callback)
 
     @property
     def waiting(self) -> int:
@@ -285,6 +290,12 @@ class LimitQueue:
 
     def freed(self, team: str) -> None:
         """Wake a team's entries that are first in a queue. Call when a run of the team has ended or was dropped."""
+        self.freed_elsewhere(team)
+        for callback in self._on_freed:
+            callback(team)
+
+    def freed_elsewhere(self, team: str) -> None:
+        """Do what `freed` does, for a run of another node."""
         for queue in self._queues.values():
             if queue.entries[0].team == team:
                 queue.entries[0].turn.set()

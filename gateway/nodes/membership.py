@@ -5,8 +5,32 @@ sent, which is before the store's clock began to count it. So a node knows that 
 node can take over its runs, also after a pause of the whole process.
 """
 
+import logging
 from collections.abc import Callable
 from typing import Protocol
+
+import msgspec
+
+from gateway.domain.ports.clock import Clock
+from gateway.errors import GatewayError
+from gateway.nodes.ports import LEADER, Nodes
+from gateway.runtime.tasks import run_until_first
+
+logger = logging.getLogger(__name__)
+
+_TOLERATED_SKEW_SECONDS = 1.0
+
+
+class LeaseTimes(msgspec.Struct, frozen=True, kw_only=True):
+    """How long leases last, in seconds."""
+
+    lease: float = 10.0
+    renew: float = 2.0
+    """Time between two renewals."""
+    margin: float = 2.0
+    """Before the lease expires, nothing that acts is sent upstream for so long."""
+    look: float = 1.0
+    """Time between two looks for runs to take over."""
 
 
 class Membership(Protocol):
@@ -19,6 +43,10 @@ class Membership(Protocol):
 
     def is_alive(self) -> bool:
         """Say whether its lease is valid."""
+        ...
+
+    def is_leader(self) -> bool:
+        """Say whether this node does what one node does for all: adoption, deletion of old records, audits."""
         ...
 
     def may_send(self) -> bool:
@@ -46,6 +74,10 @@ class OnlyNode:
         """Return true."""
         return True
 
+    def is_leader(self) -> bool:
+        """Return true."""
+        return True
+
     def may_send(self) -> bool:
         """Return true."""
         return True
@@ -55,3 +87,159 @@ class OnlyNode:
 
     def add_joined_listener(self, listener: Callable[[], None]) -> None:
         """Do nothing: it does not join again."""
+
+
+class LeasedNode:
+    """A process that serves together with others."""
+
+    def __init__(
+        self,
+        nodes: Nodes,
+        clock: Clock,
+        *,
+        name: str,
+        times: LeaseTimes | None = None,
+        monotonic: Callable[[], float] | None = None,
+    ) -> None:
+        """Take `monotonic`, a clock that also counts while the machine sleeps."""
+        self.times = times or LeaseTimes()
+        self.number = 0
+        self.clock_skew_seconds = 0.0
+        """By how much the store's clock was ahead of this machine's when the node joined."""
+        self._has_left = False
+        self._told_of_loss = 0
+        """The last number whose loss the listeners were told of."""
+        self._nodes = nodes
+        self._clock = clock
+        self._name = name
+        self._monotonic = monotonic or clock.monotonic
+        self.report: Callable[[], str] = lambda: "{}"
+        """Returns what others may know of the node, as JSON."""
+        self._renewed_at = self._valid_until = self._leads_until = float("-inf")
+        self._counted_from = float("inf")
+        """Since when the store has answered every renewal. After an outage all leases may have expired in vain."""
+        self._lost: list[Callable[[], None]] = []
+        self._joined: list[Callable[[], None]] = []
+
+    def is_alive(self) -> bool:
+        """Say whether its lease is valid."""
+        return self._monotonic() < self._valid_until
+
+    def may_send(self) -> bool:
+        """Say whether the lease is valid for long enough to send a create or a cancel."""
+        return self._monotonic() < self._valid_until - self.times.margin
+
+    def is_leader(self) -> bool:
+        """Say whether it does what one node does for all."""
+        return self._monotonic() < min(self._valid_until, self._leads_until)
+
+    def may_take_over(self) -> bool:
+        """Say whether it may end other nodes: it has renewed its lease for the length of one, without a failure.
+
+        While the store was away nobody could renew, so an expired lease says nothing of a node.
+        """
+        return self.is_alive() and self._monotonic() >= self._counted_from + self.times.lease
+
+    @property
+    def lease_age(self) -> float:
+        """Seconds since the last renewal was sent."""
+        return self._monotonic() - self._renewed_at
+
+    def add_lost_listener(self, listener: Callable[[], None]) -> None:
+        """Call `listener` when the lease is lost."""
+        self._lost.append(listener)
+
+    def add_joined_listener(self, listener: Callable[[], None]) -> None:
+        """Call `listener` when it has joined again."""
+        self._joined.append(listener)
+
+    async def start(self) -> None:
+        """Join the nodes. Raise `StoreUnavailable`."""
+        sent_at = self._monotonic()
+        self.number = await self._nodes.join(self._name, self.times.lease)
+        self._renewed_at, self._counted_from = sent_at, sent_at
+        self._valid_until = sent_at + self.times.lease
+        self._leads_until = float("-inf")
+        await self._check_clock()
+        await self._lead()
+
+    async def run(self) -> None:
+        """Renew the lease until the node leaves. When it is lost, tell the listeners and join again."""
+        while not self._has_left:
+            left = self._valid_until - self._monotonic()
+            if left <= 0:
+                await self._join_again()
+                continue
+            await self._clock.sleep(min(self.times.renew, left))
+            if self.is_alive():
+                # The end of the lease is noticed although the store does not answer.
+                await run_until_first(self._renew(), self._clock.sleep(self._valid_until - self._monotonic()))
+
+    async def leave(self) -> None:
+        """Give up the lease, so that others take over at once. Raises nothing."""
+        self._has_left, self._valid_until = True, float("-inf")
+        try:
+            await self._nodes.leave(self.number)
+        except GatewayError as exc:
+            logger.warning("the node could not leave; its lease expires", extra={"reason": exc.detail})
+
+    async def _renew(self) -> None:
+        number, sent_at = self.number, self._monotonic()
+        try:
+            is_renewed = await self._nodes.renew(number, self.times.lease, self.report())
+        except GatewayError as exc:
+            self._counted_from = float("inf")
+            logger.warning("the lease could not be renewed", extra={"node": number, "reason": exc.detail})
+            return
+        if not is_renewed:
+            # Another node has found it expired, and taken its runs.
+            self._valid_until = float("-inf")
+            return
+        if self._has_left:
+            return
+        self._renewed_at, self._valid_until = sent_at, sent_at + self.times.lease
+        self._counted_from = min(self._counted_from, sent_at)
+        await self._lead()
+
+    async def _lead(self) -> None:
+        sent_at, was_leader = self._monotonic(), self.is_leader()
+        try:
+            leads = await self._nodes.lead(LEADER, self.number, self.times.lease)
+        except GatewayError:
+            return
+        self._leads_until = sent_at + self.times.lease if leads else float("-inf")
+        if leads and not was_leader:
+            logger.info("this node leads", extra={"node": self.number})
+
+    async def _join_again(self) -> None:
+        lost, self._valid_until = self.number, float("-inf")
+        if self._told_of_loss != lost:
+            self._told_of_loss = lost
+            logger.error("the lease was lost: other nodes take over the runs of this one", extra={"node": lost})
+            _call(self._lost)
+        try:
+            await self.start()
+        except GatewayError as exc:
+            logger.warning("the node could not join again yet", extra={"reason": exc.detail})
+            await self._clock.sleep(self.times.renew)
+            return
+        logger.warning("the node has joined again", extra={"node": self.number, "before": lost})
+        _call(self._joined)
+
+    async def _check_clock(self) -> None:
+        before = self._clock.now()
+        at = await self._nodes.clock()
+        after = self._clock.now()
+        self.clock_skew_seconds = at - (before + after) / 2
+        if abs(self.clock_skew_seconds) > _TOLERATED_SKEW_SECONDS + (after - before):
+            # Leases do not depend on it. Times in records, expiry of keys and budgets of a day do.
+            extra = {"seconds": round(self.clock_skew_seconds, 3)}
+            logger.warning("this machine's clock differs from the store's", extra=extra)
+
+
+def _call(listeners: list[Callable[[], None]]) -> None:
+    for listener in listeners:
+        try:
+            listener()
+        except Exception:
+            logger.exception("a listener of the lease failed")

@@ -10,22 +10,39 @@ class Topic(StrEnum):
 
     RUN = "run"
     """A run: its state, document or end."""
+    EVENTS = "events"
+    """A run whose stored event log has grown."""
+    PREDICTION = "prediction"
+    """A prediction that has ended for its caller before its run, as `of_run` names it."""
     CANCEL = "cancel"
     """A run that its owner is to cancel upstream."""
     POLL = "poll"
     """A run whose state upstream its owner is to read now."""
-    DEADLINE = "deadline"
-    """A prediction with a deadline."""
+    JOINED = "joined"
+    """A prediction with a deadline or a webhook that has joined a run elsewhere, as `of_run` names it."""
     KEY = "key"
     """A key."""
     PURGE = "purge"
-    """Cache entries that were removed."""
+    """Data of ended runs that was removed; without a name."""
     TEAMS = "teams"
-    """The teams in the config."""
+    """The config, which was loaded again; without a name."""
     WATCH = "watch"
     """A run whose event log another node reads as it grows."""
     LIMITS = "limits"
     """Shares of limits."""
+    FREED = "freed"
+    """A team whose creates may have room under a limit again."""
+
+
+def of_run(run_id: str, prediction_id: str) -> str:
+    """Return the name of a prediction in news. Only nodes that have to do with its run need to look for it."""
+    return f"{run_id}/{prediction_id}"
+
+
+def split(name: str) -> tuple[str, str]:
+    """Return the ids of the run and of the prediction in a name that `of_run` has made."""
+    run_id, _, prediction_id = name.partition("/")
+    return run_id, prediction_id
 
 
 Listener = Callable[[Sequence[str] | None], None]
@@ -33,7 +50,25 @@ Listener = Callable[[Sequence[str] | None], None]
 
 
 class News(Protocol):
-    """News between nodes. It can be lost: whoever depends on it also reads the store now and then."""
+    """News between nodes. It can be lost: whoever depends on it also reads the store now and then.
+
+    All of it happens on the event loop. Listeners do no I/O.
+    """
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether there can be other nodes."""
+        ...
+
+    @property
+    def is_listening(self) -> bool:
+        """Whether news of other nodes arrive now."""
+        ...
+
+    @property
+    def waiting(self) -> int:
+        """Number of names that wait to be sent."""
+        ...
 
     def tell(self, topic: Topic, name: str) -> None:
         """Tell the other nodes. Never blocks or raises. Names are sent together, a moment later."""
@@ -46,6 +81,10 @@ class News(Protocol):
 
 class NoNews:
     """Where there are no other nodes."""
+
+    is_shared = False
+    is_listening = False
+    waiting = 0
 
     def tell(self, topic: Topic, name: str) -> None:
         """Do nothing."""

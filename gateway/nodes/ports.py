@@ -1,10 +1,13 @@
 """What the nodes share in the store: their leases, and which runs each of them follows."""
 
-from typing import Protocol
+from typing import Final, Protocol
 
 import msgspec
 
 from gateway.domain.records import Run
+
+LEADER: Final = "leader"
+"""The lease of the node that searches for the runs of uncertain creates, deletes what has expired, and audits."""
 
 
 class Node(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,6 +52,14 @@ class Nodes(Protocol):
         """Make `by` the owner of up to `limit` open runs that no living node owns, and return them.
 
         Nodes that take runs at the same time share them; none waits for another. A node that has ended gets none.
+        Intents go to the node that has the lease `LEADER`: it searches for the runs of all uncertain creates.
+        """
+        ...
+
+    async def take_ended_runs(self, by: int, since: float, limit: int) -> int:
+        """Make `by` the owner of up to `limit` runs that ended after `since` and that no living node owns.
+
+        Their outputs may have to be copied. Return how many.
         """
         ...
 

@@ -52,8 +52,13 @@ class Health:
         clock: Clock,
         is_failing: Callable[[], bool],
         calls_wait: Callable[[], bool] = lambda: False,
+        has_lease: Callable[[], bool] = lambda: True,
     ) -> None:
-        """Take `is_failing`, whether calls upstream are known to fail, and `calls_wait`: for a connection."""
+        """Take `is_failing`, whether calls upstream are known to fail, and `calls_wait`: for a connection.
+
+        `has_lease` says whether the process may act as one of the nodes that serve from its store.
+        """
+        self._has_lease = has_lease
         self._store = store
         self._upstream = upstream
         self._clock = clock
@@ -71,6 +76,8 @@ class Health:
         checks = {"store": store, "upstream": upstream}
         if self._calls_wait():
             checks["connections"] = "All connections to Replicate are in use."
+        if not self._has_lease():
+            checks["node"] = "The lease of this node is lost. Others have taken over its runs; it joins again."
         if self.draining:
             checks["gateway"] = "shutting down"
         elif store == _OK and (failure := self._store.recent_failure) is not None:
@@ -80,7 +87,7 @@ class Health:
     @property
     def is_ready(self) -> bool:
         """Whether this process could serve at the last check."""
-        return not self.draining and self._store_result == _OK
+        return not self.draining and self._store_result == _OK and self._has_lease()
 
     def degraded(self) -> Mapping[str, float]:
         """Return 1 for each cause of degradation, as known without asking anybody."""

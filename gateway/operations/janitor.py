@@ -41,7 +41,10 @@ class Janitor:
         on_cleared: Callable[[], None],
         observer: PredictionObserver | None = None,
         every_seconds: float = 60.0,
+        is_leader: Callable[[], bool] = lambda: True,
     ) -> None:
+        """Take `is_leader`: of several nodes, only that one cleans."""
+        self._is_leader = is_leader
         self._predictions = predictions
         self._files = files
         self._clock = clock
@@ -55,7 +58,8 @@ class Janitor:
         while True:
             await self._clock.sleep(self._every_seconds)
             try:
-                await self.clean()
+                if self._is_leader():
+                    await self.clean()
             except GatewayError as exc:
                 logger.warning("janitor interrupted", extra={"reason": exc.detail})
 

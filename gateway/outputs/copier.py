@@ -101,6 +101,11 @@ class Copier:
             self._changed.set()
             raise
 
+    def look_again(self) -> None:
+        """Look for runs that lack copies: some may have become this node's."""
+        self._has_missed = True
+        self._changed.set()
+
     def enqueue(self, run: Run) -> None:
         """Copy the files that an ended run has and the output store lacks, while upstream keeps them."""
         if run.ended_at is None or run.data_removed or not outputs.is_copied(run, self._persist):

@@ -37,7 +37,10 @@ class OutputEviction:
         ttl_seconds: float,
         on_gone: Callable[[], None],
         every_seconds: float = 60.0,
+        is_leader: Callable[[], bool] = lambda: True,
     ) -> None:
+        """Take `is_leader`: only then copies are looked for that are too old, or no longer needed."""
+        self._is_leader = is_leader
         self._records = records
         self._store = store
         self._clock = clock
@@ -66,7 +69,8 @@ class OutputEviction:
         """Clean at once and then periodically, until cancelled. When the store fails, the next pass tries again."""
         while True:
             try:
-                await self.clean()
+                if self._is_leader():
+                    await self.clean()
             except GatewayError as exc:
                 logger.warning("output store cleanup failed", extra={"reason": exc.detail})
             await self._clock.sleep(self._every_seconds)

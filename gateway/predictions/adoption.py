@@ -18,10 +18,9 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 import msgspec
-from msgspec import Raw
 from msgspec.structs import replace
 
-from gateway.domain import documents, times
+from gateway.domain import documents
 from gateway.domain.documents import Snapshot
 from gateway.domain.ports.clock import Clock
 from gateway.domain.ports.observers import PredictionObserver
@@ -29,10 +28,12 @@ from gateway.domain.ports.upstream import Upstream
 from gateway.domain.records import Run, RunState
 from gateway.errors import Conflict, GatewayError, UpstreamTooLarge, UpstreamUnavailable
 from gateway.models.rules.secrets import Digest
+from gateway.predictions.equal_creates import EqualCreates
 from gateway.predictions.in_flight import NotSent, PendingCreate, PendingCreates
 from gateway.predictions.ports.sharing import CreateStore
-from gateway.predictions.rules import adoption
+from gateway.predictions.rules import adoption, create_outcomes
 from gateway.predictions.rules.adoption import Fit, Sought
+from gateway.predictions.sweep import ListPage, Sweep, query_of, read_listed
 from gateway.runtime.sleep import sleep_until_event
 from gateway.runtime.tasks import Tasks
 
@@ -61,35 +62,6 @@ TakeUp = Callable[[Run], Awaitable[None]]
 """Goes on with a run that is recorded although the store's answer was lost."""
 
 
-class _Page(msgspec.Struct):
-    results: list[Raw]
-    next: str | None = None
-
-
-class _Sweep:
-    """One reading of a list, from the newest run back."""
-
-    def __init__(self, family: documents.Family, back_to: float) -> None:
-        self.family = family
-        self.back_to = back_to
-        """Until which time of creation to read."""
-        self.pages = 0
-        self.reached = math.inf
-        """Time of creation of the oldest run that was read; 0 at the end of the list."""
-        self.unread_until = -math.inf
-        """No run that was created before is known not to be listed: a part of the list cannot be read."""
-        self.disputed: set[str] = set()
-        """Intents with a listed run that can also belong to an equal create, whose answer is on its way."""
-        self.likely: dict[str, dict[str, Snapshot]] = {}
-        """By intent: listed runs that are equal but for secret values, by upstream's id. Two are as good as more."""
-
-    def note_likely(self, run: Run, snapshot: Snapshot) -> None:
-        """Remember a run that may be that of an intent."""
-        found = self.likely.setdefault(run.id, {})
-        if len(found) <= 1:
-            found[snapshot.upstream_id] = snapshot
-
-
 def _are_due(runs: list[Run], now: float) -> bool:
     return any(now > run.intended_at + _SEARCH_SECONDS for run in runs)
 
@@ -108,8 +80,10 @@ class Adopter:
         take_up: TakeUp,
         digest: Digest | None = None,
         on_released: Callable[[str], None] = lambda _: None,
+        *,
+        is_shared: bool = False,
     ) -> None:
-        """Take `on_released`, which is called with the id of a run that is given up."""
+        """Take `on_released`, called with the id of a run that is given up, and if other nodes share the store."""
         self._store = store
         self._upstream = upstream
         self._pending_creates = pending_creates
@@ -120,6 +94,9 @@ class Adopter:
         self._digest = digest
         self._on_released = on_released
         self._sought = Sought()
+        self._equal = EqualCreates(pending_creates, self._sought.__contains__, store if is_shared else None)
+        self._not_released_before: dict[str, float] = {}
+        """By intent: the search after which it is released begins later, because a node may still send the create."""
         self._has_new = asyncio.Event()
         self._sweeper: asyncio.Task[None] | None = None
         self._ambiguous: set[str] = set()
@@ -137,11 +114,13 @@ class Adopter:
                     found += 1
         return found
 
-    def search(self, run: Run) -> PendingCreate:
+    def search(self, run: Run, *, not_released_before: float = 0.0) -> PendingCreate:
         """Search for an intent's run in the background.
 
-        Return its pending create, which is uncertain from now on and resolved when the search ends.
+        Return its pending create, which is uncertain from now on and resolved when the search ends. The intent is
+        released only after a search that began later than `not_released_before`.
         """
+        self._not_released_before[run.id] = not_released_before
         pending = self._pending_creates.start(run)
         pending.turn_uncertain()
         if run.id not in self._sought:
@@ -154,6 +133,13 @@ class Adopter:
             if self._sweeper is None or self._sweeper.done():
                 self._sweeper = self._tasks.spawn(self._sweep_until_done(), "adoption")
         return pending
+
+    def drop(self) -> list[Run]:
+        """Search no more, and write nothing: the intents are another node's. Return those that were searched for."""
+        dropped = self._sought.runs()
+        for run in dropped:
+            self._end(run)
+        return dropped
 
     @property
     def searching(self) -> int:
@@ -184,7 +170,7 @@ class Adopter:
                 if await self._is_wanted(run):
                     wanted.setdefault(documents.family_of(run.kind), []).append(run)
         for family, runs in wanted.items():
-            sweep = _Sweep(family, min(run.intended_at for run in runs) - adoption.CLOCK_SKEW_SECONDS)
+            sweep = Sweep(family, min(run.intended_at for run in runs) - adoption.CLOCK_SKEW_SECONDS)
             most = _MAX_PAGES_TO_RELEASE if _are_due(runs, began) else _MAX_PAGES
             try:
                 try:
@@ -219,7 +205,7 @@ class Adopter:
             return False
         return True
 
-    async def _read_in_windows(self, sweep: "_Sweep", max_pages: int) -> None:
+    async def _read_in_windows(self, sweep: Sweep, max_pages: int) -> None:
         """Read the rest of a list in parts, the newest first. A part that cannot be read is halved.
 
         Replicate's list of predictions takes times of creation; its list of trainings does not.
@@ -245,27 +231,25 @@ class Adopter:
                 sweep.reached = after
                 logger.warning("a part of upstream's list is too large to be read", extra={"until": until})
 
-    async def _read_list(
-        self, sweep: "_Sweep", max_pages: int, window: tuple[float, float | None] | None = None
-    ) -> bool:
+    async def _read_list(self, sweep: Sweep, max_pages: int, window: tuple[float, float | None] | None = None) -> bool:
         """Read a list from the newest run back to the oldest intent, and adopt what fits. Return whether all was read.
 
         `window` bounds the times of creation; without an end, it reaches to the newest run.
         """
-        query = "" if window is None else _query_of(*window)
+        query = "" if window is None else query_of(*window)
         while sweep.pages < max_pages:
             answer = await self._upstream.read(f"{sweep.family}.list", f"/{sweep.family}", query=query)
             sweep.pages += 1
             if not answer.is_ok:
                 return False
             try:
-                page = msgspec.json.decode(answer.body, type=_Page)
+                page = msgspec.json.decode(answer.body, type=ListPage)
             except (msgspec.MsgspecError, RecursionError):
                 return False
             for number, result in enumerate(page.results):
                 if number % _MATCHED_AT_ONCE == _MATCHED_AT_ONCE - 1:
                     await asyncio.sleep(0)
-                snapshot = _snapshot(bytes(result))
+                snapshot = read_listed(bytes(result))
                 if snapshot is not None:
                     sweep.reached = sweep.reached if snapshot.created_at is None else snapshot.created_at
                     await self._match(sweep, snapshot)
@@ -279,7 +263,7 @@ class Adopter:
             sweep.reached = 0.0
         return False
 
-    async def _match(self, sweep: "_Sweep", snapshot: Snapshot) -> None:
+    async def _match(self, sweep: Sweep, snapshot: Snapshot) -> None:
         """Adopt a listed run for the first intent that it fits."""
         candidates = self._sought.candidates(snapshot)
         if not candidates or await self._store.owns_upstream_id(snapshot.upstream_id):
@@ -294,7 +278,7 @@ class Adopter:
                 elif fit is Fit.EXACT:
                     if await self._take(whole, snapshot):
                         return
-                    if self._is_disputed(whole, snapshot):
+                    if await self._is_disputed(whole, snapshot):
                         sweep.disputed.add(run.id)
 
     async def _whole(self, run: Run) -> Run | None:
@@ -304,13 +288,15 @@ class Adopter:
         known = await self._store.run(run.id)
         return known if known is not None and known.state is RunState.INTENDED else None
 
-    async def _conclude(self, run: Run, sweep: "_Sweep", began: float) -> None:
+    async def _conclude(self, run: Run, sweep: Sweep, began: float) -> None:
         """After a sweep that reached back to an intent: adopt a likely run, or give up if it is time."""
         since = run.intended_at - adoption.CLOCK_SKEW_SECONDS
         if run.id not in self._sought or sweep.reached >= since or sweep.unread_until > since:
             return
         likely = sweep.likely.get(run.id, {})
         if await self._take_only(run, likely) or began <= run.intended_at + _SEARCH_SECONDS:
+            return
+        if began <= self._not_released_before.get(run.id, 0.0):
             return
         if run.id in sweep.disputed:
             return
@@ -319,6 +305,7 @@ class Adopter:
     def _end(self, run: Run) -> None:
         self._sought.remove(run)
         self._ambiguous.discard(run.id)
+        self._not_released_before.pop(run.id, None)
 
     @contextmanager
     def _surviving(self, run: Run) -> Iterator[None]:
@@ -338,7 +325,7 @@ class Adopter:
         if whole is None:
             return False
         run = whole
-        if not self._pending_creates.is_only(run):
+        if not await self._equal.is_only(run):
             # For good: the run can still belong to the other create when that has been given up.
             self._ambiguous.add(run.id)
         if not likely or run.id in self._ambiguous:
@@ -346,15 +333,15 @@ class Adopter:
         free = [each for each in likely.values() if not await self._store.owns_upstream_id(each.upstream_id)]
         return len(free) == 1 and await self._take(run, free[0])
 
-    def _is_disputed(self, run: Run, snapshot: Snapshot) -> bool:
+    async def _is_disputed(self, run: Run, snapshot: Snapshot) -> bool:
         """Whether a listed run can also belong to an equal create, whose answer is on its way."""
         created_at = math.inf if snapshot.created_at is None else snapshot.created_at
         until = created_at + adoption.CLOCK_SKEW_SECONDS
-        return self._pending_creates.is_sending(run.request, run.path, until)
+        return await self._equal.is_sending(run, until)
 
     async def _take(self, run: Run, snapshot: Snapshot) -> bool:
         # In this order: once the other create is resolved, its run is owned.
-        if self._is_disputed(run, snapshot) or await self._store.owns_upstream_id(snapshot.upstream_id):
+        if await self._is_disputed(run, snapshot) or await self._store.owns_upstream_id(snapshot.upstream_id):
             return False
         try:
             await self._adopt(run, snapshot)
@@ -367,23 +354,10 @@ class Adopter:
 
     async def _give_up(self, run: Run) -> None:
         """Discard an intent whose run upstream never listed: as far as can be known, it was not created."""
-        await self._store.discard_intent(run.id)
+        error = UpstreamUnavailable("Replicate never took the prediction.", retry_after=1)
+        await self._store.discard_intent(run.id, create_outcomes.encode_error(error))
         self._end(run)
-        self._pending_creates.resolve(
-            run.id, NotSent(UpstreamUnavailable("Replicate never took the prediction.", retry_after=1))
-        )
+        self._pending_creates.resolve(run.id, NotSent(error))
         logger.error("an uncertain create was never found upstream", extra={"run": run.id, "team": run.team})
         self._observer.orphan_resolved("released")
         self._on_released(run.id)
-
-
-def _query_of(after: float, before: float | None) -> str:
-    query = f"created_after={times.render(after)}"
-    return query if before is None else f"{query}&created_before={times.render(before)}"
-
-
-def _snapshot(document: bytes) -> Snapshot | None:
-    try:
-        return documents.read_snapshot(document)
-    except ValueError:
-        return None

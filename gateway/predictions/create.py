@@ -322,7 +322,7 @@ class CreateService:
         """Discard an intent that may be recorded although the store reported a failure."""
         error = exc if isinstance(exc, GatewayError) else StoreUnavailable("The store did not answer.", retry_after=1)
         self._run_creator.pending_creates.resolve(run.id, in_flight.NotSent(error))
-        self._run_creator.discard_later(run.id)
+        self._run_creator.discard_later(run.id, error)
 
     async def close(self, grace_seconds: float) -> None:
         """Wait for the creates in progress, for so long; the next start continues the rest."""

@@ -30,6 +30,8 @@ class Deadlines:
         self._clock = clock
         self._expire = expire
         self._heap: list[tuple[float, str]] = []
+        self._known: set[str] = set()
+        """The predictions in the heap."""
         self._nearer: asyncio.Event = asyncio.Event()
 
     @property
@@ -38,7 +40,7 @@ class Deadlines:
         return len(self._heap)
 
     async def resume(self) -> None:
-        """Add the deadlines of the store."""
+        """Add the deadlines of this node's runs that the store has. One that is added twice changes nothing."""
         after = ""
         while predictions := await self._store.deadlines(after=after, limit=_PAGE):
             after = predictions[-1].id
@@ -46,8 +48,16 @@ class Deadlines:
                 if prediction.deadline_at is not None:
                     self.add(prediction.deadline_at, prediction.id)
 
+    def clear(self) -> None:
+        """Forget the deadlines: the owners of their runs keep them."""
+        self._heap.clear()
+        self._known.clear()
+
     def add(self, at: float, prediction_id: str) -> None:
-        """Add a deadline. If the prediction has ended by then, `expire` changes nothing."""
+        """Add a deadline, unless it was added before. If the prediction has ended by then, `expire` changes nothing."""
+        if prediction_id in self._known:
+            return
+        self._known.add(prediction_id)
         heapq.heappush(self._heap, (at, prediction_id))
         if self._heap[0] == (at, prediction_id):
             self._nearer.set()
@@ -64,14 +74,15 @@ class Deadlines:
                 await sleep_until_event(self._clock, remaining, self._nearer)
                 continue
             heapq.heappop(self._heap)
+            self._known.discard(prediction_id)
             try:
                 await self._expire(prediction_id)
             except NotFound:
                 logger.info("the deadline of a deleted prediction has passed")
             except GatewayError as exc:
                 logger.warning("a deadline could not be kept yet", extra={"reason": exc.detail})
-                heapq.heappush(self._heap, (self._clock.now() + _AFTER_ERROR_SECONDS, prediction_id))
+                self.add(self._clock.now() + _AFTER_ERROR_SECONDS, prediction_id)
             except Exception:
                 # The deadlines of all other predictions depend on this task.
                 logger.exception("a deadline could not be kept", extra={"prediction": prediction_id})
-                heapq.heappush(self._heap, (self._clock.now() + _AFTER_DEFECT_SECONDS, prediction_id))
+                self.add(self._clock.now() + _AFTER_DEFECT_SECONDS, prediction_id)

@@ -36,6 +36,7 @@ class Listener(StrEnum):
     HITS = "hits"
     LIMIT_QUEUE = "limit_queue"
     METRICS = "metrics"
+    NEWS = "news"
     OUTPUT_COPIES = "output_copies"
     PREDICTIONS = "predictions"
     RECENT_ERRORS = "recent_errors"
@@ -62,6 +63,7 @@ class PredictionEvents:
         self._created: list[_Registration[PredictionView]] = []
         self._progressed: list[_Registration[Run]] = []
         self._canceled: list[_Registration[PredictionView]] = []
+        self._joined: list[_Registration[PredictionView]] = []
         self._ended: list[_Registration[RunEnded]] = []
         self._retries = Tasks()
         self._retrying = 0
@@ -69,6 +71,10 @@ class PredictionEvents:
     def add_created_listener(self, name: Listener, callback: Callable[[PredictionView], None]) -> None:
         """Call `callback` with each prediction that was recorded, however it was answered."""
         self._created.append(_Registration(name, callback))
+
+    def add_joined_listener(self, name: Listener, callback: Callable[[PredictionView], None]) -> None:
+        """Call `callback` with each prediction that has joined a run of this node on another node."""
+        self._joined.append(_Registration(name, callback))
 
     def add_progressed_listener(self, name: Listener, callback: Callable[[Run], None]) -> None:
         """Call `callback` with each run that has changed and goes on."""
@@ -109,6 +115,11 @@ class PredictionEvents:
     def on_prediction_canceled(self, view: PredictionView) -> None:
         """Call the listeners of cancelled predictions."""
         for each in self._canceled:
+            self.call(each.name, view.run.id, each.callback, view)
+
+    def on_prediction_joined(self, view: PredictionView) -> None:
+        """Call the listeners of predictions that have joined a run of this node on another node."""
+        for each in self._joined:
             self.call(each.name, view.run.id, each.callback, view)
 
     def on_run_ended(self, ended: RunEnded) -> None:

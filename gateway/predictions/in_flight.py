@@ -91,9 +91,18 @@ class PendingCreate:
 class PendingCreates:
     """The creates in progress, by run."""
 
-    def __init__(self, may_be_equal: Callable[[bytes, bytes], bool] = operator.eq) -> None:
-        """Take `may_be_equal`, which compares two recorded requests of one path."""
-        self._may_be_equal = may_be_equal
+    def __init__(
+        self,
+        may_be_equal: Callable[[bytes, bytes], bool] = operator.eq,
+        *,
+        on_resolved: Callable[[str], None] | None = None,
+    ) -> None:
+        """Take `may_be_equal`, which compares two recorded requests of one path.
+
+        `on_resolved` is called with each run whose outcome is recorded, for those who wait on other nodes.
+        """
+        self._on_resolved = on_resolved
+        self.may_be_equal = may_be_equal
         self._pending: dict[str, PendingCreate] = {}
         self._sending: dict[str, PendingCreate] = {}
         """Those that are not uncertain; some of these may have become so since."""
@@ -127,7 +136,7 @@ class PendingCreates:
         return any(
             pending.run.path == path
             and pending.run.intended_at <= until
-            and self._may_be_equal(pending.run.request, request)
+            and self.may_be_equal(pending.run.request, request)
             for pending in self._sending.values()
         )
 
@@ -137,12 +146,19 @@ class PendingCreates:
             pending.run.id != run.id
             and pending.run.path == run.path
             # A large one may have been dropped from memory.
-            and (not pending.run.request or self._may_be_equal(pending.run.request, run.request))
+            and (not pending.run.request or self.may_be_equal(pending.run.request, run.request))
             for pending in self._pending.values()
         )
+
+    def forget(self, run_id: str) -> None:
+        """Remove the pending create of a run: another node finds out what became of it."""
+        self._sending.pop(run_id, None)
+        self._pending.pop(run_id, None)
 
     def resolve(self, run_id: str, resolved: Resolved) -> None:
         """Remove the pending create of a run and give its waiters the outcome."""
         self._sending.pop(run_id, None)
         if pending := self._pending.pop(run_id, None):
             pending.resolve(resolved)
+        if self._on_resolved is not None:
+            self._on_resolved(run_id)

@@ -95,8 +95,9 @@ class JoinService:
         run = view.run
         pending = self._run_creator.pending_creates.get(run.id)
         if pending is None and run.state is RunState.INTENDED:
-            # The store recorded the intent, and its answer was lost. Upstream's list shows whether the run exists.
-            pending = self._run_creator.adopter.search(run)
+            # Another node creates it; or the store recorded the intent, and its answer was lost: upstream's list shows
+            # whether the run exists.
+            pending = self._run_creator.search(run)
         if pending is not None:
             match await pending.wait(self._settings.value.adopt_wait_seconds):
                 case in_flight.Created(starter):

@@ -19,6 +19,7 @@ from gateway.domain.records import Copy, Kind, Page, Prediction, PredictionView,
 from gateway.domain.run_end import RunEnded
 from gateway.domain.teams import NO_LIST, Caller
 from gateway.errors import Forbidden, NotFound
+from gateway.nodes.news import News, NoNews, Topic, of_run
 from gateway.predictions.bodies import PredictionBodies
 from gateway.predictions.events import PredictionEvents
 from gateway.predictions.ports.outputs import CopyLinks
@@ -72,7 +73,9 @@ class PredictionService:
         ticket_secret: bytes,
         settings: LiveSettings[PredictionSettings],
         output_links: CopyLinks | None = None,
+        news: News | None = None,
     ) -> None:
+        self._news = news or NoNews()
         self._store = store
         self._tracker = tracker
         self._clock = clock
@@ -87,6 +90,10 @@ class PredictionService:
         self._settings = settings
         self._waiting: dict[str, int] = {}
         self._canceled: set[str] = set()
+        self._told = 0
+        """How often another node has told that a run has changed."""
+        self._told_of: LRUCache[str, int] = LRUCache(_RENEWED)
+        """The number of the last such news, by run: a read that began before them may return an older state."""
         self._tasks = Tasks()
         self._closing = False
         settings.subscribe(self._resize)
@@ -162,9 +169,12 @@ class PredictionService:
         return self._newest(view)
 
     async def _from_store(self, prediction_id: str) -> PredictionView | None:
+        told_before = self._told
         view = await self._store.prediction(prediction_id)
         if view is None or not _is_settled(view):
             return None
+        if self._told > told_before and self._told_of.get(view.run.id, 0) > told_before:
+            return view
         view = self._keep(view)
         return self._newest(view) or view
 
@@ -258,6 +268,7 @@ class PredictionService:
             self._canceled.add(prediction_id)
         if cancellation.changed:
             self._events.on_prediction_canceled(view)
+            self._news.tell(Topic.PREDICTION, of_run(view.run.id, prediction_id))
             self._observer.prediction_finished(view.prediction.team, documents.shown_status(view))
         if cancellation.is_last:
             self._observer.canceled("asked")
@@ -286,7 +297,7 @@ class PredictionService:
         if view.run.status.is_terminal or view.prediction.canceled_at is not None:
             return view
         prediction_id = view.prediction.id
-        tracked = self._tracker.tracked(view.run.id)
+        tracked = self._tracker.awaited(view.run)
         if tracked is None:
             return await self._find(prediction_id) or view
         is_canceled = False
@@ -323,6 +334,35 @@ class PredictionService:
         """Drop a prediction from memory, because its record was changed or deleted."""
         self._recent.pop(prediction_id, None)
         self._lately_canceled.pop(prediction_id, None)
+
+    def forget_run(self, run_id: str) -> None:
+        """Drop the predictions of a run from memory, because another node has changed its record."""
+        self._told += 1
+        self._told_of[run_id] = self._told
+        self._recent.drop_run(run_id)
+
+    def is_known(self, prediction_id: str) -> bool:
+        """Return whether a prediction is in memory, or somebody waits for it."""
+        return prediction_id in self._recent or prediction_id in self._waiting
+
+    async def look_at(self, prediction_id: str) -> None:
+        """Read a prediction that another node has cancelled, perhaps, and end it for those who wait for it here."""
+        self._recent.pop(prediction_id, None)
+        view = await self._store.prediction(prediction_id)
+        if view is None or view.prediction.canceled_at is None or prediction_id in self._lately_canceled:
+            return
+        self._lately_canceled[prediction_id] = view.prediction
+        if prediction_id in self._waiting:
+            self._canceled.add(prediction_id)
+        self._events.on_prediction_canceled(view)
+        self._tracker.wake(view.run.id)
+
+    async def look_at_all(self) -> None:
+        """Read every prediction that somebody waits for; drop the others whose runs go on from memory."""
+        for prediction_id in [key for key, view in self._recent.items() if not view.run.status.is_terminal]:
+            del self._recent[prediction_id]
+        for prediction_id in tuple(self._waiting):
+            await self.look_at(prediction_id)
 
     def forget_ended(self) -> None:
         """Drop every ended prediction from memory, because the janitor has removed data."""

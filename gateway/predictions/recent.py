@@ -40,6 +40,11 @@ class RecentPredictions(_Views):
         super().clear()
         self._of_run.clear()
 
+    def drop_run(self, run_id: str) -> None:
+        """Drop the predictions of a run."""
+        for prediction_id in tuple(self._of_run.get(run_id, ())):
+            del self[prediction_id]
+
     def replace_run(self, run: Run) -> None:
         """Replace a run in its predictions. This does not count as a use of them."""
         for prediction_id in tuple(self._of_run.get(run.id, ())):

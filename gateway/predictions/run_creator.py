@@ -35,11 +35,15 @@ from gateway.errors import (
     UpstreamUncertain,
 )
 from gateway.models.rules import secrets
+from gateway.nodes.membership import Membership, OnlyNode
+from gateway.nodes.news import News, NoNews, Topic
 from gateway.predictions import in_flight
 from gateway.predictions.adoption import Adopter
-from gateway.predictions.in_flight import PendingCreates
+from gateway.predictions.in_flight import PendingCreate, PendingCreates
+from gateway.predictions.other_creates import OtherCreates
 from gateway.predictions.outgoing import Outgoing
 from gateway.predictions.ports.sharing import CreateStore
+from gateway.predictions.rules import create_outcomes
 from gateway.predictions.run_identity import RunIdentities
 from gateway.predictions.run_recorder import RunRecorder
 from gateway.predictions.secret_values import SecretValues
@@ -74,8 +78,16 @@ class RunCreator:
         internal_upstream: Upstream | None = None,
         secret_values: SecretValues | None = None,
         digest: KeyedDigest | None = None,
+        membership: Membership | None = None,
+        other_creates: OtherCreates | None = None,
+        news: News | None = None,
     ) -> None:
-        """Take `digest`, by which the bodies of intents hide values of an unknown schema (`outgoing.py`)."""
+        """Take `digest`, by which the bodies of intents hide values of an unknown schema (`outgoing.py`).
+
+        `other_creates` reads the outcomes of creates that another node sends, or searches for.
+        """
+        self._membership = membership or OnlyNode()
+        self._other_creates = other_creates or OtherCreates(store, clock)
         self._store = store
         self._upstream = upstream
         self.recorder = recorder
@@ -86,6 +98,7 @@ class RunCreator:
         self._settings = settings
         self._secrets = SecretValues() if secret_values is None else secret_values
         self._create_limiter = create_limiter
+        self._news = news or NoNews()
         self.adopter = Adopter(
             store,
             internal_upstream or upstream,
@@ -96,6 +109,7 @@ class RunCreator:
             recorder.take_up,
             digest,
             self._secrets.forget,
+            is_shared=membership is not None and not isinstance(membership, OnlyNode),
         )
         self._tasks = Tasks()
 
@@ -120,7 +134,7 @@ class RunCreator:
                     answer.body, (*outgoing.secrets, *secrets.suspected_texts(outgoing.suspects))
                 )
                 answer = replace(answer, body=said)
-                await self._discard(intent.id)
+                await self._discard(intent.id, create_outcomes.encode_answer(answer))
                 self.pending_creates.resolve(intent.id, in_flight.Refused(answer))
                 return answer
             if len(answer.body) <= LARGE and not outgoing.secrets and not outgoing.suspects:
@@ -135,7 +149,7 @@ class RunCreator:
                 starter = _with_hold(starter, hold)
             recorded = await self.recorder.record(intent, snapshot, starter)
         except (CallerLeft, RateLimited, UpstreamUnavailable, UpstreamTokenRefused) as exc:
-            await self._discard(intent.id)
+            await self._discard(intent.id, create_outcomes.encode_error(exc))
             self.pending_creates.resolve(intent.id, in_flight.NotSent(exc))
             raise
         except Exception as exc:
@@ -198,12 +212,9 @@ class RunCreator:
 
     async def _found(self, intent: Run, context: CreateContext) -> PredictionView:
         """Search for the run of an uncertain create, and wait for it as long as a caller can be held."""
-        pending = self.adopter.search(intent)
-        try:
-            await self._store.mark_uncertain(intent.id, self._clock.now())
-        except StoreUnavailable as exc:
-            # The search does not need the mark: only people read it.
-            logger.warning("a create could not be marked uncertain", extra={"run": intent.id, "reason": exc.detail})
+        pending = self.search(intent)
+        if self._membership.is_leader():
+            await self._mark_uncertain(intent.id)
         match await pending.wait(self._settings.value.adopt_wait_seconds):
             case in_flight.Created(view):
                 return await self._settled(view, context)
@@ -213,6 +224,68 @@ class RunCreator:
                 raise UpstreamUncertain("Replicate refused the prediction.")
             case never:
                 assert_never(never)
+
+    def search(self, intent: Run) -> PendingCreate:
+        """Search for the run of an intent whose outcome is not known: here, or on the node that leads.
+
+        Wait for what this returns before the next await.
+        """
+        node = self._membership
+        if intent.owner == node.number:
+            if node.is_leader():
+                return self.adopter.search(intent)
+            self._tasks.spawn(self._pass_on(intent.id), "pass on an intent")
+        return self._wait_for_others(intent)
+
+    def search_taken(self, intent: Run, released_after_seconds: float) -> None:
+        """Search for the run of an intent that this node has taken over.
+
+        Its former owner may have sent the create until now, or a moment later.
+        """
+        since = intent.uncertain_at or self._clock.now()
+        self.adopter.search(intent, not_released_before=since + released_after_seconds)
+        if intent.uncertain_at is None:
+            self._tasks.spawn(self._mark_uncertain(intent.id), "mark an intent uncertain")
+
+    def drop(self) -> None:
+        """Search no more: other nodes have taken over the intents of this one. Who waits gets what they find."""
+        for intent in self.adopter.drop():
+            self._wait_for_others(intent)
+
+    def _wait_for_others(self, intent: Run) -> PendingCreate:
+        elsewhere = self._other_creates.pending(intent)
+        here = self.pending_creates.get(intent.id)
+        if here is None:
+            return elsewhere
+        # Predictions that joined it on this node wait for this one.
+        here.turn_uncertain()
+        self._tasks.spawn(self._resolve_as_others(intent.id, elsewhere), "wait for another node")
+        return here
+
+    async def _resolve_as_others(self, run_id: str, elsewhere: PendingCreate) -> None:
+        try:
+            outcome = await elsewhere.wait(self._settings.value.adopt_wait_seconds)
+        except UpstreamUncertain:
+            self.pending_creates.forget(run_id)
+        else:
+            self.pending_creates.resolve(run_id, outcome)
+
+    async def _pass_on(self, run_id: str) -> None:
+        """Leave an uncertain create to the node that leads: it searches for all of them."""
+        while True:
+            try:
+                await self._store.mark_uncertain(run_id, self._clock.now(), is_passed_on=True)
+                return self._news.tell(Topic.RUN, run_id)
+            except StoreUnavailable:
+                await self._clock.sleep(_DISCARD_PAUSE)
+
+    async def _mark_uncertain(self, run_id: str) -> None:
+        try:
+            await self._store.mark_uncertain(run_id, self._clock.now())
+            self._news.tell(Topic.RUN, run_id)
+        except StoreUnavailable as exc:
+            # The search does not need the mark: only people read it, and predictions that joined on other nodes.
+            logger.warning("a create could not be marked uncertain", extra={"run": run_id, "reason": exc.detail})
 
     async def _adopt(self, intent: Run, snapshot: Snapshot) -> None:
         await self.recorder.adopt(intent, await self._secrets.strike_snapshot(intent, snapshot))
@@ -228,31 +301,38 @@ class RunCreator:
             logger.warning("a run's identity could not be settled", extra={"run": run.id, "reason": exc.detail})
         return PredictionView(view.prediction, run)
 
-    async def _discard(self, run_id: str) -> None:
-        """Discard an intent that upstream does not have; while the store is away, later."""
+    async def _discard(self, run_id: str, outcome: bytes) -> None:
+        """Discard an intent that upstream does not have; while the store is away, later.
+
+        `outcome` says why, to those who have joined it on other nodes.
+        """
         self._secrets.forget(run_id)
         try:
-            await self._store.discard_intent(run_id)
+            await self._store.discard_intent(run_id, outcome)
         except StoreUnavailable:
-            self.discard_later(run_id)
+            self._discard_later(run_id, outcome)
 
-    def discard_later(self, run_id: str) -> None:
+    def discard_later(self, run_id: str, error: GatewayError) -> None:
         """Discard an intent in the background: it may be recorded although the store did not answer.
 
-        Nothing was sent for it. Until it is deleted, equal requests join it and fail.
+        Nothing was sent for it, because of `error`. Until it is deleted, equal requests join it and fail.
         """
-        self._tasks.spawn(self._discard_when_possible(run_id), "discard an intent")
+        self._discard_later(run_id, create_outcomes.encode_error(error))
 
-    async def _discard_when_possible(self, run_id: str) -> None:
+    def _discard_later(self, run_id: str, outcome: bytes) -> None:
+        self._tasks.spawn(self._discard_when_possible(run_id, outcome), "discard an intent")
+
+    async def _discard_when_possible(self, run_id: str, outcome: bytes) -> None:
         while True:
             await self._clock.sleep(_DISCARD_PAUSE)
             with suppress(StoreUnavailable):
-                return await self._store.discard_intent(run_id)
+                return await self._store.discard_intent(run_id, outcome)
 
     async def close(self, grace_seconds: float) -> None:
         """Wait for what is in progress, for so long; the next start continues the rest."""
         # First: a run that is adopted gives the recorder more to do.
         await self.adopter.close()
+        await self._other_creates.close()
         # At the same time: one after the other could take the grace twice.
         await asyncio.gather(self._tasks.close(grace_seconds), self.recorder.close(grace_seconds))
 

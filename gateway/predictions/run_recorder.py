@@ -22,6 +22,7 @@ from gateway.domain.records import Prediction, PredictionView, Run, RunState, St
 from gateway.domain.upstream_response import Answer
 from gateway.errors import Conflict, StoreUnavailable
 from gateway.money.rules.usage import Doubt
+from gateway.nodes.news import News, NoNews, Topic, of_run
 from gateway.predictions import in_flight
 from gateway.predictions.deadlines import Deadlines
 from gateway.predictions.events import Listener, PredictionEvents
@@ -56,7 +57,9 @@ class RunRecorder:
         ticket_secret: bytes,
         keep_until: Callable[[Run, bytes, float], float | None],
         settlement_of: Callable[[Run, Status, bytes, float], Settlement],
+        news: News | None = None,
     ) -> None:
+        self._news = news or NoNews()
         self._store = store
         self._tracker = tracker
         self._identities = identities
@@ -168,8 +171,13 @@ class RunRecorder:
         self._events.call(
             Listener.METRICS, run.id, count, prediction.team, run_times.name_of(run.target), prediction.source
         )
-        if prediction.deadline_at is not None and not run.status.is_terminal:
-            self._events.call(Listener.DEADLINES, run.id, self._deadlines.add, prediction.deadline_at, prediction.id)
+        if not run.status.is_terminal:
+            if prediction.deadline_at is not None:
+                add = self._deadlines.add
+                self._events.call(Listener.DEADLINES, run.id, add, prediction.deadline_at, prediction.id)
+            if (prediction.deadline_at or prediction.webhook) is not None and not self._tracker.owns(run):
+                # Its owner keeps the deadline too, if this node ends, and sends webhooks about progress.
+                self._news.tell(Topic.JOINED, of_run(run.id, prediction.id))
         self._events.on_prediction_created(view)
 
     async def adopt(self, intent: Run, snapshot: Snapshot) -> None:

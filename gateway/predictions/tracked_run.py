@@ -26,6 +26,7 @@ class TrackedRun:
         "_run",
         "_waiters",
         "document_size",
+        "interested",
         "is_cancel_asked",
         "is_unreadable",
         "is_whole",
@@ -49,6 +50,8 @@ class TrackedRun:
         self._pause: asyncio.Future[None] | None = None
         """What ends the pause before the next poll, during that pause."""
         self._waiters: set[asyncio.Future[None]] = set()
+        self.interested = 0
+        """How many requests and streams wait for it. A run of another node is observed as long as any does."""
 
     @property
     def run(self) -> Run:
@@ -120,6 +123,7 @@ class TrackedRun:
     async def wait_until(self, done: Callable[[Run], bool], seconds: float) -> Run:
         """Wait until `done` is true of the run or the time has passed; return the run as it is then."""
         loop = asyncio.get_running_loop()
+        self.interested += 1
         try:
             async with asyncio.timeout(seconds):
                 while not done(self.run):
@@ -131,6 +135,8 @@ class TrackedRun:
                         self._waiters.discard(waiter)
         except TimeoutError:
             pass
+        finally:
+            self.interested -= 1
         return self.run
 
 

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Coroutine
 from functools import partial
 from http import HTTPStatus
-from typing import Any, Literal
+from typing import Any
 from weakref import WeakValueDictionary
 
 import msgspec
@@ -25,10 +25,14 @@ from gateway.domain.ports.observers import PredictionObserver
 from gateway.domain.ports.upstream import Upstream
 from gateway.domain.records import Run, RunState, Status
 from gateway.domain.run_end import RunEnded
-from gateway.errors import GatewayError, UpstreamUnreadable
+from gateway.errors import UpstreamUnreadable
+from gateway.nodes.membership import Membership, OnlyNode
+from gateway.nodes.news import News, NoNews, Topic
+from gateway.predictions.attempt import Attempt, Job, backoff
 from gateway.predictions.document_memory import DocumentMemory
 from gateway.predictions.events import PredictionEvents
 from gateway.predictions.merging import SnapshotMerger
+from gateway.predictions.observed_runs import ObservedRuns
 from gateway.predictions.ports.sharing import CreateStore
 from gateway.predictions.rules import answers, polling
 from gateway.predictions.secret_values import SecretValues
@@ -38,16 +42,11 @@ from gateway.runtime.tasks import Tasks
 
 logger = logging.getLogger(__name__)
 
-_FIRST_PAUSE = 1.0
-_LONGEST_PAUSE = 30.0
 _PAGE = 20
 """Runs that are read from the store at a time at the start: each has a document."""
 _LARGE_DOCUMENT = 256 * 1024
 _LARGE_POLLS = 2
 """Polls in progress of runs with large documents; one of each team."""
-
-_Job = Literal["poll", "cancel", "report"]
-"""What a task of the tracker does for a run."""
 
 
 class Tracker:
@@ -67,7 +66,12 @@ class Tracker:
         unreadable_seconds: Callable[[], float] = lambda: DEFAULT_UNREADABLE_SECONDS,
         max_document_bytes: Callable[[], int] = lambda: DEFAULT_FOLLOWED_BYTES,
         secret_values: SecretValues | None = None,
+        membership: Membership | None = None,
+        news: News | None = None,
     ) -> None:
+        """Take `membership`, which says which runs are this node's, and `news`, by which it asks their owners."""
+        self._membership = membership or OnlyNode()
+        self._news = news or NoNews()
         self._documents = DocumentMemory(max_document_bytes)
         self._large_polls = asyncio.Semaphore(_LARGE_POLLS)
         self._large_of_team: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
@@ -90,8 +94,9 @@ class Tracker:
         self._observer = observer
         self._requests_per_minute = requests_per_minute
         self._tracked: dict[str, TrackedRun] = {}
+        self.observed = ObservedRuns(store, clock, self._documents, observer, owns=self.owns, on_owned=self.follow)
         self._tasks = Tasks()
-        self._by_job: dict[tuple[_Job, str], asyncio.Task[None]] = {}
+        self._by_job: dict[tuple[Job, str], asyncio.Task[None]] = {}
         """Every task, by what it does and its run's id: one of each at a time."""
         self._is_closing = False
 
@@ -114,22 +119,36 @@ class Tracker:
         """The followed runs, as they are now."""
         return [tracked.run for tracked in self._tracked.values()]
 
+    def owns(self, run: Run) -> bool:
+        """Return whether this node follows a run, or is to follow it."""
+        return run.owner == self._membership.number
+
     async def resume(self) -> int:
-        """Follow every run that the store knows to be live. Return how many there are."""
+        """Follow every run of this node that the store knows to be live. Return how many there are."""
         after, resumed = "", 0
         while runs := await self._store.open_runs(after=after, limit=_PAGE):
             after = runs[-1].id
             for run in runs:
-                if run.state is RunState.LIVE:
+                if run.state is RunState.LIVE and self.owns(run):
                     self.follow(run)
                     resumed += 1
         return resumed
 
     def follow(self, run: Run) -> TrackedRun:
-        """Follow a live run to its end, unless it is followed already."""
+        """Follow a live run to its end, unless it is followed already. A run of another node is only observed.
+
+        Whoever waits for an observed run that is this node's now goes on waiting.
+        """
         tracked = self._tracked.get(run.id)
         if tracked is None:
-            tracked = TrackedRun(run, self._documents)
+            if not self.owns(run):
+                return self.observed.observe(run)
+            tracked = self.observed.take(run.id)
+            if tracked is None:
+                tracked = TrackedRun(run, self._documents)
+            else:
+                tracked.run = run
+                tracked.wake()
             if run.state is RunState.LIVE and not self._is_closing:
                 self._tracked[run.id] = tracked
                 task = self._start("poll", run.id, partial(self._follow, tracked))
@@ -140,15 +159,32 @@ class Tracker:
         return tracked
 
     def _leave(self, run_id: str, _: asyncio.Task[None]) -> None:
+        if ("poll", run_id) in self._by_job:
+            # It was dropped, and is followed again.
+            return
         if tracked := self._tracked.pop(run_id, None):
             tracked.leave_memory()
 
     def tracked(self, run_id: str) -> TrackedRun | None:
-        """Return a run that is followed."""
+        """Return a run that is followed here."""
         return self._tracked.get(run_id)
+
+    def awaited(self, run: Run) -> TrackedRun | None:
+        """Return a live run to wait for: one that is followed here, or a run of another node.
+
+        `None`: it is this node's and not followed, so only the store knows what became of it.
+        """
+        tracked = self._tracked.get(run.id)
+        if tracked is None and not self.owns(run) and not self._is_closing:
+            tracked = self.observed.observe(run)
+        return tracked
 
     def cancel_asked(self, run: Run) -> None:
         """Ask upstream to cancel a run whose last caller has cancelled, and wake its waiters."""
+        if not self.owns(run):
+            self._news.tell(Topic.CANCEL, run.id)
+            self.wake(run.id)
+            return
         # The caller may have learned of the run before it is followed.
         tracked = self.follow(run)
         if run.id in self._tracked and not tracked.run.status.is_terminal:
@@ -163,7 +199,10 @@ class Tracker:
         moves the status forward is merged: what it says of a known status may be older than the last poll.
         """
         tracked = self._tracked.get(run_id)
-        if tracked is not None and answers.is_ahead(body, tracked.run):
+        if tracked is None:
+            # It may be followed by another node, which then asks upstream.
+            self._news.tell(Topic.POLL, run_id)
+        elif answers.is_ahead(body, tracked.run):
             await self._merger.merge_body(tracked, body)
 
     async def newest(self, run: Run) -> Run:
@@ -182,37 +221,64 @@ class Tracker:
         """Take over the identity that a run was given in the store; everything else may be newer here."""
         if tracked := self._tracked.get(run.id):
             tracked.run = msgspec.structs.replace(tracked.run, fingerprint=run.fingerprint, provisional=run.provisional)
+        elif not self.owns(run):
+            self._news.tell(Topic.RUN, run.id)
+
+    def cancel_recorded(self, run: Run) -> None:
+        """Ask upstream to cancel a followed run whose last caller has cancelled on another node."""
+        tracked = self._tracked.get(run.id)
+        if tracked is not None and not tracked.run.status.is_terminal:
+            tracked.run = msgspec.structs.replace(tracked.run, cancel_asked_at=run.cancel_asked_at)
+            self._start_cancel(tracked)
 
     def wake(self, run_id: str) -> None:
         """Let the waiters of a run check their condition: one of its predictions has changed."""
-        if tracked := self._tracked.get(run_id):
+        if tracked := self._tracked.get(run_id) or self.observed.get(run_id):
             tracked.wake()
 
     def wake_all(self) -> None:
         """Let every waiter check its condition."""
         for tracked in self._tracked.values():
             tracked.wake()
+        self.observed.wake_all()
+
+    def drop(self) -> None:
+        """Follow no run any more, and write nothing: other nodes have taken over those of this one.
+
+        Whoever waits for a run goes on waiting for what its new owner records.
+        """
+        for job, run_id in [key for key in self._by_job if key[0] != "report"]:
+            self._by_job.pop((job, run_id)).cancel()
+        dropped, self._tracked = self._tracked, {}
+        for tracked in dropped.values():
+            tracked.is_cancel_asked = False
+            self.observed.go_on(tracked)
 
     async def close(self) -> None:
         """Stop following; the next start resumes."""
         self._is_closing = True
         self.wake_all()
         await self._tasks.close(0.0)
+        await self.observed.close()
 
     # Tasks
 
-    def _start(self, job: _Job, run_id: str, work: Callable[[], Coroutine[Any, Any, None]]) -> asyncio.Task[None]:
+    def _start(self, job: Job, run_id: str, work: Callable[[], Coroutine[Any, Any, None]]) -> asyncio.Task[None]:
         """Start a task for a run, or return the one that does this job for it already."""
         key = (job, run_id)
         task = self._by_job.get(key)
         if task is None:
             task = self._by_job[key] = self._tasks.spawn(work(), f"{job} {run_id}")
-            task.add_done_callback(lambda _: self._by_job.pop(key, None))
+            task.add_done_callback(partial(self._ended, key))
         return task
 
-    def _surviving(self, job: _Job, run: Run) -> "_Attempt":
+    def _ended(self, key: tuple[Job, str], task: asyncio.Task[None]) -> None:
+        if self._by_job.get(key) is task:
+            del self._by_job[key]
+
+    def _surviving(self, job: Job, run: Run) -> Attempt:
         """Log a failure instead of raising it, and count one that is a defect. The caller tries again."""
-        return _Attempt(job, run, self._observer)
+        return Attempt(job, run, self._observer)
 
     async def _follow(self, tracked: TrackedRun) -> None:
         """Poll a run until it has ended. Only its end, or the tracker's closing, ends this."""
@@ -221,7 +287,7 @@ class Tracker:
             self._start_cancel(tracked)
         try:
             while not tracked.run.status.is_terminal:
-                await tracked.pause(self._clock, max(self._poll_interval(tracked), _backoff(crashes)))
+                await tracked.pause(self._clock, max(self._poll_interval(tracked), backoff(crashes)))
                 with self._surviving("poll", tracked.run) as attempt:
                     if tracked.document_size > _LARGE_DOCUMENT:
                         # The team's own lock comes first: its runs wait for each other, and other teams' do not.
@@ -280,7 +346,7 @@ class Tracker:
         """Ask upstream to cancel a run until it answers. `_follow` ends this when the run has ended."""
         tries, is_answered = 0, False
         while not is_answered:
-            await self._clock.sleep(_backoff(tries))
+            await self._clock.sleep(backoff(tries))
             tries += 1
             with self._surviving("cancel", tracked.run):
                 is_answered = await self._ask_to_cancel(tracked)
@@ -319,7 +385,7 @@ class Tracker:
         tries, is_done = 0, False
         while not is_done:
             tries += 1
-            await self._clock.sleep(_backoff(tries))
+            await self._clock.sleep(backoff(tries))
             is_done = await self._read_and_report(run)
 
     async def _read_and_report(self, run: Run) -> bool:
@@ -328,38 +394,3 @@ class Tracker:
             if (ended := await self._store.ended_run(run.id)) is not None:
                 self._report(ended)
         return not attempt.has_failed
-
-
-class _Attempt:
-    """One try of a job for a run."""
-
-    __slots__ = ("_job", "_observer", "_run", "has_crashed", "has_failed")
-
-    def __init__(self, job: _Job, run: Run, observer: PredictionObserver) -> None:
-        self._job = job
-        self._run = run
-        self._observer = observer
-        self.has_failed = False
-        self.has_crashed = False
-        """It failed by a defect."""
-
-    def __enter__(self) -> "_Attempt":
-        return self
-
-    def __exit__(self, _: object, error: BaseException | None, __: object) -> bool:
-        if error is None or not isinstance(error, Exception):
-            return False
-        self.has_failed = True
-        extra = {"run": self._run.id, "step": self._job}
-        if isinstance(error, GatewayError):
-            logger.warning("following a run failed", extra=extra | {"reason": error.detail})
-        else:
-            logger.error("following a run crashed", extra=extra, exc_info=error)
-            self._observer.tracking_crashed(self._job)
-            self.has_crashed = True
-        return True
-
-
-def _backoff(failures: int) -> float:
-    """Return the seconds to wait after that many failures in a row."""
-    return min(_LONGEST_PAUSE, _FIRST_PAUSE * 2.0 ** min(failures - 1, 10)) if failures else 0.0

@@ -30,11 +30,14 @@ class BackgroundLoop(StrEnum):
     HEALTH = "health"
     HEARTBEATS = "heartbeats"
     JANITOR = "janitor"
+    LEASE = "lease"
     LEDGER_AUDIT = "ledger_audit"
     LOOP_LAG = "loop_lag"
+    NEWS = "news"
     OUTPUTS = "outputs"
     RELOADS = "reloads"
     SHARES = "shares"
+    TAKEOVER = "takeover"
     WEBHOOKS = "webhooks"
 
 

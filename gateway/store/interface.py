@@ -2,9 +2,11 @@
 
 from typing import Protocol
 
-from gateway.domain.ports.observers import OperationsObserver
+from gateway.domain.ports.observers import NewsObserver, OperationsObserver
 from gateway.domain.ports.records import Files, Keys, Secrets, Versions
 from gateway.money.ports import Ledger
+from gateway.nodes.news import News
+from gateway.nodes.ports import Nodes
 from gateway.outputs.ports import Outputs
 from gateway.predictions.ports.predictions import Predictions
 from gateway.predictions.ports.sharing import Sharing
@@ -52,11 +54,20 @@ class Store(
         """
         ...
 
+    @property
+    def nodes(self) -> Nodes | None:
+        """The nodes that serve from this store; `None` where one process serves."""
+        ...
+
     async def claim(self) -> None:
         """Claim the right to serve from this store until the process ends.
 
         Raise `StoreUnavailable` if the store allows only one serving process and another one has the claim.
         """
+        ...
+
+    def open_news(self, observer: NewsObserver) -> News:
+        """Exchange news with the other nodes that serve from this store, until the store is closed. Call it once."""
         ...
 
     async def close(self) -> None:

@@ -8,6 +8,7 @@ send; `done` is always last. So a restart resumes after the last stored event, a
 same ids and bytes. If a run's stream was never read, its events are made from its output (`rules.replay`).
 """
 
+import asyncio
 import logging
 import sys
 from collections.abc import Mapping
@@ -67,6 +68,7 @@ class StreamHub:
         self._observer = observer
         self._settings = settings
         self._live: dict[str, Channel] = {}
+        self._filling: dict[str, asyncio.Task[None]] = {}
         self._shared = settings.value.max_log_bytes
         """The present bound of each live log."""
         self._tasks = Tasks()
@@ -134,6 +136,7 @@ class StreamHub:
             known = run if run.status.is_terminal else view.without_document().run
             task = self._tasks.spawn(self._fill(channel, known), f"stream {run.id}")
             self._share_memory()
+            self._filling[run.id] = task
             task.add_done_callback(lambda _: self._release(channel))
         await channel.opened()
         return channel
@@ -152,8 +155,15 @@ class StreamHub:
         await self._tasks.close(0.0)
         await self.log_writer.flush()
 
+    def drop(self) -> None:
+        """Read no stream any more, and store nothing: the runs are other nodes'. Readers are to come again."""
+        self.log_writer.drop_all()
+        for task in self._filling.values():
+            task.cancel()
+
     def _release(self, channel: Channel) -> None:
         self._live.pop(channel.run_id, None)
+        self._filling.pop(channel.run_id, None)
         channel.open(StoreUnavailable("The stream could not be opened.", retry_after=1))
 
     async def _fill(self, channel: Channel, run: Run) -> None:

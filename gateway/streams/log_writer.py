@@ -55,6 +55,10 @@ class LogWriter:
         if self._dirty.get(channel.run_id) is channel:
             del self._dirty[channel.run_id]
 
+    def drop_all(self) -> None:
+        """Store no more events: the runs are other nodes'."""
+        self._dirty.clear()
+
     async def run(self) -> None:
         """Write batches until cancelled. Retry while the store is unavailable."""
         if self._dirty:

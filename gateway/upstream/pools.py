@@ -78,7 +78,9 @@ class ConnectionPool:
             self.waiting -= 1
 
 
-def new_session(max_connections: int) -> aiohttp.ClientSession:
+def new_session(
+    max_connections: int, request_class: type[aiohttp.ClientRequest] = aiohttp.ClientRequest
+) -> aiohttp.ClientSession:
     """Open a session for upstream, without cookies, and without proxies or netrc from the environment.
 
     Idle connections are closed before upstream closes them, so that a create rarely uses a closing connection.
@@ -89,6 +91,7 @@ def new_session(max_connections: int) -> aiohttp.ClientSession:
         cookie_jar=aiohttp.DummyCookieJar(),
         trust_env=False,
         headers={"User-Agent": f"replicate-gateway/{__version__}"},
+        request_class=request_class,
     )
     # By default aiohttp retries reads and deletes once if a pooled connection is lost. Retries are decided in
     # `replicate.py`, and aiohttp has no public setting for it.

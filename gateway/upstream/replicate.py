@@ -34,12 +34,14 @@ from gateway.upstream import retry
 from gateway.upstream.breaker import Breaker, BreakerState
 from gateway.upstream.pools import ConnectionPool, Pool
 from gateway.upstream.response_body import WITHHELD, BodyReader, without
+from gateway.upstream.send_guard import NotPermitted
 from gateway.upstream.sent_request import SentRequest
 
 _WHOLE_BODY = 256 * 1024
 """A larger body is written in pieces, between which others are served."""
 _LONGEST_UPLOAD_SECONDS = 24 * 3600.0
 _JSON = {"Accept": "application/json", "Content-Type": "application/json"}
+_MAY_NOT_SEND = "This node of the gateway may not send it at the moment. Nothing was sent."
 
 
 class UpstreamSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -336,6 +338,8 @@ class ReplicateClient:
     def _failed(self, failures: Sequence[Exception], exc: Exception) -> tuple[str, Exception]:
         """Return what became of a request, and the error to raise. Count the failure of upstream."""
         is_unreachable = isinstance(exc, (aiohttp.ConnectionTimeoutError, aiohttp.ClientConnectorError))
+        if isinstance(exc, NotPermitted):
+            return "withheld", UpstreamUnavailable(_MAY_NOT_SEND, retry_after=1)
         if failures and not is_unreachable and not isinstance(exc, TimeoutError):
             return "abandoned", failures[0]
         self.breaker.failed(self._clock.monotonic())

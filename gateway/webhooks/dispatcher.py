@@ -73,8 +73,13 @@ class WebhookDispatcher:
         show: Callable[[PredictionView, str, Family], bytes],
         random_bytes: Callable[[int], bytes],
         on_place_freed: Callable[[str], None] = lambda _: None,
+        is_leader: Callable[[], bool] = lambda: True,
     ) -> None:
-        """Take `on_place_freed`, called with a team whose delivery has been attempted: its place may be free."""
+        """Take `on_place_freed`, called with a team whose delivery has been attempted: its place may be free.
+
+        Dead letters are deleted by the process that `is_leader`.
+        """
+        self._is_leader = is_leader
         self._store = store
         self._clock = clock
         self._observer = observer
@@ -153,13 +158,19 @@ class WebhookDispatcher:
     # Start and close.
 
     async def resume(self) -> int:
-        """Resume the work of an earlier process. Return how many deliveries it had claimed."""
+        """Resume the work of an earlier process, or of nodes that have ended. Return how many deliveries they had."""
         after = ""
         while views := await self._store.awaiting_webhooks(after=after):
             after = views[-1].prediction.id
             for view in views:
                 self._progress.resume(view)
-        return await self._store.reclaim_deliveries()
+        reclaimed = await self._store.reclaim_deliveries()
+        self._wake()
+        return reclaimed
+
+    def drop_progress(self) -> None:
+        """Send no progress of the runs that were this node's: other nodes have taken them over."""
+        self._progress.drop()
 
     def start(self, origin: str) -> None:
         """Start sending. `origin` (without `/v1`) is the base of links in bodies if no public URL is set."""
@@ -267,12 +278,13 @@ class WebhookDispatcher:
             age = self._clock.now() - counts.oldest_queued_at if counts.oldest_queued_at is not None else 0.0
             self._observer.deliveries_waiting(counts.queued, counts.dead, max(0.0, age))
             self._observer.webhook_places_taken(counts.taken)
-            if trimmed := await self._store.trim_dead_deliveries(self._settings.value.max_queued):
+            most = self._settings.value.max_queued
+            if self._is_leader() and (trimmed := await self._store.trim_dead_deliveries(most)):
                 self._count_dropped("dead_letters_full", trimmed)
                 self._count_at = now
         if now >= self._tidy_at:
             before = self._clock.now() - self._settings.value.retain_dead_seconds
-            went = await self._store.delete_dead_deliveries(before, _TIDY_STEP)
+            went = await self._store.delete_dead_deliveries(before, _TIDY_STEP) if self._is_leader() else 0
             self._progress.forget_ended(now - PROGRESS_KEPT_SECONDS)
             self._tidy_at = now + (_TIDY_SECONDS if went < _TIDY_STEP else 0.0)
 

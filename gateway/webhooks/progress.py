@@ -82,9 +82,19 @@ class ProgressQueue:
         return self._update(followed, _snapshot(view), now)
 
     def resume(self, view: PredictionView) -> None:
-        """Follow a prediction of an earlier process. Its state until now counts as sent."""
+        """Follow a prediction of an earlier process, or of another node. Its state until now counts as sent."""
+        if view.prediction.id in self._followed:
+            return
         snapshot = _snapshot(view)
         self._add(view, events.caught_up(snapshot) if snapshot is not None else Sent()).drop_document()
+
+    def drop(self) -> None:
+        """Follow no prediction any more: their runs are other nodes'."""
+        self._followed.clear()
+        self._of_run.clear()
+        self._pending.clear()
+        self._again.clear()
+        self._ended.clear()
 
     def _add(self, view: PredictionView, sent: Sent) -> _Followed:
         prediction = view.prediction

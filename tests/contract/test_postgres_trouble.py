@@ -228,36 +228,6 @@ async def test_nul_in_a_text_is_refused_and_finds_nothing(store: PostgresStore) 
     assert store.recent_failure is None
 
 
-async def test_second_process_cannot_serve_until_the_first_is_gone(url: str) -> None:
-    first, second = PostgresStore(url), PostgresStore(url)
-    await first.open()
-    await second.open()
-    await first.claim()
-    with pytest.raises(StoreUnavailable, match="already serves"):
-        await second.claim()
-    await second.learn_version("v", "acme/toy")
-    await first.close()
-    await second.claim()
-    await second.close()
-
-
-async def test_claim_whose_connection_was_lost_is_taken_again_or_reported(url: str) -> None:
-    first, second = PostgresStore(url), PostgresStore(url)
-    for each in (first, second):
-        await each.open()
-    await first.claim()
-    ask(url, END_ALL)
-    await first.ping()
-    with pytest.raises(StoreUnavailable, match="already serves"):
-        await second.claim()
-    ask(url, END_ALL)
-    await second.claim()
-    with pytest.raises(StoreUnavailable, match="already serves"):
-        await first.ping()
-    for each in (first, second):
-        await each.close()
-
-
 async def test_empty_database_is_created_by_serve_only() -> None:
     url = new_database()
     assert await PostgresStore(url).inspect() is False

@@ -51,6 +51,7 @@ TEXTS: dict[str, list[Any]] = {
     "team": ["red", "blue", "none"],
     "user": ["ann", "none"],
     "owner": ["user:ann", "none"],
+    "path": ["/predictions", "none"],
     "other": ["other"],
     "kind": ["prediction", "training"],
     "target": ["acme/*", "acme/toy", "a?me/t_y", "*%"],
@@ -93,6 +94,8 @@ NUMBERS: dict[str, list[Any]] = {
     "smallest": [1],
     "largest": [9],
     "seconds": [3600],
+    "node": [0, 7],
+    "owned_by": [0],
     "low_at": [float("-inf"), NOW],
     "high_at": [float("inf"), NOW],
     **{name: [1] for name in ("runs", "joined", "hits", "milliseconds", "microusd", "saved_microusd", "open")},
@@ -197,6 +200,7 @@ async def fill(store: Store) -> None:
     await join(store, "j", prediction_={"user": "bob", "owner": "user:ann", "reason": "model-unknown"})
     await join(store, "hook", prediction_=HOOK, webhook_place=PLACE)
     await store.append_events("run1", 0, b"event", kept_from=0)
+    await store.append_events("run1", 5, b"event", kept_from=0)
     await finish(store, "1", settlement=settlement())
     await start(store, "h", fingerprint="F", now=NOW + 20, prediction_={"team": "blue", "user": "ann"})
     await lead(store, "2", provisional="P", idempotency=idempotency(), reservation=demand())
@@ -289,7 +293,7 @@ async def test_both_engines_have_the_same_tables_columns_and_indexes(both: list[
     tables, indexes = await of_sqlite._read(described)
     tables_too, indexes_too = await of_postgres._read(described_too)
     # One process serves from a file, so it has no nodes.
-    for of_postgres_only in ("schema_version", "nodes", "leases", "rates", "rate_shares"):
+    for of_postgres_only in ("schema_version", "nodes", "leases", "create_outcomes", "rates", "rate_shares"):
         assert tables_too.pop(of_postgres_only)
     assert tables_too == tables
     # The column of this index changes with every row, which PostgreSQL would pay for each time.

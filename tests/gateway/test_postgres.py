@@ -1,10 +1,9 @@
-"""The whole gateway on PostgreSQL: creates, hits, joins, money, a restart, and that only one process serves."""
+"""The whole gateway on PostgreSQL: creates, hits, joins, money, a restart. `test_nodes.py` has several of them."""
 
 import asyncio
 
 import pytest
 
-from gateway.errors import StoreUnavailable
 from gateway.simulator import Simulator
 from tests.support.postgres import emptied_database
 from tests.support.session_calls import (
@@ -48,11 +47,3 @@ async def test_gateway_shares_charges_and_restarts_on_postgresql(
         assert again.status == 201
         assert "; hit" in again.cache
     assert creates(upstream) == 1
-
-
-async def test_second_gateway_on_the_database_does_not_start(open_gateway: OpenGateway, store: dict[str, str]):
-    """There is no division of runs among several yet, so two would follow each run twice."""
-    async with open_gateway(store=store):
-        with pytest.raises(StoreUnavailable, match="already serves"):
-            async with open_gateway(store=store):
-                pass

@@ -146,7 +146,17 @@ class FakeStore:
             self.settled[run.id] = settlement
         return Recorded(PredictionView(prediction, run), self._end(run.id) if run.state is RunState.ENDED else None)
 
-    async def discard_intent(self, run_id: str) -> None:
+    async def runs_to_cancel(self) -> list[Run]:
+        """List live runs that nobody waits for any more."""
+        self._note("runs_to_cancel")
+        return [run for run in self.runs.values() if run.state is RunState.LIVE and run.cancel_asked_at is not None]
+
+    async def create_outcome(self, run_id: str) -> bytes | None:
+        """Nothing is known of discarded intents here."""
+        self._note("create_outcome")
+        return None
+
+    async def discard_intent(self, run_id: str, outcome: bytes = b"") -> None:
         """Forget an intent."""
         self._note("discard_intent")
         self.runs.pop(run_id, None)

@@ -7,6 +7,7 @@ from gateway.domain.bypass import BypassReason
 from gateway.domain.ports.observers import (
     DeliveryObserver,
     LimitObserver,
+    NewsObserver,
     OperationsObserver,
     PredictionObserver,
     UpstreamObserver,
@@ -38,6 +39,24 @@ class RecordingObserver:
     def prediction_created(self, team: str, target: str, source: Source, count: int = 1) -> None:
         for _ in range(count):
             self._note("prediction_created", team, target, source)
+
+    def news_took(self, seconds: float) -> None:
+        self._note("news_took", seconds)
+
+    def news_overflowed(self, topic: str) -> None:
+        self._note("news_overflowed", topic)
+
+    def news_reconnected(self) -> None:
+        self._note("news_reconnected")
+
+    def lease_lost(self) -> None:
+        self._note("lease_lost")
+
+    def nodes_died(self, count: int) -> None:
+        self._note("nodes_died", count)
+
+    def runs_taken_over(self, count: int) -> None:
+        self._note("runs_taken_over", count)
 
     def document_repaired(self) -> None:
         self._note("document_repaired")
@@ -274,3 +293,4 @@ if TYPE_CHECKING:
     _upstream: type[UpstreamObserver] = RecordingObserver
     _deliveries: type[DeliveryObserver] = RecordingObserver
     _operations: type[OperationsObserver] = RecordingObserver
+    _news: type[NewsObserver] = RecordingObserver

@@ -56,6 +56,8 @@ class SharingStore(FakeStore):
         self.before: dict[str, Callable[[], None]] = {}
         """What happens right before the next call of a step is done."""
         self.uncertain: list[str] = []
+        self.outcomes: dict[str, bytes] = {}
+        """Why intents were discarded."""
         self.detached: list[str] = []
 
     async def _step(self, name: str) -> None:
@@ -206,19 +208,30 @@ class SharingStore(FakeStore):
         self._done("record_created")
         return Recorded(PredictionView(prediction, run), self._end(run.id) if run.state is RunState.ENDED else None)
 
-    async def discard_intent(self, run_id: str) -> None:
+    async def create_outcome(self, run_id: str) -> bytes | None:
+        """Return why an intent was discarded."""
+        await self._step("create_outcome")
+        return self.outcomes.get(run_id)
+
+    async def intents(self, path: str, *, after: str = "", limit: int = 50) -> list[Run]:
+        """List the intents for a route."""
+        found = (run for run in self.runs.values() if run.state is RunState.INTENDED and run.path == path)
+        return sorted((run for run in found if run.id > after), key=lambda run: run.id)[:limit]
+
+    async def discard_intent(self, run_id: str, outcome: bytes = b"") -> None:
         """Delete an intent with all that belongs to it."""
         await self._step("discard_intent")
         run = self.runs.get(run_id)
         if run is None or run.state is not RunState.INTENDED:
             return
         del self.runs[run_id]
+        self.outcomes[run_id] = outcome
         gone = {prediction.id for prediction in self.kept.values() if prediction.run_id == run_id}
         self.kept = {name: each for name, each in self.kept.items() if name not in gone}
         self.keys_used = {key: used for key, used in self.keys_used.items() if used[1] not in gone}
         self.reserved.pop(run_id, None)
 
-    async def mark_uncertain(self, run_id: str, at: float) -> None:
+    async def mark_uncertain(self, run_id: str, at: float, *, is_passed_on: bool = False) -> None:
         """Note an uncertain create."""
         await self._step("mark_uncertain")
         self.uncertain.append(run_id)

@@ -21,6 +21,7 @@ from gateway.config import Config, from_mapping
 from gateway.domain.ports.clock import Clock
 from gateway.domain.ports.tracing import Tracer
 from gateway.domain.scopes import Scope
+from gateway.nodes.membership import LeaseTimes
 from gateway.simulator import Simulator, SimulatorSettings
 
 QUICK = 20.0
@@ -122,6 +123,7 @@ async def start_gateway(
     network: ReceiverNetwork | None = None,
     tracer: Tracer | None = None,
     reread: Callable[[], Config] | None = None,
+    lease_times: LeaseTimes | None = None,
     **overrides: Any,
 ) -> AsyncIterator[Stack]:
     """Start a gateway in front of a simulator, with its store in `folder`.
@@ -130,7 +132,9 @@ async def start_gateway(
     loads.
     """
     config, known = stack_config(upstream, folder, keys, **overrides)
-    async with running(config, clock=clock, receiver_network=network, tracer=tracer, reread=reread) as gateway:
+    async with running(
+        config, clock=clock, receiver_network=network, tracer=tracer, reread=reread, lease_times=lease_times
+    ) as gateway:
         yield Stack(gateway, upstream, known, config, folder / "gateway.db")
 
 

@@ -15,6 +15,7 @@ STATUS = {
     "Unauthenticated": 401, "Forbidden": 403, "NotFound": 404, "OutputLost": 404, "Conflict": 409, "RateLimited": 429,
     "LimitReached": 429, "BudgetExceeded": 402, "PriceUnknown": 403,
     "UpstreamError": 502, "UpstreamUnavailable": 503, "UpstreamBroken": 502, "UpstreamUncertain": 504,
+    "RunTakenOver": 504,
     "UpstreamUnreadable": 502, "UpstreamTooLarge": 502,
     "UpstreamTimeout": 504, "NotCached": 504, "Overloaded": 503, "UpstreamTokenRefused": 502, "StoreUnavailable": 503,
 }  # fmt: skip

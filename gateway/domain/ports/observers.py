@@ -48,7 +48,7 @@ class PredictionObserver(Protocol):
         ...
 
     def tracking_crashed(self, step: str) -> None:
-        """Count a defect while a run was followed, in its `poll`, `cancel` or `report`. The step is tried again."""
+        """Count a defect in a step for a run: `poll`, `cancel`, `report` or `observe`. The step is tried again."""
         ...
 
     def document_repaired(self) -> None:
@@ -240,6 +240,22 @@ class DeliveryObserver(LoopObserver, Protocol):
         ...
 
 
+class NodesObserver(Protocol):
+    """Counts what becomes of the nodes that serve from one store."""
+
+    def lease_lost(self) -> None:
+        """Count that this node has lost its lease, and with it its runs."""
+        ...
+
+    def nodes_died(self, count: int) -> None:
+        """Count nodes that did not renew their leases, and that this node has ended."""
+        ...
+
+    def runs_taken_over(self, count: int) -> None:
+        """Count runs that this node has taken over from nodes that have ended."""
+        ...
+
+
 class OperationsObserver(LoopObserver, Protocol):
     """Counts what operators watch: the store, and reloads of the config."""
 
@@ -253,4 +269,20 @@ class OperationsObserver(LoopObserver, Protocol):
 
     def store_failed(self, lane: str, kind: str) -> None:
         """Note a failed step whose cause lasts: one of `STORE_FAILURES`."""
+        ...
+
+
+class NewsObserver(Protocol):
+    """Counts what nodes tell each other."""
+
+    def news_took(self, seconds: float) -> None:
+        """Observe the time from telling something until it has come back from the server."""
+        ...
+
+    def news_overflowed(self, topic: str) -> None:
+        """Count that too many names of a topic waited to be sent; all names are told instead."""
+        ...
+
+    def news_reconnected(self) -> None:
+        """Count that the connection for news was lost and is there again."""
         ...

@@ -13,7 +13,7 @@ from gateway.errors import GatewayError, Unauthenticated
 from gateway.http import errors
 from gateway.http.handlers import gateway_api
 from gateway.http.keys import ACCESS, CLOCK, METRICS, STORE
-from gateway.http.ops import config_state, dashboard
+from gateway.http.ops import config_state, dashboard, nodes
 from gateway.http.ops.guards import check_host, is_ops_token
 
 logger = logging.getLogger(__name__)
@@ -79,4 +79,5 @@ def add_routes(app: web.Application) -> None:
     app.router.add_get("/admin/config", config_state.show_config)
     app.router.add_get("/admin/cache", cache_stats)
     app.router.add_delete("/admin/cache", purge_cache)
+    app.router.add_get("/admin/nodes", nodes.show_nodes)
     dashboard.add_routes(app)

@@ -123,6 +123,11 @@ class OpenStreams:
         if not self._fan_outs:
             self._is_empty.set()
 
+    def end_all(self) -> None:
+        """Close every stream. Clients resume with `Last-Event-ID`."""
+        for fan_out in self._fan_outs.values():
+            fan_out.close()
+
     async def watch(self) -> None:
         """Send heartbeats and disconnect stalled readers, until cancelled."""
         while True:
@@ -137,8 +142,7 @@ class OpenStreams:
     async def end(self) -> None:
         """Close every stream, and refuse new ones. Clients resume at the next process with `Last-Event-ID`."""
         self._closing = True
-        for fan_out in self._fan_outs.values():
-            fan_out.close()
+        self.end_all()
         try:
             async with asyncio.timeout(_CLOSE_SECONDS):
                 await self._is_empty.wait()

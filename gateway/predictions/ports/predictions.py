@@ -50,11 +50,16 @@ class Predictions(Protocol):
         """
         ...
 
-    async def discard_intent(self, run_id: str) -> None:
+    async def discard_intent(self, run_id: str, outcome: bytes = b"") -> None:
         """Delete an intent, its predictions and their idempotency keys: upstream refused it, or it was never sent.
 
-        Kept. The same step releases what was reserved for it. Does nothing if the run is not an intent.
+        Kept. The same step releases what was reserved for it. Does nothing if the run is not an intent. Where several
+        nodes serve from the store and predictions have joined the run, `outcome` can be read for a while.
         """
+        ...
+
+    async def create_outcome(self, run_id: str) -> bytes | None:
+        """Return the `outcome` with which an intent was discarded; `None` if there is none, or no longer."""
         ...
 
     async def advance(
@@ -145,6 +150,10 @@ class Predictions(Protocol):
 
     async def open_runs(self, *, after: str = "", limit: int = 500) -> list[Run]:
         """List runs that are `intended` or `live`, by run id, beginning after `after`. Used at the start."""
+        ...
+
+    async def runs_to_cancel(self) -> list[Run]:
+        """List live runs of this node that nobody waits for any more: they are to be cancelled."""
         ...
 
     async def runs_to_clear(self, ended_before: float, now: float, limit: int) -> list[Run]:

@@ -189,8 +189,15 @@ class Sharing(Protocol):
         """
         ...
 
-    async def mark_uncertain(self, run_id: str, at: float) -> None:
-        """Record that upstream may or may not have taken the create of an intent. Kept. The first time stands."""
+    async def mark_uncertain(self, run_id: str, at: float, *, is_passed_on: bool = False) -> None:
+        """Record that upstream may or may not have taken the create of an intent. Kept. The first time stands.
+
+        The owner only. With `is_passed_on` the intent is nobody's from then on: the node that leads takes it over.
+        """
+        ...
+
+    async def intents(self, path: str, *, after: str = "", limit: int = 50) -> list[Run]:
+        """List the intents of all nodes for an upstream route, by run id, beginning after `after`."""
         ...
 
     async def settle_identity(
@@ -246,7 +253,10 @@ class Sharing(Protocol):
         ...
 
     async def delete_expired_idempotency(self, before: float, limit: int) -> int:
-        """Delete at most `limit` idempotency keys that expired before that time; return how many."""
+        """Delete at most `limit` idempotency keys that expired before that time; return how many.
+
+        Old outcomes of creates (`create_outcome`) go with them.
+        """
         ...
 
 

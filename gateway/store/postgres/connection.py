@@ -1,6 +1,7 @@
 """Open connections to PostgreSQL: address, settings, types."""
 
-from typing import Final, NamedTuple
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
 from urllib.parse import parse_qsl, urlsplit
 
 import psycopg
@@ -41,6 +42,30 @@ class Address(NamedTuple):
 
     def connect(self, *, is_relaxed: bool = False, **settings: str) -> "psycopg.Connection[tuple[object, ...]]":
         """Open a connection that commits by itself. With `is_relaxed`, a commit does not wait for the disk."""
+        # Another server setting can wait for replicas too, so `on` is left to the server.
+        relaxed = {"synchronous_commit": "off"} if is_relaxed else {}
+        connection = psycopg.connect(
+            self.url,
+            autocommit=True,
+            context=_Context(),
+            cursor_factory=psycopg.RawCursor,
+            **self._parameters(relaxed | settings),
+        )
+        connection.prepared_max = _STATEMENTS
+        return connection
+
+    async def connect_async(self) -> "psycopg.AsyncConnection[tuple[object, ...]]":
+        """Open a connection that commits by itself, whose statements are awaited on the event loop."""
+        return await psycopg.AsyncConnection.connect(
+            self.url,
+            autocommit=True,
+            context=_Context(),
+            cursor_factory=psycopg.AsyncRawCursor,
+            **self._parameters({}),
+        )
+
+    def _parameters(self, settings: Mapping[str, str]) -> dict[str, Any]:
+        """Return what a connection is opened with, beside the address. `settings` are those of the session."""
         statement = int(self.timeout_seconds * 1000)
         settings = {
             "statement_timeout": str(statement),
@@ -49,31 +74,23 @@ class Address(NamedTuple):
             "idle_in_transaction_session_timeout": str(2 * statement),
             "default_transaction_isolation": r"read\ committed",
             "jit": "off",
-            # Another server setting can wait for replicas too, so `on` is left to the server.
-            **({"synchronous_commit": "off"} if is_relaxed else {}),
             **settings,
         }
         named = dict(parse_qsl(urlsplit(self.url).query))
         options = " ".join(
             [named.get("options", ""), *(f"-c {name}={value}" for name, value in settings.items())]
         ).strip()
-        connection = psycopg.connect(
-            self.url,
-            autocommit=True,
-            context=_Context(),
-            cursor_factory=psycopg.RawCursor,
-            options=options,
-            client_encoding="utf-8",
-            connect_timeout=_CONNECT_SECONDS,
-            tcp_user_timeout=2 * statement,
-            keepalives_idle=10,
-            keepalives_interval=5,
-            keepalives_count=3,
-            application_name=named.get("application_name", "replicate-gateway"),
-            password=self.password,
-        )
-        connection.prepared_max = _STATEMENTS
-        return connection
+        return {
+            "options": options,
+            "client_encoding": "utf-8",
+            "connect_timeout": _CONNECT_SECONDS,
+            "tcp_user_timeout": 2 * statement,
+            "keepalives_idle": 10,
+            "keepalives_interval": 5,
+            "keepalives_count": 3,
+            "application_name": named.get("application_name", "replicate-gateway"),
+            "password": self.password,
+        }
 
 
 class _Context:

@@ -13,6 +13,7 @@ from gateway.store.postgres.connection import Address
 from gateway.store.postgres.database import NodeIdentity, PostgresDatabase
 from gateway.store.postgres.failures import kind_of, translated
 from gateway.store.postgres.lanes import ReadingLane, WritingLane
+from gateway.store.postgres.nodes import PostgresNodes
 from gateway.store.postgres.schema import inspect, open_schema
 from gateway.store.sql.connections import Connections, Lane
 from gateway.store.sql.database import Database
@@ -37,12 +38,15 @@ class PostgresConnections(Connections):
         url: str,
         password: str | None = None,
         *,
+        listen_url: str | None = None,
         timeout_seconds: float = 5.0,
         max_pending: int = 10_000,
         decide: int = _DECIDE,
         read: int = _READ,
     ) -> None:
         self.address = Address(url, password, timeout_seconds)
+        self.listen_address = Address(listen_url or url, password, timeout_seconds)
+        """Where news are listened to: not through a pool of connections."""
         self.identity = NodeIdentity()
         lane = partial(
             WritingLane,
@@ -56,6 +60,7 @@ class PostgresConnections(Connections):
             Lane.PROGRESS: lane("store-progress", threads=1, is_relaxed=True),
         }
         self._reader = ReadingLane(self.address, max_pending=max_pending, threads=read, identity=self.identity)
+        self._nodes = PostgresNodes(self._write, self._read, self.address, self.identity)
         self._troubles = Troubles(kind_of, translated)
         self._observer: OperationsObserver | None = None
         for writer in self._writers.values():
@@ -82,6 +87,7 @@ class PostgresConnections(Connections):
         is_new = await asyncio.to_thread(open_schema, self.address, create=create)
         for lane in self._lanes():
             await lane.start()
+        await self._nodes.start()
         return is_new
 
     async def inspect(self) -> bool:
@@ -102,6 +108,7 @@ class PostgresConnections(Connections):
         """Finish the queued operations, then close all connections."""
         for lane in self._lanes():
             await lane.stop()
+        await self._nodes.stop()
 
     def _lanes(self) -> "list[WritingLane | ReadingLane]":
         return [*self._writers.values(), self._reader]

@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, Any, Final
 import psycopg
 from psycopg.pq import TransactionStatus
 
+from gateway.nodes.news import Topic
+from gateway.nodes.rules.packing import pack
 from gateway.store.postgres.dialect import READING_SQL, SQL, Statement
 from gateway.store.postgres.failures import has_nul
 from gateway.store.postgres.locks import statement_of
+from gateway.store.postgres.news import CHANNEL, MESSAGE_BYTES
 from gateway.store.sql.database import Database, Parameters, Rows
 from gateway.store.sql.locks import Lock
 
@@ -115,6 +118,15 @@ class PostgresDatabase:
         cursor = self.connection.cursor()
         cursor.executemany(statement.text, values)
         return cursor
+
+    def keep_node(self) -> bool:
+        """Say whether the node has not ended. If so, it does not end before the step does."""
+        return self.node == 0 or self.execute("keep_node", {"node": self.node}).fetchone() is not None
+
+    def tell(self, topic: Topic, name: str) -> None:
+        """Tell all nodes when the transaction is committed."""
+        for message in pack({topic: [name]}, MESSAGE_BYTES):
+            self.execute("tell", {"channel": CHANNEL, "message": message})
 
     def lock(self, lock: Lock, *names: str) -> None:
         """Lock something until the transaction ends."""

@@ -21,14 +21,21 @@ _WORDS: Final = {
     # Rows are read as a whole, so their number is bounded.
     "{page:(.*?)}": r"ORDER BY \1 LIMIT :limit",
     "{at_most}": "LIMIT 10000",
+    # The command line is no node, and has the number 0.
+    "{node_acts}": "(:node = 0 OR EXISTS (SELECT 1 FROM nodes WHERE nodes.number = :node AND nodes.ended_at IS NULL))",
+    "{holder_gone}": "NOT EXISTS"
+    " (SELECT 1 FROM nodes WHERE nodes.number = deliveries.held_by AND nodes.ended_at IS NULL)",
 }
 _LOCKING: Final = {
     # Not FOR UPDATE: predictions join a run at the same time. What ends or cancels it waits for them.
     "{shared}": "FOR SHARE",
     "{kept}": "FOR KEY SHARE OF r",
 }
-
-_NOW: Final = "CAST(extract(epoch FROM clock_timestamp()) AS DOUBLE PRECISION)"
+_WORDS_OF_NODES: Final = {
+    "{now}": "CAST(extract(epoch FROM clock_timestamp()) AS DOUBLE PRECISION)",
+    "{node_lives}": "EXISTS (SELECT 1 FROM nodes WHERE nodes.number = :number AND ended_at IS NULL)",
+    "{ownerless}": "NOT EXISTS (SELECT 1 FROM nodes WHERE nodes.number = runs.owner AND nodes.ended_at IS NULL)",
+}
 
 _SEARCHED: Final = frozenset({"id", "run_id", "prediction_id", "sha256"})
 """Parameters of updates that are compared, not set."""
@@ -71,8 +78,9 @@ def _statement(text: str) -> Statement:
 
 def _statements(words: dict[str, str]) -> dict[str, Statement]:
     of_both = load(_WORDS | words)
-    of_rates = load({"{now}": _NOW}, "gateway.store.postgres", "rates.sql")
-    return {name: _statement(text) for name, text in (of_both | of_rates).items()}
+    of_nodes = load(_WORDS | _WORDS_OF_NODES | words, "gateway.store.postgres", "nodes.sql")
+    of_rates = load(_WORDS_OF_NODES, "gateway.store.postgres", "rates.sql")
+    return {name: _statement(text) for name, text in (of_both | of_nodes | of_rates).items()}
 
 
 SQL: Final = _statements(_LOCKING)

@@ -7,6 +7,7 @@ it depends only on its arguments and the database.
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
+from gateway.nodes.news import Topic
 from gateway.store.sql.locks import Lock
 
 Parameters = Mapping[str, Any] | Sequence[Any]
@@ -58,6 +59,17 @@ class Database(Protocol):
     @property
     def node(self) -> int:
         """The number of the node whose step it is, and that owns the runs it starts; 0 where there is one process."""
+        ...
+
+    def tell(self, topic: Topic, name: str) -> None:
+        """Tell all nodes when the step is committed, this one too. Not in steps about money, which it would slow down.
+
+        Does nothing where one process serves.
+        """
+        ...
+
+    def keep_node(self) -> bool:
+        """Say whether the node has not ended. If so, it does not end before the step does."""
         ...
 
     @property

@@ -50,7 +50,7 @@ class DeliverySteps(Connections):
         """Return claimed deliveries that were not attempted."""
 
         def step(db: Database) -> None:
-            db.executemany("release_delivery", [{"id": each} for each in delivery_ids])
+            db.executemany("release_delivery", [{"id": each, "node": db.node} for each in delivery_ids])
 
         await self._write(step)
 
@@ -76,7 +76,7 @@ class DeliverySteps(Connections):
         """Delete a delivery that the receiver accepted."""
 
         def step(db: Database) -> None:
-            db.execute("delete_delivery", {"id": delivery_id})
+            db.execute("delivered", {"id": delivery_id, "node": db.node})
 
         await self._write(step, erases=True)
 
@@ -85,7 +85,7 @@ class DeliverySteps(Connections):
         parameters = {"id": delivery_id, "next_at": next_at, "error": error, "body": body}
 
         def step(db: Database) -> None:
-            db.execute("postpone_delivery", parameters)
+            db.execute("postpone_delivery", parameters | {"node": db.node})
 
         await self._write(step)
 
@@ -94,7 +94,7 @@ class DeliverySteps(Connections):
         parameters = {"id": delivery_id, "at": at, "error": error, "body": body}
 
         def step(db: Database) -> None:
-            db.execute("mark_dead", parameters)
+            db.execute("mark_dead", parameters | {"node": db.node})
 
         await self._write(step)
 
@@ -152,7 +152,8 @@ class DeliverySteps(Connections):
         """List the predictions of runs in progress that have a webhook."""
 
         def step(db: Database) -> list[PredictionView]:
-            found = (view(row) for row in db.execute("awaiting_webhooks", {"after": after, "limit": limit}))
+            given = {"after": after, "limit": limit, "node": db.node}
+            found = (view(row) for row in db.execute("awaiting_webhooks", given))
             return heapq.nsmallest(limit, found, key=operator.attrgetter("prediction.id"))
 
         return await self._read(step)
@@ -247,7 +248,8 @@ def _find_due(db: Database, now: float, limit: int, busy: Busy) -> list[str]:
 def _hold(db: Database, found: Sequence[str], now: float, until: float) -> list[Delivery]:
     held: list[Delivery] = []
     for delivery_id in found:
-        rows = db.execute("hold_delivery", {"id": delivery_id, "now": now, "until": until}).fetchall()
+        given = {"id": delivery_id, "now": now, "until": until, "node": db.node}
+        rows = db.execute("hold_delivery", given).fetchall()
         held += [DELIVERIES.record(row) for row in rows]
     return held
 

@@ -11,9 +11,10 @@ class EventLogSteps(Connections):
         """Store a part of a run's log."""
 
         def step(db: Database) -> bool:
-            db.execute("delete_events_from", {"run_id": run_id, "first": first})
-            added = db.execute("add_events", {"run_id": run_id, "first": first, "part": part}).rowcount > 0
+            given = {"run_id": run_id, "first": first, "part": part, "node": db.node}
+            added = db.execute("add_events", given).rowcount > 0
             if added:
+                db.execute("delete_events_after", {"run_id": run_id, "first": first})
                 db.execute("delete_events_before", {"run_id": run_id, "kept_from": kept_from})
             return added
 
@@ -26,4 +27,4 @@ class EventLogSteps(Connections):
 
 def drop_events(db: Database, run_id: str) -> None:
     """Delete a run's log. Call wherever the run's data is deleted."""
-    db.execute("delete_events_from", {"run_id": run_id, "first": 0})
+    db.execute("delete_events", {"run_id": run_id})

@@ -10,6 +10,9 @@ from gateway.store.sql.database import Database
 from gateway.store.sql.locks import Lock
 from gateway.store.sql.lookup import find_view
 
+_OUTCOME_SECONDS = 600.0
+"""How long outcomes of creates are kept for other nodes, which read them within seconds."""
+
 
 class IdempotencySteps(Connections):
     """Keys by team and name."""
@@ -18,6 +21,8 @@ class IdempotencySteps(Connections):
         """Delete expired keys."""
 
         def step(db: Database) -> int:
+            if db.is_shared:
+                db.execute("forget_outcomes", {"seconds": _OUTCOME_SECONDS})
             return db.execute("delete_expired_idempotency", {"before": before, "limit": limit}).rowcount
 
         return await self._write(step, erases=True)

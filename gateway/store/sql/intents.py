@@ -6,13 +6,13 @@ from msgspec.structs import replace
 
 from gateway.domain.ledger import Settlement
 from gateway.domain.records import Prediction, PredictionView, Run, RunState, Status
-from gateway.errors import Conflict
+from gateway.errors import Conflict, RunTakenOver
 from gateway.predictions.ports.predictions import Recorded
 from gateway.store.sql.connections import Connections
 from gateway.store.sql.database import Database
 from gateway.store.sql.deliveries import free_places, move_place, queue_end, queue_ends, reserve_place
 from gateway.store.sql.locks import Lock
-from gateway.store.sql.lookup import find_view
+from gateway.store.sql.lookup import find_view, list_runs
 from gateway.store.sql.reservations import release
 from gateway.store.sql.rows import PREDICTIONS, RUNS
 from gateway.store.sql.run_end import record_end
@@ -25,25 +25,42 @@ class IntentSteps(Connections):
         """Turn an intent into a run with its starter."""
         return await self._write(lambda db: _record_created(db, run, prediction, settlement), durable=True)
 
-    async def mark_uncertain(self, run_id: str, at: float) -> None:
+    async def mark_uncertain(self, run_id: str, at: float, *, is_passed_on: bool = False) -> None:
         """Record that upstream may have taken an intent's create; the first time stands."""
 
         def step(db: Database) -> None:
-            db.execute("mark_uncertain", {"id": run_id, "at": at})
+            owned_by = 0 if is_passed_on else db.node
+            db.execute("mark_uncertain", {"id": run_id, "at": at, "node": db.node, "owned_by": owned_by})
 
         await self._write(step)
 
-    async def discard_intent(self, run_id: str) -> None:
+    async def intents(self, path: str, *, after: str = "", limit: int = 50) -> list[Run]:
+        """List the intents of all nodes for an upstream route."""
+        parameters: dict[str, str | float | None] = {"path": path, "after": after, "limit": limit}
+        return await self._read(lambda db: list_runs(db, "intents", parameters))
+
+    async def discard_intent(self, run_id: str, outcome: bytes = b"") -> None:
         """Delete an intent with its predictions, keys and reservation."""
 
         def step(db: Database) -> None:
-            if db.execute("discard_intent", {"id": run_id}).rowcount:
+            if db.execute("discard_intent", {"id": run_id, "node": db.node}).rowcount:
                 db.execute("forget_keys_of_run", {"run_id": run_id})
-                db.execute("delete_predictions_of_run", {"run_id": run_id})
+                had_joined = db.execute("delete_predictions_of_run", {"run_id": run_id}).rowcount > 1
+                if db.is_shared and had_joined:
+                    db.execute("keep_outcome", {"run_id": run_id, "outcome": outcome})
                 free_places(db, run_id)
                 release(db, run_id)
 
         await self._write(step, erases=True)
+
+    async def create_outcome(self, run_id: str) -> bytes | None:
+        """Find why an intent was discarded."""
+
+        def step(db: Database) -> bytes | None:
+            row = db.execute("create_outcome", {"run_id": run_id}).fetchone() if db.is_shared else None
+            return row[0] if row is not None else None
+
+        return await self._read(step)
 
 
 class _Known(NamedTuple):
@@ -76,6 +93,8 @@ def _record_created(db: Database, run: Run, prediction: Prediction, settlement: 
         if known.upstream_id != run.upstream_id or owner is None:
             raise Conflict("The run has another id upstream.")
         return Recorded(_recorded(db, prediction.id))
+    if not _is_own(db, run, known):
+        raise RunTakenOver("Another node of the gateway has taken over the prediction, and looks for it.")
     _refuse_foreign(db, run)
     run = replace(run, leader_id=prediction.id)
     if known is None:
@@ -99,6 +118,13 @@ def _record_created(db: Database, run: Run, prediction: Prediction, settlement: 
     elif run.ended_at is not None:
         queue_ends(db, run.id, run.ended_at)
     return Recorded(view, ended)
+
+
+def _is_own(db: Database, run: Run, known: _Known | None) -> bool:
+    """Return whether the run belongs to this node. If its intent is gone, another node may have discarded that."""
+    if known is not None:
+        return known.owner == db.node
+    return run.owner == db.node and db.keep_node()
 
 
 def _recorded(db: Database, prediction_id: str) -> PredictionView:

@@ -2,6 +2,7 @@
 
 from gateway.domain.records import Key
 from gateway.errors import Conflict
+from gateway.nodes.news import Topic
 from gateway.store.sql.connections import Connections
 from gateway.store.sql.database import Database
 from gateway.store.sql.locks import Lock
@@ -19,6 +20,7 @@ class KeySteps(Connections):
             if db.execute("key_taken", {"id": key.id, "team": key.team, "name": key.name}).fetchone():
                 raise Conflict(f"Team {key.team} already has a key named {key.name}.")
             db.execute("add_key", KEYS.row(key))
+            db.tell(Topic.KEY, key.id)
 
         await self._write(step, durable=True)
 
@@ -40,6 +42,7 @@ class KeySteps(Connections):
 
         def step(db: Database) -> Key | None:
             rows = db.execute("revoke_key", {"id": key_id, "at": at}).fetchall()
+            db.tell(Topic.KEY, key_id)
             return KEYS.record(rows[0]) if rows else None
 
         return await self._write(step, durable=True)
@@ -59,6 +62,8 @@ class KeySteps(Connections):
                 raise Conflict(f"Team {successor.team} already has a key with this name.")
             db.execute("add_key", KEYS.row(successor))
             (row,) = db.execute("expire_key", {"id": key_id, "expires_at": expires_at}).fetchall()
+            db.tell(Topic.KEY, successor.id)
+            db.tell(Topic.KEY, key_id)
             return KEYS.record(row)
 
         return await self._write(step, durable=True)

@@ -14,7 +14,7 @@ from gateway.sharing.rules.caching import LINKS_LIVE_SECONDS
 from gateway.store.sql.connections import Connections, Lane
 from gateway.store.sql.database import Database
 from gateway.store.sql.locks import Lock
-from gateway.store.sql.lookup import Parameters, find_run, list_runs
+from gateway.store.sql.lookup import find_run, list_runs
 
 _decode_copies = msgspec.json.Decoder(tuple[Copy, ...]).decode
 
@@ -24,8 +24,8 @@ class OutputSteps(Connections):
 
     async def runs_ended(self, *, since: float, after: str = "", limit: int = 50) -> list[Run]:
         """List runs that ended since a time."""
-        parameters: Parameters = {"since": since, "after": after, "limit": limit}
-        return await self._read(lambda db: list_runs(db, "runs_ended", parameters))
+        parameters: dict[str, str | float | None] = {"since": since, "after": after, "limit": limit}
+        return await self._read(lambda db: list_runs(db, "runs_ended", parameters | {"node": db.node}))
 
     async def claim_object(self, sha256: str, size: int, now: float, until: float) -> bool:
         """Claim an object whose bytes will be written."""
@@ -109,7 +109,7 @@ def _stats(db: Database) -> OutputStats:
 def _keep_copies(db: Database, run_id: str, copies: Sequence[Copy], cache_until: float | None) -> Run | None:
     db.lock(Lock.OUTPUTS)
     db.lock(Lock.RUN, run_id)
-    run = find_run(db, "run_to_keep_copies", {"run_id": run_id})
+    run = find_run(db, "run_to_keep_copies", {"run_id": run_id, "node": db.node})
     if run is None:
         return None
     kept = [copy for copy in copies if db.execute("end_claim", {"sha256": copy.sha256}).fetchall()]

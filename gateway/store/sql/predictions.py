@@ -51,7 +51,7 @@ class PredictionSteps(Connections):
         values |= {"at": at, "cache_until": cache_until} if status.is_terminal else {"rank": status.rank}
 
         def step(db: Database) -> AdvanceOutcome:
-            rows = db.execute(statement, values).fetchall()
+            rows = db.execute(statement, values | {"node": db.node}).fetchall()
             if not rows:
                 return Unchanged()
             run = RUNS.record(rows[0])
@@ -68,7 +68,7 @@ class PredictionSteps(Connections):
         """Record since when upstream's answers about a run cannot be read."""
 
         def step(db: Database) -> None:
-            db.execute("mark_unreadable", {"id": run_id, "since": since})
+            db.execute("mark_unreadable", {"id": run_id, "since": since, "node": db.node})
 
         await self._write(step)
 
@@ -121,7 +121,13 @@ class PredictionSteps(Connections):
 
     async def open_runs(self, *, after: str = "", limit: int = 500) -> list[Run]:
         """List runs that have not ended, by id."""
-        return await self._read(lambda db: list_runs(db, "open_runs", {"after": after, "limit": limit}))
+        return await self._read(
+            lambda db: list_runs(db, "open_runs", {"after": after, "limit": limit, "node": db.node})
+        )
+
+    async def runs_to_cancel(self) -> list[Run]:
+        """List live runs that nobody waits for any more."""
+        return await self._read(lambda db: list_runs(db, "runs_to_cancel", {"node": db.node}))
 
     async def runs_to_clear(self, ended_before: float, now: float, limit: int) -> list[Run]:
         """List ended runs whose data is still kept and serves nobody."""

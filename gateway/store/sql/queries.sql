@@ -9,6 +9,7 @@
 -- has the strings of a JSON array as `value`.
 -- {join} keeps the order of a join as written in SQLite. `> ''` and `> {lowest}`, which are always true, and
 -- {unindexed:column} make SQLite choose the intended index.
+-- {node_acts}: the node `:node` has not ended; {holder_gone}: the node that holds a delivery has.
 -- {kept}, {shared}: rows that are read stay until the step ends, or stay as they are. Other locks are taken by
 -- `Database.lock`.
 -- A DELETE of rows that it looks for repeats the condition: in PostgreSQL they can have changed since.
@@ -50,10 +51,11 @@ UPDATE predictions SET ({prediction}) = ({prediction_values}) WHERE id = ? AND r
 SELECT run_id FROM predictions WHERE id = :id;
 
 -- name: mark_uncertain
-UPDATE runs SET uncertain_at = coalesce(uncertain_at, :at) WHERE id = :id AND state = 'intended';
+UPDATE runs SET uncertain_at = coalesce(uncertain_at, :at), owner = :owned_by
+WHERE id = :id AND state = 'intended' AND owner = :node;
 
 -- name: discard_intent
-DELETE FROM runs WHERE id = :id AND state = 'intended';
+DELETE FROM runs WHERE id = :id AND state = 'intended' AND owner = :node;
 
 -- name: forget_keys_of_run
 DELETE FROM idempotency WHERE prediction_id IN (SELECT id FROM predictions WHERE run_id = :run_id);
@@ -89,12 +91,12 @@ SET provisional = NULL,
         WHEN EXISTS (SELECT 1 FROM runs AS other WHERE other.fingerprint = :fingerprint AND {open_other}) THEN NULL
         ELSE :fingerprint
     END
-WHERE id = :id
+WHERE id = :id AND {node_acts}
 RETURNING fingerprint;
 
 -- name: settle_reason
 -- While the model was unknown, that was the reason.
-UPDATE predictions SET reason = :reason WHERE run_id = :run_id AND reason = 'model-unknown';
+UPDATE predictions SET reason = :reason WHERE run_id = :run_id AND reason = 'model-unknown' AND {node_acts};
 
 -- name: detach
 DELETE FROM predictions WHERE id = :id AND source = 'joined';
@@ -108,7 +110,9 @@ SELECT {prediction} FROM predictions WHERE run_id = :run_id ORDER BY created_at,
 -- name: deadlines
 -- Led by the runs that are live, which are few; the order is made outside, or by {page}.
 SELECT {prediction} FROM predictions
-WHERE run_id IN (SELECT id FROM runs WHERE state IN ('intended', 'live') AND state <> 'intended' AND id > '')
+WHERE run_id IN (
+        SELECT id FROM runs WHERE state IN ('intended', 'live') AND state <> 'intended' AND id > '' AND owner = :node
+    )
     AND canceled_at IS NULL AND source <> 'hit' AND deadline_at IS NOT NULL AND {unindexed:id} > :after
 {page:id};
 
@@ -186,6 +190,7 @@ UPDATE runs
 SET status = :status, document = :document, stream_url = coalesce(:stream_url, stream_url), unreadable_since = NULL
 WHERE id = :id
     AND state IN ('intended', 'live')
+    AND owner = :node
     AND CASE status WHEN 'starting' THEN 0 WHEN 'processing' THEN 1 ELSE 2 END <= :rank
     AND (
         status <> :status
@@ -195,14 +200,14 @@ WHERE id = :id
 RETURNING {run};
 
 -- name: mark_unreadable
-UPDATE runs SET unreadable_since = :since WHERE id = :id AND state = 'live';
+UPDATE runs SET unreadable_since = :since WHERE id = :id AND state = 'live' AND owner = :node;
 
 -- name: finish
 UPDATE runs
 SET status = :status, document = :document, stream_url = coalesce(:stream_url, stream_url),
     state = 'ended', ended_at = :at,
     cache_until = CASE WHEN :status = 'succeeded' AND fingerprint IS NOT NULL THEN CAST(:cache_until AS DOUBLE PRECISION) END
-WHERE id = :id AND state IN ('intended', 'live')
+WHERE id = :id AND state IN ('intended', 'live') AND owner = :node
 RETURNING {run};
 
 -- name: prediction
@@ -281,7 +286,16 @@ LIMIT 1;
 SELECT 1 FROM runs WHERE upstream_id = :upstream_id LIMIT 1;
 
 -- name: open_runs
-SELECT {run} FROM runs WHERE state IN ('intended', 'live') AND id > :after ORDER BY id LIMIT :limit;
+SELECT {run} FROM runs WHERE state IN ('intended', 'live') AND id > :after AND owner = :node ORDER BY id LIMIT :limit;
+
+-- name: intents
+SELECT {run} FROM runs
+WHERE state IN ('intended', 'live') AND state = 'intended' AND id > :after AND path = :path ORDER BY id LIMIT :limit;
+
+-- name: runs_to_cancel
+SELECT {run} FROM runs
+WHERE state IN ('intended', 'live') AND state <> 'intended' AND id > '' AND cancel_asked_at IS NOT NULL AND owner = :node
+{at_most};
 
 -- name: runs_to_clear
 SELECT {run} FROM runs
@@ -307,12 +321,16 @@ DELETE FROM runs WHERE id = :id AND NOT EXISTS (SELECT 1 FROM predictions WHERE 
 
 -- Event logs
 
--- name: delete_events_from
-DELETE FROM event_logs WHERE run_id = :run_id AND first >= :first;
+-- name: delete_events
+DELETE FROM event_logs WHERE run_id = :run_id;
 
 -- name: add_events
 INSERT INTO event_logs (run_id, first, part)
-SELECT id, :first, :part FROM runs WHERE id = :run_id AND data_removed = 0;
+SELECT id, :first, :part FROM runs WHERE id = :run_id AND data_removed = 0 AND owner = :node {shared}
+ON CONFLICT (run_id, first) DO UPDATE SET part = excluded.part;
+
+-- name: delete_events_after
+DELETE FROM event_logs WHERE run_id = :run_id AND first > :first;
 
 -- name: delete_events_before
 -- Keeps the part that contains event `kept_from` or ends before it.
@@ -327,7 +345,7 @@ SELECT part FROM event_logs WHERE run_id = :run_id ORDER BY first;
 
 -- name: runs_ended
 SELECT {run} FROM runs
-WHERE state = 'ended' AND data_removed = 0 AND (ended_at, id) > (:since, :after)
+WHERE state = 'ended' AND data_removed = 0 AND (ended_at, id) > (:since, :after) AND owner = :node
 ORDER BY ended_at, id LIMIT :limit;
 
 -- name: claim_object
@@ -344,7 +362,7 @@ UPDATE output_objects SET claimed_until = NULL WHERE sha256 = :sha256 AND doomed
 INSERT INTO output_owners (sha256, run_id, stored_at) VALUES (:sha256, :run_id, :stored_at) ON CONFLICT DO NOTHING;
 
 -- name: run_to_keep_copies
-SELECT {run} FROM runs WHERE id = :run_id AND state = 'ended' AND data_removed = 0;
+SELECT {run} FROM runs WHERE id = :run_id AND state = 'ended' AND data_removed = 0 AND {node_acts};
 
 -- name: save_copies
 UPDATE runs SET copies = :copies WHERE id = :run_id;
@@ -557,16 +575,16 @@ WHERE state = 'queued' AND next_at <= :now AND (held_until IS NULL OR held_until
 ORDER BY next_at, created_at, id {at_most};
 
 -- name: hold_delivery
-UPDATE deliveries SET held_until = :until, attempts = attempts + 1
-WHERE id = :id AND state = 'queued' AND next_at <= :now AND (held_until IS NULL OR held_until <= :now)
+UPDATE deliveries SET held_until = :until, held_by = :node, attempts = attempts + 1
+WHERE id = :id AND state = 'queued' AND next_at <= :now AND (held_until IS NULL OR held_until <= :now) AND {node_acts}
 RETURNING {delivery};
 
 -- name: release_delivery
 UPDATE deliveries SET held_until = NULL, attempts = attempts - 1
-WHERE id = :id AND state = 'queued' AND held_until IS NOT NULL;
+WHERE id = :id AND state = 'queued' AND held_until IS NOT NULL AND held_by = :node;
 
 -- name: reclaim_deliveries
-UPDATE deliveries SET held_until = NULL WHERE held_until IS NOT NULL;
+UPDATE deliveries SET held_until = NULL WHERE held_until IS NOT NULL AND {holder_gone};
 
 -- name: delivery_body
 SELECT body FROM deliveries WHERE id = :id;
@@ -574,14 +592,17 @@ SELECT body FROM deliveries WHERE id = :id;
 -- name: delete_delivery
 DELETE FROM deliveries WHERE id = :id;
 
+-- name: delivered
+DELETE FROM deliveries WHERE id = :id AND held_by = :node;
+
 -- name: postpone_delivery
 UPDATE deliveries SET next_at = :next_at, held_until = NULL, error = :error, body = coalesce(body, :body)
-WHERE id = :id AND state = 'queued';
+WHERE id = :id AND state = 'queued' AND held_by = :node;
 
 -- name: mark_dead
 UPDATE deliveries
 SET state = 'dead', dead_at = :at, held_until = NULL, error = :error, body = coalesce(body, :body)
-WHERE id = :id AND state = 'queued';
+WHERE id = :id AND state = 'queued' AND held_by = :node;
 
 -- name: deliveries
 SELECT {delivery} FROM deliveries
@@ -629,7 +650,7 @@ WHERE id IN (SELECT id FROM deliveries WHERE state = 'dead' AND dead_at < :befor
 -- name: awaiting_webhooks
 -- Starts from the live runs, because they are few. The caller sorts the result, or {page} does.
 SELECT {view} FROM runs AS r {join} predictions AS p ON p.run_id = r.id
-WHERE r.state IN ('intended', 'live') AND r.state <> 'intended' AND r.id > ''
+WHERE r.state IN ('intended', 'live') AND r.state <> 'intended' AND r.id > '' AND r.owner = :node
     AND p.webhook IS NOT NULL AND p.canceled_at IS NULL AND p.source <> 'hit' AND {unindexed:p.id} > :after
     AND (p.source <> 'joined' OR r.fingerprint IS NOT NULL)
 {page:p.id};

@@ -114,7 +114,8 @@ class SharingSteps(Connections):
         """List predictions with a deadline that have not ended. Those of intents have not begun."""
 
         def step(db: Database) -> list[Prediction]:
-            found = (PREDICTIONS.record(row) for row in db.execute("deadlines", {"after": after, "limit": limit}))
+            given = {"after": after, "limit": limit, "node": db.node}
+            found = (PREDICTIONS.record(row) for row in db.execute("deadlines", given))
             return heapq.nsmallest(limit, found, key=operator.attrgetter("id"))
 
         return await self._read(step)
@@ -237,8 +238,8 @@ def _settle_identity(
     db.lock(Lock.RUN, run_id)
     before = db.execute("end_of_run", {"id": run_id}).fetchone()
     if reason is not None:
-        db.execute("settle_reason", {"run_id": run_id, "reason": reason})
-    row = db.execute("settle_identity", {"id": run_id, "fingerprint": fingerprint}).fetchall()
+        db.execute("settle_reason", {"run_id": run_id, "reason": reason, "node": db.node})
+    row = db.execute("settle_identity", {"id": run_id, "fingerprint": fingerprint, "node": db.node}).fetchall()
     if not row or row[0][0] != fingerprint:
         return False
     had_fingerprint, ended_at = before

@@ -4,6 +4,7 @@ import sqlite3
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
+from gateway.nodes.news import Topic
 from gateway.store.sql.database import Database, Parameters
 from gateway.store.sql.locks import Lock
 from gateway.store.sqlite.dialect import SQL
@@ -26,6 +27,13 @@ class SQLiteDatabase:
     def executemany(self, name: str, parameters: Iterable[Parameters]) -> sqlite3.Cursor:
         """Execute a statement of `queries.sql` once for each set of parameters."""
         return self.connection.executemany(SQL[name], parameters)
+
+    def tell(self, topic: Topic, name: str) -> None:
+        """Do nothing: there are no other nodes."""
+
+    def keep_node(self) -> bool:
+        """Return true: the process that alone serves does not end."""
+        return True
 
     def lock(self, lock: Lock, *names: str) -> None:
         """Do nothing."""

@@ -16,6 +16,9 @@ SQL = load(
         # Rows are read one by one, so the caller sorts and stops where it likes.
         "{page:(.*?)}": "",
         "{at_most}": "",
+        # One process serves, and it holds every delivery that is held. At the start, those are of the process before.
+        "{node_acts}": "0 = :node",
+        "{holder_gone}": "held_until > 0",
         # One connection writes, so rows stay as they are.
         "{shared}": "",
         "{kept}": "",

@@ -6,6 +6,8 @@
 import asyncio
 from typing import TYPE_CHECKING
 
+from gateway.domain.ports.observers import NewsObserver
+from gateway.nodes.news import News, NoNews
 from gateway.store.sql.steps import Steps
 from gateway.store.sqlite.claim import Claim
 from gateway.store.sqlite.connections import SQLiteConnections
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 class SQLiteStore(Steps, OwnRates, SQLiteConnections):
     """All persistent data, in one SQLite file."""
 
+    nodes = None
     _claim: Claim | None = None
 
     async def claim(self) -> None:
@@ -25,6 +28,10 @@ class SQLiteStore(Steps, OwnRates, SQLiteConnections):
         claim = Claim(self.path)
         await asyncio.to_thread(claim.take)
         self._claim = claim
+
+    def open_news(self, observer: NewsObserver) -> News:  # noqa: ARG002  there are no other nodes
+        """Return news of nobody."""
+        return NoNews()
 
     async def close(self) -> None:
         """Finish the queued operations, close the connections and release the claim."""

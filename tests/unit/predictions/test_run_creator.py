@@ -361,7 +361,7 @@ async def test_creates_and_records_share_one_grace_at_the_end(
     core: CreateCore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A step that hangs does not use up the time of the other ones."""
-    core.run_creator.discard_later("run1")  # waits for the clock
+    core.run_creator.discard_later("run1", StoreUnavailable("away"))  # waits for the clock
     graces: list[float] = []
 
     async def close(grace_seconds: float) -> None:

@@ -123,7 +123,8 @@ CREATE TABLE deliveries (
     error TEXT COLLATE "C",
     dead_at DOUBLE PRECISION,
     body BYTEA,
-    is_public BIGINT NOT NULL DEFAULT 0
+    is_public BIGINT NOT NULL DEFAULT 0,
+    held_by BIGINT NOT NULL DEFAULT 0
 );
 CREATE INDEX deliveries_due ON deliveries (next_at, created_at, id, held_until, receiver, team) WHERE state = 'queued';
 CREATE INDEX deliveries_by_age ON deliveries (created_at, id) WHERE state = 'queued';
@@ -349,6 +350,13 @@ CREATE TABLE leases (
     node BIGINT NOT NULL,
     expires_at DOUBLE PRECISION NOT NULL
 ) WITH (fillfactor = 70);
+
+-- Why creates have failed, for the nodes where other predictions wait for them.
+CREATE TABLE create_outcomes (
+    run_id TEXT COLLATE "C" NOT NULL PRIMARY KEY,
+    outcome BYTEA NOT NULL,
+    at DOUBLE PRECISION NOT NULL
+);
 
 CREATE TABLE pings (
     id BIGINT NOT NULL PRIMARY KEY CHECK (id = 1),

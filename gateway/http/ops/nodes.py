@@ -1,0 +1,35 @@
+"""The nodes that serve from the store, for operators."""
+
+import msgspec
+from aiohttp import web
+
+from gateway.domain import times
+from gateway.http.keys import MEMBERSHIP, STORE
+from gateway.nodes.ports import Node
+
+
+async def show_nodes(request: web.Request) -> web.Response:
+    """Handle `GET /admin/nodes`: the nodes that are alive, and those that ended within a day, the newest first.
+
+    Where one process serves from the store, the list is empty.
+    """
+    nodes, own = request.app[STORE].nodes, request.app[MEMBERSHIP].number
+    now, listed = 0.0, list[Node]()
+    if nodes is not None:
+        now, listed = await nodes.clock(), await nodes.nodes()
+    body = {"this_node": own, "nodes": [_shown(each, now) for each in listed]}
+    return web.Response(body=msgspec.json.encode(body), content_type="application/json")
+
+
+def _shown(node: Node, now: float) -> dict[str, object]:
+    is_alive = node.ended_at is None and node.expires_at > now
+    return {
+        "number": node.number,
+        "name": node.name,
+        "alive": is_alive,
+        "started_at": times.render(node.started_at),
+        "renewed_at": times.render(node.renewed_at),
+        "lease_seconds_left": round(node.expires_at - now, 3) if is_alive else 0.0,
+        "ended_at": None if node.ended_at is None else times.render(node.ended_at),
+        "report": msgspec.Raw(node.report.encode()),
+    }

@@ -1,0 +1,126 @@
+"""Takeover: open runs of nodes that have ended go to the others, in pages, and go on there as after a restart.
+
+Every node looks. Nodes that take at the same time share the runs. Expired nodes are ended by whoever looks first.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol
+
+from gateway.domain.ports.clock import Clock
+from gateway.domain.ports.observers import NodesObserver
+from gateway.domain.records import Run
+from gateway.errors import GatewayError
+from gateway.nodes.ports import Nodes
+
+logger = logging.getLogger(__name__)
+
+PAGE = 20
+"""Runs that are taken at a time: each has a document, and others should get some too."""
+_PAUSE_BETWEEN_PAGES = 0.02
+
+
+class Taker(Protocol):
+    """The own node, as far as takeover asks."""
+
+    @property
+    def number(self) -> int:
+        """Its number."""
+        ...
+
+    def is_alive(self) -> bool:
+        """Say whether its lease is valid."""
+        ...
+
+    def is_leader(self) -> bool:
+        """Say whether it does what one node does for all."""
+        ...
+
+    def may_take_over(self) -> bool:
+        """Say whether it may end nodes whose leases have expired."""
+        ...
+
+
+class Takeover:
+    """Takes over the runs of ended nodes."""
+
+    def __init__(
+        self,
+        nodes: Nodes,
+        node: Taker,
+        clock: Clock,
+        *,
+        look_seconds: float,
+        on_taken: Callable[[Sequence[Run]], None],
+        on_nodes_ended: Callable[[], Awaitable[None]],
+        observer: NodesObserver,
+    ) -> None:
+        """Take `on_taken`, called with runs that are this node's from now on, and `on_nodes_ended`.
+
+        `on_nodes_ended` is called after the runs were taken: there may be deliveries, deadlines and copies too. If it
+        raises, it is called again later.
+        """
+        self._nodes = nodes
+        self._node = node
+        self._clock = clock
+        self._look_seconds = look_seconds
+        self._on_taken = on_taken
+        self._on_nodes_ended = on_nodes_ended
+        self._observer = observer
+        self._living: set[int] = set()
+        self._is_due = True
+
+    @property
+    def living(self) -> int:
+        """How many nodes had not ended at the last look."""
+        return len(self._living)
+
+    def look_again(self) -> None:
+        """Take over at the next look, whether or not a node has ended since the last one."""
+        self._is_due = True
+
+    async def run(self) -> None:
+        """Look until cancelled. When the store fails, the next look tries again."""
+        while True:
+            await self._clock.sleep(self._look_seconds)
+            try:
+                await self.look()
+            except GatewayError as exc:
+                logger.warning("runs could not be taken over yet", extra={"reason": exc.detail})
+
+    async def look(self) -> None:
+        """End expired nodes, and take over what ended nodes have left. Raise `StoreUnavailable`."""
+        node = self._node
+        if not node.is_alive():
+            return
+        number = node.number
+        if node.may_take_over() and (expired := await self._nodes.end_expired(number)):
+            logger.error("nodes have died: their leases have expired", extra={"nodes": expired})
+            self._observer.nodes_died(len(expired))
+        living = {each.number for each in await self._nodes.nodes() if each.ended_at is None}
+        is_due, self._is_due = self._is_due or not self._living <= living, False
+        self._living = living
+        try:
+            # The leader also takes uncertain creates, which their nodes pass on, and what a node that did not know of
+            # its end has begun since.
+            taken = await self._take(number) if is_due or node.is_leader() else 0
+            if is_due:
+                await self._on_nodes_ended()
+        except GatewayError:
+            self._is_due = is_due
+            raise
+        if taken:
+            self._observer.runs_taken_over(taken)
+            logger.warning("runs were taken over", extra={"runs": taken, "node": number})
+
+    async def _take(self, number: int) -> int:
+        taken = 0
+        while self._node.number == number and self._node.is_alive():
+            runs = await self._nodes.take_runs(number, PAGE)
+            if runs and self._node.number == number:
+                self._on_taken(runs)
+            taken += len(runs)
+            if len(runs) < PAGE:
+                break
+            await self._clock.sleep(_PAUSE_BETWEEN_PAGES)
+        return taken

@@ -1,0 +1,130 @@
+"""The leases of nodes, and which node owns which run (the `Nodes` port). PostgreSQL only: a file has one process.
+
+Leases are renewed on a connection of their own, so that no other step delays them. Times are by the server's clock.
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
+
+from gateway.domain.records import Run
+from gateway.nodes.ports import LEADER, Node
+from gateway.store.postgres.connection import Address
+from gateway.store.postgres.database import NodeIdentity, PostgresDatabase
+from gateway.store.postgres.lanes import WritingLane
+from gateway.store.postgres.locks import key_of
+from gateway.store.sql.database import Database
+from gateway.store.sql.rows import RUNS
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from gateway.nodes.ports import Nodes
+
+T = TypeVar("T")
+
+_SECONDS: Final = 2.0
+"""How long a renewal may take. One that takes longer is not waited for: the next one is due."""
+_KEPT_SECONDS: Final = 86_400.0
+_LISTED: Final = 1_000
+_JOINING: Final = key_of("NODES", "")
+_FIELDS: Final = Node.__struct_fields__
+
+
+class Submit(Protocol):
+    """Runs a step in one of the store's lanes."""
+
+    def __call__(self, step: Callable[[Database], T], /) -> "asyncio.Future[T]":
+        """Return the future of the step's result."""
+        ...
+
+
+class PostgresNodes:
+    """The nodes of one database."""
+
+    def __init__(self, write: Submit, read: Submit, address: Address, identity: NodeIdentity) -> None:
+        self._write = write
+        self._read = read
+        self._identity = identity
+        self._leases = WritingLane(
+            "store-leases",
+            address._replace(timeout_seconds=min(_SECONDS, address.timeout_seconds)),
+            max_pending=100,
+            threads=1,
+            is_relaxed=False,
+            database=PostgresDatabase,
+            identity=identity,
+        )
+
+    async def start(self) -> None:
+        """Open the connection for leases."""
+        await self._leases.start()
+
+    async def stop(self) -> None:
+        """Close it."""
+        await self._leases.stop()
+
+    async def join(self, name: str, seconds: float) -> int:
+        """Give this process a new number."""
+        old = self._identity.number
+
+        def step(db: Database) -> int:
+            db.execute("lock_joining", {"key": _JOINING})
+            db.execute("forget_nodes", {"seconds": _KEPT_SECONDS})
+            db.execute("leave_nodes", {"number": old})
+            return int(db.execute("join_nodes", {"name": name, "seconds": seconds}).fetchone()[0])
+
+        self._identity.number = await self._leases.submit(step)
+        return self._identity.number
+
+    async def renew(self, number: int, seconds: float, report: str) -> bool:
+        """Renew a lease."""
+        given = {"number": number, "seconds": seconds, "report": report}
+        return await self._leases.submit(lambda db: db.execute("renew_node", given).rowcount > 0)
+
+    async def leave(self, number: int) -> None:
+        """End a node now."""
+        await self._leases.submit(lambda db: db.execute("leave_nodes", {"number": number}).rowcount)
+
+    async def end_expired(self, by: int) -> list[int]:
+        """End the other nodes whose leases have expired."""
+        rows = await self._leases.submit(lambda db: db.execute("end_expired_nodes", {"number": by}).fetchall())
+        return sorted(number for (number,) in rows)
+
+    async def take_runs(self, by: int, limit: int) -> list[Run]:
+        """Take open runs that no living node owns."""
+
+        def step(db: Database) -> list[Run]:
+            # A node that joins now could take a run, and would not be seen to own it here.
+            db.execute("nobody_joins", {"key": _JOINING})
+            given = {"number": by, "limit": limit, "leader": LEADER}
+            return [RUNS.record(row) for row in db.execute("take_runs", given)]
+
+        return sorted(await self._write(step), key=lambda run: run.id)
+
+    async def take_ended_runs(self, by: int, since: float, limit: int) -> int:
+        """Take runs that ended lately and that no living node owns."""
+
+        def step(db: Database) -> int:
+            db.execute("nobody_joins", {"key": _JOINING})
+            return db.execute("take_ended_runs", {"number": by, "limit": limit, "since": since}).rowcount
+
+        return await self._write(step)
+
+    async def nodes(self) -> list[Node]:
+        """List the nodes."""
+        return await self._read(
+            lambda db: [Node(**dict(zip(_FIELDS, row, strict=True))) for row in db.execute("nodes", {"limit": _LISTED})]
+        )
+
+    async def lead(self, name: str, number: int, seconds: float) -> bool:
+        """Take or renew the lease of a task."""
+        given = {"name": name, "number": number, "seconds": seconds}
+        return await self._leases.submit(lambda db: db.execute("lead", given).rowcount > 0)
+
+    async def clock(self) -> float:
+        """Return the time of the server's clock."""
+        return await self._leases.submit(lambda db: float(db.execute("clock").fetchone()[0]))
+
+
+if TYPE_CHECKING:
+    _: type[Nodes] = PostgresNodes

@@ -1,0 +1,71 @@
+-- Statements about nodes, which only PostgreSQL has. {now}: the time of the server's clock. {node_lives}: whether the
+-- node `:number` has not ended. {ownerless}: whether no such node owns a run.
+
+-- name: join_nodes
+INSERT INTO nodes (name, started_at, renewed_at, expires_at)
+SELECT :name, at, at, at + :seconds FROM (SELECT {now} AS at) AS clock RETURNING number;
+
+-- name: renew_node
+UPDATE nodes SET renewed_at = at, expires_at = at + :seconds, report = :report FROM (SELECT {now} AS at) AS clock
+WHERE number = :number AND ended_at IS NULL;
+
+-- name: leave_nodes
+UPDATE nodes SET ended_at = {now} WHERE number = :number AND ended_at IS NULL;
+
+-- name: forget_nodes
+DELETE FROM nodes WHERE ended_at < {now} - :seconds;
+
+-- name: end_expired_nodes
+UPDATE nodes SET ended_at = {now}
+WHERE ended_at IS NULL AND expires_at < {now} AND number <> :number AND {node_lives}
+RETURNING number;
+
+-- name: lock_joining
+SELECT pg_advisory_xact_lock(:key);
+
+-- name: nobody_joins
+SELECT pg_advisory_xact_lock_shared(:key);
+
+-- name: keep_node
+SELECT 1 FROM nodes WHERE number = :node AND ended_at IS NULL FOR SHARE;
+
+-- name: take_runs
+WITH found AS MATERIALIZED (
+    SELECT id FROM runs
+    WHERE state IN ('intended', 'live') AND {ownerless} AND {node_lives}
+        AND (state = 'live' OR EXISTS (SELECT 1 FROM leases WHERE name = :leader AND node = :number AND expires_at > {now}))
+    ORDER BY id LIMIT :limit FOR UPDATE SKIP LOCKED
+)
+UPDATE runs AS r SET owner = :number FROM found WHERE r.id = found.id RETURNING {run_columns};
+
+-- name: take_ended_runs
+WITH found AS MATERIALIZED (
+    SELECT id FROM runs
+    WHERE state = 'ended' AND data_removed = 0 AND ended_at > :since AND {ownerless} AND {node_lives}
+    ORDER BY ended_at LIMIT :limit FOR UPDATE SKIP LOCKED
+)
+UPDATE runs SET owner = :number FROM found WHERE runs.id = found.id;
+
+-- name: nodes
+SELECT number, name, started_at, renewed_at, expires_at, ended_at, report FROM nodes ORDER BY number DESC LIMIT :limit;
+
+-- name: lead
+INSERT INTO leases (name, node, expires_at) SELECT :name, :number, {now} + :seconds WHERE {node_lives}
+ON CONFLICT (name) DO UPDATE SET node = excluded.node, expires_at = excluded.expires_at
+WHERE leases.node = excluded.node OR leases.expires_at < {now}
+    OR NOT EXISTS (SELECT 1 FROM nodes WHERE nodes.number = leases.node AND ended_at IS NULL);
+
+-- name: clock
+SELECT {now};
+
+-- name: keep_outcome
+INSERT INTO create_outcomes (run_id, outcome, at) VALUES (:run_id, :outcome, {now}) ON CONFLICT DO NOTHING;
+
+-- name: create_outcome
+SELECT outcome FROM create_outcomes WHERE run_id = :run_id;
+
+-- name: forget_outcomes
+DELETE FROM create_outcomes WHERE at < {now} - :seconds;
+
+-- name: tell
+SELECT pg_notify(:channel, :message);

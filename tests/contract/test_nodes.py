@@ -1,0 +1,202 @@
+"""The leases of nodes, and which node takes over which run. On PostgreSQL: a file of SQLite has one process."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+import psycopg
+import pytest
+
+from gateway.domain.records import RunState
+from gateway.nodes.ports import LEADER
+from gateway.store.postgres import PostgresStore
+from tests.support.postgres import emptied_database
+from tests.support.records import finish, go, lead
+
+SECONDS = 10.0
+
+
+@pytest.fixture
+def url() -> str:
+    return emptied_database()
+
+
+@pytest.fixture
+async def stores(url: str) -> AsyncIterator[list[PostgresStore]]:
+    made = [PostgresStore(url, decide=2, read=1) for _ in range(3)]
+    for store in made:
+        await store.open()
+    yield made
+    for store in made:
+        await store.close()
+
+
+@pytest.fixture
+def expire(url: str) -> Callable[[int], None]:
+    """Let the lease of a node expire, as if its time had passed."""
+
+    def expire(number: int) -> None:
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute("UPDATE nodes SET expires_at = renewed_at - 1 WHERE number = %s", [number])
+
+    return expire
+
+
+async def joined(stores: list[PostgresStore]) -> list[int]:
+    return [await store.nodes.join(f"host-{place}", SECONDS) for place, store in enumerate(stores)]
+
+
+async def test_each_join_gives_a_higher_number_and_ends_the_one_before(stores: list[PostgresStore]) -> None:
+    first, second, _ = stores
+    numbers = [await each.nodes.join("host", SECONDS) for each in (first, second, first)]
+    assert numbers == sorted(set(numbers))
+    listed = await second.nodes.nodes()
+    assert [(each.number, each.ended_at is None) for each in listed] == [
+        (numbers[2], True),
+        (numbers[1], True),
+        (numbers[0], False),
+    ]
+    assert listed[0].name == "host"
+    assert listed[0].expires_at == pytest.approx(listed[0].renewed_at + SECONDS)
+
+
+async def test_renewal_moves_the_end_of_the_lease_and_keeps_the_report(stores: list[PostgresStore]) -> None:
+    one = stores[0].nodes
+    number = await one.join("host", 1.0)
+    assert await one.renew(number, SECONDS, '{"runs": 3}')
+    (listed,) = await one.nodes()
+    assert listed.report == '{"runs": 3}'
+    assert listed.expires_at == pytest.approx(listed.renewed_at + SECONDS)
+    assert listed.renewed_at >= listed.started_at
+
+
+async def test_expired_nodes_are_ended_once_and_renew_no_more(
+    stores: list[PostgresStore], expire: Callable[[int], None]
+) -> None:
+    one, two, three = await joined(stores)
+    assert await stores[0].nodes.end_expired(one) == []
+    expire(two)
+    assert await stores[1].nodes.renew(two, SECONDS, "{}"), "nobody has ended it yet"
+    expire(two)
+    ended = await asyncio.gather(stores[0].nodes.end_expired(one), stores[2].nodes.end_expired(three))
+    assert sorted(map(len, ended)) == [0, 1]
+    assert not await stores[1].nodes.renew(two, SECONDS, "{}")
+    assert await stores[1].nodes.end_expired(two) == []
+
+
+async def test_node_does_not_end_itself(stores: list[PostgresStore], expire: Callable[[int], None]) -> None:
+    one, _, _ = await joined(stores)
+    expire(one)
+    assert await stores[0].nodes.end_expired(one) == []
+    assert await stores[0].nodes.renew(one, SECONDS, "{}")
+
+
+async def test_runs_belong_to_the_node_that_starts_them(stores: list[PostgresStore]) -> None:
+    one, two, _ = await joined(stores)
+    assert (await go(stores[0], "1")).owner == one
+    assert (await go(stores[1], "2")).owner == two
+    assert await stores[2].nodes.take_runs((await joined(stores[2:]))[0], 10) == []
+
+
+async def test_runs_of_a_node_that_left_are_taken_at_once_and_shared(stores: list[PostgresStore]) -> None:
+    one, two, three = await joined(stores)
+    for number in range(20):
+        await go(stores[0], str(number))
+    await stores[0].nodes.leave(one)
+    taken: dict[int, list[str]] = {two: [], three: []}
+
+    async def take(store: PostgresStore, number: int) -> None:
+        while runs := await store.nodes.take_runs(number, 3):
+            assert {run.owner for run in runs} == {number}
+            taken[number] += [run.id for run in runs]
+
+    await asyncio.gather(take(stores[1], two), take(stores[2], three))
+    assert len(taken[two]) + len(taken[three]) == 20
+    assert len({*taken[two], *taken[three]}) == 20
+    assert all(taken.values())
+
+
+async def test_runs_of_a_living_node_and_ended_runs_are_not_taken(stores: list[PostgresStore]) -> None:
+    one, two, _ = await joined(stores)
+    await go(stores[0], "1")
+    await go(stores[2], "2")
+    await finish(stores[2], "2")
+    await stores[2].nodes.leave(stores[2].identity.number)
+    assert await stores[1].nodes.take_runs(two, 10) == []
+    assert await stores[0].nodes.take_runs(one, 10) == []
+
+
+async def test_ended_node_takes_nothing(stores: list[PostgresStore]) -> None:
+    one, two, _ = await joined(stores)
+    await go(stores[0], "1")
+    await stores[0].nodes.leave(one)
+    await stores[1].nodes.leave(two)
+    assert await stores[1].nodes.take_runs(two, 10) == []
+    assert await stores[1].nodes.take_ended_runs(two, 0.0, 10) == 0
+    assert not await stores[1].nodes.lead(LEADER, two, SECONDS)
+
+
+async def test_runs_from_before_there_were_nodes_are_taken(stores: list[PostgresStore]) -> None:
+    """As after a copy from SQLite."""
+    await go(stores[0], "1")
+    _, two, _ = await joined(stores)
+    (run,) = await stores[1].nodes.take_runs(two, 10)
+    assert (run.id, run.owner, run.state) == ("run1", two, RunState.LIVE)
+
+
+async def test_intents_go_to_the_leader(stores: list[PostgresStore]) -> None:
+    one, two, three = await joined(stores)
+    await lead(stores[0], "1")
+    assert await stores[1].nodes.lead(LEADER, two, SECONDS)
+    await stores[0].nodes.leave(one)
+    assert await stores[2].nodes.take_runs(three, 10) == []
+    (run,) = await stores[1].nodes.take_runs(two, 10)
+    assert (run.id, run.state) == ("run1", RunState.INTENDED)
+
+
+async def test_ended_runs_are_taken_for_their_outputs(stores: list[PostgresStore]) -> None:
+    one, two, _ = await joined(stores)
+    for name in ("1", "2", "3"):
+        await go(stores[0], name)
+        await finish(stores[0], name)
+    assert await stores[1].nodes.take_ended_runs(two, 0.0, 10) == 0
+    await stores[0].nodes.leave(one)
+    assert await stores[1].nodes.take_ended_runs(two, 1e12, 10) == 0
+    assert [await stores[1].nodes.take_ended_runs(two, 0.0, 2) for _ in range(3)] == [2, 1, 0]
+
+
+async def test_one_node_leads_until_it_ends_or_its_lease_expires(stores: list[PostgresStore], url: str) -> None:
+    numbers = await joined(stores)
+    asked = [store.nodes.lead(LEADER, number, SECONDS) for store, number in zip(stores, numbers, strict=True)]
+    has_it = await asyncio.gather(*asked)
+    assert sum(has_it) == 1
+    leader = has_it.index(True)
+    other = (leader + 1) % 3
+    assert await stores[leader].nodes.lead(LEADER, numbers[leader], SECONDS)
+    assert not await stores[other].nodes.lead(LEADER, numbers[other], SECONDS)
+    assert await stores[other].nodes.lead("another task", numbers[other], SECONDS)
+    await stores[leader].nodes.leave(numbers[leader])
+    assert await stores[other].nodes.lead(LEADER, numbers[other], SECONDS)
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("UPDATE leases SET expires_at = 0")
+    third = 3 - leader - other
+    assert await stores[third].nodes.lead(LEADER, numbers[third], SECONDS)
+    assert not await stores[other].nodes.lead(LEADER, numbers[other], SECONDS)
+
+
+async def test_clock_is_the_servers(stores: list[PostgresStore]) -> None:
+    before = await stores[0].nodes.clock()
+    assert before <= await stores[1].nodes.clock() <= before + 60
+
+
+async def test_take_waits_for_a_node_that_joins_meanwhile(stores: list[PostgresStore]) -> None:
+    """Otherwise a node could take a run, and another that does not see it yet take the run from it."""
+    one, two, _ = await joined(stores)
+    await go(stores[0], "1")
+    await stores[0].nodes.leave(one)
+    seen = await asyncio.gather(*(store.nodes.join("again", SECONDS) for store in stores[1:]), return_exceptions=True)
+    assert all(isinstance(each, int) for each in seen)
+    taken = await asyncio.gather(
+        *(store.nodes.take_runs(store.identity.number, 10) for store in stores[1:] for _ in range(3))
+    )
+    assert sum(map(len, taken)) == 1
+    assert two not in {run.owner for runs in taken for run in runs}

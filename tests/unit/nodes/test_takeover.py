@@ -1,0 +1,151 @@
+"""Which node takes over the runs of those that have ended, and when."""
+
+import asyncio
+
+import pytest
+
+from gateway.domain.records import Run
+from gateway.errors import StoreUnavailable
+from gateway.nodes.membership import LeasedNode
+from gateway.nodes.takeover import PAGE, Takeover
+from tests.support.clock import ManualClock
+from tests.support.fake_nodes import FakeNodes
+from tests.support.observer import RecordingObserver
+from tests.support.records import intent, live
+
+
+class Survivor:
+    """A node that takes over, and what it was given."""
+
+    def __init__(self, nodes: FakeNodes, clock: ManualClock) -> None:
+        self.node = LeasedNode(nodes, clock, name="survivor")
+        self.taken: list[str] = []
+        self.notes = RecordingObserver()
+        self.calls = 0
+        self.fails = False
+        self.takeover = Takeover(
+            nodes,
+            self.node,
+            clock,
+            look_seconds=1.0,
+            on_taken=lambda runs: self.taken.extend(run.id for run in runs),
+            on_nodes_ended=self._ended,
+            observer=self.notes,
+        )
+
+    async def _ended(self) -> None:
+        self.calls += 1
+        if self.fails:
+            raise StoreUnavailable("away")
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+def nodes(clock: ManualClock) -> FakeNodes:
+    return FakeNodes(clock)
+
+
+def add(nodes: FakeNodes, *runs: Run) -> None:
+    nodes.runs |= {run.id: run for run in runs}
+
+
+async def test_runs_without_a_living_owner_are_taken_at_the_first_look(nodes: FakeNodes, clock: ManualClock) -> None:
+    add(nodes, live("run1"), intent("run2"))
+    one = Survivor(nodes, clock)
+    await one.node.start()
+    await one.takeover.look()
+    assert one.taken == ["run1", "run2"]
+    assert one.calls == 1
+    await one.takeover.look()
+    assert one.calls == 1
+
+
+async def test_node_that_left_is_followed_by_the_others_at_their_next_look(
+    nodes: FakeNodes, clock: ManualClock
+) -> None:
+    one, two = Survivor(nodes, clock), Survivor(nodes, clock)
+    for each in (one, two):
+        await each.node.start()
+        await each.takeover.look()
+    add(nodes, *(live(f"run{number}", owner=one.node.number) for number in range(2 * PAGE + 1)))
+    await one.node.leave()
+    looking = asyncio.create_task(two.takeover.look())
+    await clock.advance(1)
+    await looking
+    assert len(two.taken) == 2 * PAGE + 1
+    assert two.calls == 2
+    assert {run.owner for run in nodes.runs.values()} == {two.node.number}
+
+
+async def test_expired_node_is_ended_only_by_one_that_may(nodes: FakeNodes, clock: ManualClock) -> None:
+    one, two = Survivor(nodes, clock), Survivor(nodes, clock)
+    for each in (one, two):
+        await each.node.start()
+        await each.takeover.look()
+    add(nodes, live("run1", owner=one.node.number))
+    await clock.advance(5)
+    await two.node._renew()
+    await clock.advance(5.1)
+    await two.node._renew()
+    await two.takeover.look()
+    assert two.taken == ["run1"]
+
+    await clock.advance(5)
+    three = Survivor(nodes, clock)
+    await three.node.start()
+    await clock.advance(6)
+    await three.node._renew()
+    await three.takeover.look()
+    assert three.taken == [], "its own first renewal is less than a lease ago"
+    await clock.advance(5)
+    await three.takeover.look()
+    assert three.taken == ["run1"]
+
+
+async def test_node_without_a_lease_takes_nothing(nodes: FakeNodes, clock: ManualClock) -> None:
+    one = Survivor(nodes, clock)
+    await one.node.start()
+    add(nodes, live("run1"))
+    await clock.advance(11)
+    await one.takeover.look()
+    assert one.taken == []
+
+
+async def test_leader_takes_intents_that_are_passed_on_and_others_do_not(nodes: FakeNodes, clock: ManualClock) -> None:
+    one, two = Survivor(nodes, clock), Survivor(nodes, clock)
+    for each in (one, two):
+        await each.node.start()
+        await each.takeover.look()
+    add(nodes, intent("run1"))
+    await two.takeover.look()
+    await one.takeover.look()
+    assert (one.taken, two.taken) == (["run1"], [])
+    assert one.calls == 1
+
+
+async def test_what_failed_is_repeated_at_the_next_look(nodes: FakeNodes, clock: ManualClock) -> None:
+    one = Survivor(nodes, clock)
+    await one.node.start()
+    one.fails = True
+    with pytest.raises(StoreUnavailable):
+        await one.takeover.look()
+    one.fails = False
+    await one.takeover.look()
+    assert one.calls == 2
+
+
+async def test_looks_go_on_after_a_failure(nodes: FakeNodes, clock: ManualClock) -> None:
+    one = Survivor(nodes, clock)
+    await one.node.start()
+    task = asyncio.create_task(one.takeover.run())
+    nodes.is_away = True
+    await clock.advance(2.5)
+    nodes.is_away = False
+    add(nodes, live("run1"))
+    await clock.advance(1)
+    assert one.taken == ["run1"]
+    task.cancel()
