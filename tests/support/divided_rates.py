@@ -128,6 +128,9 @@ class MemoryRates:
 class MemoryNews:
     """News that reach the other nodes at once."""
 
+    waiting = 0
+    is_listening = True
+
     def __init__(self, hub: "list[MemoryNews]") -> None:
         self._hub = hub
         self._listeners: list[tuple[Topic, Listener]] = []
@@ -167,6 +170,10 @@ class TestMembership:
     def may_send(self) -> bool:
         """Return true."""
         return True
+
+    def is_leader(self) -> bool:
+        """Return false."""
+        return False
 
     def add_lost_listener(self, listener: Callable[[], None]) -> None:
         """Call `listener` when the lease is lost."""
