@@ -1,6 +1,7 @@
 """What the parts tell other nodes, and what they do when other nodes tell of something."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from gateway.assembly.build import Parts
 from gateway.assembly.reload import Reloading
@@ -21,7 +22,7 @@ def connect_news(parts: Parts) -> None:
     events.add_ended_listener(Listener.NEWS, lambda ended: news.tell(Topic.RUN, ended.run.id))
     events.add_joined_listener(Listener.WEBHOOKS, parts.webhooks.dispatcher.on_prediction_created)
     money.limit_queue.add_freed_listener(lambda team: news.tell(Topic.FREED, team))
-    news.add_listener(Topic.FREED, _each(money.limit_queue.freed_elsewhere, money.limit_queue.retry))
+    news.add_listener(Topic.FREED, _each(partial(money.limit_queue.freed, is_elsewhere=True), money.limit_queue.retry))
     news.add_listener(Topic.KEY, parts.access.authenticator.forget)
     news.add_listener(Topic.PURGE, lambda _: forget_ended(predictions, parts.streams))
     predictions.other_nodes.listen(news)

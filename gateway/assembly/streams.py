@@ -32,9 +32,12 @@ def build_streams(base: Base, upstream: UpstreamParts, predictions: PredictionPa
         metrics,
         live.streams,
         predictions.secret_values,
+        base.news,
     )
     base.stack.push_async_callback(hub.close)
     base.keep_running(hub.log_writer.run, BackgroundLoop.EVENT_LOGS)
+    if base.news.is_shared:
+        base.keep_running(hub.log_reader.run, BackgroundLoop.WATCHED_LOGS)
     open_streams = OpenStreams(base.clock, metrics, live.streams, live.teams, predictions.service.canceled_at)
     base.keep_running(open_streams.watch, BackgroundLoop.HEARTBEATS)
     probes = Probes(live.streams)

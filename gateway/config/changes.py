@@ -22,7 +22,7 @@ RESTART: Final[Mapping[str, frozenset[str]]] = {
     "ops": frozenset({"host", "port"}),
     "upstream": frozenset({"base_url", "allow_http", "trusted_hosts"}),
     "store": frozenset({"url", "password_env", "password_file"}),
-    "outputs": frozenset({"url", "persist", "max_bytes", "ttl_seconds"}),
+    "outputs": frozenset({"url", "shared", "persist", "max_bytes", "ttl_seconds"}),
     "transfers": frozenset({"max_uploads", "max_downloads"}),
     "logs": frozenset({"format"}),
     "tracing": frozenset({"enabled", "propagate"}),

@@ -136,6 +136,14 @@ def compare(config: Config, report: Report) -> None:
             f'"{config.outputs.persist}" requires outputs.url, the place to copy to (for example: outputs)',
             uses=[("outputs", "url")],
         )
+    outputs = config.outputs
+    if is_postgres(config.store.url) and outputs.url and not outputs.url.startswith("s3:") and not outputs.shared:
+        report.add(
+            ("outputs", "url"),
+            "is a folder, and every node on the database serves copies that other nodes have made: use a bucket "
+            "(s3://bucket/prefix), or set outputs.shared = true if all nodes share this folder",
+            uses=[("store", "url")],
+        )
     _compare_sku(config.prices.default_hardware, ("prices", "default_hardware"), report)
     for index, price in enumerate(config.prices.models):
         _compare_price(price, ("prices", "models", index), report)

@@ -204,7 +204,7 @@ class Upstream(Section):
 
 
 class Store(Section):
-    """The database: a file of SQLite, or a database of PostgreSQL. One process serves from it."""
+    """The database: a file of SQLite, or a database of PostgreSQL. One process serves from a file."""
 
     url: StoreUrl = Field(
         "sqlite:///gateway.db",
@@ -307,6 +307,11 @@ class Outputs(Section):
         "shared",
         description="off, shared (outputs of runs that can be shared), or all.",
         examples=["shared"],
+    )
+    shared: bool = Field(
+        False,
+        description="Whether the folder is one that all nodes on a PostgreSQL database share, such as a network mount.",
+        examples=[False],
     )
     max_bytes: Bytes = Field(10 * 1024 * _MIB, description="Limit of all copies together.", examples=[10 * 1024 * _MIB])
     ttl_seconds: Seconds = Field(2_592_000, description="Longest life of a copy.", examples=[2592000])

@@ -288,14 +288,14 @@ class LimitQueue:
         if not self._waiting[entry.team]:
             del self._waiting[entry.team]
 
-    def freed(self, team: str) -> None:
-        """Wake a team's entries that are first in a queue. Call when a run of the team has ended or was dropped."""
-        self.freed_elsewhere(team)
-        for callback in self._on_freed:
-            callback(team)
+    def freed(self, team: str, *, is_elsewhere: bool = False) -> None:
+        """Wake a team's entries that are first in a queue. Call when a run of the team has ended or was dropped.
 
-    def freed_elsewhere(self, team: str) -> None:
-        """Do what `freed` does, for a run of another node."""
+        `is_elsewhere`: it was a run of another node, so the listeners are not called.
+        """
+        if not is_elsewhere:
+            for callback in self._on_freed:
+                callback(team)
         for queue in self._queues.values():
             if queue.entries[0].team == team:
                 queue.entries[0].turn.set()

@@ -39,23 +39,23 @@ class ObservedRuns:
         self._observer = observer
         self._owns = owns
         self._on_owned = on_owned
-        self._runs: dict[str, TrackedRun] = {}
+        self.runs: dict[str, TrackedRun] = {}
         self._tasks = Tasks()
 
     def __len__(self) -> int:
-        return len(self._runs)
+        return len(self.runs)
 
     def get(self, run_id: str) -> TrackedRun | None:
         """Return a run that is observed."""
-        return self._runs.get(run_id)
+        return self.runs.get(run_id)
 
     def observe(self, run: Run) -> TrackedRun:
-        """Observe a live run. Wait for it before the next await: it is not observed for nobody."""
-        tracked = self._runs.get(run.id)
+        """Observe a live run. Wait for it soon: it is not observed for nobody."""
+        tracked = self.runs.get(run.id)
         if tracked is None:
             tracked = TrackedRun(run, self._documents)
             if run.state is RunState.LIVE:
-                self._runs[run.id] = tracked
+                self.runs[run.id] = tracked
                 self._tasks.spawn(self._read_until_end(tracked), f"observe {run.id}")
             else:
                 tracked.leave_memory()
@@ -64,28 +64,28 @@ class ObservedRuns:
     def go_on(self, tracked: TrackedRun) -> None:
         """Observe a run that was followed here, and is another node's now, if anybody waits for it."""
         if tracked.interested and not tracked.run.status.is_terminal:
-            self._runs[tracked.run.id] = tracked
+            self.runs[tracked.run.id] = tracked
             self._tasks.spawn(self._read_until_end(tracked), f"observe {tracked.run.id}")
         else:
             tracked.leave_memory()
 
     def take(self, run_id: str) -> TrackedRun | None:
         """Observe a run no longer, because this node follows it. Return it with those who wait for it."""
-        return self._runs.pop(run_id, None)
+        return self.runs.pop(run_id, None)
 
     def look_at(self, run_id: str) -> None:
         """Read a run again: it has changed."""
-        if tracked := self._runs.get(run_id):
+        if tracked := self.runs.get(run_id):
             tracked.poll_now()
 
     def look_at_all(self) -> None:
         """Read every run again: any may have changed."""
-        for tracked in self._runs.values():
+        for tracked in self.runs.values():
             tracked.poll_now()
 
     def wake_all(self) -> None:
         """Let every waiter check its condition."""
-        for tracked in self._runs.values():
+        for tracked in self.runs.values():
             tracked.wake()
 
     async def close(self) -> None:
@@ -95,21 +95,23 @@ class ObservedRuns:
     async def _read_until_end(self, tracked: TrackedRun) -> None:
         run_id = tracked.run.id
         try:
-            while self._runs.get(run_id) is tracked:
+            while self.runs.get(run_id) is tracked:
                 with Attempt("observe", tracked.run, self._observer):
                     newest = await self._store.run(run_id)
-                    if self._runs.get(run_id) is not tracked or newest is None:
+                    if self.runs.get(run_id) is not tracked or newest is None:
                         return
                     if self._owns(newest):
                         self._on_owned(newest)
                         return
                     tracked.run = newest
                     tracked.wake()
-                if tracked.run.status.is_terminal or not tracked.interested:
+                if tracked.run.status.is_terminal:
                     return
                 await tracked.pause(self._clock, LOOK_SECONDS)
+                if not tracked.interested:
+                    return
         finally:
-            if self._runs.get(run_id) is tracked:
-                del self._runs[run_id]
+            if self.runs.get(run_id) is tracked:
+                del self.runs[run_id]
                 tracked.leave_memory()
                 tracked.wake()

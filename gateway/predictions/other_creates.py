@@ -38,7 +38,7 @@ class OtherCreates:
         return sum(pending.waiters for pending in self._pending.values())
 
     def pending(self, run: Run) -> PendingCreate:
-        """Return what to wait for. Wait before the next await: it is not read for nobody."""
+        """Return what to wait for. Wait soon: it is not read for nobody."""
         pending = self._pending.get(run.id)
         if pending is None:
             pending = self._pending[run.id] = PendingCreate(run)
@@ -75,9 +75,9 @@ class OtherCreates:
                 if outcome is not None:
                     pending.resolve(outcome)
                     return
+                await sleep_until_event(self._clock, LOOK_SECONDS, changed)
                 if not pending.waiters:
                     return
-                await sleep_until_event(self._clock, LOOK_SECONDS, changed)
         finally:
             del self._pending[run_id], self._changed[run_id]
 

@@ -141,9 +141,9 @@ class Tracker:
         """
         tracked = self._tracked.get(run.id)
         if tracked is None:
-            if not self.owns(run):
+            if run.owner != self._membership.number:
                 return self.observed.observe(run)
-            tracked = self.observed.take(run.id)
+            tracked = self.observed.take(run.id) if self.observed.runs else None
             if tracked is None:
                 tracked = TrackedRun(run, self._documents)
             else:

@@ -38,6 +38,7 @@ class BackgroundLoop(StrEnum):
     RELOADS = "reloads"
     SHARES = "shares"
     TAKEOVER = "takeover"
+    WATCHED_LOGS = "watched_logs"
     WEBHOOKS = "webhooks"
 
 

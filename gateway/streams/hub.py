@@ -11,15 +11,17 @@ same ids and bytes. If a run's stream was never read, its events are made from i
 import asyncio
 import logging
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 from cachetools import LRUCache
+from msgspec.structs import replace
 
 from gateway.domain.ports.clock import Clock
 from gateway.domain.ports.observers import UpstreamObserver
 from gateway.domain.records import PredictionView, Run
 from gateway.errors import GatewayError, StoreUnavailable
+from gateway.nodes.news import News, NoNews, Topic
 from gateway.predictions.secret_values import SecretValues
 from gateway.predictions.tracker import Tracker
 from gateway.runtime.live import LiveSettings
@@ -27,12 +29,14 @@ from gateway.runtime.lru import resize_lru
 from gateway.runtime.pauses import off_the_loop
 from gateway.runtime.tasks import Tasks, run_until_first
 from gateway.streams.channel import Channel
+from gateway.streams.log_reader import LogReader
 from gateway.streams.log_writer import LogWriter
 from gateway.streams.ports import EventLogs
 from gateway.streams.rules import replay, sse
 from gateway.streams.rules.event_log import EventLog
 from gateway.streams.settings import StreamSettings
 from gateway.streams.upstream_reader import Reader, Strike, UpstreamStreamReader
+from gateway.streams.watchers import Watchers
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +48,10 @@ _SMALLEST_LOG = 16 * 1024
 """Smallest bound of a live log, however many there are."""
 MAX_SILENCE_AFTER_END_SECONDS = 10.0
 """How long a stream may send nothing new after its run has ended. Upstream sends `done` as the run ends, or never."""
+_GROWS_AFTER_END_SECONDS = MAX_SILENCE_AFTER_END_SECONDS + 2.0
+"""How long after the end of a run another node may store more of its events."""
+_FLUSHED_SECONDS = 1.0
+"""How long after the end of a run another node may store its first events."""
 _END_UNKNOWN = "The end of this stream is not available. Read the prediction instead."
 
 
@@ -59,8 +67,14 @@ class StreamHub:
         observer: UpstreamObserver,
         settings: LiveSettings[StreamSettings],
         secret_values: SecretValues | None = None,
+        news: News | None = None,
     ) -> None:
-        self.log_writer = LogWriter(store, clock, settings)
+        """Take `news`, by which nodes tell each other what they watch and what has grown."""
+        news = news or NoNews()
+        self._watchers = Watchers(clock)
+        self.log_writer = LogWriter(store, clock, settings, self._watchers, news)
+        self.log_reader = LogReader(store, clock, news)
+        news.add_listener(Topic.WATCH, self._on_watched)
         self._feed = UpstreamStreamReader(reader, clock, observer)
         self._tracker = tracker
         self._secrets = SecretValues() if secret_values is None else secret_values
@@ -99,8 +113,8 @@ class StreamHub:
 
     @property
     def live(self) -> int:
-        """Number of channels that are being filled."""
-        return len(self._live)
+        """Number of channels that are being filled from upstream."""
+        return len(self._live) - len(self.log_reader)
 
     @property
     def live_bytes(self) -> int:
@@ -129,17 +143,34 @@ class StreamHub:
 
     async def _open(self, view: PredictionView) -> Channel:
         run = view.run
-        channel = self._live.get(run.id) or self._kept.get(run.id) or self.log_writer.dirty_channel(run.id)
+        channel = self._known_channel(run.id)
         if channel is None:
-            channel = self._live[run.id] = Channel(run.id, EventLog(self._log_bytes()))
             # The task lasts as long as the run. It needs the document of an ended run only.
-            known = run if run.status.is_terminal else view.without_document().run
-            task = self._tasks.spawn(self._fill(channel, known), f"stream {run.id}")
-            self._share_memory()
-            self._filling[run.id] = task
-            task.add_done_callback(lambda _: self._release(channel))
+            channel = self._fill_new(run if run.status.is_terminal else view.without_document().run)
         await channel.opened()
         return channel
+
+    def _known_channel(self, run_id: str) -> Channel | None:
+        return self._live.get(run_id) or self._kept.get(run_id) or self.log_writer.dirty_channel(run_id)
+
+    def _fill_new(self, run: Run) -> Channel:
+        channel = self._live[run.id] = Channel(run.id, EventLog(self._log_bytes()))
+        task = self._tasks.spawn(self._fill(channel, run), f"stream {run.id}")
+        self._share_memory()
+        self._filling[run.id] = task
+        task.add_done_callback(lambda _: self._release(channel))
+        return channel
+
+    def _on_watched(self, names: Sequence[str] | None) -> None:
+        """Fill the channels of runs of this node that other nodes watch, and store their events soon."""
+        for run_id in names or ():
+            tracked, channel = self._tracker.tracked(run_id), self._known_channel(run_id)
+            if tracked is None and channel is None:
+                continue
+            self._watchers.add(run_id)
+            self.log_writer.hurry(run_id)
+            if tracked is not None and channel is None and tracked.run.stream_url is not None:
+                self._fill_new(replace(tracked.run, document=b"", request=b""))
 
     def check_canceled(self, run_id: str) -> None:
         """End the streams of a run's canceled predictions. Call after a prediction of a shared run was canceled."""
@@ -170,15 +201,18 @@ class StreamHub:
         strike = self._secrets.of_stream(run.id)
         try:
             await self._load(channel)
-            if run.status.is_terminal and not channel.log.end:
+            if run.status.is_terminal and not channel.log.end and not self._may_grow(run):
                 await self._finish(channel, run)
         except GatewayError as exc:
             channel.open(exc)
             return
         channel.open()
-        if not channel.is_complete:
+        while not channel.is_complete:
             try:
-                await self._follow(channel, run, strike)
+                if self._tracker.owns(run):
+                    await self._follow(channel, run, strike)
+                else:
+                    run = await self._watch(channel, run)
             except Exception:
                 # A bug. End the current readers' streams; later readers get a new channel.
                 logger.exception("reading an upstream stream failed", extra={"run": run.id})
@@ -213,8 +247,34 @@ class StreamHub:
         self._observer.upstream_interrupted("finished")
         had_events = channel.log.end > 0
         await self._finish(channel, await self._wait_for_end(run))
-        if had_events:
+        if had_events or (self._watchers.until and self._watchers.has(run.id)):
             note()
+
+    def _may_grow(self, run: Run) -> bool:
+        """Return whether the owner of an ended run may still have events to store."""
+        ended_at = run.ended_at or run.intended_at
+        return not self._tracker.owns(run) and self._clock.now() - ended_at < _GROWS_AFTER_END_SECONDS
+
+    async def _watch(self, channel: Channel, run: Run) -> Run:
+        """Take the events that the run's owner stores, until the log is complete or this node follows the run.
+
+        If the owner stores no end, it is made from the run's result, as for a run whose stream nobody has read.
+        """
+        known = run
+        reading = self.log_reader.follow(channel)
+
+        async def until_over() -> None:
+            nonlocal known
+            known = await self._wait_for_end(run, or_owned=True)
+            seen = -1
+            while known.status.is_terminal and seen < channel.log.end:
+                seen = channel.log.end
+                await self._clock.sleep(_GROWS_AFTER_END_SECONDS if seen else _FLUSHED_SECONDS)
+
+        await run_until_first(reading, until_over())
+        if not channel.is_complete and known.status.is_terminal:
+            await self._finish(channel, await self._wait_for_end(known))
+        return known
 
     async def _end_and_silence(self, channel: Channel, run: Run) -> None:
         """Wait until the run has ended and its stream has sent nothing new for `MAX_SILENCE_AFTER_END_SECONDS`."""
@@ -224,18 +284,22 @@ class StreamHub:
             seen = channel.log.end
             await self._clock.sleep(MAX_SILENCE_AFTER_END_SECONDS)
 
-    async def _wait_for_end(self, run: Run) -> Run:
-        """Wait until the run has ended; return it with its result."""
-        while not run.status.is_terminal:
-            tracked = self._tracker.tracked(run.id)
+    async def _wait_for_end(self, run: Run, *, or_owned: bool = False) -> Run:
+        """Wait until the run has ended; return it with its result. With `or_owned`, until this node follows it."""
+
+        def is_over(known: Run) -> bool:
+            return known.status.is_terminal or (or_owned and self._tracker.owns(known))
+
+        while not is_over(run):
+            tracked = self._tracker.awaited(run)
             if tracked is not None:
-                run = await tracked.wait_until(lambda known: known.status.is_terminal, _MAX_WAIT_SECONDS)
+                run = await tracked.wait_until(is_over, _MAX_WAIT_SECONDS)
                 continue
             try:
                 run = await self._tracker.newest(run)
             except GatewayError as exc:
                 logger.warning("reading a run's state failed, retrying", extra={"run": run.id, "reason": exc.detail})
-            if not run.status.is_terminal:
+            if not is_over(run):
                 await self._clock.sleep(_RETRY_SECONDS)
         return run
 

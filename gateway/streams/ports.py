@@ -1,5 +1,6 @@
 """What the stream services need from others: stored event logs."""
 
+from collections.abc import Mapping
 from typing import Protocol
 
 
@@ -17,6 +18,14 @@ class EventLogs(Protocol):
         `kept_from` are deleted. So the call is idempotent, and a part with the entire log replaces all others.
 
         Return false, and store nothing, if the run is unknown or its data was removed.
+        """
+        ...
+
+    async def event_parts_since(self, cursors: Mapping[str, int]) -> dict[str, list[bytes]]:
+        """Return the parts of several runs' logs that can have events from a cursor on, in order.
+
+        The first part of a run can begin before its cursor. Runs without parts are left out. For logs of other nodes:
+        where one process serves from the store, nothing is found.
         """
         ...
 

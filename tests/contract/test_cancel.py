@@ -178,3 +178,14 @@ async def test_concurrent_cancel_and_end_are_consistent(store: Store) -> None:
         assert (run.cancel_asked_at is not None) == cancellation.is_last
         stories.add(cancellation.changed)
     assert stories == {True, False}
+
+
+async def test_runs_that_nobody_waits_for_are_listed_until_they_end(store: Store) -> None:
+    """A node that was not told of the cancel finds them."""
+    await go(store, "1")
+    await go(store, "2")
+    assert await store.runs_to_cancel() == []
+    await store.cancel("up1", NOW + 1)
+    assert [run.id for run in await store.runs_to_cancel()] == ["run1"]
+    await finish(store, "1", status=Status.CANCELED)
+    assert await store.runs_to_cancel() == []

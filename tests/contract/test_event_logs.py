@@ -1,5 +1,6 @@
 """Stored parts of runs' event streams: order, replacement, retention and deletion."""
 
+import asyncio
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -103,3 +104,34 @@ async def test_deleted_events_leave_no_bytes_on_disk(tmp_path: Path, how: str) -
     assert b"a secret that was told" not in path.read_bytes()
     with closing(sqlite3.connect(path)) as db:
         assert db.execute("SELECT count(*) FROM event_logs").fetchone() == (0,)
+
+
+async def test_newest_parts_of_several_logs_are_read_at_once(store: Store) -> None:
+    """Where several nodes serve: the parts that can have events after what was read before."""
+    for name in "123":
+        await go(store, name)
+    for first in (0, 2, 10):
+        await store.append_events("run1", first, b"%d" % first, kept_from=0)
+    await store.append_events("run2", 4, b"4", kept_from=0)
+    found = await store.event_parts_since({"run1": 2, "run2": 0, "run3": 0, "unknown": 0})
+    if isinstance(store, SQLiteStore):
+        assert found == {}
+        return
+    assert found == {"run1": [b"2", b"10"], "run2": [b"4"]}
+    assert (await store.event_parts_since({"run1": 12}))["run1"] == [b"10"]
+    assert (await store.event_parts_since({"run1": 5}))["run1"] == [b"2", b"10"]
+    assert await store.event_parts_since({}) == {}
+
+
+async def test_parts_given_at_the_same_time_are_stored_as_one_after_the_other(store: Store) -> None:
+    """Of many runs at once, and twice of the same run."""
+    runs = [f"run{number}" for number in range(1, 31)]
+    for number in range(1, 31):
+        await go(store, str(number))
+    await store.append_events("run1", 5, b"later", kept_from=0)
+    writes = [store.append_events(run_id, 0, run_id.encode(), kept_from=0) for run_id in (*runs, "unknown")]
+    added = await asyncio.gather(*writes, store.append_events("run2", 3, b"more", kept_from=0))
+    assert added == [True] * 30 + [False, True]
+    for run_id in runs:
+        expected = [run_id.encode()] + ([b"more"] if run_id == "run2" else [])
+        assert await store.event_parts(run_id) == expected

@@ -283,6 +283,7 @@ def test_every_step_of_runs_is_in_the_table_of_who_may_do_it() -> None:
             "deadlines",
             "cache_stats",
             "event_parts",
+            "event_parts_since",
         ),
         *("delivery_body", "deliveries", "deliveries_of", "delivery_counts", "awaiting_webhooks"),
     }

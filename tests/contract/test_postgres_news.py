@@ -8,12 +8,15 @@ from contextlib import asynccontextmanager
 import psycopg
 import pytest
 
+from gateway.errors import Conflict
 from gateway.nodes.news import Topic
+from gateway.store.postgres import PostgresStore
 from gateway.store.postgres.connection import Address
 from gateway.store.postgres.news import CHANNEL, PostgresNews
 from tests.support.observer import RecordingObserver
 from tests.support.polling import holds, until
-from tests.support.postgres import database
+from tests.support.postgres import database, emptied_database
+from tests.support.records import NOW, key
 
 Heard = list[Sequence[str] | None]
 NOBODY = "postgresql://gateway@/nowhere?host=/nowhere"
@@ -22,7 +25,7 @@ NOBODY = "postgresql://gateway@/nowhere?host=/nowhere"
 @pytest.fixture(autouse=True)
 def a_database() -> None:
     """Make the database before there is an event loop to hold up."""
-    database()
+    emptied_database()
 
 
 class Node:
@@ -175,3 +178,20 @@ async def test_idle_connection_is_kept():
     async with nodes(Node()) as (one,):
         before = one.alarms()
         await holds(lambda: one.news.is_listening and one.alarms() == before, 0.7)
+
+
+async def test_step_tells_of_a_key_when_it_is_committed():
+    """By whatever process: the command line too."""
+    store = PostgresStore(database())
+    await store.open()
+    try:
+        async with nodes(Node()) as (one,):
+            await store.add_key(key("k9"))
+            await until(lambda: one.names(Topic.KEY) == ["k9"])
+            with pytest.raises(Conflict):
+                await store.add_key(key("k9"))
+            await store.rotate_key("k9", key("k10", name="name-k9"), NOW + 9)
+            await store.revoke_key("k10", NOW)
+            await until(lambda: one.names(Topic.KEY) == ["k9", "k10", "k9", "k10"])
+    finally:
+        await store.close()

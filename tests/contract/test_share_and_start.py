@@ -9,6 +9,7 @@ from gateway.domain.records import Kind, PredictionView, RunState, Source, Statu
 from gateway.errors import Conflict
 from gateway.predictions.ports.sharing import FinishedRuns, Hit, Joined, Nothing, OpenRuns, Started
 from gateway.store.interface import Store
+from gateway.store.sqlite import SQLiteStore
 from tests.support.records import (
     NOW,
     ended,
@@ -352,6 +353,20 @@ async def test_discarded_intent_removes_its_predictions(store: Store) -> None:
     # Their ids can be used again, so no record of them is left.
     await lead(store, "1", fingerprint="F")
     await join(store, "2")
+
+
+async def test_reason_of_a_discard_is_kept_for_those_who_had_joined(store: Store) -> None:
+    """They can be on another node. Where one process serves, nobody reads it."""
+    await lead(store, "1", fingerprint="F")
+    await join(store, "2")
+    await lead(store, "3")
+    await store.discard_intent("run1", b"why")
+    await store.discard_intent("run3", b"nobody asks")
+    kept = None if isinstance(store, SQLiteStore) else b"why"
+    assert await store.create_outcome("run1") == kept
+    assert await store.create_outcome("run3") is None
+    await store.discard_intent("run1", b"again")
+    assert await store.create_outcome("run1") == kept
 
 
 async def test_created_run_cannot_be_discarded(store: Store) -> None:

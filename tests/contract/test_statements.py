@@ -253,6 +253,7 @@ async def test_every_statement_says_the_same_on_both_engines(both: list[Store]) 
         "mark_if_unowned",
         "marked_for_deletion",
         "redeliver_queued",
+        "runs_to_cancel",
         "runs_to_clear",
         "shorten_caching",
         "stuck_reservations",

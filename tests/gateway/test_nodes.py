@@ -23,7 +23,8 @@ from tests.support.stack import OpenGateway, Stack
 from tests.support.upstream import creates, version_of
 
 CREATE = "predictions.create"
-TIMES = LeaseTimes(lease=1.5, renew=0.3, margin=0.3, look=0.1)
+TIMES = LeaseTimes(lease=6.0, renew=0.3, margin=0.3, look=0.1)
+"""A lease lasts long enough for a crowded machine; nodes are ended by the tests."""
 SLOW = {"duration": 60}
 """Three seconds of the simulator's time."""
 Open = Callable[[], Awaitable[tuple[Stack, Callable[[], Awaitable[None]]]]]
@@ -86,9 +87,10 @@ async def start_slow(session: aiohttp.ClientSession, stack: Stack, **headers: st
     return str(reply.json["id"])
 
 
-async def until_taken(stack: Stack, count: int) -> None:
+async def until_taken(count: int, *stacks: Stack) -> None:
+    """Wait until these nodes have taken over so many runs. One that has joined again takes its share."""
     async for _ in attempts():
-        if await metric(stack, "runs_taken_over_total") >= count:
+        if sum([await metric(each, "runs_taken_over_total") for each in stacks]) >= count:
             return
 
 
@@ -113,7 +115,7 @@ async def test_node_that_shuts_down_leaves_its_runs_to_the_others(opened: Open, 
         waiting = asyncio.create_task(ask(second, "GET", f"/v1/predictions/{made}"))
         assert (await waiting).json["status"] in ("starting", "processing")
         await leave()
-        await until_taken(two, 1)
+        await until_taken(1, two)
         assert (await finished(second, made))["status"] == "succeeded"
     assert creates(upstream) == 1
 
@@ -123,10 +125,7 @@ async def test_runs_are_shared_among_the_survivors(opened: Open, upstream: Simul
     async with sessions(one, two, three) as (first, second, third):
         made = await asyncio.gather(*(start_slow(first, one) for _ in range(60)))
         await leave()
-        async for _ in attempts():
-            taken = [await metric(each, "runs_taken_over_total") for each in (two, three)]
-            if sum(taken) == 60:
-                break
+        await until_taken(60, two, three)
         for session, ids in ((second, made[::2]), (third, made[1::2])):
             ends = await asyncio.gather(*(finished(session, each) for each in ids))
             assert {each["status"] for each in ends} == {"succeeded"}
@@ -140,12 +139,11 @@ async def test_node_without_a_lease_drops_its_runs_and_joins_again(
     async with sessions(one, two) as (first, second):
         made = await start_slow(first, one)
         before = await end(url, one)
-        await until_taken(two, 1)
         async for _ in attempts():
             if (await nodes_of(one))["this_node"] > before:
                 break
         assert await metric(one, "node_leases_lost_total") == 1
-        assert await metric(one, "node_owned_runs") == 0
+        await until_taken(1, one, two)
         for session in (first, second):
             assert (await finished(session, made))["status"] == "succeeded"
         again = await start_slow(first, one)
@@ -163,7 +161,7 @@ async def test_waiter_on_a_node_that_loses_the_run_gets_its_end(
         waiting = asyncio.create_task(create(first, version, SLOW, Prefer="wait=60"))
         await until(lambda: creates(upstream) == 1)
         await end(url, one)
-        await until_taken(two, 1)
+        await until_taken(1, one, two)
         reply = await waiting
         assert (reply.status, reply.json["status"]) == (201, "succeeded")
         assert (await get(second, reply.json["id"]))["status"] == "succeeded"

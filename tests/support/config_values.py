@@ -67,6 +67,7 @@ VALUES: dict[str, tuple[Any, Any]] = {
     "cache.metadata_ttl_seconds": (60, 0),
     "cache.rules": ([], [{"model": "acme/x", "mode": "always"}]),
     "outputs.url": ("one", "two"),
+    "outputs.shared": (False, True),
     "outputs.persist": ("off", "all"),
     "outputs.max_bytes": (1000, 2000),
     "outputs.ttl_seconds": (1000, 2000),

@@ -1,7 +1,7 @@
 """Upstream's streams and the store's event logs, in memory."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -109,6 +109,19 @@ class FakeEventLogs:
         oldest = max((n for n in parts if n <= kept_from), default=0)
         self.parts[run_id] = {n: each for n, each in parts.items() if n >= oldest}
         return True
+
+    async def event_parts_since(self, cursors: Mapping[str, int]) -> dict[str, list[bytes]]:
+        """Return the newest parts."""
+        await asyncio.sleep(0)
+        if self.is_away:
+            raise StoreUnavailable("away")
+        found = {}
+        for run_id, cursor in cursors.items():
+            parts = self.parts.get(run_id, {})
+            oldest = max((n for n in parts if n <= cursor), default=0)
+            if parts:
+                found[run_id] = [part for n, part in sorted(parts.items()) if n >= oldest]
+        return found
 
     async def event_parts(self, run_id: str) -> list[bytes]:
         """Return the parts."""

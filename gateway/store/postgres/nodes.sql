@@ -69,3 +69,34 @@ DELETE FROM create_outcomes WHERE at < {now} - :seconds;
 
 -- name: tell
 SELECT pg_notify(:channel, :message);
+
+-- name: append_events
+-- What `add_events`, `delete_events_after` and `delete_events_before` do, for many runs.
+WITH given AS (
+    SELECT * FROM unnest(
+        CAST(:run_ids AS TEXT[]), CAST(:firsts AS BIGINT[]), CAST(:parts AS BYTEA[]), CAST(:kept_from AS BIGINT[])
+    ) AS given(run_id, first, part, kept_from)
+), kept AS MATERIALIZED (
+    SELECT given.* FROM runs JOIN given ON given.run_id = runs.id
+    WHERE runs.data_removed = 0 AND runs.owner = :node ORDER BY runs.id FOR SHARE OF runs
+), added AS (
+    INSERT INTO event_logs (run_id, first, part) SELECT run_id, first, part FROM kept
+    ON CONFLICT (run_id, first) DO UPDATE SET part = excluded.part
+    RETURNING run_id
+), later AS (
+    DELETE FROM event_logs AS e USING kept WHERE e.run_id = kept.run_id AND e.first > kept.first
+), earlier AS (
+    DELETE FROM event_logs AS e USING kept WHERE e.run_id = kept.run_id AND e.first < kept.first AND e.first < greatest(
+        (SELECT max(o.first) FROM event_logs AS o WHERE o.run_id = kept.run_id AND o.first <= kept.kept_from),
+        CASE WHEN kept.first <= kept.kept_from THEN kept.first END
+    )
+)
+SELECT run_id FROM added;
+
+-- name: events_since
+SELECT e.run_id, e.part
+FROM unnest(CAST(:run_ids AS TEXT[]), CAST(:cursors AS BIGINT[])) AS given(run_id, cursor)
+JOIN event_logs AS e ON e.run_id = given.run_id AND e.first >= coalesce(
+    (SELECT max(o.first) FROM event_logs AS o WHERE o.run_id = given.run_id AND o.first <= given.cursor), 0
+)
+ORDER BY e.run_id, e.first;

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from gateway.domain.ports.observers import NewsObserver
 from gateway.nodes.news import News
 from gateway.store.postgres.connections import PostgresConnections
+from gateway.store.postgres.event_logs import EventLogSets
 from gateway.store.postgres.news import PostgresNews
 from gateway.store.postgres.nodes import PostgresNodes
 from gateway.store.postgres.rates import RateSteps
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 
 class PostgresStore(Steps, RateSteps, PostgresConnections):
+class PostgresStore(EventLogSets, Steps, PostgresConnections):
     """All persistent data, in one PostgreSQL database."""
 
     _news: PostgresNews | None = None

@@ -1,5 +1,7 @@
 """Event logs of runs' streams (the `EventLogs` role)."""
 
+from collections.abc import Mapping
+
 from gateway.store.sql.connections import Connections, Lane
 from gateway.store.sql.database import Database
 
@@ -19,6 +21,19 @@ class EventLogSteps(Connections):
             return added
 
         return await self._write(step, lane=Lane.PROGRESS)
+
+    async def event_parts_since(self, cursors: Mapping[str, int]) -> dict[str, list[bytes]]:
+        """Return the newest parts of several logs."""
+
+        def step(db: Database) -> dict[str, list[bytes]]:
+            found: dict[str, list[bytes]] = {}
+            if db.is_shared:
+                given = {"run_ids": list(cursors), "cursors": list(cursors.values())}
+                for run_id, part in db.execute("events_since", given):
+                    found.setdefault(run_id, []).append(part)
+            return found
+
+        return await self._read(step)
 
     async def event_parts(self, run_id: str) -> list[bytes]:
         """Return the parts of a run's log."""

@@ -5,10 +5,13 @@
 
 import zlib
 from array import array
+from collections.abc import Iterator
 from itertools import accumulate
 from operator import sub
 
 import msgspec
+
+from gateway.streams.rules.sse import Event, read_event
 
 _VERSION = 1
 
@@ -43,6 +46,14 @@ class LogChunk(msgspec.Struct, frozen=True, kw_only=True):
     def end(self) -> int:
         """The number of the event after the last."""
         return self.first + len(self.ends)
+
+    def events_from(self, number: int) -> Iterator[Event]:
+        """Return the events from the one with this number on, which must not come before `first`."""
+        index = number - self.first
+        begin = self.ends[index - 1] if index > 0 else self.begin
+        for end in self.ends[index:]:
+            yield read_event(self.data[begin - self.begin : end - self.begin])
+            begin = end
 
     def dump(self) -> bytes:
         """Serialize the chunk: one byte for the version, then compressed MessagePack."""

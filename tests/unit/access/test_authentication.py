@@ -300,3 +300,24 @@ async def test_key_evicted_from_memory_is_read_again(store, tokens):
     who = authenticator(store, tokens, TickingClock())
     for _ in range(10):
         assert await ask(who, minted)
+
+
+async def test_key_that_has_changed_is_read_again_at_once(store, tokens, clock):
+    """Another node has revoked it."""
+    minted, key = issue()
+    other, other_key = issue(name="other")
+    await store.add_key(key)
+    await store.add_key(other_key)
+    who = authenticator(store, tokens, clock)
+    await ask(who, minted)
+    await ask(who, other)
+    await store.revoke_key(key.id, clock.now())
+    who.forget([key.id, "unknown"])
+    with pytest.raises(Unauthenticated):
+        await ask(who, minted)
+    reads = store.calls.count("key")
+    await ask(who, other)
+    assert store.calls.count("key") == reads
+    who.forget(None)
+    await ask(who, other)
+    assert store.calls.count("key") == reads + 1

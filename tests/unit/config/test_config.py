@@ -888,6 +888,15 @@ def test_outputs_persist_requires_a_url():
     made(outputs={"persist": "off"})
 
 
+def test_folder_of_outputs_with_postgresql_must_be_shared_by_the_nodes():
+    """Else a node would serve 404 for what another one has copied."""
+    store = {"url": "postgresql://gateway@db/gateway"}
+    assert "outputs.shared = true" in problems(store=store, outputs={"url": "outputs"})["outputs.url"]
+    for outputs in ({"url": "outputs", "shared": True}, {"url": "s3://bucket"}, {}):
+        assert made(store=store, outputs=outputs).outputs.shared == outputs.get("shared", False)
+    assert made(outputs={"url": "outputs"}).outputs.url == "outputs"
+
+
 def test_base_url_cannot_be_the_public_url():
     """The gateway would call itself."""
     found = problems(server={"public_url": "https://g.example.com"}, upstream={"base_url": "https://g.example.com/v1/"})

@@ -51,3 +51,12 @@ def test_dropped_predictions_leave_nothing_behind() -> None:
     recent.clear()
     recent.replace_run(run)
     assert (len(recent), recent.currsize) == (0, 0)
+
+
+def test_run_is_dropped_with_its_predictions() -> None:
+    first, other = run_of("run1"), run_of("run2")
+    recent = recent_of(view_of("a", first), view_of("b", other), view_of("c", first), room=100)
+    recent.drop_run("run1")
+    recent.drop_run("unknown")
+    assert list(recent) == ["b"]
+    assert recent.currsize == 2

@@ -1,0 +1,143 @@
+"""Reads event logs as other nodes store them: those of all channels that are filled here from the store, together.
+
+The owner of a run reads upstream's stream and stores its events. While another node says that it watches the run, it
+stores them soon, and tells of them. A log is also read every second, in case news were lost.
+"""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+
+from gateway.domain.ports.clock import Clock
+from gateway.errors import GatewayError
+from gateway.nodes.news import News, Topic
+from gateway.streams.channel import Channel
+from gateway.streams.ports import EventLogs
+from gateway.streams.rules import replay
+from gateway.streams.rules.log_chunk import LogChunk
+from gateway.streams.watchers import WATCH_SECONDS
+
+logger = logging.getLogger(__name__)
+
+LOOK_SECONDS = 1.0
+_MOST = 100
+"""Logs that are read at once."""
+_IN_A_THREAD = 4096
+"""Bytes of compressed events whose decompression takes longer than switching to a thread and back."""
+_GAP = "Events of this stream are no longer available. Read the prediction instead."
+
+
+class LogReader:
+    """Appends to channels what other nodes have stored."""
+
+    def __init__(self, store: EventLogs, clock: Clock, news: News) -> None:
+        self._store = store
+        self._clock = clock
+        self._news = news
+        self._channels: dict[str, Channel] = {}
+        self._due: dict[str, None] = {}
+        self._woken: asyncio.Future[None] | None = None
+        """What ends the pause before the next read, during that pause."""
+        self._grown: dict[str, asyncio.Event] = {}
+        news.add_listener(Topic.EVENTS, self._on_events)
+
+    def __len__(self) -> int:
+        return len(self._channels)
+
+    async def follow(self, channel: Channel) -> None:
+        """Append events until the log is complete, or this is cancelled."""
+        run_id = channel.run_id
+        self._channels[run_id] = channel
+        grown = self._grown[run_id] = asyncio.Event()
+        try:
+            self._news.tell(Topic.WATCH, run_id)
+            self._ask_for(run_id)
+            while not channel.is_complete:
+                await grown.wait()
+                grown.clear()
+        finally:
+            del self._channels[run_id], self._grown[run_id]
+            self._due.pop(run_id, None)
+
+    def _on_events(self, names: Sequence[str] | None) -> None:
+        for run_id in self._channels if names is None else names:
+            if run_id in self._channels:
+                self._ask_for(run_id)
+
+    def _ask_for(self, run_id: str) -> None:
+        self._due[run_id] = None
+        if self._woken is not None and not self._woken.done():
+            self._woken.set_result(None)
+
+    async def run(self) -> None:
+        """Read what has grown, until cancelled."""
+        look_at = watch_at = 0.0
+        while True:
+            now = self._clock.monotonic()
+            if now >= look_at:
+                look_at = now + LOOK_SECONDS
+                self._due |= dict.fromkeys(self._channels)
+            if now >= watch_at:
+                watch_at = now + WATCH_SECONDS
+                for run_id in self._channels:
+                    self._news.tell(Topic.WATCH, run_id)
+            if self._due:
+                await self._read()
+            if not self._due:
+                await self._pause(look_at - self._clock.monotonic())
+
+    async def _pause(self, seconds: float) -> None:
+        self._woken = asyncio.get_running_loop().create_future()
+        try:
+            if self._channels:
+                await self._clock.sleep_until(self._woken, max(0.0, seconds))
+            else:
+                await self._woken
+        finally:
+            self._woken = None
+
+    async def _read(self) -> None:
+        run_ids = [run_id for run_id in list(self._due)[:_MOST] if run_id in self._channels]
+        for run_id in list(self._due)[:_MOST]:
+            del self._due[run_id]
+        if not run_ids:
+            return
+        try:
+            parts = await self._store.event_parts_since({each: self._channels[each].log.end for each in run_ids})
+        except GatewayError as exc:
+            # They are read again soon.
+            logger.warning("event logs of other nodes could not be read", extra={"reason": exc.detail})
+            return
+        for run_id, found in parts.items():
+            channel = self._channels.get(run_id)
+            if channel is not None:
+                await self._append(channel, found)
+
+    async def _append(self, channel: Channel, parts: Sequence[bytes]) -> None:
+        for part in parts:
+            try:
+                chunk = await _load(part)
+            except ValueError as exc:
+                extra = {"run": channel.run_id, "reason": str(exc)}
+                logger.error("stored event log is corrupt", extra=extra)  # noqa: TRY400
+                await channel.publish(replay.lost(self._clock.now(), _GAP))
+                break
+            await self._append_chunk(channel, chunk)
+        if (grown := self._grown.get(channel.run_id)) is not None:
+            grown.set()
+
+    async def _append_chunk(self, channel: Channel, chunk: LogChunk) -> None:
+        log = channel.log
+        if chunk.first > log.end:
+            # More has been dropped from the owner's log than was read here.
+            await channel.publish(replay.lost(self._clock.now(), _GAP))
+            return
+        if chunk.end > log.end:
+            await channel.publish(chunk.events_from(log.end))
+        if chunk.is_closed:
+            await channel.close()
+        channel.stored = log.end
+
+
+async def _load(part: bytes) -> LogChunk:
+    return LogChunk.load(part) if len(part) < _IN_A_THREAD else await asyncio.to_thread(LogChunk.load, part)

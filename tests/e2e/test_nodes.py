@@ -1,0 +1,78 @@
+"""Real processes on one PostgreSQL: one is killed, or stands still for longer than its lease, while all have callers.
+
+See docs/architecture.md, Nodes.
+"""
+
+import asyncio
+import random
+import signal
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from gateway.simulator import Simulator
+from tests.support.node_rounds import NODES, Cluster, check, play, settled
+from tests.support.postgres import new_database
+from tests.support.rounds import amounts
+from tests.support.webhook_receiver import Receiver, start_receiver
+
+LEASE = 3.0
+FINISHED_SECONDS = 15.0
+"""Within which everything that was acknowledged has ended: the runs here take two seconds."""
+CREATES = 24
+
+
+@pytest.fixture
+async def cluster(upstream: Simulator, tmp_path: Path) -> AsyncIterator[Cluster]:
+    url = await asyncio.to_thread(new_database)
+    made = Cluster(upstream, tmp_path, url, LEASE)
+    async with made.running():
+        yield made
+
+
+@pytest.fixture
+async def receiver() -> AsyncIterator[Receiver]:
+    async with start_receiver() as made:
+        yield made
+
+
+@pytest.mark.parametrize("rounds", amounts(1, 100))
+async def test_killed_node_loses_nothing(cluster: Cluster, receiver: Receiver, rounds: int):
+    """No id is lost, no run is a second one, every webhook arrives, and the ledger is upstream's record."""
+    for seed in range(rounds):
+        victim = random.Random(seed).randrange(NODES)
+        killed_at = 0.0
+
+        async def kill(node: int = victim) -> None:
+            nonlocal killed_at
+            await cluster.kill(node)
+            killed_at = time.monotonic()
+
+        await play(cluster, receiver, seed, victim, kill, creates=CREATES)
+        # The others have it all: the victim is not needed for it.
+        await settled(cluster, FINISHED_SECONDS, without=victim)
+        assert time.monotonic() - killed_at < FINISHED_SECONDS
+        await cluster.start(victim)
+        await settled(cluster, FINISHED_SECONDS)
+        await check(cluster, receiver)
+    assert len(cluster.asked) == rounds * CREATES
+
+
+@pytest.mark.parametrize("rounds", amounts(1, 50))
+async def test_node_that_stood_still_writes_nothing_of_its_old_runs(cluster: Cluster, receiver: Receiver, rounds: int):
+    """It is stopped for longer than its lease, and goes on when others have taken over its runs."""
+    for seed in range(rounds):
+        victim = random.Random(seed).randrange(NODES)
+
+        async def stand_still(node: int = victim) -> None:
+            cluster.signal(node, signal.SIGSTOP)
+            await asyncio.sleep(1.5 * LEASE)
+            cluster.signal(node, signal.SIGCONT)
+
+        await play(cluster, receiver, seed, victim, stand_still, creates=CREATES)
+        await settled(cluster, FINISHED_SECONDS)
+        await check(cluster, receiver)
+    lost = await cluster.rows("SELECT count(*) FROM nodes WHERE ended_at IS NOT NULL")
+    assert lost[0][0] >= rounds

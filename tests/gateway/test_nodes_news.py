@@ -1,0 +1,241 @@
+"""Nodes on one database: a request is answered on any of them as on the one that follows the run."""
+
+import asyncio
+import json
+import time
+from typing import Any
+
+import aiohttp
+import pytest
+
+from gateway.domain import signing
+from gateway.simulator import Fault, Simulator
+from tests.support.event_streams import output_texts, read_stream, read_stream_from_upstream, without_comments
+from tests.support.http_calls import until_metric
+from tests.support.nodes import at, open_nodes
+from tests.support.polling import attempts, stable, until
+from tests.support.postgres import emptied_database
+from tests.support.session_calls import (
+    CREATED,
+    JOINED,
+    STORY,
+    TERMINAL,
+    ask,
+    cancel,
+    create,
+    finished,
+    get,
+    teach_version,
+    versioned_model,
+)
+from tests.support.stack import OpenGateway, Stack
+from tests.support.upstream import CREATES, creates, reads, version_of
+
+LONG = STORY | {"duration": 1200.0}
+MODEL = "acme/storyteller"
+
+
+@pytest.fixture
+def database() -> str:
+    """The address of an empty database."""
+    return emptied_database()
+
+
+async def test_wait_on_one_node_ends_with_the_run_of_another(
+    open_gateway: OpenGateway, upstream: Simulator, database: str
+):
+    async with open_nodes(open_gateway, database) as nodes:
+        (one, alpha), (_, beta) = nodes.of(0), nodes.of(1)
+        await teach_version(alpha, MODEL, version_of(upstream, MODEL))
+        first = await create(alpha, versioned_model(one), STORY | {"duration": 30})
+        waited = await create(beta, versioned_model(one), STORY | {"duration": 30}, Prefer="wait=60")
+        assert waited.cache == JOINED
+        assert waited.json["status"] == "succeeded"
+        assert creates(upstream) == 1
+        # By the owner alone: the other node reads the store.
+        assert reads(upstream) <= 40
+        assert (await get(alpha, waited.json["id"]))["status"] == "succeeded"
+        assert (await get(beta, first.json["id"]))["output"] == waited.json["output"]
+
+
+async def test_cancels_are_counted_over_nodes(open_gateway: OpenGateway, upstream: Simulator, database: str):
+    """The run goes on for whoever waits for it on any node. The last cancel, on whatever node, ends it upstream."""
+    async with open_nodes(open_gateway, database, 3) as nodes:
+        one = nodes.stacks[0]
+        ids = [
+            (await create(session, versioned_model(one), LONG)).json["id"]
+            for session in nodes.sessions
+            for _ in range(2)
+        ]
+        assert creates(upstream) == 1
+        for number, each in enumerate(ids[:-1]):
+            assert (await cancel(nodes.sessions[(number + 1) % 3], each))["status"] == "canceled"
+        assert upstream.requests.count("predictions.cancel") == 0
+        assert upstream.predictions[0].status in ("starting", "processing")
+        assert (await cancel(nodes.sessions[1], ids[-1]))["status"] == "canceled"
+        await until(lambda: upstream.predictions[0].status == "canceled")
+        assert upstream.requests.count("predictions.cancel") == 1
+        for session in nodes.sessions:
+            for each in ids:
+                async for _ in attempts():
+                    if (await get(session, each))["status"] == "canceled":
+                        break
+
+
+async def test_cancel_on_one_node_ends_the_wait_on_another(
+    open_gateway: OpenGateway, upstream: Simulator, database: str
+):
+    async with open_nodes(open_gateway, database) as nodes:
+        (one, alpha), (two, beta) = nodes.of(0), nodes.of(1)
+        mine = (await create(alpha, versioned_model(one), LONG)).json["id"]
+        theirs = (await create(beta, versioned_model(one), LONG)).json["id"]
+        waiting = asyncio.create_task(create(beta, versioned_model(one), LONG, Prefer="wait=60", Idempotency_Key="w"))
+        await until_metric(two, 'replicate_gateway_waiters{kind="sync"} 1.0')
+        streams = [
+            asyncio.create_task(read_stream(stack, at(stack, (await get(session, each))["urls"]["stream"])))
+            for stack, session, each in ((nodes.stacks[1], alpha, mine), (nodes.stacks[0], beta, theirs))
+        ]
+        await until(lambda: upstream.requests.count("streams.get"))
+        await cancel(beta, theirs)
+        await cancel(alpha, mine)
+        for each in streams:
+            assert (await each).body.endswith(b'data: {"reason":"canceled"}\n\n')
+        # Its id is known to nobody but the store yet.
+        listed = (await ask(alpha, "GET", CREATED)).json["results"]
+        (waited_for,) = {each["id"] for each in listed} - {mine, theirs}
+        await cancel(alpha, waited_for)
+        assert (await waiting).json["status"] == "canceled"
+
+
+async def test_stream_is_the_same_on_every_node_with_one_connection_upstream(
+    open_gateway: OpenGateway, upstream: Simulator, database: str
+):
+    async with open_nodes(open_gateway, database, 3) as nodes:
+        made = (await create(nodes.sessions[0], versioned_model(nodes.stacks[0]), STORY | {"duration": 30})).json
+        url = made["urls"]["stream"]
+        # The node that follows the run comes last: nobody reads its stream there before.
+        read = await asyncio.gather(*(read_stream(stack, at(stack, url)) for stack in reversed(nodes.stacks)))
+        expected = without_comments(await read_stream_from_upstream(nodes.stacks[0]))
+        assert [without_comments(each.body) for each in read] == [expected] * 3
+        result = await finished(nodes.sessions[2], made["id"])
+        assert output_texts(read[0].body) == result["output"]
+        assert sum(seen.operation == "streams.get" for seen in upstream.requests if seen.origin != "test") <= 2
+
+
+async def test_stream_is_resumed_on_another_node(open_gateway: OpenGateway, upstream: Simulator, database: str):
+    async with open_nodes(open_gateway, database) as nodes:
+        (one, alpha), (two, _) = nodes.of(0), nodes.of(1)
+        made = (await create(alpha, versioned_model(one), STORY | {"duration": 60, "max_tokens": 8})).json
+        url = made["urls"]["stream"]
+        head = b""
+        async with aiohttp.ClientSession() as nobody, nobody.get(at(one, url)) as response:
+            async for chunk in response.content.iter_any():
+                head += chunk
+                if head.count(b"event: output\n") >= 2 and head.endswith(b"\n\n"):
+                    break
+        last = [line[4:].decode() for line in head.split(b"\n") if line.startswith(b"id: ")][-1]
+        rest = (await read_stream(two, at(two, url), **{"Last-Event-ID": last})).body
+        expected = without_comments(await read_stream_from_upstream(one))
+        assert without_comments(head) + without_comments(rest) == expected
+
+
+async def test_join_waits_for_the_create_of_another_node(open_gateway: OpenGateway, upstream: Simulator, database: str):
+    upstream.faults.set(Fault("delay", operation=CREATES, seconds=0.3))
+    async with open_nodes(open_gateway, database) as nodes:
+        (one, alpha), (_, beta) = nodes.of(0), nodes.of(1)
+        await teach_version(alpha, MODEL, version_of(upstream, MODEL))
+        await teach_version(beta, MODEL, version_of(upstream, MODEL))
+        first = asyncio.create_task(create(alpha, versioned_model(one)))
+        await until(lambda: creates(upstream))
+        second = await create(beta, versioned_model(one))
+        assert (second.status, second.cache) == (201, JOINED)
+        assert (await first).status == 201
+        assert creates(upstream) == 1
+        assert (await finished(beta, second.json["id"]))["status"] == "succeeded"
+
+
+async def test_refused_create_is_refused_on_every_node(open_gateway: OpenGateway, upstream: Simulator, database: str):
+    upstream.faults.set(Fault("delay", operation=CREATES, seconds=0.3))
+    async with open_nodes(open_gateway, database) as nodes:
+        (one, alpha), (_, beta) = nodes.of(0), nodes.of(1)
+        await teach_version(alpha, MODEL, version_of(upstream, MODEL))
+        bad = STORY | {"max_tokens": "many"}
+        first = asyncio.create_task(create(alpha, versioned_model(one), bad))
+        await until(lambda: creates(upstream))
+        second = await create(beta, versioned_model(one), bad)
+        assert (second.status, second.json) == ((await first).status, (await first).json)
+        assert second.status == 422
+        assert creates(upstream) == 1
+
+
+async def test_webhook_of_upstream_can_come_to_any_node(open_gateway: OpenGateway, upstream: Simulator, database: str):
+    """It is news for the node that follows the run, which then asks upstream."""
+    public = {"public_url": "https://gateway.example"}
+    async with open_nodes(open_gateway, database, server=public) as nodes:
+        (one, alpha), (two, _) = nodes.of(0), nodes.of(1)
+        await create(alpha, versioned_model(one), LONG)
+        (sent,) = [json.loads(seen.body) for seen in upstream.requests if seen.operation == "predictions.create"]
+        before = await stable(lambda: reads(upstream), 0.25)
+        body = json.dumps({"id": upstream.predictions[0].id, "status": "succeeded"}).encode()
+        assert await tell_of(two, sent["webhook"], body) == 204
+        await until(lambda: reads(upstream) > before)
+
+
+async def test_room_under_a_limit_is_told_to_other_nodes(open_gateway: OpenGateway, upstream: Simulator, database: str):
+    """A create waits on one node for the only place of its team, which a run on another node has."""
+    teams = {"alpha": {"concurrent_predictions": 1}}
+    async with open_nodes(open_gateway, database, teams=teams) as nodes:
+        (one, alpha), (two, beta) = nodes.of(0), nodes.of(1)
+        first = (await create(alpha, versioned_model(one), LONG)).json["id"]
+        second = asyncio.create_task(create(beta, versioned_model(one), LONG | {"seed": 8}))
+        await until_metric(two, 'replicate_gateway_waiters{kind="limit"} 1.0')
+        await cancel(alpha, first)
+        assert (await second).status == 201
+
+
+@pytest.mark.timeout(60)
+async def test_thousand_equal_callers_of_three_nodes_cost_upstream_one_run(
+    open_gateway: OpenGateway, upstream: Simulator, database: str
+):
+    async with open_nodes(open_gateway, database, 3) as nodes:
+        version, given = versioned_model(nodes.stacks[0]), STORY | {"duration": 60.0}
+        bodies = await asyncio.gather(
+            *(_ended(nodes.sessions[number % 3], version, given, number) for number in range(1000))
+        )
+        assert creates(upstream) == 1
+        assert reads(upstream) <= 40
+        assert {body["status"] for body in bodies} == {"succeeded"}
+        assert len({body["id"] for body in bodies}) == 1000
+        assert len({str(body["output"]) for body in bodies}) == 1
+        assert upstream.requests.count("streams.get") <= 1
+        listed = (await ask(nodes.sessions[1], "GET", CREATED)).json
+        assert len(listed["results"]) == 100
+
+
+async def _ended(session: aiohttp.ClientSession, version: str, given: Any, number: int) -> Any:
+    """Create a prediction and wait for its end: by waiting, by polls, or by its stream and a poll."""
+    reply = await create(session, version, given, **({"Prefer": "wait=60"} if number % 10 < 6 else {}))
+    assert reply.status in (201, 202), reply.text
+    if number % 10 == 9:
+        async with aiohttp.ClientSession() as nobody, nobody.get(reply.json["urls"]["stream"]) as response:
+            assert (await response.text()).endswith("data: {}\n\n")
+    body = reply.json
+    while body["status"] not in TERMINAL:
+        await asyncio.sleep(0.5)  # the clients' own pace
+        body = await get(session, body["id"])
+    return body
+
+
+async def tell_of(stack: Stack, address: str, body: bytes) -> int:
+    """Send a message to a node as upstream would."""
+    timestamp = int(time.time())
+    key = signing.key_of("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
+    headers = {
+        "webhook-id": "msg_1",
+        "webhook-timestamp": str(timestamp),
+        "webhook-signature": signing.sign(key, "msg_1", timestamp, body),
+        "Content-Type": "application/json",
+    }
+    url = address.replace("https://gateway.example", stack.origin)
+    async with aiohttp.ClientSession() as session, session.post(url, data=body, headers=headers) as answer:
+        return answer.status

@@ -1,0 +1,310 @@
+"""Streams on two nodes: the owner reads upstream and stores; the other reads what is stored, as it grows."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import cast
+
+import pytest
+from msgspec.structs import replace
+
+from gateway.domain.records import PredictionView, RunState, Status
+from gateway.nodes.news import Topic
+from gateway.predictions.events import PredictionEvents
+from gateway.predictions.ports.sharing import CreateStore
+from gateway.predictions.tracker import Tracker
+from gateway.runtime.live import LiveSettings
+from gateway.streams.channel import Channel
+from gateway.streams.hub import StreamHub
+from gateway.streams.log_writer import PAUSE_SECONDS, WATCHED_PAUSE_SECONDS, LogWriter
+from gateway.streams.rules.event_log import EventLog
+from gateway.streams.rules.log_chunk import LogChunk
+from gateway.streams.settings import StreamSettings
+from gateway.streams.watchers import WATCH_SECONDS, Watchers
+from tests.support.clock import START, ManualClock, settle
+from tests.support.fake_news import FakeNews, NumberedNode
+from tests.support.fake_streams import FakeEventLogs, FakeStreams, Listening, output
+from tests.support.fakes import FakeObserver, FakeStore, FakeUpstream, answer, free
+from tests.support.hub import DONE
+from tests.support.observer import RecordingObserver
+from tests.support.records import live, prediction
+
+MIB = 1024 * 1024
+SETTINGS = StreamSettings(max_log_bytes=MIB, kept_log_bytes=MIB, heartbeat_seconds=15.0, max_total=10, max_per_team=10)
+OWNER, READER = 1, 2
+
+
+class Wire:
+    """Carries the news of nodes to the others, when a test does not cut it."""
+
+    def __init__(self) -> None:
+        self.ends: list[FakeNews] = []
+        self.is_cut = False
+
+    def connect(self) -> FakeNews:
+        """Connect a node."""
+        made, wire = FakeNews(), self
+        tell = made.tell
+
+        def passed_on(topic: Topic, name: str) -> None:
+            tell(topic, name)
+            for other in wire.ends:
+                if other is not made and not wire.is_cut:
+                    asyncio.get_running_loop().call_soon(other.hear, topic, name)
+
+        made.tell = passed_on  # type: ignore[method-assign]
+        self.ends.append(made)
+        return made
+
+
+class Pair:
+    """A run in progress, and nodes with one store."""
+
+    def __init__(self, clock: ManualClock) -> None:
+        self.clock = clock
+        self.store = FakeStore()
+        self.logs = FakeEventLogs()
+        self.streams = FakeStreams()
+        self.wire = Wire()
+        self.body = b'{"id":"uprun1","status":"processing"}'
+        self.run = live(
+            owner=OWNER, intended_at=START, live_at=START, status=Status.PROCESSING, stream_url="https://stream/1"
+        )
+        self.store.runs[self.run.id] = self.run
+        self.trackers: dict[int, Tracker] = {}
+
+    @property
+    def view(self) -> PredictionView:
+        return PredictionView(prediction("p1", self.run.id), self.store.runs[self.run.id])
+
+    def end(self) -> None:
+        """Let the owner have recorded the end."""
+        document = b'{"id":"uprun1","status":"succeeded","output":["a","a"],"completed_at":"2025-11-24T16:00:02Z"}'
+        self.store.runs[self.run.id] = replace(
+            self.store.runs[self.run.id],
+            state=RunState.ENDED, status=Status.SUCCEEDED, document=document, ended_at=self.clock.now(),
+        )  # fmt: skip
+
+    @asynccontextmanager
+    async def hub(self, number: int) -> AsyncIterator[StreamHub]:
+        """Open a node's hub."""
+        observer, news = FakeObserver(), self.wire.connect()
+        tracker = self.trackers[number] = Tracker(
+            cast(CreateStore, self.store), FakeUpstream(lambda _: answer(200, self.body)), self.clock,
+            PredictionEvents(self.clock, observer), observer,
+            requests_per_minute=lambda: 3000.0, keep_until=lambda *_: None, settlement_of=free,
+            membership=NumberedNode(number), news=news,
+        )  # fmt: skip
+        if self.run.owner == number:
+            tracker.follow(self.run)
+        made = StreamHub(
+            self.streams, tracker, self.logs, self.clock, RecordingObserver(), LiveSettings(SETTINGS), news=news
+        )
+        tasks = [asyncio.create_task(made.log_writer.run()), asyncio.create_task(made.log_reader.run())]
+        await settle()
+        try:
+            yield made
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await made.close()
+            await tracker.close()
+
+    @asynccontextmanager
+    async def both(self) -> AsyncIterator[tuple[StreamHub, StreamHub]]:
+        """Open the hubs of the owner and of a node that reads."""
+        async with AsyncExitStack() as stack:
+            owner = await stack.enter_async_context(self.hub(OWNER))
+            reader = await stack.enter_async_context(self.hub(READER))
+            yield owner, reader
+
+
+@pytest.fixture
+def pair(clock: ManualClock) -> Pair:
+    return Pair(clock)
+
+
+def raws(*events) -> bytes:
+    return b"".join(event.raw for event in events)
+
+
+async def test_reader_elsewhere_makes_the_owner_read_upstream_once(pair: Pair):
+    """Nobody reads the stream on the node that follows the run."""
+    async with pair.both() as (owner, reader):
+        heard = Listening(await reader.open(pair.view))
+        await pair.streams.say(output(0))
+        await settle()
+        await pair.clock.advance(WATCHED_PAUSE_SECONDS)
+        assert heard.heard == output(0).raw
+        assert pair.streams.asked == [None]
+        assert (owner.live, reader.live) == (1, 0)
+        await pair.streams.say(output(1), DONE)
+        await pair.clock.advance(2 * WATCHED_PAUSE_SECONDS)
+        assert heard.heard == raws(output(0), output(1), DONE)
+        assert heard.is_over
+        assert pair.streams.asked == [None]
+
+
+async def test_events_are_stored_soon_only_while_somebody_watches(pair: Pair):
+    async with pair.both() as (owner, reader):
+        await owner.open(pair.view)
+        await pair.streams.say(output(0))
+        await settle()
+        before = pair.logs.appends
+        for number in range(1, 101):
+            await pair.streams.say(output(number))
+            await pair.clock.advance(0.02)
+        assert pair.logs.appends - before <= 2.0 / PAUSE_SECONDS + 1
+        heard = Listening(await reader.open(pair.view))
+        await settle()
+        before = pair.logs.appends
+        for number in range(101, 201):
+            await pair.streams.say(output(number))
+            await pair.clock.advance(0.02)
+        assert pair.logs.appends - before >= 2.0 / 0.06
+        await pair.clock.advance(0.1)
+        assert heard.heard == raws(*map(output, range(201)))
+
+
+async def test_reader_keeps_saying_that_it_watches(pair: Pair):
+    async with pair.both() as (_, reader):
+        await reader.open(pair.view)
+        await pair.clock.advance(5 * WATCH_SECONDS)
+        told = pair.wire.ends[1].of(Topic.WATCH)
+        assert 5 <= len(told) <= 7
+        assert set(told) == {"run1"}
+
+
+async def test_lost_news_cost_a_second(pair: Pair):
+    async with pair.both() as (owner, reader):
+        await owner.open(pair.view)
+        heard = Listening(await reader.open(pair.view))
+        await settle()
+        pair.wire.is_cut = True
+        await pair.streams.say(output(0))
+        await pair.clock.advance(1.5)
+        assert heard.heard == output(0).raw
+
+
+async def test_stream_ends_with_the_result_if_the_owner_stores_no_end(pair: Pair):
+    """It has died, and what it had stored is all that there is."""
+    async with pair.both() as (owner, reader):
+        await owner.open(pair.view)
+        heard = Listening(await reader.open(pair.view))
+        await pair.streams.say(output(0))
+        await pair.clock.advance(1.0)
+        pair.wire.is_cut = True
+        owner.drop()
+        pair.end()
+        await pair.clock.advance(30.0)
+        assert heard.heard.startswith(output(0).raw)
+        assert heard.heard.count(b"event: output") == 2
+        assert heard.is_over
+
+
+async def test_stream_that_nobody_read_is_made_from_the_result_everywhere(pair: Pair):
+    pair.end()
+    async with pair.both() as (owner, reader):
+        first, second = await owner.open(pair.view), await reader.open(pair.view)
+        await pair.clock.advance(2.0)
+        assert first.is_complete
+        assert second.is_complete
+        assert first.log.read(0, MIB) == second.log.read(0, MIB)
+        assert pair.streams.asked == []
+
+
+async def test_reader_reads_upstream_when_its_node_takes_the_run_over(pair: Pair):
+    """It goes on after the last event that was stored."""
+    async with pair.hub(READER) as reader:
+        async with pair.hub(OWNER) as owner:
+            await owner.open(pair.view)
+            heard = Listening(await reader.open(pair.view))
+            await pair.streams.say(output(0), output(1))
+            await pair.clock.advance(1.0)
+            assert heard.heard == raws(output(0), output(1))
+            owner.drop()
+        pair.store.runs["run1"] = taken = replace(pair.run, owner=READER)
+        pair.trackers[READER].follow(taken)
+        await settle()
+        assert pair.streams.asked == [None, "10:1"]
+        await pair.streams.say(output(2), DONE)
+        await settle()
+        assert heard.heard == raws(output(0), output(1), output(2), DONE)
+        assert reader.live == 0
+
+
+async def test_gap_in_what_is_stored_ends_the_stream(pair: Pair):
+    async with pair.hub(READER) as reader:
+        heard = Listening(await reader.open(pair.view))
+        later = EventLog(MIB)
+        for number in range(5):
+            later.append(output(number))
+        pair.logs.parts["run1"] = {3: later.chunk_from(3).dump()}
+        await pair.clock.advance(1.0)
+        assert b"event: error" in heard.heard
+        assert heard.is_over
+
+
+async def test_damaged_log_ends_the_stream(pair: Pair):
+    async with pair.hub(READER) as reader:
+        heard = Listening(await reader.open(pair.view))
+        pair.logs.parts["run1"] = {0: b"damaged"}
+        await pair.clock.advance(1.0)
+        assert b"event: error" in heard.heard
+        assert heard.is_over
+
+
+async def test_store_that_is_away_ends_no_stream(pair: Pair):
+    async with pair.both() as (owner, reader):
+        await owner.open(pair.view)
+        heard = Listening(await reader.open(pair.view))
+        await settle()
+        pair.logs.is_away = True
+        await pair.streams.say(output(0))
+        await pair.clock.advance(3.0)
+        pair.logs.is_away = False
+        await pair.clock.advance(6.0)
+        assert heard.heard == output(0).raw
+
+
+def test_run_is_watched_for_a_while(clock: ManualClock):
+    watchers = Watchers(clock)
+    assert not watchers.any_of(["run1"])
+    watchers.add("run1")
+    assert watchers.has("run1")
+    assert watchers.any_of(["run2", "run1"])
+    assert not watchers.any_of(["run2"])
+
+
+async def test_watched_log_does_not_wait_for_the_others(clock: ManualClock):
+    """Another log was written a moment ago, which nobody watches."""
+    logs, news, watchers = FakeEventLogs(), FakeNews(), Watchers(clock)
+    writer = LogWriter(logs, clock, LiveSettings(SETTINGS), watchers, news)
+    writing = asyncio.create_task(writer.run())
+    quiet, watched = Channel("quiet", EventLog(MIB)), Channel("watched", EventLog(MIB))
+    await quiet.publish([output(0)])
+    writer.mark_dirty(quiet)
+    await settle()
+    watchers.add("watched")
+    await watched.publish([output(0)])
+    writer.mark_dirty(watched)
+    await quiet.publish([output(1)])
+    writer.mark_dirty(quiet)
+    await settle()
+    assert news.of(Topic.EVENTS) == ["watched"]
+    assert writer.dirty_channel("quiet") is quiet
+    await clock.advance(2 * PAUSE_SECONDS)
+    assert writer.dirty == 0
+    writing.cancel()
+
+
+def test_events_of_a_chunk_are_those_of_the_log():
+    log = EventLog(MIB)
+    events = [output(number, "x" * number) for number in range(10)]
+    for event in events:
+        log.append(event)
+    chunk = LogChunk.load(log.chunk_from(4).dump())
+    assert [each.raw for each in chunk.events_from(4)] == [each.raw for each in events[4:]]
+    assert [each.id for each in chunk.events_from(7)] == [each.id for each in events[7:]]
+    assert list(chunk.events_from(10)) == []
