@@ -18,8 +18,7 @@ if TYPE_CHECKING:
     from gateway.store.interface import Store
 
 
-class PostgresStore(Steps, RateSteps, PostgresConnections):
-class PostgresStore(EventLogSets, Steps, PostgresConnections):
+class PostgresStore(EventLogSets, Steps, RateSteps, PostgresConnections):
     """All persistent data, in one PostgreSQL database."""
 
     _news: PostgresNews | None = None
