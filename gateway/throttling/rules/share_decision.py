@@ -20,6 +20,8 @@ RESERVE: Final = 1 / 8
 _TOLERATED: Final = 0.01
 _TOLERATED_PART: Final = 0.05
 """A share that differs less from what it should be stays as it is: each change is a step."""
+_ENOUGH: Final = 0.9
+"""A node that has less than this part of a token gets it at once."""
 _TOLD_PART: Final = 0.1
 
 
@@ -60,15 +62,16 @@ def is_divisible(rate: Rate, nodes: int) -> bool:
 def decide(need: Need, known: KnownRate | None, node: int, nodes: int) -> Decision:
     """Compare a node's share with what it should be. `nodes` is the number of nodes."""
     holdings = known.holdings if known is not None else ()
-    demands = {each.node: each.demand for each in holdings if need.is_standing or each.share > 0.0 or each.demand}
+    using = [each for each in holdings if need.is_standing or each.share > 0.0 or each.demand]
     told = next((each.demand for each in holdings if each.node == node), None)
-    demands[node] = need.demand
-    per_second = 1 / need.rate.interval
-    total = 1.0 - need.reserve
-    part = divide(demands, need.weights, per_second, floor=1 / need.rate.burst, total=total)[node]
+    demands = {each.node: each.demand for each in using} | {node: need.demand}
+    per_second, floor = 1 / need.rate.interval, 1 / need.rate.burst
+    part = divide(demands, need.weights, per_second, floor=floor, total=1.0 - need.reserve)[node]
     target = part.share if is_divisible(need.rate, nodes) and not need.is_idle else 0.0
     free = (known.rate.free + known.ended if known is not None else 1.0) - need.reserve
-    tolerated = max(_TOLERATED, _TOLERATED_PART * target)
+    shares = {each.node: each.share for each in using} | {node: need.share}
+    is_starving = min(shares.values()) < _ENOUGH * floor
+    tolerated = _TOLERATED_PART * floor if is_starving else max(_TOLERATED, _TOLERATED_PART * target)
     missing = target - need.share
     kept = wanted = need.share
     if missing < -tolerated or target == 0.0:
