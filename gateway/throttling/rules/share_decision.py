@@ -1,7 +1,7 @@
 """Which share of a rate a node should have, and whether that is worth a step (docs/architecture.md, Limits over nodes).
 
-A rate whose burst is less than four times the nodes is not divided: a share of it would hold no token for seconds.
-Pure.
+A rate whose burst is less than four times the nodes is not divided: a share of it would hold no token for seconds. One
+node alone has every rate that it uses. Pure.
 """
 
 from collections.abc import Mapping
@@ -56,7 +56,7 @@ class Decision(msgspec.Struct, frozen=True):
 
 def is_divisible(rate: Rate, nodes: int) -> bool:
     """Say whether nodes get shares of a rate."""
-    return rate.burst >= TOKENS_PER_NODE * nodes
+    return nodes == 1 or rate.burst >= TOKENS_PER_NODE * nodes
 
 
 def decide(need: Need, known: KnownRate | None, node: int, nodes: int) -> Decision:

@@ -238,7 +238,7 @@ async def test_node_that_slept_past_its_lease_uses_no_share_that_others_have(clo
         await sleeper.stop()
         cluster.renewed.discard(2)
         await cluster.advance(12)
-        assert cluster.nodes[1].share == 1.0
+        assert cluster.nodes[1].share == pytest.approx(1.0)
         assert sleeper.share > 0.4
         cluster.store.renew(2)
         cluster.renewed.add(2)
@@ -411,6 +411,24 @@ async def test_rate_that_is_used_often_is_counted_in_memory(clock: ManualClock) 
         await cluster.advance(12)
         assert node.exchange.shares == 0
         assert not node.rates.active
+
+
+async def test_only_node_has_small_rates_in_memory_too_until_another_comes(clock: ManualClock) -> None:
+    async with opened(clock, nodes=[1]) as cluster:
+        node = cluster.nodes[1]
+        buckets = bucket_of(cluster, node, 12)
+        assert await ask(node, buckets, clock)
+        await cluster.advance(5)
+        cluster.store.steps.clear()
+        assert await ask(node, buckets, clock)
+        assert "take" not in cluster.store.steps
+        other = await cluster.add(2)
+        await cluster.advance(0.75)
+        assert node.exchange.shares == 0
+        await cluster.advance(5)
+        assert await ask(other, bucket_of(cluster, other, 12), clock)
+        assert await ask(node, buckets, clock)
+        assert not await ask(node, buckets, clock)
 
 
 async def test_small_rate_costs_a_step_for_each_request_and_refusals_none(clock: ManualClock) -> None:
