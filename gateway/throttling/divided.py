@@ -61,8 +61,8 @@ class DividedLimiter(FairLimiter):
     ) -> None:
         self.lease = lease
         self._asker = asker
-        self.is_told = True
-        """Whether the other nodes know what upstream said last."""
+        self.is_recorded = True
+        """Whether the store has what upstream said last."""
         self.on_throttled: Callable[[], None] = lambda: None
         self.lane = lane
         self.name = f"account:{lane}"
@@ -75,7 +75,7 @@ class DividedLimiter(FairLimiter):
         return DividedLearnedRate(configured, self.lease.is_valid, self._throttled)
 
     def _throttled(self) -> None:
-        self.is_told = False
+        self.is_recorded = False
         self.on_throttled()
 
     @property
@@ -148,6 +148,6 @@ class DividedLimiter(FairLimiter):
         self._queue.reweigh({name: active.get(name, weight * scale) for name, weight in weights.items()})
 
     def adopt(self, rate: Rate, paused_seconds: float, seconds_since: float, now: float) -> None:
-        """Take over what upstream told another node."""
+        """Take over what upstream said to another node."""
         self.rate.adopt(rate, paused_seconds, seconds_since, now)
         self._changed.set()

@@ -66,11 +66,19 @@ class DividedRequestRates(RequestRates):
         if not self._lease.is_valid():
             raise StoreUnavailable("The store has not confirmed this node's lease.", retry_after=1)
         divided = list(_divided(buckets))
+        for bucket in divided:
+            self._note(bucket, now)
+        exceeded = await self._take(divided, held)
+        if exceeded is not None and self._has_token(exceeded.bucket, held):
+            # An exchange has put the tokens into the own share meanwhile.
+            exceeded = await self._take(divided, held)
+        return exceeded
+
+    async def _take(self, divided: list[DividedBucket], held: bool) -> RateExceeded | None:
+        now = self._clock.monotonic()
         own = [bucket for bucket in divided if bucket.own_wait(now, held=held) <= 0]
         rest = [bucket for bucket in divided if bucket not in own]
         waits = [min(each.own_wait(now, held=held), each.record_wait(now, held=held)) for each in rest]
-        for bucket in divided:
-            self._note(bucket, now)
         if any(wait > 0 for wait in waits):
             seconds = max(waits)
             return self._exceeded(rest[waits.index(seconds)], seconds)
@@ -99,6 +107,9 @@ class DividedRequestRates(RequestRates):
                 bucket.give_back_own()
             else:
                 self._desk.put_back(bucket.want(held=False))
+
+    def _has_token(self, bucket: Bucket, held: bool) -> bool:
+        return cast(DividedBucket, bucket).own_wait(self._clock.monotonic(), held=held) <= 0
 
     def _exceeded(self, bucket: DividedBucket, seconds: float) -> RateExceeded:
         if seconds > _REDIVIDED_SECONDS and bucket.is_elsewhere:

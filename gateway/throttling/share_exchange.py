@@ -114,7 +114,7 @@ class ShareExchange:
         if node != self._node:
             self._start_over(node)
         for limiter in self._limiters:
-            await self._tell(limiter)
+            await self._record_throttle(limiter)
         divided: list[Divided] = [*self._limiters, *self._rates.active.values()]
         sent_at = self._lease.now()
         known = await self._store.read_rates(node, [each.name for each in divided])
@@ -141,21 +141,21 @@ class ShareExchange:
         for each in held:
             each.resize(0.0, now)
 
-    async def _tell(self, limiter: DividedLimiter) -> None:
-        """Tell the other nodes that upstream has lowered or paused a rate."""
-        if limiter.is_told:
+    async def _record_throttle(self, limiter: DividedLimiter) -> None:
+        """Record for the other nodes that upstream has lowered or paused a rate."""
+        if limiter.is_recorded:
             return
-        limiter.is_told = True
+        limiter.is_recorded = True
         seconds = limiter.rate.paused_seconds(self._clock.monotonic())
         try:
             await self._store.record_throttle(self._node, limiter.name, limiter.whole_rate, seconds)
         except GatewayError:
-            limiter.is_told = False
+            limiter.is_recorded = False
             raise
         self._news.tell(Topic.LIMITS, limiter.name)
 
     def _learn(self, each: Divided, known: KnownRates, now: float) -> None:
-        """Hold no more than the store knows of, and learn what upstream has told other nodes."""
+        """Hold no more than the store knows of, and adopt the rate that upstream allowed other nodes."""
         found = known.rates.get(each.name)
         held = next((held.share for held in found.holdings if held.node == self._node), 0.0) if found else 0.0
         if held < each.share:
@@ -173,7 +173,7 @@ class ShareExchange:
                 each.adopt(rate.allowed, paused_seconds, known.at - rate.throttled_at, now)
 
     async def _exchange(self, divided: Sequence[Divided], known: KnownRates, now: float) -> None:
-        """Give back what is too much, ask for what is missing, and tell what is needed."""
+        """Give back what is too much, ask for what is missing, and record the demand."""
         asked: list[tuple[Divided, Exchange]] = []
         news: set[str] = set()
         for each in divided:
@@ -230,8 +230,8 @@ class ShareExchange:
         often = 1 if nodes == 1 or each.is_short else _OFTEN
         is_idle = now - each.used_at > _IDLE_SECONDS
         if each.share == 0.0 and (is_idle or each.requests < often or not is_divisible(each.rate, nodes)):
-            has_told = found is not None and any(held.demand for held in found.holdings if held.node == self._node)
-            if not has_told:
+            has_demand = found is not None and any(held.demand for held in found.holdings if held.node == self._node)
+            if not has_demand:
                 self._rates.active.pop(each.name, None)
                 return None
             is_idle = is_idle or not is_divisible(each.rate, nodes)

@@ -129,7 +129,7 @@ class MemoryNews:
     """News that reach the other nodes at once."""
 
     waiting = 0
-    is_listening = True
+    is_listening = is_shared = True
 
     def __init__(self, hub: "list[MemoryNews]") -> None:
         self._hub = hub
@@ -160,12 +160,13 @@ class TestMembership:
 
     def __init__(self, number: int) -> None:
         self.number = number
+        self.has_left = False
         self._lost: list[Callable[[], None]] = []
         self._joined: list[Callable[[], None]] = []
 
     def is_alive(self) -> bool:
-        """Return true: only the store knows better."""
-        return True
+        """Return true until it has left: else only the store knows better."""
+        return not self.has_left
 
     def may_send(self) -> bool:
         """Return true."""

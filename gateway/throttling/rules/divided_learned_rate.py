@@ -14,8 +14,8 @@ from gateway.throttling.rules import node_share
 from gateway.throttling.rules.adaptive_rate import LearnedRate
 
 _RETRY_SECONDS = 1.0
-"""The rate is divided anew within a second, so nothing waits longer before it looks again."""
-_TOLD_SECONDS = 0.5
+"""The rate is divided again within a second, so nothing waits longer before it looks again."""
+_REPORTED_SECONDS = 0.5
 
 
 class DividedLearnedRate(LearnedRate):
@@ -32,7 +32,7 @@ class DividedLearnedRate(LearnedRate):
         """Tokens that the node got in its turn, and has not used."""
         self._is_valid = is_valid
         self._on_throttled = on_throttled
-        self._told_until = 0.0
+        self._reported_until = 0.0
 
     def wait(self, now: float) -> float:
         """Return the seconds until the next request can be sent, or until it is worth asking again."""
@@ -81,12 +81,12 @@ class DividedLearnedRate(LearnedRate):
         return self.share * self.rate.burst < 1.0
 
     def observe_response(self, answer: Answer, now: float) -> None:
-        """Adapt to upstream's response, and tell if it lowers or pauses the rate."""
+        """Adapt to upstream's response. Call `on_throttled` if it lowers or pauses the rate."""
         before = self.rate
         super().observe_response(answer, now)
         is_lowered = self.rate.per_minute < before.per_minute or self.rate.burst < before.burst
-        if is_lowered or self._paused_until > max(self._told_until, now) + _TOLD_SECONDS:
-            self._told_until = self._paused_until
+        if is_lowered or self._paused_until > max(self._reported_until, now) + _REPORTED_SECONDS:
+            self._reported_until = self._paused_until
             self._on_throttled()
 
     def paused_seconds(self, now: float) -> float:
@@ -94,9 +94,9 @@ class DividedLearnedRate(LearnedRate):
         return max(0.0, self._paused_until - now)
 
     def adopt(self, rate: Rate, paused_seconds: float, seconds_since: float, now: float) -> None:
-        """Take over what another node was told: the rate, for how long to pause, and how long ago that was."""
+        """Take over what upstream said to another node: the rate, how long to pause, and how long ago that was."""
         self._pause(now + paused_seconds, now)
-        self._told_until = self._paused_until
+        self._reported_until = self._paused_until
         self._set(rate.per_minute, rate.burst)
         self._halved_at = now - seconds_since
         self._grown_at = max(self._paused_until, now) if paused_seconds > 0.0 else now - seconds_since

@@ -57,9 +57,9 @@ class DividedRate(msgspec.Struct, frozen=True, kw_only=True):
     paused_until: float = -math.inf
     """Until when nothing may be sent, because upstream said so."""
     throttles: int = 0
-    """How often a node has told what upstream said."""
+    """Number of times that upstream lowered or paused the rate."""
     throttled_by: int = 0
-    """The node that told it last."""
+    """The node to which upstream said it last."""
     throttled_at: float = 0.0
     allowed: Rate | None = None
     """The rate that upstream allowed then."""
@@ -211,7 +211,7 @@ def take_turn(
 
 
 def throttled(known: DividedRate, rate: Rate, seconds: float, node: int, now: float) -> DividedRate:
-    """Record what upstream told a node: the rate that it allows, and for how long it allows nothing."""
+    """Record what upstream said to a node: the rate that it allows, and for how long it allows nothing."""
     known = filled(known, rate, now)
     until = max(known.paused_until, now + seconds)
     return replace(

@@ -228,6 +228,28 @@ async def test_share_of_a_node_that_hangs_comes_back_with_the_end_of_its_lease(c
         assert cluster.granted[1, "red"] + cluster.granted[2, "red"] == pytest.approx(300, rel=0.02)
 
 
+async def test_node_that_slept_past_its_lease_uses_no_share_that_others_have(clock: ManualClock) -> None:
+    """Nobody has ended it meanwhile, so it renews its lease under the same number."""
+    async with opened(clock, nodes=[1, 2]) as cluster:
+        for number in (1, 2):
+            cluster.call(number, "red", 20)
+        await cluster.advance(20)
+        sleeper = cluster.nodes[2]
+        await sleeper.stop()
+        cluster.renewed.discard(2)
+        await cluster.advance(12)
+        assert cluster.nodes[1].share == pytest.approx(1.0)
+        assert sleeper.share > 0.4
+        cluster.store.renew(2)
+        cluster.renewed.add(2)
+        await sleeper.start()
+        await settle()
+        assert sleeper.share == 0.0
+        await cluster.advance(5)
+        assert cluster.nodes[1].share + sleeper.share == pytest.approx(1.0, abs=0.02)
+        assert sleeper.share > 0.4
+
+
 async def test_fenced_node_hands_out_nothing_and_joins_again_under_a_new_number(clock: ManualClock) -> None:
     async with opened(clock) as cluster:
         await cluster.advance(2)
@@ -389,6 +411,24 @@ async def test_rate_that_is_used_often_is_counted_in_memory(clock: ManualClock) 
         await cluster.advance(12)
         assert node.exchange.shares == 0
         assert not node.rates.active
+
+
+async def test_only_node_has_small_rates_in_memory_too_until_another_comes(clock: ManualClock) -> None:
+    async with opened(clock, nodes=[1]) as cluster:
+        node = cluster.nodes[1]
+        buckets = bucket_of(cluster, node, 12)
+        assert await ask(node, buckets, clock)
+        await cluster.advance(5)
+        cluster.store.steps.clear()
+        assert await ask(node, buckets, clock)
+        assert "take" not in cluster.store.steps
+        other = await cluster.add(2)
+        await cluster.advance(0.75)
+        assert node.exchange.shares == 0
+        await cluster.advance(5)
+        assert await ask(other, bucket_of(cluster, other, 12), clock)
+        assert await ask(node, buckets, clock)
+        assert not await ask(node, buckets, clock)
 
 
 async def test_small_rate_costs_a_step_for_each_request_and_refusals_none(clock: ManualClock) -> None:

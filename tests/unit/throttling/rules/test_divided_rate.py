@@ -33,7 +33,7 @@ class Nodes(RuleBasedStateMachine):
         self.known: DividedRate = divided_rate.new("x", RATE, self.now)
         self.nodes: dict[int, Node] = {}
         self.held: dict[int, Holding] = {}
-        self.late: list[Exchange] = []
+        self.late: list[tuple[int, Exchange]] = []
         self.whole = rates.FULL
         self.last = 0
 
@@ -76,8 +76,7 @@ class Nodes(RuleBasedStateMachine):
             name="x", rate=RATE, number=node.number, kept=kept, returned=returned, wanted=wanted, reserve=reserve
         )
         if outcome == 2:
-            self.late.append(asked)
-            self.late_of = number
+            self.late.append((number, asked))
         elif outcome != 0:
             granted = self._carry_out(number, asked)
             if outcome != 1:
@@ -94,8 +93,10 @@ class Nodes(RuleBasedStateMachine):
     @rule()
     def arrive_late(self) -> None:
         """The step of an exchange that its node has given up is done after all."""
-        if self.late and self.late_of in self.held:
-            self._carry_out(self.late_of, self.late.pop())
+        if self.late:
+            number, asked = self.late.pop()
+            if number in self.held:
+                self._carry_out(number, asked)
 
     @rule(index=st.integers(0, 9), count=st.integers(1, 15))
     def take_from_share(self, index: int, count: int) -> None:
