@@ -10,6 +10,7 @@ from typing import Protocol
 from gateway.domain.ports.clock import Clock
 from gateway.domain.rates import Rate
 from gateway.domain.teams import Teams
+from gateway.errors import UpstreamUnavailable
 from gateway.runtime.live import LiveSettings
 from gateway.throttling.fair_limiter import FairLimiter
 from gateway.throttling.rules.adaptive_rate import LearnedRate
@@ -101,7 +102,9 @@ class DividedLimiter(FairLimiter):
         return is_taken
 
     async def permit(self, name: str, until: float, *, returned: bool) -> bool:
-        """Wait for a permit: see `FairLimiter`."""
+        """Wait for a permit: see `FairLimiter`. Raise `UpstreamUnavailable` if the node's lease is not valid."""
+        if not self.lease.is_valid():
+            raise _fenced()
         is_granted = await super().permit(name, until, returned=returned)
         if is_granted:
             self._used[name] += 1
@@ -122,6 +125,10 @@ class DividedLimiter(FairLimiter):
         for name, waiting in self._queue.waiting_by_flow().items():
             demand[name] = demand.get(name, 0.0) + waiting
         return demand
+
+    def fail_waiting(self) -> None:
+        """Fail all waiters with `UpstreamUnavailable`: the node has lost its lease."""
+        self._fail_waiting(_fenced())
 
     def resize(self, share: float, now: float, tokens: float = 0.0) -> float:
         """Change the share; return the tokens that were taken out of it."""
@@ -151,3 +158,7 @@ class DividedLimiter(FairLimiter):
         """Take over what upstream said to another node."""
         self.rate.adopt(rate, paused_seconds, seconds_since, now)
         self._changed.set()
+
+
+def _fenced() -> UpstreamUnavailable:
+    return UpstreamUnavailable("The store has not confirmed this node's lease.", retry_after=1)

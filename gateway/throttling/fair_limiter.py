@@ -139,10 +139,13 @@ class FairLimiter:
     def close(self) -> None:
         """Fail all waiters with `UpstreamUnavailable`, and every later call of `permit` too."""
         self._closed = True
+        self._fail_waiting(_shutting_down())
+
+    def _fail_waiting(self, error: UpstreamUnavailable) -> None:
         for position, granted in self._granted.items():
             if not granted.done():
                 self._queue.leave(position)
-                granted.set_exception(_shutting_down())
+                granted.set_exception(error)
 
 
 def _shutting_down() -> UpstreamUnavailable:

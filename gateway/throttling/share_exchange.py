@@ -77,6 +77,8 @@ class ShareExchange:
 
     def _on_lost(self) -> None:
         self._lease.end()
+        for limiter in self._limiters:
+            limiter.fail_waiting()
         self._changed.set()
 
     def _on_news(self, names: Sequence[str] | None) -> None:

@@ -130,7 +130,8 @@ class Cluster:
                 try:
                     await self.nodes[number].account.create_permit(CREATE, team, self.clock.monotonic() + 1000)
                 except UpstreamUnavailable:
-                    return
+                    await self.clock.sleep(1)
+                    continue
                 self.count(number, team)
 
         self.calls += [asyncio.create_task(calls()) for _ in range(count)]
@@ -254,10 +255,16 @@ async def test_fenced_node_hands_out_nothing_and_joins_again_under_a_new_number(
     async with opened(clock) as cluster:
         await cluster.advance(2)
         node = cluster.nodes[1]
-        assert node.limiters[0].take()
+        while node.limiters[0].take():
+            pass
+        waiting = asyncio.create_task(node.account.create_permit(CREATE, "red", clock.monotonic() + 20))
+        await settle()
         cluster.renewed.discard(1)
         del cluster.store.leases[1]
         node.membership.lose()
+        for refused in (waiting, node.account.create_permit(CREATE, "red", clock.monotonic() + 20)):
+            with pytest.raises(UpstreamUnavailable):
+                await refused
         assert not node.limiters[0].take()
         await cluster.advance(2)
         assert not node.limiters[0].take()
