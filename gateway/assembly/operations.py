@@ -62,7 +62,7 @@ def _start_health(base: Base, upstream: UpstreamParts) -> Health:
         base.clock,
         lambda: upstream.client.is_failing,
         lambda: upstream.client.pool.waiting > 0,
-        base.membership.is_alive,
+        base.membership.is_shut_out,
     )
     base.metrics.read_on_scrape("ready", lambda: float(health.is_ready))
     base.metrics.read_on_scrape("degraded", health.degraded)

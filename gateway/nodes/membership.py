@@ -45,6 +45,10 @@ class Membership(Protocol):
         """Say whether its lease is valid."""
         ...
 
+    def is_shut_out(self) -> bool:
+        """Say whether its lease is lost although the store answers: callers should go to other nodes."""
+        ...
+
     def is_leader(self) -> bool:
         """Say whether this node does what one node does for all: adoption, deletion of old records, audits."""
         ...
@@ -73,6 +77,10 @@ class OnlyNode:
     def is_alive(self) -> bool:
         """Return true."""
         return True
+
+    def is_shut_out(self) -> bool:
+        """Return false."""
+        return False
 
     def is_leader(self) -> bool:
         """Return true."""
@@ -107,6 +115,9 @@ class LeasedNode:
         self.clock_skew_seconds = 0.0
         """By how much the store's clock was ahead of this machine's when the node joined."""
         self._has_left = False
+        self._is_ended = False
+        """Whether another node has ended this one."""
+        self._is_store_away = False
         self._told_of_loss = 0
         """The last number whose loss the listeners were told of."""
         self._nodes = nodes
@@ -124,6 +135,10 @@ class LeasedNode:
     def is_alive(self) -> bool:
         """Say whether its lease is valid."""
         return self._monotonic() < self._valid_until
+
+    def is_shut_out(self) -> bool:
+        """Say whether the lease is lost, and not just because the store is away, which all nodes share."""
+        return not self.is_alive() and (self._is_ended or not self._is_store_away)
 
     def may_send(self) -> bool:
         """Say whether the lease is valid for long enough to send a create or a cancel."""
@@ -157,6 +172,7 @@ class LeasedNode:
         """Join the nodes. Raise `StoreUnavailable`."""
         sent_at = self._monotonic()
         self.number = await self._nodes.join(self._name, self.times.lease)
+        self._is_ended = self._is_store_away = False
         self._renewed_at, self._counted_from = sent_at, sent_at
         self._valid_until = sent_at + self.times.lease
         self._leads_until = float("-inf")
@@ -188,15 +204,16 @@ class LeasedNode:
         try:
             is_renewed = await self._nodes.renew(number, self.times.lease, self.report())
         except GatewayError as exc:
-            self._counted_from = float("inf")
+            self._counted_from, self._is_store_away = float("inf"), True
             logger.warning("the lease could not be renewed", extra={"node": number, "reason": exc.detail})
             return
         if not is_renewed:
             # Another node has found it expired, and taken its runs.
-            self._valid_until = float("-inf")
+            self._valid_until, self._is_ended = float("-inf"), True
             return
         if self._has_left:
             return
+        self._is_store_away = False
         self._renewed_at, self._valid_until = sent_at, sent_at + self.times.lease
         self._counted_from = min(self._counted_from, sent_at)
         await self._lead()
@@ -220,6 +237,7 @@ class LeasedNode:
         try:
             await self.start()
         except GatewayError as exc:
+            self._is_store_away = True
             logger.warning("the node could not join again yet", extra={"reason": exc.detail})
             await self._clock.sleep(self.times.renew)
             return

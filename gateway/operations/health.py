@@ -52,13 +52,13 @@ class Health:
         clock: Clock,
         is_failing: Callable[[], bool],
         calls_wait: Callable[[], bool] = lambda: False,
-        has_lease: Callable[[], bool] = lambda: True,
+        is_shut_out: Callable[[], bool] = lambda: False,
     ) -> None:
         """Take `is_failing`, whether calls upstream are known to fail, and `calls_wait`: for a connection.
 
-        `has_lease` says whether the process may act as one of the nodes that serve from its store.
+        `is_shut_out` says whether the process has lost its lease as one of the nodes that serve from its store.
         """
-        self._has_lease = has_lease
+        self._is_shut_out = is_shut_out
         self._store = store
         self._upstream = upstream
         self._clock = clock
@@ -76,7 +76,7 @@ class Health:
         checks = {"store": store, "upstream": upstream}
         if self._calls_wait():
             checks["connections"] = "All connections to Replicate are in use."
-        if not self._has_lease():
+        if self._is_shut_out():
             checks["node"] = "The lease of this node is lost. Others have taken over its runs; it joins again."
         if self.draining:
             checks["gateway"] = "shutting down"
@@ -87,7 +87,7 @@ class Health:
     @property
     def is_ready(self) -> bool:
         """Whether this process could serve at the last check."""
-        return not self.draining and self._store_result == _OK and self._has_lease()
+        return not self.draining and self._store_result == _OK and not self._is_shut_out()
 
     def degraded(self) -> Mapping[str, float]:
         """Return 1 for each cause of degradation, as known without asking anybody."""

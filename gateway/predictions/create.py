@@ -287,6 +287,9 @@ class CreateService:
         self, attempts: _Attempts, identity: Identity, request: ShareRequest
     ) -> Created | Answer | WaitForLimit | RetryCreate | ModelNamed:
         """Start a run, unless a create that came earlier waits for one of the same limits."""
+        if (may_start := self._run_creator.may_start) is not None and not may_start():
+            # Its intent would be another node's before it could be discarded, and hold money for minutes.
+            raise UpstreamUnavailable("This node of the gateway may not create predictions now.", retry_after=1)
         place = attempts.take_priced_place(self._limit_queue, request.prediction.user, self._pricing)
         if (behind := place.check_turn()) is not None:
             return behind

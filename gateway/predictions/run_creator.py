@@ -87,6 +87,8 @@ class RunCreator:
         `other_creates` reads the outcomes of creates that another node sends, or searches for.
         """
         self._membership = membership or OnlyNode()
+        self.may_start = self._membership.may_send if self._membership.number else None
+        """Says whether a create could be sent, where that depends on the lease of a node."""
         self._other_creates = other_creates or OtherCreates(store, clock)
         self._store = store
         self._upstream = upstream
@@ -109,7 +111,7 @@ class RunCreator:
             recorder.take_up,
             digest,
             self._secrets.forget,
-            is_shared=membership is not None and not isinstance(membership, OnlyNode),
+            is_shared=self._membership.number != 0,
         )
         self._tasks = Tasks()
 

@@ -1,16 +1,21 @@
 """The leases of nodes, and which node takes over which run. On PostgreSQL: a file of SQLite has one process."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import psycopg
 import pytest
 
-from gateway.domain.records import RunState
+from gateway.domain.records import RunState, Status
+from gateway.domain.run_end import RunEnded
 from gateway.nodes.ports import LEADER
+from gateway.predictions.ports.predictions import Unchanged
 from gateway.store.postgres import PostgresStore
+from gateway.store.sql.locks import Lock
 from tests.support.postgres import emptied_database
-from tests.support.records import finish, go, lead
+from tests.support.records import NOW, finish, go, lead
 
 SECONDS = 10.0
 
@@ -200,3 +205,61 @@ async def test_take_waits_for_a_node_that_joins_meanwhile(stores: list[PostgresS
     )
     assert sum(map(len, taken)) == 1
     assert two not in {run.owner for runs in taken for run in runs}
+
+
+async def test_renewal_or_end_of_a_lease_comes_first_and_the_other_sees_it(
+    stores: list[PostgresStore], expire: Callable[[int], None]
+) -> None:
+    one, _, three = await joined(stores)
+    for _ in range(20):
+        two = await stores[1].nodes.join("host", SECONDS)
+        expire(two)
+        renewed, ended, too = await asyncio.gather(
+            stores[1].nodes.renew(two, SECONDS, "{}"),
+            stores[0].nodes.end_expired(one),
+            stores[2].nodes.end_expired(three),
+        )
+        assert [renewed, *(two in each for each in (ended, too))].count(True) == 1
+        assert await stores[1].nodes.renew(two, SECONDS, "{}") is renewed
+
+
+async def test_end_of_a_run_and_its_takeover_exclude_each_other(stores: list[PostgresStore]) -> None:
+    """The node that has lost its lease learns of the end just when another one takes over. One of them settles it."""
+    _, two, _ = await joined(stores)
+    taken = 0
+    for number in range(20):
+        name = str(number)
+        old = await stores[0].nodes.join("host", SECONDS)
+        await go(stores[0], name)
+        await stores[1].nodes.leave(old)
+        given: dict[str, Any] = {"status": Status.SUCCEEDED, "document": b"done", "stream_url": None, "at": NOW + 9}
+        outcome, runs = await asyncio.gather(
+            stores[0].advance(f"run{name}", **given), stores[1].nodes.take_runs(two, 10)
+        )
+        assert isinstance(outcome, Unchanged) is bool(runs)
+        taken += len(runs)
+        if runs:
+            assert isinstance(await stores[1].advance(f"run{name}", **given), RunEnded)
+    found = await stores[1]._read(lambda db: db.execute("newest_spend", {"limit": 100}).fetchall())
+    assert len(found) == 20
+
+
+async def test_runs_that_another_step_has_locked_are_left_for_later(stores: list[PostgresStore]) -> None:
+    """A takeover waits for nobody."""
+    one, two, _ = await joined(stores)
+    for name in ("1", "2"):
+        await go(stores[0], name)
+    await stores[0].nodes.leave(one)
+    locked, done = threading.Event(), threading.Event()
+
+    def hold(db: Any) -> None:
+        db.lock(Lock.RUN, "run1")
+        locked.set()
+        done.wait(10)
+
+    holding = stores[2]._write(hold)
+    await asyncio.to_thread(locked.wait, 10)
+    assert [run.id for run in await stores[1].nodes.take_runs(two, 10)] == ["run2"]
+    done.set()
+    await holding
+    assert [run.id for run in await stores[1].nodes.take_runs(two, 10)] == ["run1"]

@@ -14,6 +14,7 @@ import pytest
 
 from gateway.nodes.membership import LeaseTimes
 from gateway.simulator import Fault, Simulator
+from gateway.store.postgres.locks import key_of
 from tests.support.http_calls import metrics_of
 from tests.support.polling import attempts, until
 from tests.support.postgres import emptied_database
@@ -214,34 +215,32 @@ async def test_deadline_is_kept_by_the_node_that_takes_over(opened: Open, upstre
         assert (await finished(second, reply.json["id"]))["status"] in ("canceled", "aborted")
 
 
-async def test_node_is_not_ready_without_a_lease(
-    opened: Open, url: str, log_scanner: LogScanner, monkeypatch: pytest.MonkeyPatch
+async def test_node_that_was_ended_is_not_ready_until_it_has_joined_again(
+    opened: Open, url: str, log_scanner: LogScanner
 ):
+    """It creates nothing meanwhile."""
     (one, _), _ = await opened(), await opened()
-    async with sessions(one) as (first,):
+    async with sessions(one) as (first,), aiohttp.ClientSession() as operator:
         assert (await ask(first, "GET", "/readyz")).status == 200
-
-        def close() -> None:
-            with psycopg.connect(url, autocommit=True) as connection:
-                connection.execute("ALTER TABLE nodes RENAME TO hidden")
-
-        def open_() -> None:
-            with psycopg.connect(url, autocommit=True) as connection:
-                connection.execute("ALTER TABLE hidden RENAME TO nodes")
-
-        await asyncio.to_thread(close)
+        joining = await asyncio.to_thread(keep_nodes_from_joining, url)
         try:
+            await end(url, one)
             async for _ in attempts():
-                if (await metric(one, "node_alive")) == 0:
+                if (await ask(first, "GET", "/readyz")).status == 503:
                     break
-            answer = await ask(first, "GET", "/readyz")
-            assert (answer.status, "lease" in answer.json["checks"]["node"]) == (503, True)
-            reply = await create(first, versioned_model(one), {"prompt": "a"})
-            assert reply.status == 503
+            async with operator.get(f"{one.ops_url}/readyz") as response:
+                assert "lease" in (await response.json())["checks"]["node"]
+            assert (await create(first, versioned_model(one), {"prompt": "a"})).status == 503
         finally:
-            await asyncio.to_thread(open_)
+            await asyncio.to_thread(joining.close)
         async for _ in attempts():
             if (await ask(first, "GET", "/readyz")).status == 200:
                 break
         assert (await create(first, versioned_model(one), {"prompt": "a"})).status == 201
     log_scanner.errors.clear()
+
+
+def keep_nodes_from_joining(url: str) -> psycopg.Connection[Any]:
+    connection = psycopg.connect(url, autocommit=True)
+    connection.execute("SELECT pg_advisory_lock(%s)", [key_of("NODES", "")])
+    return connection

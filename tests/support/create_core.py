@@ -20,6 +20,7 @@ from gateway.models.versions import VersionMap
 from gateway.money.limit_queue import LimitQueue
 from gateway.money.pricing import Pricing
 from gateway.money.rules.pricing import PriceList, UnknownPolicy
+from gateway.nodes.membership import Membership
 from gateway.predictions.create import CreateService
 from gateway.predictions.deadlines import Deadlines
 from gateway.predictions.events import Listener, PredictionEvents
@@ -150,6 +151,7 @@ class CreateCore:
         create_limiter: CreateLimiter | None = None,
         deadlines: type[Deadlines] = Deadlines,
         webhook_of: Callable[[str], str | None] = lambda _: None,
+        membership: Membership | None = None,
     ) -> None:
         self.clock = ManualClock()
         self.store = SharingStore()
@@ -177,6 +179,7 @@ class CreateCore:
             keep_until=self._keep_until,
             settlement_of=free,
             secret_values=self.secret_values,
+            membership=membership,
         )
         self.deadlines = deadlines(self.store, self.clock, self._expire)
         self.run_identities = RunIdentities(
@@ -209,6 +212,7 @@ class CreateCore:
             create_limiter=create_limiter,
             secret_values=self.secret_values,
             digest=self.digest,
+            membership=membership,
         )
         self.teams: LiveSettings[Teams] = LiveSettings({})
         self.limit_queue = LimitQueue(self.store, self.clock, self.observer)  # type: ignore[arg-type]  # meters only

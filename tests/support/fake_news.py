@@ -12,8 +12,18 @@ class NumberedNode(OnlyNode):
 
     number: int
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, *, leads: bool = True) -> None:
         self.number = number
+        self.leads = leads
+        self.has_lease = True
+
+    def may_send(self) -> bool:
+        """Say whether it has a lease."""
+        return self.has_lease
+
+    def is_leader(self) -> bool:
+        """Say whether it leads."""
+        return self.leads
 
 
 class FakeNews:

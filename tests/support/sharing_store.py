@@ -56,6 +56,8 @@ class SharingStore(FakeStore):
         self.before: dict[str, Callable[[], None]] = {}
         """What happens right before the next call of a step is done."""
         self.uncertain: list[str] = []
+        self.node = 0
+        """The number of the node that starts runs."""
         self.outcomes: dict[str, bytes] = {}
         """Why intents were discarded."""
         self.detached: list[str] = []
@@ -119,7 +121,7 @@ class SharingStore(FakeStore):
         if outcome is None:
             if request.may_join is None and self._open(OpenRuns(run.fingerprint, run.provisional)) is not None:
                 run = replace(run, fingerprint=None, provisional=None)
-            run = replace(run, leader_id=request.prediction.id)
+            run = replace(run, leader_id=request.prediction.id, owner=self.node)
             self.reserved[run.id] = reservation
             outcome = Started(self._added(request, run, request.prediction.source, admitted))
         self._done("start")
@@ -235,6 +237,9 @@ class SharingStore(FakeStore):
         """Note an uncertain create."""
         await self._step("mark_uncertain")
         self.uncertain.append(run_id)
+        run = self.runs.get(run_id)
+        if run is not None and run.state is RunState.INTENDED:
+            self.runs[run_id] = replace(run, uncertain_at=at, owner=0 if is_passed_on else run.owner)
 
     async def settle_identity(
         self, run_id: str, fingerprint: str | None, cache_until: float | None, *, reason: str | None = None

@@ -319,3 +319,18 @@ async def test_placeholder_predictions_are_charged(store: SQLiteStore) -> None:
     assert line.prediction_id == "p1"
     await store.record_created(live("run1"), prediction("up1", "run1"))
     assert len(await store.newest_spend(5)) == 1
+
+
+async def test_only_the_node_that_leads_audits(
+    store: SQLiteStore, pricing: Pricing, budgets: Budgets, clock: ManualClock, observer: Any
+) -> None:
+    leads = False
+    auditor = LedgerAuditor(store, store, pricing, budgets, clock, observer, money(), is_leader=lambda: leads)
+    await spend(store, "1", 10)
+    await edit(store, "UPDATE usage_days SET microusd = 99")
+    await auditor.start()
+    await auditor.run_pass()
+    assert observer.of("ledger_drift") == []
+    leads = True
+    await auditor.start()
+    assert observer.of("ledger_drift")[0] > 0

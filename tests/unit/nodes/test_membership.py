@@ -93,6 +93,34 @@ async def test_lost_lease_is_told_once_and_the_node_joins_again_under_a_new_numb
     assert lease.node.is_alive()
 
 
+async def test_node_is_shut_out_only_where_others_may_not_be(
+    nodes: FakeNodes, clock: ManualClock, lease: Lease
+) -> None:
+    """While the store is away, no node has a lease: callers gain nothing by going elsewhere."""
+    nodes.is_away = True
+    await clock.advance(30)
+    assert (lease.node.is_alive(), lease.node.is_shut_out()) == (False, False)
+    nodes.is_away = False
+    await clock.advance(4)
+    clock._passed += 60
+    assert lease.node.is_shut_out()
+    await clock.advance(1)
+    assert not lease.node.is_shut_out()
+
+
+async def test_node_that_another_has_ended_is_shut_out_until_it_has_joined(
+    nodes: FakeNodes, clock: ManualClock, lease: Lease
+) -> None:
+    nodes.end(1)
+    nodes.on_call = lambda name: setattr(nodes, "is_away", name == "join")
+    await clock.advance(20)
+    assert lease.node.is_shut_out()
+    nodes.on_call = lambda _: None
+    nodes.is_away = False
+    await clock.advance(3)
+    assert not lease.node.is_shut_out()
+
+
 async def test_end_of_the_lease_is_noticed_while_the_store_does_not_answer(
     nodes: FakeNodes, clock: ManualClock, lease: Lease
 ) -> None:

@@ -135,3 +135,14 @@ async def test_gateway_in_shutdown_is_not_ready(health):
     health.draining = True
     report = await health.report()
     assert (report.ready, report.checks["gateway"]) == (False, "shutting down")
+
+
+async def test_node_without_a_lease_is_not_ready(store, upstream, clock):
+    """Others have taken over its runs, and callers should go there."""
+    is_shut_out = [False]
+    health = Health(store, upstream, clock, lambda: False, is_shut_out=lambda: is_shut_out[0])
+    assert (await health.report()).ready
+    is_shut_out[0] = True
+    report = await health.report()
+    assert (report.ready, health.is_ready) == (False, False)
+    assert "lease" in report.checks["node"]

@@ -129,3 +129,17 @@ async def test_one_damaged_record_does_not_stop_the_others(janitor, store, clock
     with contextlib.suppress(Exception):
         await janitor.clean()
     assert store.runs["r1"].data_removed
+
+
+async def test_only_the_node_that_leads_cleans(store, clock):
+    """The others would do the same work again."""
+    leads = [False]
+    janitor = Janitor(store, store, clock, LiveSettings(RETENTION), on_cleared=lambda: None, is_leader=lambda: leads[0])
+    fill(store, runs=1, ended_at=START - DAY)
+    task = asyncio.create_task(janitor.run())
+    await clock.advance(61)
+    assert not store.runs["r0"].data_removed
+    leads[0] = True
+    await clock.advance(61)
+    await until(lambda: store.runs["r0"].data_removed)
+    task.cancel()

@@ -96,3 +96,14 @@ async def test_restart_loads_the_deadlines_from_the_store(kept: Kept) -> None:
     assert kept.store.calls.count("deadlines") == 3
     await kept.clock.advance(2.0)
     assert kept.ended == [("p0001", 1.0), ("p0002", 2.0)]
+
+
+async def test_forgotten_deadlines_can_be_added_again(kept: Kept) -> None:
+    """Their runs were other nodes' for a while."""
+    kept.deadlines.add(START + 10, "p1")
+    kept.deadlines.clear()
+    await kept.clock.advance(20)
+    assert kept.ended == []
+    kept.deadlines.add(START + 30, "p1")
+    await kept.clock.advance(20)
+    assert kept.ended == [("p1", 30.0)]

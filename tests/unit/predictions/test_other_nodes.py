@@ -356,3 +356,31 @@ class TestCreates:
         node.store.runs["run3"] = live("run3", owner=OTHER, leader_id="p3")
         await node.clock.advance(1.0)
         assert isinstance(await waiting, Created)
+
+
+async def test_run_of_a_lost_lease_is_only_observed_and_its_waiters_get_the_end(node: Node, clock: ManualClock) -> None:
+    """Nothing is read upstream or written from then on."""
+    tracked = node.tracker.follow(node.own)
+    waiting = asyncio.create_task(tracked.wait_until(lambda run: run.status.is_terminal, 3600.0))
+    await clock.advance(1.0)
+    node.store.runs["run1"] = replace(node.own, owner=OTHER)
+    node.tracker.drop()
+    reads = len(node.upstream.calls)
+    await clock.advance(30.0)
+    assert (len(node.upstream.calls), node.tracker.active) == (reads, 0)
+    node.end("run1", owner=OTHER)
+    await clock.advance(1.1)
+    assert (await waiting).status is Status.SUCCEEDED
+    assert node.observer.count("prediction_finished") == 0
+
+
+async def test_run_that_comes_back_after_a_lost_lease_is_followed_again(node: Node, clock: ManualClock) -> None:
+    node.tracker.follow(node.own)
+    await clock.advance(1.0)
+    node.tracker.drop()
+    node.membership.number = 5
+    reads = len(node.upstream.calls)
+    node.tracker.follow(replace(node.own, owner=5))
+    await clock.advance(5.0)
+    assert node.tracker.active == 1
+    assert len(node.upstream.calls) > reads

@@ -134,3 +134,22 @@ def test_unreadable_document_sends_nothing():
     broken = running("a")
     assert not lines.begin(PredictionView(broken.prediction, replace(broken.run, document=b"{")), 0.0)
     assert list(lines.change(running("a").run, 1.0))
+
+
+def test_prediction_that_is_followed_is_not_resumed():
+    """Otherwise what it has not sent yet would count as sent, when runs of another node are taken over."""
+    lines = ProgressQueue()
+    lines.begin(running("a"), 0.0)
+    lines.resume(running("a"))
+    assert lines.take("p" * 26) == (Event.START, running("a"))
+
+
+def test_runs_of_other_nodes_have_no_progress_here():
+    """Their new owners send it."""
+    lines = ProgressQueue()
+    lines.begin(running("a"), 0.0)
+    lines.drop()
+    assert (lines.pending, lines.take("p" * 26)) == (0, None)
+    assert list(lines.change(running("b").run, 1.0)) == []
+    lines.resume(running("b"))
+    assert list(lines.change(running("c").run, 2.0))
