@@ -37,6 +37,8 @@ class MemoryRates:
         self.holdings: dict[tuple[str, int], Holding] = {}
         self.is_away = False
         self.steps: list[str] = []
+        self.names: set[str] = set()
+        """The names in the last read."""
 
     @property
     def now(self) -> float:
@@ -83,6 +85,7 @@ class MemoryRates:
 
     async def read_rates(self, node: int, names: Sequence[str]) -> KnownRates:
         """Read rates, and the lease of the node."""
+        self.names = set(names)
         return self._load(node, names, "read").known
 
     async def exchange_shares(self, node: int, asked: Sequence[Exchange]) -> list[Granted]:

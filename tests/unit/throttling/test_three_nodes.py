@@ -420,6 +420,28 @@ async def test_rate_that_is_used_often_is_counted_in_memory(clock: ManualClock) 
         assert not node.rates.active
 
 
+async def test_rates_that_are_used_seldom_are_not_read_in_passes(clock: ManualClock) -> None:
+    """Nor do two requests make a rate one that is used often, if they are far apart."""
+    async with opened(clock) as cluster:
+        node, account = cluster.nodes[1], {"account:creates", "account:requests"}
+        await cluster.nodes[2].stop()
+        await cluster.nodes[3].stop()
+        allowance = Allowance(per_user=Limits(requests_per_minute=600))
+        team = Team(name="red", scopes=frozenset(), allowance=allowance)
+        caller = Caller(team=team, key_id="k", scopes=frozenset(), models=())
+        for _ in range(2):
+            for number in range(20):
+                assert await ask(node, node.rates.buckets(caller, f"user{number}"), clock)
+            await cluster.advance(1)
+            assert cluster.store.names == account
+        assert not node.rates.active
+        often = node.rates.buckets(caller, "user1")
+        assert await ask(node, often, clock)
+        assert await ask(node, often, clock)
+        await cluster.advance(1)
+        assert cluster.store.names == {*account, "user:team red: user1"}
+
+
 async def test_only_node_has_small_rates_in_memory_too_until_another_comes(clock: ManualClock) -> None:
     async with opened(clock, nodes=[1]) as cluster:
         node = cluster.nodes[1]
