@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import random
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
@@ -298,6 +299,27 @@ async def test_nodes_come_and_go_while_the_limit_holds(clock: ManualClock) -> No
         await cluster.advance(5)
         assert sum(cluster.nodes[number].share for number in (1, 3, 4, 5)) == pytest.approx(1.0, abs=0.02)
         assert sum(cluster.granted.values()) >= 0.9 * (100 + 10 * 28)
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_limit_holds_although_answers_of_the_store_are_lost(clock: ManualClock, seed: int) -> None:
+    """A third of the steps, while demand moves. What was lost comes back: at the end all of the rate is used."""
+    dice = random.Random(seed)
+    async with opened(clock, red=2.0, blue=1.0) as cluster:
+        cluster.store.loses_answer = lambda: dice.random() < 1 / 3
+        for _ in range(8):
+            for task in cluster.calls:
+                task.cancel()
+            cluster.call(dice.randint(1, 3), "red", dice.randint(1, 30))
+            cluster.call(dice.randint(1, 3), "blue", dice.randint(1, 30))
+            await cluster.advance(dice.choice([0.5, 1.5, 4]))
+        cluster.store.loses_answer = lambda: False
+        for number in (1, 2, 3):
+            cluster.call(number, "red", 30)
+        await cluster.advance(3)
+        cluster.granted.clear()
+        await cluster.advance(20)
+        assert sum(cluster.granted.values()) == pytest.approx(200, rel=0.03)
 
 
 async def test_store_that_is_away_ends_shares_with_the_lease(clock: ManualClock) -> None:
