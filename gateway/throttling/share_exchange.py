@@ -24,8 +24,8 @@ from gateway.throttling.divided import Divided, DividedLimiter
 from gateway.throttling.divided_request_rates import DividedRequestRates
 from gateway.throttling.ports import DividedRates
 from gateway.throttling.rules.divided_bucket import DividedBucket
-from gateway.throttling.rules.divided_rate import Exchange, KnownRate, KnownRates, Seen, filled
-from gateway.throttling.rules.share_decision import RESERVE, Need, decide, is_divisible
+from gateway.throttling.rules.divided_rate import Exchange, KnownRates, Seen, filled
+from gateway.throttling.rules.share_decision import RESERVE, Need, decide, is_alone, is_divisible
 from gateway.throttling.share_lease import ShareLease
 
 logger = logging.getLogger(__name__)
@@ -36,6 +36,8 @@ _LEAST_PAUSE_SECONDS: Final = 0.05
 _IDLE_SECONDS: Final = 10.0
 _OFTEN: Final = 2
 """Requests between two passes, from which on a share is worth its steps."""
+_MOST_SHARES: Final = 1000
+"""Request rates of which a node has shares, since each is read in every pass. The others are used by steps."""
 _TURNS_AT_ONCE: Final = 10
 _FORGET_EVERY_SECONDS: Final = 60.0
 _FORGOTTEN_AFTER_SECONDS: Final = 600.0
@@ -64,6 +66,7 @@ class ShareExchange:
         self._rates = rates
         self._changed = asyncio.Event()
         self._node = -1
+        self._nodes = 1
         self._number = 0
         self._throttles: dict[str, int] = {}
         self._forgot_at = clock.monotonic()
@@ -117,11 +120,12 @@ class ShareExchange:
             self._start_over(node)
         for limiter in self._limiters:
             await self._record_throttle(limiter)
-        divided: list[Divided] = [*self._limiters, *self._rates.active.values()]
+        divided: list[Divided] = [*self._limiters, *self._used_often()]
         sent_at = self._lease.now()
         known = await self._store.read_rates(node, [each.name for each in divided])
         if not known.lease_seconds > 0.0 or node != self._membership.number:
             return
+        self._nodes = known.nodes
         now = clock.monotonic()
         for each in divided:
             self._learn(each, known, now)
@@ -133,6 +137,21 @@ class ShareExchange:
         if now - self._forgot_at > _FORGET_EVERY_SECONDS:
             self._forgot_at = now
             await self._store.forget_rates(_FORGOTTEN_AFTER_SECONDS, _FORGOTTEN_AT_ONCE)
+
+    def _used_often(self) -> list[DividedBucket]:
+        """Return the request rates that need a share or have one, and drop the others."""
+        shares, used_often = self.shares, []
+        for bucket in list(self._rates.active.values()):
+            often = 1 if self._nodes == 1 or bucket.is_short else _OFTEN
+            if bucket.share == 0.0 and not bucket.is_recorded:
+                is_wanted = bucket.requests >= often and is_divisible(bucket.rate, self._nodes)
+                if not is_wanted or shares >= _MOST_SHARES:
+                    bucket.requests = 0
+                    del self._rates.active[bucket.name]
+                    continue
+                shares += 1
+            used_often.append(bucket)
+        return used_often
 
     def _start_over(self, node: int) -> None:
         """Hold nothing: the shares were those of another number."""
@@ -180,8 +199,8 @@ class ShareExchange:
         news: set[str] = set()
         for each in divided:
             found = known.rates.get(each.name)
-            need = self._need(each, found, known.nodes, now)
-            if need is None:
+            need = self._need(each, known.nodes, now)
+            if isinstance(each, DividedBucket) and found is not None and is_alone(need, found, self._node):
                 continue
             decision = decide(need, found, self._node, known.nodes)
             if isinstance(each, DividedLimiter):
@@ -193,6 +212,8 @@ class ShareExchange:
             returned = each.resize(decision.kept, now) if decision.kept < each.share else 0.0
             if decision.kept < need.share:
                 news.add(each.name)
+            if isinstance(each, DividedBucket):
+                each.is_recorded = bool(need.demand)
             self._number += 1
             asked.append(
                 (
@@ -218,8 +239,8 @@ class ShareExchange:
         for name in news:
             self._news.tell(Topic.LIMITS, name)
 
-    def _need(self, each: Divided, found: KnownRate | None, nodes: int, now: float) -> Need | None:
-        """Return what this node needs of a rate; `None` if it needs no share."""
+    def _need(self, each: Divided, nodes: int, now: float) -> Need:
+        """Return what this node needs of a rate."""
         if isinstance(each, DividedLimiter):
             return Need(
                 rate=each.whole_rate,
@@ -229,14 +250,7 @@ class ShareExchange:
                 is_standing=True,
             )
         assert isinstance(each, DividedBucket)
-        often = 1 if nodes == 1 or each.is_short else _OFTEN
-        is_idle = now - each.used_at > _IDLE_SECONDS
-        if each.share == 0.0 and (is_idle or each.requests < often or not is_divisible(each.rate, nodes)):
-            has_demand = found is not None and any(held.demand for held in found.holdings if held.node == self._node)
-            if not has_demand:
-                self._rates.active.pop(each.name, None)
-                return None
-            is_idle = is_idle or not is_divisible(each.rate, nodes)
+        is_idle = now - each.used_at > _IDLE_SECONDS or not is_divisible(each.rate, nodes)
         return Need(
             rate=each.rate,
             share=each.share,

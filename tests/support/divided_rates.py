@@ -36,7 +36,11 @@ class MemoryRates:
         self.rates: dict[str, DividedRate] = {}
         self.holdings: dict[tuple[str, int], Holding] = {}
         self.is_away = False
+        self.loses_answer: Callable[[], bool] = lambda: False
+        """Whether a step is done and its answer is lost."""
         self.steps: list[str] = []
+        self.names: set[str] = set()
+        """The names in the last read."""
 
     @property
     def now(self) -> float:
@@ -80,9 +84,12 @@ class MemoryRates:
             self.rates[rate.name] = rate
         for name, holding in step.holdings:
             self.holdings[name, holding.node] = holding
+        if self.loses_answer():
+            raise StoreUnavailable("The connection was lost during a commit.")
 
     async def read_rates(self, node: int, names: Sequence[str]) -> KnownRates:
         """Read rates, and the lease of the node."""
+        self.names = set(names)
         return self._load(node, names, "read").known
 
     async def exchange_shares(self, node: int, asked: Sequence[Exchange]) -> list[Granted]:

@@ -14,13 +14,14 @@ from gateway.throttling.rules.request_rates import Bucket
 LEAST_MEASURED_SECONDS = 0.25
 """In less time, a single request would look like many a second."""
 _SMOOTHED_SECONDS = 1.0
+_SHORT_SECONDS = 1.0
 _ROUNDING = 1e-6
 
 
 class DividedBucket(Bucket):
     """One rate of one subject, and this node's part of it. `full_at` is an estimate for display."""
 
-    __slots__ = ("_demand", "_free", "_free_at", "_free_tokens", "_measured_at", "name", "own_full_at",
+    __slots__ = ("_demand", "_free", "_free_at", "_free_tokens", "_measured_at", "is_recorded", "name", "own_full_at",
                  "requests", "share", "used_at")  # fmt: skip
 
     def __init__(self, name: str, of: SubjectKind, limit: int, burst: int | None, label: str, now: float) -> None:
@@ -31,6 +32,8 @@ class DividedBucket(Bucket):
         self.requests = 0
         """Requests since `demand` was called, also refused ones."""
         self.used_at = now
+        self.is_recorded = False
+        """Whether the store has a demand of this node."""
         self._demand = 0.0
         self._measured_at = now
         self._free, self._free_tokens, self._free_at = 1.0, float(self.rate.burst), now
@@ -40,10 +43,13 @@ class DividedBucket(Bucket):
         return node_share.wait(self.own_full_at, self.rate, self.share, now, self._spare(held) * self.share)
 
     def record_wait(self, now: float, *, held: bool) -> float:
-        """Estimate the seconds until there is a token that no node holds; infinity if too little is free."""
+        """Estimate the seconds until there is a token that no node holds; infinity if too little is free.
+
+        That lasts a second: by then nodes can have given back shares, so it is worth a step to look again.
+        """
         needed = 1.0 + self._spare(held) * self._free
         if self._free * self.rate.burst < needed:
-            return math.inf
+            return math.inf if now - self._free_at < _SHORT_SECONDS else 0.0
         return max(0.0, needed - self._record_level(now)) * self.rate.interval / self._free
 
     @property

@@ -59,6 +59,12 @@ def is_divisible(rate: Rate, nodes: int) -> bool:
     return nodes == 1 or rate.burst >= TOKENS_PER_NODE * nodes
 
 
+def is_alone(need: Need, known: KnownRate, node: int) -> bool:
+    """Say whether the node has all it can get of a rate that no other node uses, so that there is nothing to decide."""
+    has_all = abs(need.share - (1.0 - need.reserve)) <= _TOLERATED
+    return has_all and not need.is_idle and all(each.node == node for each in known.holdings)
+
+
 def decide(need: Need, known: KnownRate | None, node: int, nodes: int) -> Decision:
     """Compare a node's share with what it should be. `nodes` is the number of nodes."""
     holdings = known.holdings if known is not None else ()

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import random
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
@@ -300,6 +301,27 @@ async def test_nodes_come_and_go_while_the_limit_holds(clock: ManualClock) -> No
         assert sum(cluster.granted.values()) >= 0.9 * (100 + 10 * 28)
 
 
+@pytest.mark.parametrize("seed", range(3))
+async def test_limit_holds_although_answers_of_the_store_are_lost(clock: ManualClock, seed: int) -> None:
+    """A third of the steps, while demand moves. What was lost comes back: at the end all of the rate is used."""
+    dice = random.Random(seed)
+    async with opened(clock, red=2.0, blue=1.0) as cluster:
+        cluster.store.loses_answer = lambda: dice.random() < 1 / 3
+        for _ in range(8):
+            for task in cluster.calls:
+                task.cancel()
+            cluster.call(dice.randint(1, 3), "red", dice.randint(1, 30))
+            cluster.call(dice.randint(1, 3), "blue", dice.randint(1, 30))
+            await cluster.advance(dice.choice([0.5, 1.5, 4]))
+        cluster.store.loses_answer = lambda: False
+        for number in (1, 2, 3):
+            cluster.call(number, "red", 30)
+        await cluster.advance(3)
+        cluster.granted.clear()
+        await cluster.advance(20)
+        assert sum(cluster.granted.values()) == pytest.approx(200, rel=0.03)
+
+
 async def test_store_that_is_away_ends_shares_with_the_lease(clock: ManualClock) -> None:
     """Until then the nodes go on with what they have."""
     async with opened(clock) as cluster:
@@ -418,6 +440,28 @@ async def test_rate_that_is_used_often_is_counted_in_memory(clock: ManualClock) 
         await cluster.advance(12)
         assert node.exchange.shares == 0
         assert not node.rates.active
+
+
+async def test_rates_that_are_used_seldom_are_not_read_in_passes(clock: ManualClock) -> None:
+    """Nor do two requests make a rate one that is used often, if they are far apart."""
+    async with opened(clock) as cluster:
+        node, account = cluster.nodes[1], {"account:creates", "account:requests"}
+        await cluster.nodes[2].stop()
+        await cluster.nodes[3].stop()
+        allowance = Allowance(per_user=Limits(requests_per_minute=600))
+        team = Team(name="red", scopes=frozenset(), allowance=allowance)
+        caller = Caller(team=team, key_id="k", scopes=frozenset(), models=())
+        for _ in range(2):
+            for number in range(20):
+                assert await ask(node, node.rates.buckets(caller, f"user{number}"), clock)
+            await cluster.advance(1)
+            assert cluster.store.names == account
+        assert not node.rates.active
+        often = node.rates.buckets(caller, "user1")
+        assert await ask(node, often, clock)
+        assert await ask(node, often, clock)
+        await cluster.advance(1)
+        assert cluster.store.names == {*account, "user:team red: user1"}
 
 
 async def test_only_node_has_small_rates_in_memory_too_until_another_comes(clock: ManualClock) -> None:

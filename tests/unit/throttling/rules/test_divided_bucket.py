@@ -48,7 +48,8 @@ def test_share_and_record_refill_at_their_parts_of_the_rate():
     assert made.record_wait(1000.0, held=True) == pytest.approx(5.2)
     assert made.record_wait(1000.2, held=False) == pytest.approx(0.0, abs=1e-6)
     made.see(Seen(0.005, 0.0), 1000.0)
-    assert made.record_wait(1000.0, held=False) == math.inf
+    assert made.record_wait(1000.9, held=False) == math.inf
+    assert made.record_wait(1001.0, held=False) == 0
     assert made.is_short
     made.resize(0.5, 1000.0, 50.0)
     for _ in range(50):
