@@ -179,6 +179,10 @@ class TestMembership:
         """Return true."""
         return True
 
+    def is_shut_out(self) -> bool:
+        """Return false."""
+        return False
+
     def is_leader(self) -> bool:
         """Return false."""
         return False
