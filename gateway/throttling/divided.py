@@ -102,8 +102,8 @@ class DividedLimiter(FairLimiter):
         return is_taken
 
     async def permit(self, name: str, until: float, *, returned: bool) -> bool:
-        """Wait for a permit: see `FairLimiter`. Raise `UpstreamUnavailable` if the node's lease is not valid."""
-        if not self.lease.is_valid():
+        """Wait for a permit: see `FairLimiter`. Raise `UpstreamUnavailable` if the node has lost its lease."""
+        if self.lease.is_fenced:
             raise _fenced()
         is_granted = await super().permit(name, until, returned=returned)
         if is_granted:

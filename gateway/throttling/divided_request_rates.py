@@ -62,9 +62,9 @@ class DividedRequestRates(RequestRates):
 
         Return the exceeded rate. Raise `StoreUnavailable`. Safe to cancel.
         """
-        now = self._clock.monotonic()
-        if not self._lease.is_valid():
+        if not await self._lease.wait(self._clock, _REDIVIDED_SECONDS):
             raise StoreUnavailable("The store has not confirmed this node's lease.", retry_after=1)
+        now = self._clock.monotonic()
         divided = list(_divided(buckets))
         for bucket in divided:
             self._note(bucket, now)

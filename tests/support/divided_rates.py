@@ -197,12 +197,13 @@ class TestMembership:
 
     def lose(self) -> None:
         """Lose the lease."""
+        self.has_left = True
         for listener in self._lost:
             listener()
 
     def join(self, number: int) -> None:
         """Join under a new number."""
-        self.number = number
+        self.number, self.has_left = number, False
         for listener in self._joined:
             listener()
 

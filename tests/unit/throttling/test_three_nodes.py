@@ -275,6 +275,13 @@ async def test_fenced_node_hands_out_nothing_and_joins_again_under_a_new_number(
         cluster.store.renew(4)
         cluster.renewed.add(4)
         node.membership.join(4)
+        # What comes before the first pass waits for it.
+        assert not node.lease.is_valid()
+        waiting = asyncio.create_task(node.account.create_permit(CREATE, "red", clock.monotonic() + 20))
+        asking_ = asyncio.create_task(ask(node, bucket_of(cluster, node), clock))
+        await cluster.advance(0.5)
+        assert [waiting.done(), asking_.done()] == [True, True]
+        assert await asking_
         await cluster.advance(3)
         assert node.share > 0.3
         assert node.limiters[0].take()
