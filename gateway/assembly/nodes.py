@@ -133,7 +133,6 @@ class _Handover:
         parts = self._parts
         parts.predictions.tracker.drop()
         parts.predictions.run_creator.drop()
-        parts.predictions.deadlines.clear()
         parts.webhooks.dispatcher.drop_progress()
         parts.streams.hub.drop()
         parts.streams.open_streams.end_all()

@@ -87,7 +87,7 @@ async def build_predictions(
     metrics.read_on_scrape("shown_bytes", lambda: service.shown_bytes)
     metrics.read_on_scrape("uncertain_creates", lambda: run_creator.adopter.searching)
     metrics.read_on_scrape("recent_bytes", lambda: service.recent_bytes)
-    deadlines = Deadlines(base.store, base.clock, service.expire)
+    deadlines = Deadlines(base.store, base.clock, service.expire, base.membership.is_alive)
     upstream_webhooks = UpstreamWebhooks(
         upstream.internal,
         tracker,

@@ -25,7 +25,15 @@ _AFTER_DEFECT_SECONDS = 30.0
 class Deadlines:
     """Calls `expire` with the id of each prediction whose deadline has come."""
 
-    def __init__(self, store: Sharing, clock: Clock, expire: Callable[[str], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        store: Sharing,
+        clock: Clock,
+        expire: Callable[[str], Awaitable[None]],
+        may_act: Callable[[], bool] = lambda: True,
+    ) -> None:
+        """Take `expire`, called with a prediction's id, and `may_act`: whether the node has its lease."""
+        self._may_act = may_act
         self._store = store
         self._clock = clock
         self._expire = expire
@@ -48,11 +56,6 @@ class Deadlines:
                 if prediction.deadline_at is not None:
                     self.add(prediction.deadline_at, prediction.id)
 
-    def clear(self) -> None:
-        """Forget the deadlines: the owners of their runs keep them."""
-        self._heap.clear()
-        self._known.clear()
-
     def add(self, at: float, prediction_id: str) -> None:
         """Add a deadline, unless it was added before. If the prediction has ended by then, `expire` changes nothing."""
         if prediction_id in self._known:
@@ -72,6 +75,9 @@ class Deadlines:
             at, prediction_id = self._heap[0]
             if (remaining := at - self._clock.now()) > 0:
                 await sleep_until_event(self._clock, remaining, self._nearer)
+                continue
+            if not self._may_act():
+                await self._clock.sleep(_AFTER_ERROR_SECONDS)
                 continue
             heapq.heappop(self._heap)
             self._known.discard(prediction_id)

@@ -287,6 +287,10 @@ class Tracker:
             self._start_cancel(tracked)
         try:
             while not tracked.run.status.is_terminal:
+                if tracked.run.owner != self._membership.number:
+                    # It was recorded just when the lease was lost: it is another node's, or will be.
+                    self._tracked.pop(tracked.run.id, None)
+                    return self.observed.go_on(tracked)
                 await tracked.pause(self._clock, max(self._poll_interval(tracked), backoff(crashes)))
                 with self._surviving("poll", tracked.run) as attempt:
                     if tracked.document_size > _LARGE_DOCUMENT:

@@ -22,7 +22,7 @@ import psycopg
 from gateway.access.rules.api_keys import new_key
 from gateway.simulator import Simulator
 from gateway.simulator.prediction import Prediction
-from tests.support.polling import attempts
+from tests.support.polling import attempts, until
 from tests.support.ports import free_port
 from tests.support.tools import clean_environment
 from tests.support.upstream import version_of
@@ -139,8 +139,7 @@ class Cluster:
         try:
             await self.start(0)
             await asyncio.to_thread(self._note)
-            for number in range(1, NODES):
-                await self.start(number)
+            await asyncio.gather(*(self.start(number) for number in range(1, NODES)))
             yield
         except BaseException as exc:
             for node in self.nodes:
@@ -166,7 +165,7 @@ class Cluster:
                 stderr=output,
             )  # fmt: skip
         async with aiohttp.ClientSession() as session:
-            async for _ in attempts():
+            async for _ in attempts(60):
                 assert node.process.returncode is None, node.log.read_text()[-2000:]
                 with contextlib.suppress(aiohttp.ClientError):
                     async with session.get(f"{node.origin}/readyz") as response:
@@ -232,7 +231,9 @@ async def play(
             asyncio.create_task(_call(cluster, sessions, each, version, receiver, dice.random(), victim))
             for each in asked
         ]
-        await asyncio.sleep(dice.uniform(0.1, 0.6))
+        # In the middle of it: the victim has runs to follow, and creates on their way.
+        await until(lambda: sum(bool(each.ids) for each in asked if each.node == victim) >= 2)
+        await asyncio.sleep(dice.uniform(0.0, 0.3))
         await happens()
         await asyncio.gather(*tasks)
     finally:
@@ -252,15 +253,15 @@ async def _call(
     await asyncio.sleep(chance * 0.6)
     body: dict[str, Any] = {
         "version": version,
-        # At twenty times the speed: up to two seconds.
-        "input": {"duration": 4 + 36 * chance, "prompt": asked.prompt} | ({"seed": 7} if asked.is_shared else {}),
+        # At twenty times the speed: two to five seconds.
+        "input": {"duration": 40 + 60 * chance, "prompt": asked.prompt},
     }
     if asked.is_shared:
-        body["input"]["duration"] = 20
+        body["input"] |= {"duration": 60, "seed": 7}
     if asked.hooked:
         body["webhook"] = f"{receiver.url}/{len(cluster.asked)}"
         body["webhook_events_filter"] = ["completed"]
-    headers = {"Prefer": "wait=60"} if chance < 0.5 else {}
+    headers = {"Prefer": "wait=60"} if chance < 0.3 else {}
     try:
         async with sessions[asked.node].post("/v1/predictions", json=body, headers=headers) as response:
             answer = await response.json()

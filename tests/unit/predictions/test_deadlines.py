@@ -20,7 +20,8 @@ class Kept:
         self.store = SharingStore()
         self.ended: list[tuple[str, float]] = []
         self.errors: list[Exception] = []
-        self.deadlines = Deadlines(self.store, self.clock, self._expire)
+        self.may_act = True
+        self.deadlines = Deadlines(self.store, self.clock, self._expire, lambda: self.may_act)
         self.task: asyncio.Task[None] | None = None
 
     async def _expire(self, prediction_id: str) -> None:
@@ -98,12 +99,12 @@ async def test_restart_loads_the_deadlines_from_the_store(kept: Kept) -> None:
     assert kept.ended == [("p0001", 1.0), ("p0002", 2.0)]
 
 
-async def test_forgotten_deadlines_can_be_added_again(kept: Kept) -> None:
-    """Their runs were other nodes' for a while."""
+async def test_deadlines_wait_for_the_lease_of_the_node(kept: Kept) -> None:
+    """Without a lease it writes nothing. The new owner of the run keeps the deadline too."""
+    kept.may_act = False
     kept.deadlines.add(START + 10, "p1")
-    kept.deadlines.clear()
     await kept.clock.advance(20)
     assert kept.ended == []
-    kept.deadlines.add(START + 30, "p1")
-    await kept.clock.advance(20)
-    assert kept.ended == [("p1", 30.0)]
+    kept.may_act = True
+    await kept.clock.advance(1)
+    assert kept.ended == [("p1", 21.0)]

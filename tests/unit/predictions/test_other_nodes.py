@@ -380,7 +380,19 @@ async def test_run_that_comes_back_after_a_lost_lease_is_followed_again(node: No
     node.tracker.drop()
     node.membership.number = 5
     reads = len(node.upstream.calls)
-    node.tracker.follow(replace(node.own, owner=5))
+    back = node.store.runs["run1"] = replace(node.own, owner=5)
+    node.tracker.follow(back)
     await clock.advance(5.0)
     assert node.tracker.active == 1
     assert len(node.upstream.calls) > reads
+
+
+async def test_run_that_was_recorded_just_when_the_lease_was_lost_is_not_followed(
+    node: Node, clock: ManualClock
+) -> None:
+    node.tracker.follow(node.own)
+    node.membership.number = 5
+    node.store.runs["run1"] = replace(node.own, owner=OTHER)
+    await clock.advance(60.0)
+    assert node.tracker.active == 0
+    assert len(node.upstream.calls) <= 1
