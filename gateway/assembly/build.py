@@ -38,7 +38,7 @@ async def build(base: Base, network: ReceiverNetwork) -> Parts:
     """Build every part. What they open is closed in reverse."""
     upstream = await build_upstream(base)
     money = await build_money(base)
-    rates = build_rates(base)
+    rates = await build_rates(base, upstream)
     models = build_models(base, upstream)
     access = await build_access(base, models)
     opened = await open_outputs(base)

@@ -3,6 +3,8 @@
 import msgspec
 
 from gateway.assembly.base import Base
+from gateway.assembly.shares import divide_rates, is_divided
+from gateway.assembly.upstream import UpstreamParts
 from gateway.domain import windows
 from gateway.money.accounting import Accounting
 from gateway.money.budget_alerts import Budgets
@@ -57,11 +59,16 @@ async def build_money(base: Base) -> MoneyParts:
     )
 
 
-def build_rates(base: Base) -> RateParts:
-    """Build request rates and the queue of creates over a rate."""
+async def build_rates(base: Base, upstream: UpstreamParts) -> RateParts:
+    """Build request rates and the queue of creates over a rate. Where there can be several nodes, divide all rates."""
     metrics = base.metrics
-    rates, hold_queue = RequestRates(), HoldQueue(base.clock, metrics)
+    rates, hold_queue = await divide_rates(base, upstream.limiter) if is_divided(base) else _undivided(base)
     metrics.read_on_scrape("waiters", lambda: {"rate": len(hold_queue)})
     metrics.read_on_scrape("rate_subjects_kept", lambda: rates.kept)
     metrics.read_on_scrape("rate_subjects_dropped", lambda: rates.dropped)
     return RateParts(rates, hold_queue)
+
+
+def _undivided(base: Base) -> tuple[RequestRates, HoldQueue]:
+    rates = RequestRates()
+    return rates, HoldQueue(base.clock, base.metrics, rates)

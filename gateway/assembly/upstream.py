@@ -4,6 +4,7 @@ import aiohttp
 import msgspec
 
 from gateway.assembly.base import Base
+from gateway.assembly.shares import new_limiter
 from gateway.nodes.membership import OnlyNode
 from gateway.runtime.loops import BackgroundLoop
 from gateway.throttling.upstream_limiter import InternalUpstream, UpstreamLimiter
@@ -69,7 +70,7 @@ async def _pool(base: Base, name: Pool, size: int) -> ConnectionPool:
 
 
 def _limiter(base: Base) -> UpstreamLimiter:
-    limiter = UpstreamLimiter(base.live.teams, base.clock, base.metrics, base.live.throttling)
+    limiter = UpstreamLimiter(base.live.teams, base.clock, base.metrics, base.live.throttling, new_limiter(base))
     base.keep_running(limiter.run, BackgroundLoop.ACCOUNT)
     creates, requests = limiter.creates, limiter.requests
     base.metrics.read_on_scrape("waiters", lambda: {"account": len(creates), "call": len(requests)})

@@ -25,6 +25,7 @@ from gateway.http.keys import AUTHENTICATOR, CALLER, CLOCK, HOLD, METRICS, SETTI
 from gateway.http.prefer import parse_cancel_after
 from gateway.http.server import Connection
 from gateway.money.rules import refusals
+from gateway.throttling.divided_request_rates import DividedRequestRates
 from gateway.throttling.hold_queue import HoldQueue
 from gateway.throttling.rules import rate_headers, request_rates
 from gateway.throttling.rules.request_rates import Bucket, RateExceeded, RateStatus, RequestRates
@@ -105,19 +106,21 @@ async def admit(request: web.Request, caller: Caller, *, is_create: bool) -> Non
     # A create does not overtake the team's queued creates.
     may_pass = not is_create or not request.app[HOLD_QUEUE].has_line(caller.team.name)
     exceeded = None
-    if may_pass and (exceeded := request_rates.admit(buckets, now)) is None:
+    if may_pass and (exceeded := table.admit(buckets, now)) is None:
+        return
+    if may_pass and isinstance(table, DividedRequestRates) and (exceeded := await table.take(buckets)) is None:
         return
     if is_create:
         exceeded = await _hold(request, caller, buckets, exceeded)
         if request[HOLD_UNTIL] > now and has_left(request):
             if exceeded is None:
-                request_rates.give_back(buckets)
+                table.give_back(buckets)
             raise CallerLeft("The client disconnected while its create was held for a rate.")
     if exceeded is not None:
         raise _refusal(request, exceeded, clock)
 
 
-def admit_stream(request: web.Request, prediction: Prediction) -> None:
+async def admit_stream(request: web.Request, prediction: Prediction) -> None:
     """Count opening a stream as one request of the key that created the prediction; the request itself has no key.
 
     Raise `RateLimited`. Streams of a key that no longer exists are not counted.
@@ -131,7 +134,10 @@ def admit_stream(request: web.Request, prediction: Prediction) -> None:
         return
     request[BUCKETS] = buckets
     clock = request.app[CLOCK]
-    if (exceeded := request_rates.admit(buckets, clock.monotonic())) is not None:
+    exceeded = table.admit(buckets, clock.monotonic())
+    if exceeded is not None and isinstance(table, DividedRequestRates):
+        exceeded = await table.take(buckets)
+    if exceeded is not None:
         raise _refusal(request, exceeded, clock)
 
 

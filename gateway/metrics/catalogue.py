@@ -224,6 +224,10 @@ STUCK = _counter("reservations_stuck", "Reservations without an open run, releas
 DRIFT = _counter("ledger_drift", "Sums that differed from the ledger's entries and were recomputed. Should stay 0.")
 RATE_SUBJECTS = _gauge("rate_subjects_kept", "Users, addresses and tokens whose request rate is in memory.")
 RATE_SUBJECTS_DROPPED = _counter("rate_subjects_dropped", "Users, addresses and tokens evicted from memory.")
+RATE_SHARES = _gauge("rate_shares", "Request rates of which this node holds a share, where several nodes serve.")
+RATE_PERMITS = _counter("rate_permits", "Requests counted by a step of the store, because this node had no share of "
+                        "their rate or had used it up. 0 where one process serves.",
+                        closed("result", "granted", "refused"))
 
 _section("Upstream")
 UPSTREAM_REQUESTS = _counter("upstream_requests", "Requests sent upstream, by outcome.", OPERATION, OUTCOME)
@@ -240,7 +244,10 @@ THROTTLES = _counter("account_throttles", "Responses with 429.", LANE)
 ACCOUNT_WAIT = _histogram("account_wait_seconds", "Time that calls were queued for the account's rate.", _WAITS, LANE)
 ACCOUNT_REFUSALS = _counter("account_refusals", "Calls refused because the queue was full or the wait too long.", LANE,
                          closed("reason", "timeout", "queue_full", "too_long"))
-ACCOUNT_RATE = _gauge("account_rate_per_minute", "Calls per minute that upstream currently accepts, as learned.", LANE)
+ACCOUNT_RATE = _gauge("account_rate_per_minute", "Calls per minute that upstream currently accepts, as learned: of all "
+                      "nodes together.", LANE)
+ACCOUNT_SHARE = _gauge("account_share", "This node's share of the account's rate, from 0 to 1, where several nodes "
+                       "serve. 0 where the rate is too low to be divided and the nodes take turns.", LANE)
 
 _section("Streams")
 SSE_STREAMS = _gauge("sse_streams", "Open event streams: to callers, from upstream, and of `gateway check --stream`.",

@@ -36,6 +36,7 @@ class BackgroundLoop(StrEnum):
     NEWS = "news"
     OUTPUTS = "outputs"
     RELOADS = "reloads"
+    SHARES = "shares"
     TAKEOVER = "takeover"
     WATCHED_LOGS = "watched_logs"
     WEBHOOKS = "webhooks"

@@ -11,10 +11,24 @@ from gateway.outputs.ports import Outputs
 from gateway.predictions.ports.predictions import Predictions
 from gateway.predictions.ports.sharing import Sharing
 from gateway.streams.ports import EventLogs
+from gateway.throttling.ports import DividedRates
 from gateway.webhooks.ports import Deliveries
 
 
-class Store(Predictions, Sharing, EventLogs, Deliveries, Keys, Files, Versions, Secrets, Ledger, Outputs, Protocol):
+class Store(
+    Predictions,
+    Sharing,
+    EventLogs,
+    Deliveries,
+    Keys,
+    Files,
+    Versions,
+    Secrets,
+    Ledger,
+    Outputs,
+    DividedRates,
+    Protocol,
+):
     """All persistent data."""
 
     @property

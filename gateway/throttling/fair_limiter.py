@@ -8,6 +8,7 @@ import asyncio
 import math
 
 from gateway.domain.ports.clock import Clock
+from gateway.domain.rates import Rate
 from gateway.domain.teams import Teams
 from gateway.errors import UpstreamUnavailable
 from gateway.runtime.live import LiveSettings
@@ -34,7 +35,7 @@ class FairLimiter:
         self._settings = settings
         self._teams = teams
         self._clock = clock
-        self.rate = LearnedRate(settings.value.rate_of(lane))
+        self.rate = self._new_rate(settings.value.rate_of(lane))
         self._queue = FairQueue(weights_of(teams.value), max_waiting=MAX_WAITING)
         self._granted: dict[QueuePosition, asyncio.Future[bool]] = {}
         self._changed = asyncio.Event()
@@ -46,6 +47,9 @@ class FairLimiter:
         self.rate.configure(self._settings.value.rate_of(self._lane))
         self._queue.reweigh(weights_of(self._teams.value))
         self._changed.set()
+
+    def _new_rate(self, configured: Rate) -> LearnedRate:
+        return LearnedRate(configured)
 
     def __len__(self) -> int:
         return len(self._queue)
@@ -129,10 +133,13 @@ class FairLimiter:
     def close(self) -> None:
         """Fail all waiters with `UpstreamUnavailable`, and every later call of `permit` too."""
         self._closed = True
+        self._fail_waiting(_shutting_down())
+
+    def _fail_waiting(self, error: UpstreamUnavailable) -> None:
         for position, granted in self._granted.items():
             if not granted.done():
                 self._queue.leave(position)
-                granted.set_exception(_shutting_down())
+                granted.set_exception(error)
 
 
 def _shutting_down() -> UpstreamUnavailable:

@@ -12,9 +12,8 @@ from gateway.domain.ports.observers import LimitObserver
 from gateway.errors import UpstreamUnavailable
 from gateway.runtime.sleep import sleep_until_event
 from gateway.runtime.tasks import Tasks
-from gateway.throttling.rules import request_rates
-from gateway.throttling.rules.hold_line import Buckets, HeldCreate, HoldLine
-from gateway.throttling.rules.request_rates import RateExceeded
+from gateway.throttling.rules.hold_line import Admit, Buckets, HeldCreate, HoldLine
+from gateway.throttling.rules.request_rates import RateExceeded, RequestRates
 
 MAX_HELD = 1000
 """Maximum number of queued creates per team. Each holds a connection whose body has not been read."""
@@ -23,8 +22,8 @@ MAX_HELD = 1000
 class _TeamQueue:
     """The queued creates of one team and the task that releases them."""
 
-    def __init__(self) -> None:
-        self.line = HoldLine()
+    def __init__(self, admit: Admit) -> None:
+        self.line = HoldLine(admit)
         self.answers: dict[HeldCreate, asyncio.Future[RateExceeded | None]] = {}
         self.has_left: dict[HeldCreate, Callable[[], bool]] = {}
         self.changed = asyncio.Event()
@@ -49,9 +48,10 @@ class _TeamQueue:
 class HoldQueue:
     """Hold creates until their request rates admit them."""
 
-    def __init__(self, clock: Clock, observer: LimitObserver) -> None:
+    def __init__(self, clock: Clock, observer: LimitObserver, rates: RequestRates | None = None) -> None:
         self._clock = clock
         self._observer = observer
+        self._rates = rates or RequestRates()
         self._lines: dict[str, _TeamQueue] = {}
         self._tasks = Tasks()
         self._closed = False
@@ -83,11 +83,11 @@ class HoldQueue:
         """
         began = self._clock.monotonic()
         if self._closed or until <= began:
-            return request_rates.admit(buckets, began)
+            return self._rates.admit(buckets, began)
         teams = self._line(team)
         if len(teams.line) >= MAX_HELD:
             self._observer.create_held("full", 0.0)
-            return request_rates.admit(buckets, began, held=True)
+            return self._rates.admit(buckets, began, held=True)
         if (too_long := teams.too_long_wait(buckets, began, until)) is not None:
             self._observer.create_held("too_long", 0.0)
             return too_long
@@ -101,7 +101,7 @@ class HoldQueue:
             teams.line.leave(held)
             teams.changed.set()
             if answer.done() and not answer.cancelled() and answer.exception() is None and answer.result() is None:
-                request_rates.give_back(buckets)
+                self._rates.give_back(buckets)
             raise
         finally:
             del teams.answers[held], teams.has_left[held]
@@ -111,7 +111,7 @@ class HoldQueue:
     def _line(self, team: str) -> _TeamQueue:
         teams = self._lines.get(team)
         if teams is None:
-            teams = self._lines[team] = _TeamQueue()
+            teams = self._lines[team] = _TeamQueue(self._rates.admit)
             self._tasks.spawn(self._run(team, teams), f"hold {team}")
         return teams
 
@@ -119,12 +119,13 @@ class HoldQueue:
         try:
             while True:
                 teams.changed.clear()
-                released, pause = teams.line.step(self._clock.monotonic())
+                released, pause = await self._step(teams.line)
                 for held, over in released:
-                    if not (answer := teams.answers[held]).done():
+                    answer = teams.answers.get(held)
+                    if answer is not None and not answer.done():
                         answer.set_result(over)
                     elif over is None:
-                        request_rates.give_back(held.buckets)
+                        self._rates.give_back(held.buckets)
                 if not teams.line:
                     return
                 await sleep_until_event(self._clock, pause, teams.changed)
@@ -136,6 +137,10 @@ class HoldQueue:
             raise
         finally:
             del self._lines[team]
+
+    async def _step(self, line: HoldLine) -> tuple[list[tuple[HeldCreate, RateExceeded | None]], float]:
+        """Release creates: see `HoldLine.step`."""
+        return line.step(self._clock.monotonic())
 
     async def close(self) -> None:
         """Fail all queued creates with `UpstreamUnavailable` and stop queueing new ones."""

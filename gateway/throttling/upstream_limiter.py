@@ -13,7 +13,7 @@ The context variable `asking` says on whose behalf a call is made. `http/pipelin
 (`asked_by`), `InternalUpstream` for the gateway's own calls.
 """
 
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
@@ -43,6 +43,10 @@ _CREATE_OPERATIONS = frozenset({"predictions.create", "models.predictions.create
 # Upstream counts a training as an ordinary request, not as a create (docs/replicate-api.md, Rate limits). Its permit is
 # taken like a create's: before anything is sent.
 _PERMIT_TAKEN_BEFORE = _CREATE_OPERATIONS | {"trainings.create"}
+
+
+NewLimiter = Callable[[Lane, LiveSettings[ThrottlingSettings], LiveSettings[Teams], Clock], FairLimiter]
+"""Makes the limiter of one of the rates."""
 
 
 class Asker(msgspec.Struct, frozen=True):
@@ -99,13 +103,14 @@ class UpstreamLimiter:
         clock: Clock,
         observer: LimitObserver,
         settings: LiveSettings[ThrottlingSettings],
+        new_limiter: NewLimiter = FairLimiter,
     ) -> None:
         self._clock = clock
         self._observer = observer
         self._askers = _askers(teams.value)
         self._known = frozenset(weights_of(teams.value))
-        self.creates = FairLimiter(CREATES, settings, teams, clock)
-        self.requests = FairLimiter(REQUESTS, settings, teams, clock)
+        self.creates = new_limiter(CREATES, settings, teams, clock)
+        self.requests = new_limiter(REQUESTS, settings, teams, clock)
         # Not in a function: each call upstream would call it twice.
         self._creating, self._other = (CREATES, self.creates), (REQUESTS, self.requests)
         teams.subscribe(self._learn_teams)
@@ -188,6 +193,11 @@ class UpstreamLimiter:
         )
 
     # State for display, and the background task.
+
+    @property
+    def limiters(self) -> tuple[FairLimiter, FairLimiter]:
+        """The limiters of both rates."""
+        return self.creates, self.requests
 
     def states(self) -> tuple[RateState, RateState]:
         """Return the current state of both rates."""

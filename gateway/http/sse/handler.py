@@ -58,7 +58,7 @@ async def read_stream(request: web.Request) -> web.StreamResponse:
         raise NotFound
     if _last_event_id(request) is None:
         # Resuming is not counted as a request: EventSource does not reconnect after a 429.
-        request_limits.admit_stream(request, request[VIEW].prediction)
+        await request_limits.admit_stream(request, request[VIEW].prediction)
     if request.method == "HEAD":
         return web.StreamResponse(headers=HEADERS)
     downstream = request.app[METRICS].sse_streams.labels("downstream")

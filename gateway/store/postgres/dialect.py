@@ -104,7 +104,8 @@ def _statements(words: dict[str, str]) -> dict[str, Statement]:
     of_both = load(_WORDS | words)
     of_nodes = load(_WORDS | _WORDS_OF_NODES | words, "gateway.store.postgres", "nodes.sql")
     of_hits = load(_WORDS | _WORDS_OF_HITS | words, "gateway.store.postgres", "hits.sql")
-    return {name: _statement(text) for name, text in (of_both | of_nodes | of_hits).items()}
+    of_rates = load(_WORDS_OF_NODES, "gateway.store.postgres", "rates.sql")
+    return {name: _statement(text) for name, text in (of_both | of_nodes | of_hits | of_rates).items()}
 
 
 SQL: Final = _statements(_LOCKING)

@@ -12,6 +12,7 @@
 | TEAM, METERS | more is reserved than a limit allows |
 | SUMS, RESERVATIONS | a sum is rebuilt while it changes |
 | LEDGER | an audit passes over a line that has a lower id and is committed later |
+| RATES | two nodes get the same part of a rate, or the same token |
 
 Single rows need no lock where one conditional statement decides, or where an upsert adds. Unique indexes decide the
 rest: one open run of a fingerprint, one run of an upstream id, one settlement of a run. A step that meets one runs
@@ -31,6 +32,7 @@ _ROWS: Final = {
     Lock.RUN: b"SELECT 1 FROM runs WHERE id = ANY($1) ORDER BY id FOR UPDATE",
     Lock.RUN_OF_PREDICTION: b"SELECT 1 FROM runs"
     b" WHERE id = ANY(SELECT run_id FROM predictions WHERE id = ANY($1)) ORDER BY id FOR UPDATE",
+    Lock.RATES: b"SELECT 1 FROM rates WHERE name = ANY($1) ORDER BY name FOR UPDATE",
     Lock.METERS: b"SELECT 1 FROM meters WHERE scope = ANY($1) ORDER BY scope FOR UPDATE",
 }
 _TABLES: Final = {

@@ -12,13 +12,14 @@ from gateway.store.postgres.event_logs import EventLogSets
 from gateway.store.postgres.hits import record_hits
 from gateway.store.postgres.news import PostgresNews
 from gateway.store.postgres.nodes import PostgresNodes
+from gateway.store.postgres.rates import RateSteps
 from gateway.store.sql.steps import Steps
 
 if TYPE_CHECKING:
     from gateway.store.interface import Store
 
 
-class PostgresStore(EventLogSets, Steps, PostgresConnections):
+class PostgresStore(EventLogSets, Steps, RateSteps, PostgresConnections):
     """All persistent data, in one PostgreSQL database."""
 
     _record_hits = staticmethod(record_hits)

@@ -35,3 +35,5 @@ class Lock(enum.IntEnum):
     """All reservations and counters."""
     LEDGER = 13
     """The lines of the ledger: none is entered, and those that were are committed."""
+    RATES = 14
+    """Rates that nodes share, and the shares, by name of the rate."""

@@ -11,12 +11,13 @@ from gateway.nodes.news import News, NoNews
 from gateway.store.sql.steps import Steps
 from gateway.store.sqlite.claim import Claim
 from gateway.store.sqlite.connections import SQLiteConnections
+from gateway.store.sqlite.rates import OwnRates
 
 if TYPE_CHECKING:
     from gateway.store.interface import Store
 
 
-class SQLiteStore(Steps, SQLiteConnections):
+class SQLiteStore(Steps, OwnRates, SQLiteConnections):
     """All persistent data, in one SQLite file."""
 
     nodes = None

@@ -95,6 +95,10 @@ class FairQueue:
         """Return the number of waiters of a flow."""
         return len(self._flows[name])
 
+    def waiting_by_flow(self) -> dict[str, int]:
+        """Return the number of waiters of each flow that has some."""
+        return {name: len(flow) for name, flow in self._flows.items() if flow}
+
     def is_full(self, name: str) -> bool:
         """Return whether a flow has `max_waiting` waiters."""
         return len(self._flows[name]) >= self._max_waiting

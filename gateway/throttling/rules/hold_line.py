@@ -8,11 +8,20 @@ users and addresses waiting, not with the number of creates. Pure: times are arg
 
 import itertools
 from collections import OrderedDict
+from typing import Protocol
 
 from gateway.domain import rates
 from gateway.throttling.rules.request_rates import Bucket, RateExceeded, admit
 
 Buckets = tuple[Bucket, ...]
+
+
+class Admit(Protocol):
+    """Charges a create to its buckets: see `request_rates.admit`."""
+
+    def __call__(self, buckets: Buckets, now: float, *, held: bool = False) -> RateExceeded | None:
+        """Return the exceeded rate, if there is one."""
+        ...
 
 
 class HeldCreate:
@@ -29,7 +38,8 @@ class HeldCreate:
 class HoldLine:
     """The queued creates of one team. All have the same maximum wait, so the oldest expires first."""
 
-    def __init__(self) -> None:
+    def __init__(self, admit: Admit = admit) -> None:
+        self._admit = admit
         self._groups: dict[Buckets, OrderedDict[int, HeldCreate]] = {}
         self._numbers = itertools.count()
         self._waiting = 0
@@ -65,6 +75,14 @@ class HoldLine:
             if not group:
                 del self._groups[held.buckets]
 
+    def heads(self) -> list[HeldCreate]:
+        """Return the oldest create of each group, the oldest first."""
+        return sorted((next(iter(group.values())) for group in self._groups.values()), key=lambda held: held.number)
+
+    def next_after(self, held: HeldCreate) -> HeldCreate | None:
+        """Return the oldest create with the same buckets as one that was released."""
+        return next(iter(self._groups.get(held.buckets, {}).values()), None)
+
     def step(self, now: float) -> tuple[list[tuple[HeldCreate, RateExceeded | None]], float]:
         """Release the creates that are admitted (charged to their buckets) and those that expired.
 
@@ -77,7 +95,7 @@ class HoldLine:
         for group in sorted(self._groups.values(), key=lambda group: next(iter(group))):
             over: RateExceeded | None = None
             for held in group.values():
-                over = over or admit(held.buckets, now, held=True)
+                over = over or self._admit(held.buckets, now, held=True)
                 if over is not None and held.until > now:
                     pause = min(pause, over.seconds, held.until - now)
                     break

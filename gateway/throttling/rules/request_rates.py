@@ -95,8 +95,34 @@ class _RecentBuckets(LRUCache[tuple[SubjectKind, str], Bucket]):
         return super().popitem()
 
 
+def admit(buckets: tuple[Bucket, ...], now: float, *, held: bool = False) -> RateExceeded | None:
+    """Charge a request to all its buckets, or to none and return the exceeded rate with the longest wait.
+
+    `held` is for queued creates: they see only half of each burst.
+    """
+    over: RateExceeded | None = None
+    for bucket in buckets:
+        wait = rates.wait(bucket.full_at, bucket.held_rate if held else bucket.rate, now)
+        if wait > 0 and (over is None or wait > over.seconds):
+            over = RateExceeded(bucket, wait)
+    if over is None:
+        for bucket in buckets:
+            bucket.full_at = rates.take(bucket.full_at, bucket.rate, now)
+    return over
+
+
+def give_back(buckets: tuple[Bucket, ...]) -> None:
+    """Undo a charge: the request was not carried out."""
+    for bucket in buckets:
+        bucket.full_at -= bucket.rate.interval
+
+
 class RequestRates:
     """The state of every request rate."""
+
+    # Not wrapped in methods, because every request calls one.
+    admit = staticmethod(admit)
+    give_back = staticmethod(give_back)
 
     def __init__(self, *, max_kept: int = MAX_KEPT) -> None:
         self._max_kept = max_kept
@@ -152,32 +178,13 @@ class RequestRates:
         limit, burst = subject.limits.requests_per_minute, subject.limits.burst
         assert limit is not None
         if bucket is None:
-            bucket = table[key] = Bucket(subject.of, limit, burst, subject.label)
+            bucket = table[key] = self._new(key, limit, burst, subject.label)
         elif bucket.limit != limit or bucket.burst != burst:
             bucket.configure(limit, burst)
         return bucket
 
-
-def admit(buckets: tuple[Bucket, ...], now: float, *, held: bool = False) -> RateExceeded | None:
-    """Charge a request to all its buckets, or to none and return the exceeded rate with the longest wait.
-
-    `held` is for queued creates: they see only half of each burst.
-    """
-    over: RateExceeded | None = None
-    for bucket in buckets:
-        wait = rates.wait(bucket.full_at, bucket.held_rate if held else bucket.rate, now)
-        if wait > 0 and (over is None or wait > over.seconds):
-            over = RateExceeded(bucket, wait)
-    if over is None:
-        for bucket in buckets:
-            bucket.full_at = rates.take(bucket.full_at, bucket.rate, now)
-    return over
-
-
-def give_back(buckets: tuple[Bucket, ...]) -> None:
-    """Undo a charge: the request was not carried out."""
-    for bucket in buckets:
-        bucket.full_at -= bucket.rate.interval
+    def _new(self, key: tuple[SubjectKind, str], limit: int, burst: int | None, label: str) -> Bucket:
+        return Bucket(key[0], limit, burst, label)
 
 
 def retry_after(over: RateExceeded) -> int:

@@ -306,6 +306,34 @@ CREATE TABLE old_secrets (
 );
 CREATE INDEX old_secrets_by_name ON old_secrets (name, retired_at);
 
+-- Rates that the nodes share: the part that no node holds, and its token bucket.
+CREATE TABLE rates (
+    name TEXT COLLATE "C" NOT NULL PRIMARY KEY,
+    per_minute DOUBLE PRECISION NOT NULL,
+    burst BIGINT NOT NULL,
+    free DOUBLE PRECISION NOT NULL DEFAULT 1,
+    tokens DOUBLE PRECISION NOT NULL,
+    at DOUBLE PRECISION NOT NULL,
+    turn DOUBLE PRECISION NOT NULL DEFAULT 0,
+    paused_until DOUBLE PRECISION NOT NULL DEFAULT 0,
+    throttles BIGINT NOT NULL DEFAULT 0,
+    throttled_by BIGINT NOT NULL DEFAULT 0,
+    throttled_at DOUBLE PRECISION NOT NULL DEFAULT 0,
+    allowed_per_minute DOUBLE PRECISION,
+    allowed_burst BIGINT
+) WITH (fillfactor = 70);
+
+CREATE TABLE rate_shares (
+    name TEXT COLLATE "C" NOT NULL,
+    node BIGINT NOT NULL,
+    number BIGINT NOT NULL,
+    share DOUBLE PRECISION NOT NULL,
+    demand TEXT COLLATE "C" NOT NULL,
+    turn DOUBLE PRECISION NOT NULL,
+    waits_at DOUBLE PRECISION NOT NULL,
+    PRIMARY KEY (name, node)
+) WITH (fillfactor = 70);
+
 -- Times of this table and the next are by this server's clock.
 CREATE TABLE nodes (
     number BIGINT GENERATED ALWAYS AS IDENTITY NOT NULL PRIMARY KEY,
