@@ -21,7 +21,7 @@ from gateway.store.postgres.bulk import PostgresTables, locked_database
 from gateway.store.postgres.connection import Address
 from gateway.store.sqlite.bulk import locked_file
 from gateway.store.urls import open_store
-from tests.contract.test_statements import fill
+from tests.support.filled_store import fill
 from tests.support.postgres import emptied_database
 from tests.support.records import NOW, key, wish
 from tests.support.rounds import amounts

@@ -11,10 +11,9 @@ import aiohttp
 import pytest
 
 from gateway.simulator import Simulator
-from tests.e2e.test_serve import run_serve
 from tests.support.polling import attempts
 from tests.support.postgres import Server, emptied_database, server
-from tests.support.serve_command import ServeCommand, ServingProcess
+from tests.support.serve_command import ServeCommand, ServingProcess, run_serve
 from tests.support.upstream import creates, version_of
 
 pytestmark = pytest.mark.timeout(120)

@@ -17,6 +17,7 @@ from tests.support.tools import clean_environment
 
 _ROOT = Path(__file__).parents[2]
 _SERVES = re.compile(r"serves (http://\S+)/v1; operators: (http://\S+)")
+ACCOUNT_TOKEN = "r8_0123456789abcdefghijklmnopqrstuvwxyz0"
 _CONFIG = """
 [server]
 port = 0
@@ -108,3 +109,16 @@ class ServeCommand:
     def caller(self, origin: str) -> aiohttp.ClientSession:
         """Return a session that calls as team alpha."""
         return aiohttp.ClientSession(origin, headers={"Authorization": f"Bearer {self.key}"})
+
+
+async def run_serve(folder: Path, config: str, **variables: str) -> tuple[int, str, str]:
+    """Run `gateway serve` until it ends by itself. Return its exit code and what it has written."""
+    (folder / "config.toml").write_text(config)
+    environ = clean_environment(REPLICATE_API_TOKEN=ACCOUNT_TOKEN, PYTHONPATH=str(_ROOT), **variables)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "gateway", "serve", env=environ, cwd=folder,
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    out, err = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, out.decode(), err.decode()
