@@ -46,9 +46,9 @@ def resolve(config: Config, environ: Mapping[str, str], report: Report, *, servi
             keys.append(key.with_value(value) if value and not key.sha256 else key)
         teams.append(team.model_copy(update={"keys": tuple(keys)}))
     if serving and config.tracing.enabled and find_spec("opentelemetry") is None:
-        report.add(("tracing", "enabled"), "needs the extra otel: pip install 'replicate-gateway[otel]'")
+        report.add(("tracing", "enabled"), "needs the extra otel: pip install '.[otel]' in a checkout")
     if serving and is_postgres(config.store.url) and find_spec("psycopg") is None:
-        report.add(("store", "url"), "needs the extra postgres: pip install 'replicate-gateway[postgres]'")
+        report.add(("store", "url"), "needs the extra postgres: pip install '.[postgres]' in a checkout")
     return config.model_copy(
         update={
             "ops": config.ops.with_token(_ops_token(config.ops, report, fetch, fetch_env, serving=serving)),

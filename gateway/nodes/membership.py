@@ -111,7 +111,7 @@ class LeasedNode:
         """How often the lease was lost."""
         self._has_left = False
         self._told_of_loss = 0
-        """The last number whose loss the listeners were told of."""
+        """The last number whose loss was reported to the listeners."""
         self._nodes = nodes
         self._clock = clock
         self._name = name
@@ -119,7 +119,7 @@ class LeasedNode:
         self._report = report
         self._renewed_at = self._valid_until = self._leads_until = float("-inf")
         self._counted_from = float("inf")
-        """Since when the store has answered every renewal. After an outage all leases may have expired in vain."""
+        """Since when the store has answered every renewal. Leases may expire in an outage of it."""
         self._lost: list[Callable[[], None]] = []
         self._joined: list[Callable[[], None]] = []
 

@@ -30,7 +30,7 @@ _MOST_WAITING = 10_000
 
 
 class HitRecorder:
-    """Records hits in sets, and announces each."""
+    """Records hits in batches, and announces each."""
 
     def __init__(
         self, store: Sharing, events: PredictionEvents, observer: PredictionObserver, money: LimitObserver

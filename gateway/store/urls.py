@@ -33,6 +33,6 @@ def _postgres(url: str, password: str | None) -> Store:
         from gateway.store.postgres import PostgresStore  # noqa: PLC0415
     except ImportError as exc:
         raise StoreUnavailable(
-            "PostgreSQL needs the extra postgres: pip install 'replicate-gateway[postgres]'."
+            "PostgreSQL needs the extra postgres: pip install '.[postgres]' in a checkout."
         ) from exc
     return PostgresStore(url, password)

@@ -23,7 +23,7 @@ SCRIPTS: dict[str, tuple[tuple[str, ...], set[str]]] = {
     "soak": (("--minutes", "0.05", "--workers", "3", "--every", "1", "--settle", "0"), {"table", "curve", "errors"}),
     "peers": ((*ROUND, "--only", "aiohttp proxy"), {"table", "skipped"}),
     "store": (("--operations", "100", "--rounds", "1", "--stored", "500"), {"hit", "start", "large"}),
-    "hit_sets": (("--hits", "200", "--rounds", "1"), {"sqlite"}),
+    "hit_batches": (("--hits", "200", "--rounds", "1"), {"sqlite"}),
     "steps": (("--rounds", "1"), {"microseconds"}),
     "ledger": (("--runs", "400", "--small", "100"), {"small", "large", "ratio"}),
     "calls": (("--rounds", "1"), {"poll", "hit", "join", "miss", "end"}),

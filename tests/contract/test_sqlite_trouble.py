@@ -49,10 +49,10 @@ async def test_locked_file_fails_writes_in_time_and_reads_continue(store: SQLite
     await store.record_created(live(), prediction())
     other = lock(path)
     begun = time.monotonic()
-    with pytest.raises(StoreUnavailable) as told:
+    with pytest.raises(StoreUnavailable) as reported:
         await store.cancel("p1", NOW)
     assert time.monotonic() - begun > 0.2
-    assert told.value.retry_after == 1
+    assert reported.value.retry_after == 1
     view = await store.prediction("p1")
     assert view is not None
     other.execute("ROLLBACK")
@@ -99,10 +99,10 @@ async def test_write_queue_is_bounded(store: SQLiteStore, path: Path) -> None:
     writes = [asyncio.ensure_future(store.learn_version(f"v{n}", "acme/toy")) for n in range(20)]
     await asyncio.sleep(0)
     assert store.pending == 20
-    with pytest.raises(StoreUnavailable) as told:
+    with pytest.raises(StoreUnavailable) as reported:
         await store.learn_version("v20", "acme/toy")
     assert not any(each.done() for each in writes)
-    assert told.value.retry_after == 1
+    assert reported.value.retry_after == 1
     assert await store.model_of("v20") is None
     other.execute("ROLLBACK")
     other.close()
@@ -244,7 +244,7 @@ async def test_a_folder_is_never_created(tmp_path: Path) -> None:
 
 
 async def test_a_store_is_created_only_where_that_is_asked_for(path: Path) -> None:
-    """Commands that read find nothing and leave nothing; who creates one is told that it is new."""
+    """Commands that read find nothing and leave nothing; one that creates a store says that it is new."""
     with pytest.raises(StoreUnavailable, match="There is no store at"):
         await SQLiteStore(path).open(create=False)
     assert await SQLiteStore(path).inspect() is False

@@ -265,7 +265,6 @@ PATHS = [
         ("GET", "/v1/%61ccount"),
         ("GET", "//v1/account"),
         ("GET", "/v1//account"),
-        ("GET", "/v1/account/"),
         ("GET", "/v1/account;x=y"),
         ("GET", "/v1/account%00"),
         ("GET", "/v1/account%0d%0aX:%20y"),
@@ -277,24 +276,15 @@ PATHS = [
         ("GET", "/v1/models/acme/caf%C3%A9"),
         ("GET", "/v1/models/-acme/x"),
         ("GET", "/v1/models/acme/" + "x" * 201),
-        ("GET", "/v1/v1/v1/account"),
-        ("GET", "/v2/account"),
-        ("GET", "/V1/account"),
-        ("GET", "/"),
-        ("GET", "/metrics"),
         ("GET", "/v1/predictions/" + "a" * 25),
         ("GET", "/v1/predictions/" + "A" * 26),
         ("GET", "/v1/files/short"),
         ("GET", "/v1/files/" + "x" * 101),
         ("GET", "/v1/streams/" + "a" * 51),
-        ("GET", "/v1/collections/a/b"),
         ("GET", "http://gateway.test/v1/../account"),
         ("GET", "http://gateway.test/v1/%2e%2e/account"),
         ("GET", "http://elsewhere.test//account"),
-        ("POST", "/v1/predictions/" + "a" * 26 + "/cancel/"),
-        ("POST", "/v1/predictions/" + "a" * 26 + "/Cancel"),
         ("DELETE", "/v1/files/../files/" + "a" * 48),
-        ("PROPFIND", "/v1/nothing"),
     )
 ]
 
@@ -318,7 +308,27 @@ METHODS = [
     )
 ]
 
-ROWS = [*MALFORMED, *WRONG, *HEADERS, *SIZES, *QUERIES, *UPLOADS, *PATHS, *METHODS]
+NO_ROUTES = [
+    Row(f"{method} {target!r}"[:70], 404, f"There is no such route: {method} {shown}. docs/http-api.md lists the routes.",
+        method=method, target=target, headers=())
+    for method, target, shown in (
+        ("GET", "/v1/account/", "/v1/account/"),
+        ("GET", "/v1/v1/v1/account", "/v1/v1/v1/account"),
+        ("GET", "/v2/account", "/v2/account"),
+        ("GET", "/V1/account", "/V1/account"),
+        ("GET", "/", "/"),
+        ("GET", "/metrics", "/metrics"),
+        ("GET", "/v1/collections/a/b", "/v1/collections/a/b"),
+        ("POST", "/v1/predictions/" + "a" * 26 + "/cancel/", "/v1/predictions/" + "a" * 26 + "/cancel/"),
+        ("POST", "/v1/predictions/" + "a" * 26 + "/Cancel", "/v1/predictions/" + "a" * 26 + "/Cancel"),
+        ("PROPFIND", "/v1/nothing", "/v1/nothing"),
+        ("GET", "/v1/chat/completions?model=x", "/v1/chat/completions"),
+        ("GET", "/v1", "/v1"),
+        ("GET", "/" + "x" * 200, "/" + "x" * 99 + "…"),
+    )
+]  # fmt: skip
+
+ROWS = [*MALFORMED, *WRONG, *HEADERS, *SIZES, *QUERIES, *UPLOADS, *PATHS, *NO_ROUTES, *METHODS]
 
 
 def files_of(stack: Stack) -> int:

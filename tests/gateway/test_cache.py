@@ -214,7 +214,7 @@ async def test_cache_control_header_counts_only_for_teams_that_enable_it(upstrea
     ids=str,
 )
 async def test_nondeterministic_request_is_not_shared(upstream: Simulator, tmp_path: Path, given: Any, reason: str):
-    """Without a seed, or with a random one, every caller gets its own run and is told why."""
+    """Without a seed, or with a random one, every caller gets its own run, and the reason in a header."""
     async with (
         start_gateway(upstream, tmp_path, cache={"random_seeds": [-1, 42]}) as stack,
         open_session(stack) as alpha,

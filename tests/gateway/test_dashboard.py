@@ -344,7 +344,7 @@ async def test_event_stream_sends_everything_once_and_then_changes(open_gateway:
 async def test_number_of_live_pages_is_limited(
     open_gateway: OpenGateway, guarded: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ):
-    """One team's screens leave room for others; a refused page is told when to come back."""
+    """One team's screens leave room for others; a refused page gets `Retry-After`."""
     monkeypatch.setattr(dashboard_streams, "MAX_PER_VIEWER", 2)
     async with open_gateway(**guarded) as stack:
         beta = {"Authorization": f"Bearer {stack.keys['beta']}"}
@@ -401,5 +401,5 @@ async def test_dashboard_without_its_extra_says_how_to_install_it(
         for path in ("/dashboard", "/dashboard/sign-in", "/dashboard/events"):
             page = await look(operator, path)
             assert page.status == 501
-            assert "pip install 'replicate-gateway[dashboard]'" in page.text
+            assert "pip install '.[dashboard]'" in page.text
         assert (await look(operator, "/metrics")).status == 200

@@ -56,7 +56,7 @@ async def spend(session: aiohttp.ClientSession, version: str, given: Any = None,
     return made.json["id"]
 
 
-def told(reply: Any) -> tuple[str, ...]:
+def reported(reply: Any) -> tuple[str, ...]:
     names = ("RateLimit-Policy", "RateLimit", "ratelimit-remaining", "ratelimit-reset")
     return tuple(reply.headers[name] for name in names)
 
@@ -184,7 +184,7 @@ async def test_empty_rate_holds_a_create_and_then_refuses_with_429(open_gateway:
         }
         after = reply.headers["Retry-After"]
         assert 0 < int(after) <= 60
-        assert told(reply) == ('"team-predictions";q=1;w=60', f'"team-predictions";r=0;t={after}', "0", after)
+        assert reported(reply) == ('"team-predictions";q=1;w=60', f'"team-predictions";r=0;t={after}', "0", after)
     assert creates(stack.upstream) == 1
 
 
@@ -196,14 +196,14 @@ async def test_402_has_no_rate_limit_headers_that_suggest_a_retry(open_gateway: 
         reply = await create(alpha, named(stack), OWN)
         assert (reply.status, reply.json["limit"]["name"]) == (402, "budget_usd_per_day")
         name, requests = '"team-budget-usd-per-day"', '"team-requests";q=600;w=60'
-        assert told(reply) == (f"{requests}, {name};q=300000;w=86400", f"{name};r=50000;t=1", "0", "1")
+        assert reported(reply) == (f"{requests}, {name};q=300000;w=86400", f"{name};r=50000;t=1", "0", "1")
         await cancel(alpha, first)
     team |= {"budget_usd_per_day": 100}
     async with open_gateway(prices=PRICES, teams={"alpha": team}) as stack, open_session(stack) as alpha:
         await create(alpha, named(stack), LONG)
         reply = await create(alpha, named(stack), OWN)
         name = '"team-concurrent-predictions"'
-        assert told(reply) == (f"{requests}, {name};q=1", f"{name};r=0;t=1", "0", "1")
+        assert reported(reply) == (f"{requests}, {name};q=1", f"{name};r=0;t=1", "0", "1")
 
 
 async def test_create_over_a_rate_is_held_until_its_turn(open_gateway: OpenGateway):
@@ -505,8 +505,9 @@ async def test_budget_warnings_are_logged_once_at_80_and_100_percent(
             await spend(alpha, named(stack))
         await create(alpha, named(stack), OWN)
         await until(lambda: len([r for r in caplog.records if r.message == "budget used up"]) == 1)
-        told = [(record.message, record.__dict__["percent"]) for record in caplog.records if "budget" in record.message]
-        assert told in (
+        logged = [record for record in caplog.records if "budget" in record.message]
+        reported = [(record.message, record.__dict__["percent"]) for record in logged]
+        assert reported in (
             [("budget nearly used up", 80), ("budget used up", 100)],
             [("budget used up", 100)],
         )

@@ -40,8 +40,8 @@ async def test_prediction_runs_from_create_to_end(gateway: Stack, way: str):
     assert len(made.json["id"]) == 26
     # A bare version's model is learned from this answer, so that its schema could not be asked before.
     bare = "fwd=bypass; detail=model-unknown"
-    told = bare if way == "a bare version" else "fwd=miss; stored"
-    assert made.headers["Cache-Status"] == f"replicate-gateway; {told}"
+    reported = bare if way == "a bare version" else "fwd=miss; stored"
+    assert made.headers["Cache-Status"] == f"replicate-gateway; {reported}"
     assert made.headers["Cache-Control"] == "no-store"
     assert "ratelimit-remaining" not in made.headers
     done = await finished(gateway, made.json["id"])

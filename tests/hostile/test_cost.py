@@ -257,8 +257,8 @@ BODIES: Mapping[str, Work] = {
     "whether an output has links": caching.has_links,
     "the files of an output": lambda value: outputs.files_of(value, _is_output),
     "output links replaced": lambda value: links.replace_addresses(value, {"https://x.example": "y"}),
-    "half surrogates": surrogates.without_halves,
-    "half surrogates kept": lambda value: surrogates.split(_input(value)),
+    "lone surrogates": surrogates.without_halves,
+    "lone surrogates kept": lambda value: surrogates.split(_input(value)),
     "a schema's inputs": lambda value: _schema(value, "properties"),
     "a schema's default": lambda value: _schema(value, "default"),
     "a schema's type": lambda value: _schema(value, "type"),
@@ -291,19 +291,19 @@ def rows(entries: Mapping[str, Work], kinds: Mapping[str, Callable[[int], Any]])
 
 @pytest.mark.parametrize(("work", "make"), rows(HEADERS, TEXTS))
 def test_a_header_costs_in_proportion_to_its_length(work: Work, make: Callable[[int], str]) -> None:
-    """Nobody stops the gateway with a header."""
+    """No header blocks the gateway."""
     assert_linear(make, work, most=MOST_HEADER)
 
 
 @pytest.mark.parametrize(("work", "make"), rows(TEXT, TEXTS))
 def test_a_text_costs_in_proportion_to_its_length(work: Work, make: Callable[[int], str]) -> None:
-    """Nobody stops the gateway with a text, be it in a body or in an answer of upstream."""
+    """No text blocks the gateway, in a body or in an answer of upstream."""
     assert_linear(make, work)
 
 
 @pytest.mark.parametrize(("work", "make"), rows(BODIES, VALUES))
 def test_a_value_costs_in_proportion_to_its_length(work: Work, make: Callable[[int], bytes]) -> None:
-    """Nobody stops the gateway with a body; nor does a model with its output, logs, metrics or schema."""
+    """No body blocks the gateway; nor does a model's output, logs, metrics or schema."""
     assert_linear(make, work)
 
 

@@ -96,9 +96,9 @@ def at_start(error: psycopg.Error) -> StoreUnavailable:
     """Return the error for the operator, with the text of the server or libpq, which never has the password."""
     made = unavailable(error)
     said = " ".join(str(error).split())
-    told = type(made)(f"{made.detail} {said}" if said else made.detail, retry_after=made.retry_after)
-    told.__cause__ = error
-    return told
+    reported = type(made)(f"{made.detail} {said}" if said else made.detail, retry_after=made.retry_after)
+    reported.__cause__ = error
+    return reported
 
 
 def kind_of(error: Exception) -> str | None:

@@ -387,17 +387,17 @@ def test_bucket_without_its_library_is_reported(folder, monkeypatch):
     monkeypatch.delitem(sys.modules, "gateway.store.objects.bucket", raising=False)
     result = check(config=OUTPUTS.format(url="s3://bucket"))
     assert result.exit_code == 1
-    assert "outputs.url: a bucket needs the extra s3: pip install 'replicate-gateway[s3]'" in result.output
+    assert "outputs.url: a bucket needs the extra s3: pip install '.[s3]' in a checkout" in result.output
 
 
 def test_read_only_output_store_is_reported_in_a_sentence(folder):
     """The check finds it, not the first lost file."""
     Path("file").write_text("")
     with upstream(200, json.dumps({"type": "user", "username": "acme"}).encode()) as (url, _):
-        told = OUTPUTS.format(url="file/outputs") + f'[upstream]\nbase_url = "{url}"\n'
-        result = check("--upstream", config=told)
+        reported = OUTPUTS.format(url="file/outputs") + f'[upstream]\nbase_url = "{url}"\n'
+        result = check("--upstream", config=reported)
         assert result.exit_code == 1
         assert "outputs: The output store's disk returned an error: Not a directory." in result.output
-        result = check("--upstream", config=told.replace("file/outputs", "outputs"))
+        result = check("--upstream", config=reported.replace("file/outputs", "outputs"))
         assert result.exit_code == 0, result.output
         assert "outputs    outputs is writable" in result.output

@@ -645,7 +645,7 @@ def test_tracing_requires_its_extra(monkeypatch):
     made(tracing={"enabled": True})
     monkeypatch.setattr("gateway.config.checks.find_spec", lambda name: None)
     assert problems(tracing={"enabled": True}) == {
-        "tracing.enabled": "needs the extra otel: pip install 'replicate-gateway[otel]'"
+        "tracing.enabled": "needs the extra otel: pip install '.[otel]' in a checkout"
     }
 
 
@@ -1057,10 +1057,10 @@ DATA = st.dictionaries(
 @given(DATA)
 def test_any_data_is_valid_or_refused_with_problems(data):
     """No data causes a traceback."""
-    told: list[Problem] | None = None
+    reported: list[Problem] | None = None
     try:
         from_mapping(data, ENVIRON)
     except ConfigError as error:
-        told = error.problems
-    assert told is None or told
-    assert all(problem.message and str(problem).isprintable() for problem in told or ())
+        reported = error.problems
+    assert reported is None or reported
+    assert all(problem.message and str(problem).isprintable() for problem in reported or ())

@@ -40,7 +40,7 @@ def logging_as_before() -> Iterator[None]:
     logging.captureWarnings(capture=False)
 
 
-def told(style: str, level: str = "debug") -> tuple[logging.Logger, io.StringIO]:
+def reported(style: str, level: str = "debug") -> tuple[logging.Logger, io.StringIO]:
     stream = io.StringIO()
     logs.configure(style, level, [REGISTERED, TOKEN], stream)
     return logging.getLogger("gateway.test"), stream
@@ -48,7 +48,7 @@ def told(style: str, level: str = "debug") -> tuple[logging.Logger, io.StringIO]
 
 def test_text_line_has_time_level_logger_message_and_fields():
     """One event, one line."""
-    logger, stream = told("console")
+    logger, stream = reported("console")
     logger.info("prediction finished", extra={"prediction": "abc", "seconds": 1.5, "why": "two words", "none": None})
     time, rest = stream.getvalue().split(" ", 1)
     assert rest == 'INFO    gateway.test: prediction finished prediction=abc seconds=1.5 why="two words" none=null\n'
@@ -58,7 +58,7 @@ def test_text_line_has_time_level_logger_message_and_fields():
 
 def test_json_line_is_one_object():
     """Each line can be parsed alone."""
-    logger, stream = told("json")
+    logger, stream = reported("json")
     logger.warning("prediction %s", "finished", extra={"prediction": "abc", "seconds": 1.5, "tags": ["a", "b"]})
     line = json.loads(stream.getvalue())
     assert line.pop("time").endswith("Z")
@@ -74,7 +74,7 @@ def test_json_line_is_one_object():
 
 def test_times_are_utc(monkeypatch):
     """Logs of machines in different time zones can be combined."""
-    logger, stream = told("json")
+    logger, stream = reported("json")
     record = logger.makeRecord("gateway.test", logging.INFO, "f", 1, "x", (), None)
     record.created = 1_800_000_000.25
     logger.handle(record)
@@ -85,7 +85,7 @@ def test_times_are_utc(monkeypatch):
 @pytest.mark.parametrize("secret", [*SECRETS, REGISTERED])
 def test_secrets_are_redacted_everywhere(style, secret):
     """Message, arguments, fields, nested fields, exceptions with causes, and stacks."""
-    logger, stream = told(style)
+    logger, stream = reported(style)
     logger.info(f"text {secret} text")  # noqa: G004
     logger.info("text %s", secret)
     logger.info("text %(a)s", {"a": secret})
@@ -120,7 +120,7 @@ class Shown:
 
 def test_fields_with_secret_names_are_redacted():
     """For any value and type."""
-    logger, stream = told("json")
+    logger, stream = reported("json")
     logger.info(
         "x", extra={"authorization": "plain", "headers": {"Authorization": "plain", "Cookie": "plain", "A": "b"}}
     )
@@ -130,7 +130,7 @@ def test_fields_with_secret_names_are_redacted():
 
 def test_registered_secret_is_redacted_in_url_encoding_too():
     """A password with special characters appears neither plain nor encoded."""
-    logger, stream = told("console")
+    logger, stream = reported("console")
     logger.info("connecting to redis://:%s@h", "p%40ss%20%22word%22%5Cn%2Fx")
     assert "p%40ss" not in stream.getvalue()
 
@@ -149,7 +149,7 @@ def test_longest_matching_secret_is_redacted():
 
 def test_records_are_not_modified_for_other_handlers():
     """Tests and tools that capture records are not affected."""
-    logger, _ = told("console")
+    logger, _ = reported("console")
     seen = []
 
     class Keep(logging.Handler):
@@ -168,7 +168,7 @@ def test_records_are_not_modified_for_other_handlers():
 
 def test_formatting_error_does_not_print_the_arguments(capsys):
     """Logging's own error report would print them unredacted."""
-    logger, stream = told("console")
+    logger, stream = reported("console")
     logger.info("text %d", TOKEN)
     line = stream.getvalue()
     assert line.endswith("ERROR   gateway.logs: a log line could not be written of=gateway.test\n")
@@ -178,14 +178,14 @@ def test_formatting_error_does_not_print_the_arguments(capsys):
 
 def test_closed_stream_is_ignored():
     """The stderr of a daemon may be closed."""
-    logger, stream = told("console")
+    logger, stream = reported("console")
     stream.close()
     logger.info("x")
 
 
 def test_newline_in_a_text_cannot_forge_a_line():
     """A newline in a caller's text starts no new line."""
-    logger, stream = told("console")
+    logger, stream = reported("console")
     logger.info("text\nINFO forged\x1b[31m", extra={"field": "a\nINFO forged", "eq": "a=b"})
     assert stream.getvalue().count("\n") == 1
     assert "\x1b" not in stream.getvalue()
@@ -208,7 +208,7 @@ def test_any_text_makes_one_valid_json_line(message, field, nested):
 
 def test_deep_fields_are_truncated():
     """A recursive structure makes no endless line."""
-    logger, stream = told("json")
+    logger, stream = reported("json")
     endless: dict[str, object] = {}
     endless["again"] = endless
     logger.info("x", extra={"field": endless})
@@ -222,7 +222,7 @@ def test_deep_fields_are_truncated():
 
 def test_level_applies_to_the_gateway_and_libraries_log_warnings():
     """At debug, libraries do not flood the log."""
-    logger, stream = told("console", "debug")
+    logger, stream = reported("console", "debug")
     logger.debug("mine")
     logging.getLogger("asyncio").info("theirs")
     logging.getLogger("asyncio").warning("their warning")
@@ -233,7 +233,7 @@ def test_level_applies_to_the_gateway_and_libraries_log_warnings():
 
 def test_records_below_the_level_are_dropped():
     """At error, warnings of libraries are dropped too."""
-    logger, stream = told("console", "error")
+    logger, stream = reported("console", "error")
     logger.warning("mine")
     logging.getLogger("asyncio").warning("theirs")
     assert stream.getvalue() == ""
@@ -241,7 +241,7 @@ def test_records_below_the_level_are_dropped():
 
 def test_python_warnings_are_logged():
     """Nothing bypasses the format on stderr."""
-    _, stream = told("json")
+    _, stream = reported("json")
     with warnings.catch_warnings():
         warnings.simplefilter("always")
         logs.logging.captureWarnings(capture=True)
@@ -252,8 +252,8 @@ def test_python_warnings_are_logged():
 
 def test_configuring_twice_logs_each_line_once():
     """The second configuration replaces the first."""
-    _, first = told("console")
-    logger, second = told("console")
+    _, first = reported("console")
+    logger, second = reported("console")
     logger.info("x")
     assert first.getvalue() == ""
     assert second.getvalue().count("\n") == 1
@@ -267,7 +267,7 @@ def test_redact_masks_secrets_in_terminal_output():
 
 def test_surrogates_and_huge_numbers_are_logged():
     """Header bytes that are not UTF-8, and numbers of any size, break no line."""
-    logger, stream = told("json")
+    logger, stream = reported("json")
     logger.info("x", extra={"bad": b"\xff".decode("utf-8", "surrogateescape"), "big": 2**200, "nan": float("nan")})
     line = json.loads(stream.getvalue())
     assert line["big"] == 2**200

@@ -43,7 +43,7 @@ class Int(NamedTuple):
 
 
 class Real(NamedTuple):
-    """`digits` times ten to the `power`. Where numbers are told by the schema, it may be written as an integer."""
+    """`digits` times ten to the `power`, as an integer too where the schema says which values are numbers."""
 
     digits: int
     power: int
@@ -236,7 +236,7 @@ def test_spellings_are_equal_without_a_schema(value, rnd):
 
 @given(INPUTS, INPUTS, RANDOMS)
 def test_requests_are_equal_only_if_they_mean_the_same(one, other, rnd):
-    """Nobody gets the result of another request."""
+    """No request gets the result of another."""
     assert (Speller(rnd).key(one) == Speller(rnd).key(other)) == (full(one) == full(other))
 
 

@@ -202,7 +202,7 @@ def test_first_of_events_with_an_equal_id_counts():
 
 
 def test_dropped_id_is_gone():
-    """A reader that would miss something is told so, also for ids that are older than any here."""
+    """A reader that would miss events gets an error, also for ids that are older than any here."""
     log = filled(10, max_bytes=100)
     assert log.dropped == 8
     for number in range(8):

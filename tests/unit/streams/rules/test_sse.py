@@ -122,7 +122,7 @@ def split(chunks: list[bytes], limit: int = LIMIT) -> tuple[list[Event], bytes]:
 
 
 def said(events: list[Event]) -> list[Said]:
-    """What a reader is told: blocks without data tell it nothing."""
+    """What a reader gets: blocks without data are no events."""
     return [(event.name, event.id, event.data()) for event in events if event.has_data()]
 
 

@@ -26,7 +26,7 @@ class Failure(NamedTuple):
     at: float
 
 
-class Troubles:
+class LastingFailures:
     """The last failures of reads and writes. Times are those of the event loop."""
 
     def __init__(
@@ -43,8 +43,8 @@ class Troubles:
         kind = self._kind_of(error)
         if kind is None:
             return None
-        told = self._translated(error)
-        detail = told.detail if isinstance(told, StoreUnavailable) else str(told)
+        reported = self._translated(error)
+        detail = reported.detail if isinstance(reported, StoreUnavailable) else str(reported)
         self._last = Failure(kind, detail, now)
         if lane == "write":
             self._failing = self._last
