@@ -9,6 +9,7 @@ from gateway.commands.cache import cache
 from gateway.commands.check import check
 from gateway.commands.keys import keys
 from gateway.commands.serve import demo, serve, simulate
+from gateway.commands.store import store
 from gateway.commands.usage import usage
 from gateway.commands.webhooks import webhooks
 
@@ -32,5 +33,5 @@ def main(config_path: Path | None) -> None:
     del config_path
 
 
-for command in (serve, demo, simulate, check, keys, usage, cache, webhooks):
+for command in (serve, demo, simulate, check, keys, usage, cache, webhooks, store):
     main.add_command(command)

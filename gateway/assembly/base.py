@@ -83,7 +83,7 @@ async def open_base(
 async def _open_store(config: Config, stack: AsyncExitStack) -> Store:
     """Open the store of the config and claim it where it takes one process only. Raise `StoreUnavailable`."""
     # In a thread: what an engine needs is imported when it is used.
-    store = await asyncio.to_thread(open_store, config.store.url, config.store.revealed_password)
+    store = await asyncio.to_thread(open_store, *config.store.address)
     is_new = await store.open()
     stack.push_async_callback(store.close)
     await store.claim()

@@ -264,7 +264,7 @@ async def check_store(config: "Config") -> Finding:
 
     url = config.store.url
     try:
-        store = await asyncio.to_thread(open_store, url, config.store.revealed_password)
+        store = await asyncio.to_thread(open_store, *config.store.address)
         exists = await store.inspect()
     except ValueError as problem:
         return Finding(is_ok=False, text=str(problem), path="store.url")

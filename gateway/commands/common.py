@@ -88,7 +88,7 @@ async def opened_store(config: "Config", *, create: bool = False) -> "AsyncItera
 
     from gateway.store.urls import open_store
 
-    store = await asyncio.to_thread(open_store, config.store.url, config.store.revealed_password)
+    store = await asyncio.to_thread(open_store, *config.store.address)
     if await store.open(create=create):
         click.echo(f"Created a new store at {config.store.url}.", err=True)
     try:

@@ -21,7 +21,7 @@ RESTART: Final[Mapping[str, frozenset[str]]] = {
     "server": frozenset({"host", "port", "shutdown_grace_seconds", "drain_seconds"}),
     "ops": frozenset({"host", "port"}),
     "upstream": frozenset({"base_url", "allow_http", "trusted_hosts"}),
-    "store": frozenset({"url", "password_env", "password_file"}),
+    "store": frozenset({"url", "password_env", "password_file", "listen_url"}),
     "outputs": frozenset({"url", "persist", "max_bytes", "ttl_seconds"}),
     "transfers": frozenset({"max_uploads", "max_downloads"}),
     "logs": frozenset({"format"}),

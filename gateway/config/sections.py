@@ -24,6 +24,7 @@ from gateway.config.values import (
     OutputsUrl,
     Pattern,
     Port,
+    PostgresUrl,
     Price,
     ProxyNetwork,
     PublicUrl,
@@ -222,6 +223,12 @@ class Store(Section):
     password_file: FileName | None = Field(
         None, description="File with the password, instead of password_env.", examples=["/run/secrets/store_password"]
     )
+    listen_url: PostgresUrl | None = Field(
+        None,
+        description="Address of the database itself, if url is that of a pooler in transaction mode such as PgBouncer: "
+        "for notifications and migrations, which need a connection of their own.",
+        examples=["postgresql://gateway@db.example.com/gateway"],
+    )
     retain_days: Count = Field(30, description="How long records of predictions are kept.", examples=[30])
     retain_data_seconds: Count = Field(
         3600, description="How long input, output and logs are kept after the end.", examples=[3600]
@@ -232,6 +239,11 @@ class Store(Section):
     def password(self) -> SecretStr | None:
         """PostgreSQL's password; `None` if none is given."""
         return self._password
+
+    @property
+    def address(self) -> tuple[str, str | None, str | None]:
+        """What the store is opened with: `url`, password and `listen_url`."""
+        return self.url, self.revealed_password, self.listen_url
 
     @property
     def revealed_password(self) -> str | None:

@@ -149,7 +149,8 @@ def _base_url(value: str) -> str:
     return f"{_public_url(value)}/v1"
 
 
-def _store_url(value: str) -> str:
+def store_url(value: str) -> str:
+    """Check an address of a store. Raise `ValueError`."""
     if value.startswith("postgresql:"):
         return _postgres_url(value)
     forms = "sqlite:///relative/path.db or sqlite:////absolute/path.db"
@@ -162,6 +163,8 @@ def _store_url(value: str) -> str:
 
 def _postgres_url(value: str) -> str:
     """Check an address of PostgreSQL, as far as libpq's many forms allow: it can have several hosts, or a socket."""
+    if not value.startswith("postgresql:"):
+        raise ValueError("expected postgresql://user@host/database")
     place, _, query = value.removeprefix("postgresql://").partition("?")
     user, _, _ = place.rpartition("@")
     if ":" in user or any(name == "password" for name, _ in parse_qsl(query, keep_blank_values=True)):
@@ -255,7 +258,8 @@ Host = Annotated[str, _text(_host, "a host name or an IP address")]
 PublicUrl = Annotated[str, _text(_public_url, "an http or https URL")]
 HookUrl = Annotated[str, _text(_hook_url, "an https URL")]
 BaseUrl = Annotated[str, _text(_base_url, "an http or https URL")]
-StoreUrl = Annotated[str, _text(_store_url, "a URL")]
+PostgresUrl = Annotated[str, _text(_postgres_url, "a URL")]
+StoreUrl = Annotated[str, _text(store_url, "a URL")]
 OutputsUrl = Annotated[str, _text(_outputs_url, "a folder or an s3:// URL")]
 EnvName = Annotated[str, _matching(r"[A-Za-z_][A-Za-z0-9_]{0,199}", "the name of an environment variable")]
 FileName = Annotated[Path, _matching(r"[^\x00]+", "the path of a file")]

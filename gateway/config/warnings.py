@@ -194,14 +194,20 @@ def _of_copies(config: Config) -> Iterator[Problem]:
 
 
 def _of_store(config: Config) -> Iterator[Problem]:
-    for name in ("password_env", "password_file"):
-        if getattr(config.store, name) is not None and not is_postgres(config.store.url):
-            yield Problem(f"store.{name}", "is not used: SQLite has no password")
-    if is_postgres(config.store.url) and not _is_safe_way(config.store.url):
-        yield Problem(
-            "store.url",
-            "may be connected to without TLS, or with a server that nobody has verified: add ?sslmode=verify-full",
-        )
+    store = config.store
+    if not is_postgres(store.url):
+        for name, value in (("password_env", store.password_env), ("password_file", store.password_file)):
+            if value is not None:
+                yield Problem(f"store.{name}", "is not used: SQLite has no password")
+        if store.listen_url is not None:
+            yield Problem("store.listen_url", "is not used: it belongs to a PostgreSQL database behind a pooler")
+        return
+    for name, url in (("url", store.url), ("listen_url", store.listen_url)):
+        if url is not None and not _is_safe_way(url):
+            yield Problem(
+                f"store.{name}",
+                "may be connected to without TLS, or with a server that nobody has verified: add ?sslmode=verify-full",
+            )
 
 
 def _is_safe_way(url: str) -> bool:

@@ -1,21 +1,41 @@
 """Create the store for a `[store] url`."""
 
+from contextlib import AbstractContextManager
+from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from gateway.errors import StoreUnavailable
+from gateway.store.copying import Writing
 from gateway.store.interface import Store
 from gateway.store.sqlite import SQLiteStore
+from gateway.store.sqlite.bulk import locked_file
 
+_MISSING = "PostgreSQL needs the extra postgres: pip install 'replicate-gateway[postgres]'."
 _FORMS = "sqlite:///relative/path or sqlite:////absolute/path"
 
 
-def open_store(url: str, password: str | None = None) -> Store:
+def open_store(url: str, password: str | None = None, listen_url: str | None = None) -> Store:
     """Create the store for a URL, not yet opened. Raise `ValueError` with a message if the URL is not valid.
 
-    Raise `StoreUnavailable` if what the store needs is not installed.
+    With a pooler at `url`, `listen_url` is the address of the database itself. Raise `StoreUnavailable` if what the
+    store needs is not installed.
     """
     if url.startswith("postgresql:"):
-        return _postgres(url, password)
+        return _postgres(url, password, listen_url)
+    return SQLiteStore(_path(url))
+
+
+def lock_store(url: str, password: str | None = None, *, create: bool) -> AbstractContextManager[Writing]:
+    """Lock the store of a URL against writes, to copy it: with `create` as the target, else as the source.
+
+    Raise `ValueError` or `StoreUnavailable`.
+    """
+    if url.startswith("postgresql:"):
+        return _locked_database(url, password, create=create)
+    return locked_file(Path(_path(url)), create=create)
+
+
+def _path(url: str) -> str:
     parts = urlsplit(url)
     path = unquote(parts.path.removeprefix("/"))
     if parts.scheme != "sqlite" or parts.netloc or parts.query or parts.fragment or not url.startswith("sqlite:///"):
@@ -24,15 +44,22 @@ def open_store(url: str, password: str | None = None) -> Store:
         raise ValueError(f"has no file name: expected {_FORMS}")
     if path == ":memory:":
         raise ValueError(f"an in-memory store would lose acknowledged requests: expected {_FORMS}")
-    return SQLiteStore(path)
+    return path
 
 
-def _postgres(url: str, password: str | None) -> Store:
+def _postgres(url: str, password: str | None, listen_url: str | None) -> Store:
     try:
         # The extra `postgres` is needed only where the store is one.
         from gateway.store.postgres import PostgresStore  # noqa: PLC0415
     except ImportError as exc:
-        raise StoreUnavailable(
-            "PostgreSQL needs the extra postgres: pip install '.[postgres]' in a checkout."
-        ) from exc
-    return PostgresStore(url, password)
+        raise StoreUnavailable(_MISSING) from exc
+    return PostgresStore(url, password, listen_url)
+
+
+def _locked_database(url: str, password: str | None, *, create: bool) -> AbstractContextManager[Writing]:
+    try:
+        from gateway.store.postgres.bulk import locked_database  # noqa: PLC0415
+        from gateway.store.postgres.connection import Address  # noqa: PLC0415
+    except ImportError as exc:
+        raise StoreUnavailable(_MISSING) from exc
+    return locked_database(Address(url, password), create=create)

@@ -24,6 +24,7 @@ SCRIPTS: dict[str, tuple[tuple[str, ...], set[str]]] = {
     "peers": ((*ROUND, "--only", "aiohttp proxy"), {"table", "skipped"}),
     "store": (("--operations", "100", "--rounds", "1", "--stored", "500"), {"hit", "start", "large"}),
     "hit_batches": (("--hits", "200", "--rounds", "1"), {"sqlite"}),
+    "hit_engines": (("--hits", "200", "--rounds", "1"), {"table_of_sizes"}),
     "steps": (("--rounds", "1"), {"microseconds"}),
     "ledger": (("--runs", "400", "--small", "100"), {"small", "large", "ratio"}),
     "calls": (("--rounds", "1"), {"poll", "hit", "join", "miss", "end"}),

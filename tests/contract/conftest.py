@@ -18,7 +18,7 @@ def another(request: pytest.FixtureRequest, tmp_path: Path) -> StoreMaker:
     return ALL_BACKENDS[request.param](tmp_path)
 
 
-@pytest.fixture(params=BACKENDS)
+@pytest.fixture(params=_PARAMS)
 def in_order(request: pytest.FixtureRequest, tmp_path: Path) -> StoreMaker:
     """Makes stores that do their writes in the order in which they were asked for."""
     return ALL_BACKENDS[request.param](tmp_path, in_order=True)

@@ -1,5 +1,6 @@
 """Races of keys, secrets, files, outputs, deletions and the ledger."""
 
+from collections.abc import Awaitable
 from typing import Any
 
 from gateway.domain.records import Copy
@@ -11,7 +12,7 @@ from gateway.store.sql.locks import Lock
 from tests.contract.races import DAY, OF_BLUE, UNLIMITED, A, conflicted, drift, nothing, race
 from tests.support.money import demand
 from tests.support.overlaps import ROW_LOCKS
-from tests.support.records import NOW, file, finish, go, key, lead, share, start
+from tests.support.records import NOW, file, finish, go, key, lead, share, start, wish
 from tests.support.stores import edit
 
 
@@ -136,6 +137,62 @@ async def _(store: Store, _: Any, hit: Any) -> None:
     is_there = await store.prediction("p2") is not None
     assert is_there == isinstance(hit, Hit)
     assert (await store.run("run1") is not None) == is_there
+
+
+def hits(store: Store) -> Awaitable[Any]:
+    request = wish("2", fingerprint="F", now=NOW + 20, prediction_={"created_at": NOW + 20}).request
+    return store.record_hits([request])
+
+
+@race(
+    "a set of hits and the deletion of their run",
+    ROW_LOCKS,
+    Lock.RUN,
+    prepare=old_run,
+    first=hits,
+    second=lambda store: store.delete_records(NOW + 10, 10),
+)
+async def _(store: Store, found: Any, _: Any) -> None:
+    assert isinstance(found[0], Hit)
+    assert await store.prediction("p2") is not None
+
+
+@race(
+    "the deletion of a run and a set of hits",
+    prepare=old_run,
+    first=lambda store: store.delete_records(NOW + 10, 10),
+    second=hits,
+    at="delete_prediction",
+)
+async def _(store: Store, _: Any, found: Any) -> None:
+    is_there = await store.prediction("p2") is not None
+    assert is_there == isinstance(found[0], Hit)
+    assert (await store.run("run1") is not None) == is_there
+
+
+@race(
+    "the removal of a run's data and a set of hits",
+    prepare=old_run,
+    first=lambda store: store.clear_data("run1", b"cleared"),
+    second=hits,
+    at="clear_data",
+)
+async def _(store: Store, _: Any, found: Any) -> None:
+    """Whichever comes first, no caller gets a hit without data."""
+    assert found == [None] or found[0].view.run.data_removed is False
+
+
+@race(
+    "the purge of an entry and a set of hits",
+    ROW_LOCKS,
+    prepare=old_run,
+    first=lambda store: store.purge_cache(),
+    second=hits,
+    at="clear_cache_until",
+)
+async def _(store: Store, count: Any, found: Any) -> None:
+    assert (count, found) == (1, [None])
+    assert await drift(store) == []
 
 
 @race(

@@ -53,6 +53,7 @@ VALUES: dict[str, tuple[Any, Any]] = {
     "store.url": ("sqlite:///one.db", "sqlite:///two.db"),
     "store.password_env": ("OPS", "OPS_TWO"),
     "store.password_file": ("{folder}/one", "{folder}/two"),
+    "store.listen_url": ("postgresql://gateway@db/one", "postgresql://gateway@db/two"),
     "store.retain_days": (30, 3),
     "store.retain_data_seconds": (3600, 60),
     "cache.enabled": (True, False),
@@ -103,6 +104,7 @@ VALUES: dict[str, tuple[Any, Any]] = {
 AROUND: dict[str, dict[str, dict[str, Any]]] = {
     "store.password_env": {"store": {"url": "postgresql://gateway@db/gateway"}},
     "store.password_file": {"store": {"url": "postgresql://gateway@db/gateway"}},
+    "store.listen_url": {"store": {"url": "postgresql://gateway@pool:6432/gateway"}},
     "outputs.persist": {"outputs": {"url": "one"}},
     "upstream.webhooks": {"server": {"public_url": "https://a.example.com"}},
 }

@@ -110,7 +110,7 @@ def _start(binaries: Path) -> Server:
 
 def new_data(binaries: Path, settings: Mapping[str, str] | None = None) -> Path:
     """Make the data of a server, and return its folder."""
-    folder, as_user = _new_folder()
+    folder, as_user = as_server_user("pg")
     options = f"-U gateway -A trust -E UTF8 --locale=C --no-sync -D {folder / 'data'}".split()
     _run([*as_user, binaries / "initdb", *options])
     with (folder / "data" / "postgresql.conf").open("a") as config:
@@ -120,7 +120,7 @@ def new_data(binaries: Path, settings: Mapping[str, str] | None = None) -> Path:
 
 def copied_data(of: Server) -> Path:
     """Make the data of a standby of a server, and return its folder."""
-    folder, as_user = _new_folder()
+    folder, as_user = as_server_user("pg")
     options = f"-h {of.folder} -U gateway -D {folder / 'data'} -R -X stream -c fast --no-sync".split()
     _run([*as_user, of.binaries / "pg_basebackup", *options])
     return folder
@@ -128,7 +128,7 @@ def copied_data(of: Server) -> Path:
 
 def launch(binaries: Path, folder: Path) -> Server:
     """Start a server on its data."""
-    user, as_user = _other_user(folder)
+    as_user = _other_user(folder)
     command: list[str | Path] = [
         *as_user,
         binaries / "postgres",
@@ -148,13 +148,14 @@ def launch(binaries: Path, folder: Path) -> Server:
         time.sleep(0.05)
     said = (folder / "log").read_text()
     made.stop()
-    pytest.fail(f"PostgreSQL did not start as {user}: {said}")
+    pytest.fail(f"PostgreSQL did not start: {said}")
 
 
-def _new_folder() -> tuple[Path, list[str]]:
+def as_server_user(prefix: str) -> tuple[Path, list[str]]:
+    """Make a folder for a user that may run a server, which root may not. Return it and how to become that user."""
     # The path of a socket may have about a hundred characters, and pytest's folders are longer.
-    folder = Path(tempfile.mkdtemp(prefix="pg", dir="/tmp"))
-    return folder, _other_user(folder)[1]
+    folder = Path(tempfile.mkdtemp(prefix=prefix, dir="/tmp"))
+    return folder, _other_user(folder)
 
 
 def _run(command: Sequence[str | Path]) -> None:
@@ -163,14 +164,13 @@ def _run(command: Sequence[str | Path]) -> None:
         pytest.fail(f"{command} failed: {done.stderr}")
 
 
-def _other_user(folder: Path) -> tuple[str, list[str]]:
-    """Give the folder to a user that may run a server, which root may not. Return the user and how to become it."""
+def _other_user(folder: Path) -> list[str]:
+    """Give the folder to a user that may run a server. Return how to become it."""
     if os.geteuid() != 0:
-        return pwd.getpwuid(os.geteuid()).pw_name, []
-    name = "nobody"
-    user = pwd.getpwnam(name)
+        return []
+    user = pwd.getpwnam("nobody")
     os.chown(folder, user.pw_uid, user.pw_gid)
-    return name, ["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"]
+    return ["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"]
 
 
 def _answers(server: Server) -> bool:

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from gateway.store.interface import Store
 from gateway.store.postgres import PostgresStore
 from gateway.store.sqlite import SQLiteStore
+from tests.support.pgbouncer import pooled
 from tests.support.postgres import emptied_database, server
 from tests.support.postgres_proxy import Cut, Proxy, every
 
@@ -53,9 +54,15 @@ def cutting_proxy() -> Proxy:
     return made
 
 
+def pooled_maker(folder: Path, *, in_order: bool = False) -> StoreMaker:
+    """Return a maker of PostgreSQL stores on one database, behind PgBouncer in transaction mode."""
+    url = emptied_database()
+    return lambda: PostgresStore(pooled(url), None, url, decide=1 if in_order else 3, read=1)
+
+
 BACKENDS: dict[str, Backend] = {"sqlite": sqlite_maker, "postgres": postgres_maker}
-ALL_BACKENDS: dict[str, Backend] = {**BACKENDS, "postgres-cut": cut_maker}
-"""With one that takes long."""
+ALL_BACKENDS: dict[str, Backend] = {**BACKENDS, "postgres-cut": cut_maker, "pgbouncer": pooled_maker}
+"""With those that take long. `test_pgbouncer.py` runs some tests of the last one."""
 
 
 async def edit(store: Any, statement: str) -> int:

@@ -1,6 +1,7 @@
 """Open connections to PostgreSQL: address, settings, types."""
 
 import time
+from collections.abc import Mapping
 from typing import Any, Final, NamedTuple, TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
@@ -34,12 +35,15 @@ _ADAPTERS.register_dumper(str, StrDumper)
 _ADAPTERS.register_loader("numeric", _WholeNumber)
 
 
-class _Connection(psycopg.Connection[tuple[object, ...]]):
-    """A connection that is closed if the server says nothing for too long.
+class StoreConnection(psycopg.Connection[tuple[object, ...]]):
+    """A connection that commits by itself, until a transaction begins.
 
-    The server's own deadlines do not help where it stands still, nor for a commit that waits for a standby.
+    It is closed if the server says nothing for too long. The server's own deadlines do not help where it stands still,
+    nor for a commit that waits for a standby.
     """
 
+    at_begin = b""
+    """Statements that each transaction begins with."""
     answer_seconds: float | None = None
     """Longer than `statement_timeout`."""
 
@@ -70,34 +74,34 @@ class Address(NamedTuple):
     url: str
     password: str | None = None
     timeout_seconds: float = 5.0
+    is_pooled: bool = False
+    """Whether a pooler such as PgBouncer is there, which gives each transaction another of its connections.
+
+    Nothing is then set for a session, and nothing is prepared.
+    """
 
     def __repr__(self) -> str:
         return f"Address({self.url!r})"
 
-    def connect(self, *, is_relaxed: bool = False, **settings: str) -> "psycopg.Connection[tuple[object, ...]]":
-        """Open a connection that commits by itself. With `is_relaxed`, a commit does not wait for the disk."""
+    def connect(self, *, is_relaxed: bool = False, **settings: str) -> StoreConnection:
+        """Open a connection. With `is_relaxed`, a commit does not wait for the disk."""
         statement = int(self.timeout_seconds * 1000)
         settings = {
             "statement_timeout": str(statement),
             "lock_timeout": str(min(_LOCK_MILLISECONDS, statement)),
             # A step does nothing but statements, so one that is idle has lost its process.
             "idle_in_transaction_session_timeout": str(2 * statement),
-            "default_transaction_isolation": r"read\ committed",
             "jit": "off",
             # Another server setting can wait for replicas too, so `on` is left to the server.
             **({"synchronous_commit": "off"} if is_relaxed else {}),
             **settings,
         }
         named = dict(parse_qsl(urlsplit(self.url).query))
-        options = " ".join(
-            [named.get("options", ""), *(f"-c {name}={value}" for name, value in settings.items())]
-        ).strip()
-        connection = _Connection.connect(
+        connection = StoreConnection.connect(
             self.url,
             autocommit=True,
             context=_Context(),
             cursor_factory=psycopg.RawCursor,
-            options=options,
             client_encoding="utf-8",
             connect_timeout=_CONNECT_SECONDS,
             tcp_user_timeout=2 * statement,
@@ -106,11 +110,23 @@ class Address(NamedTuple):
             keepalives_count=3,
             application_name=named.get("application_name", "replicate-gateway"),
             password=self.password,
+            options=None if self.is_pooled else _options(named, settings),
         )
-        connection.prepared_max = _STATEMENTS
+        if self.is_pooled:
+            connection.prepare_threshold = None
+            local = "".join(f"; SET LOCAL {name} = '{value}'" for name, value in settings.items())
+            connection.at_begin = local.encode()
+        else:
+            connection.prepared_max = _STATEMENTS
         if settings["statement_timeout"] != "0":
             connection.answer_seconds = 2 * self.timeout_seconds
         return connection
+
+
+def _options(named: Mapping[str, str], settings: Mapping[str, str]) -> str:
+    """Return what a session is started with. Options in the address stay."""
+    of_session = {"default_transaction_isolation": r"read\ committed", **settings}
+    return " ".join([named.get("options", ""), *(f"-c {name}={value}" for name, value in of_session.items())]).strip()
 
 
 class _Context:

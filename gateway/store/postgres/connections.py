@@ -1,4 +1,5 @@
-"""The connections to the database: several for steps that decide, one for what may be lost, and some for reads.
+"""The connections to the database: several for steps that decide, one for sets of hits, one for what may be lost, and
+some for reads.
 
 After a caller has awaited a write, its next read sees that write: both are on the primary.
 """
@@ -37,13 +38,17 @@ class PostgresConnections(Connections):
         self,
         url: str,
         password: str | None = None,
+        listen_url: str | None = None,
         *,
         timeout_seconds: float = 5.0,
         max_pending: int = 10_000,
         decide: int = _DECIDE,
         read: int = _READ,
     ) -> None:
-        self.address = Address(url, password, timeout_seconds)
+        """Use the database at `url`. With a pooler there, `listen_url` is the address of the database itself."""
+        self.address = Address(url, password, timeout_seconds, is_pooled=listen_url is not None)
+        self.listen_address = Address(listen_url or url, password, timeout_seconds)
+        """For what needs a session of its own: notifications, migrations."""
         self.identity = NodeIdentity()
         lane = partial(
             WritingLane,
@@ -54,6 +59,7 @@ class PostgresConnections(Connections):
         )
         self._writers = {
             Lane.DECIDE: lane("store-writer", threads=decide, is_relaxed=False),
+            Lane.HITS: lane("store-hits", threads=1, is_relaxed=False),
             Lane.PROGRESS: lane("store-progress", threads=1, is_relaxed=True),
         }
         self._reader = ReadingLane(self.address, max_pending=max_pending, threads=read, identity=self.identity)
@@ -82,7 +88,7 @@ class PostgresConnections(Connections):
 
         With `create=False`, a database without a store is refused. The database itself must exist.
         """
-        is_new = await asyncio.to_thread(open_schema, self.address, create=create)
+        is_new = await asyncio.to_thread(open_schema, self.listen_address, create=create)
         for lane in self._lanes():
             await lane.start()
         await self._nodes.start()
@@ -90,7 +96,7 @@ class PostgresConnections(Connections):
 
     async def inspect(self) -> bool:
         """Say whether the store exists. Create and change nothing. Raise `StoreUnavailable` if it cannot be used."""
-        return await asyncio.to_thread(inspect, self.address)
+        return await asyncio.to_thread(inspect, self.listen_address, self.address)
 
     @property
     def recent_failure(self) -> str | None:

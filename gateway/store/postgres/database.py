@@ -9,6 +9,7 @@ import psycopg
 from psycopg.pq import TransactionStatus
 
 from gateway.store.postgres.commits import NO_STEP, NumberedStep
+from gateway.store.postgres.connection import StoreConnection
 from gateway.store.postgres.dialect import READING_SQL, SQL, Statement
 from gateway.store.postgres.failures import has_nul
 from gateway.store.postgres.locks import statement_of
@@ -19,7 +20,7 @@ _PAGES: Final = ("_older", "_newer")
 """How the statements of pages end. A page can end early, by its bytes, so its rows are fetched as they are read."""
 _ROWS_AT_ONCE: Final = 20
 
-Connect = Callable[[], "psycopg.Connection[tuple[object, ...]]"]
+Connect = Callable[[], StoreConnection]
 
 
 class NodeIdentity:
@@ -37,7 +38,7 @@ class PostgresDatabase:
     def __init__(self, connect: Connect, identity: NodeIdentity) -> None:
         self._connect = connect
         self._identity = identity
-        self._connection: psycopg.Connection[tuple[object, ...]] | None = None
+        self._connection: StoreConnection | None = None
         self.node = 0
         """The number that the process had when the step began."""
         self._highest = Lock(1)
@@ -47,7 +48,7 @@ class PostgresDatabase:
         """When an attempt to connect first failed after the last that succeeded, on the monotonic clock."""
 
     @property
-    def connection(self) -> "psycopg.Connection[tuple[object, ...]]":
+    def connection(self) -> StoreConnection:
         """The open connection."""
         assert self._connection is not None
         return self._connection
@@ -88,12 +89,12 @@ class PostgresDatabase:
             with suppress(psycopg.Error):
                 connection.close()
 
-    def begin(self, how: bytes = b"BEGIN") -> None:
+    def begin(self, how: bytes = b"BEGIN ISOLATION LEVEL READ COMMITTED") -> None:
         """Begin a transaction."""
         self._highest = Lock(1)
         self.node = self._identity.number
         self.step = self.step.next()
-        self.connection.execute(how, prepare=False)
+        self.connection.execute(how + self.connection.at_begin, prepare=False)
 
     def commit(self) -> None:
         """Commit the transaction, with a note of the step (`commits.py`).

@@ -2,9 +2,13 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, get_args
 
+import msgspec
+
+from gateway.domain.records import Prediction
 from gateway.store.sql.queries import load
+from gateway.store.sql.rows import PREDICTIONS, RUNS
 
 _WORDS: Final = {
     "{join}": "JOIN",
@@ -30,6 +34,26 @@ _LOCKING: Final = {
     # Not FOR UPDATE: predictions join a run at the same time. What ends or cancels it waits for them.
     "{shared}": "FOR SHARE",
     "{kept}": "FOR KEY SHARE OF r",
+    "{entry_kept}": "FOR NO KEY UPDATE OF e",
+}
+_ADDED: Final = {"run_id": "found.run_id", "source": "'hit'"}
+"""Columns of a hit's prediction that the request does not have."""
+
+
+def _quoted(column: str) -> str:
+    return f'"{column}"'
+
+
+def _typed(field: msgspec.structs.FieldInfo) -> str:
+    kinds = set(get_args(field.type)) or {field.type}
+    kind = "DOUBLE PRECISION" if float in kinds else "BIGINT" if kinds & {int, bool} else 'TEXT COLLATE "C"'
+    return f"{_quoted(field.name)} {kind}"
+
+
+_WORDS_OF_HITS: Final = {
+    "{asked_columns}": ", ".join(map(_typed, msgspec.structs.fields(Prediction))),
+    "{added_values}": ", ".join(_ADDED.get(each, f"asked.{_quoted(each)}") for each in PREDICTIONS.columns),
+    "{kept_columns}": ", ".join(f"kept.{_quoted(each)}" for each in RUNS.columns),
 }
 _WORDS_OF_NODES: Final = {
     "{now}": "CAST(extract(epoch FROM clock_timestamp()) AS DOUBLE PRECISION)",
@@ -79,7 +103,8 @@ def _statement(text: str) -> Statement:
 def _statements(words: dict[str, str]) -> dict[str, Statement]:
     of_both = load(_WORDS | words)
     of_nodes = load(_WORDS | _WORDS_OF_NODES | words, "gateway.store.postgres", "nodes.sql")
-    return {name: _statement(text) for name, text in (of_both | of_nodes).items()}
+    of_hits = load(_WORDS | _WORDS_OF_HITS | words, "gateway.store.postgres", "hits.sql")
+    return {name: _statement(text) for name, text in (of_both | of_nodes | of_hits).items()}
 
 
 SQL: Final = _statements(_LOCKING)

@@ -96,6 +96,8 @@ def at_start(error: psycopg.Error) -> StoreUnavailable:
     """Return the error for the operator, with the text of the server or libpq, which never has the password."""
     made = unavailable(error)
     said = " ".join(str(error).split())
+    if "unsupported startup parameter" in said:
+        said += " Behind PgBouncer, set [store] listen_url to the address of the database itself."
     reported = type(made)(f"{made.detail} {said}" if said else made.detail, retry_after=made.retry_after)
     reported.__cause__ = error
     return reported

@@ -241,7 +241,8 @@ class ReadingLane(_Lane[ReadingDatabase]):
 
     def _read(self, db: ReadingDatabase, operation: Operation[Any]) -> None:
         code = getattr(operation.step, "__code__", operation.step)
-        if code not in self._several:
+        # Behind a pooler, a statement needs a transaction for its deadline.
+        if code not in self._several and not self._address.is_pooled:
             db.begin_single()
             operation.attempt(db)
             if not isinstance(operation.error, SeveralStatements):

@@ -53,9 +53,15 @@ def open_schema(address: Address, *, create: bool) -> bool:
         raise at_start(exc) from exc
 
 
-def inspect(address: Address) -> bool:
-    """Say whether there is a store. Create and change nothing. Raise `StoreUnavailable` if it cannot be used."""
+def inspect(address: Address, pool: Address) -> bool:
+    """Say whether there is a store. Create and change nothing. Raise `StoreUnavailable` if it cannot be used.
+
+    `pool` is the address that steps use: the same, or that of a pooler.
+    """
     try:
+        if pool.is_pooled:
+            with pool.connect() as pooled:
+                _refuse_server(pooled)
         with address.connect() as connection:
             _refuse_server(connection)
             version = _version(connection)
@@ -87,6 +93,17 @@ def _version(connection: Connection) -> _Version | None:
     ).fetchone()
     assert row is not None
     return _Version(*(int(str(each)) for each in row))
+
+
+def refuse_older(connection: Connection) -> None:
+    """Raise `StoreUnavailable` if there is no store, or one that is not of this version."""
+    _refuse_server(connection)
+    version = _version(connection)
+    if version is None:
+        raise StoreUnavailable("The database has no store in it.")
+    _refuse_newer(version)
+    if version.files < len(_files()):
+        raise StoreUnavailable("The store is of an older version: run `gateway store migrate` first.")
 
 
 def _refuse_newer(version: _Version) -> None:

@@ -4,11 +4,15 @@
 """
 
 import asyncio
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from gateway.predictions.ports.sharing import Hit, ShareRequest
 from gateway.store.postgres.claim import Claim
 from gateway.store.postgres.connections import PostgresConnections
+from gateway.store.postgres.hits import HitSet
 from gateway.store.postgres.nodes import PostgresNodes
+from gateway.store.sql.connections import Lane
 from gateway.store.sql.steps import Steps
 
 if TYPE_CHECKING:
@@ -20,6 +24,10 @@ class PostgresStore(Steps, PostgresConnections):
 
     _claim: Claim | None = None
 
+    def record_hits(self, requests: Sequence[ShareRequest]) -> asyncio.Future[list[Hit | None]]:
+        """Add predictions to finished runs."""
+        return self._write(HitSet(requests), lane=Lane.HITS)
+
     @property
     def nodes(self) -> PostgresNodes:
         """The nodes that serve from this database."""
@@ -27,7 +35,7 @@ class PostgresStore(Steps, PostgresConnections):
 
     async def claim(self) -> None:
         """Claim the database for this process. Raise `StoreUnavailable` if another process serves from it."""
-        claim = Claim(self.address)
+        claim = Claim(self.listen_address)
         await asyncio.to_thread(claim.take)
         self._claim = claim
 

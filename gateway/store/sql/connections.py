@@ -19,6 +19,8 @@ class Lane(enum.Enum):
 
     DECIDE = "decide"
     """What makes an id visible, involves money, or deletes."""
+    HITS = "hits"
+    """Sets of hits."""
     PROGRESS = "progress"
     """What may be lost when a machine fails: parts of event logs, the state of runs in progress, times of last use."""
 

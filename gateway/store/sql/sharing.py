@@ -28,7 +28,7 @@ from gateway.predictions.ports.sharing import (
     StartOutcome,
 )
 from gateway.store.sql.cache import keep_entry
-from gateway.store.sql.connections import Connections
+from gateway.store.sql.connections import Connections, Lane
 from gateway.store.sql.database import Database
 from gateway.store.sql.deliveries import find_place, forget_end, queue_end, queue_ends, reserve_place
 from gateway.store.sql.hits import Entry, find_entry, record_hits
@@ -60,7 +60,7 @@ class SharingSteps(Connections):
                 taken.extend(requests[:MOST_HITS])
             return record_hits(db, taken)
 
-        return self._write(step)
+        return self._write(step, lane=Lane.HITS)
 
     async def start(
         self,

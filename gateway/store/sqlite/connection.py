@@ -12,7 +12,7 @@ from typing import NoReturn
 
 from gateway.errors import StoreUnavailable
 from gateway.store.sqlite.failures import unavailable
-from gateway.store.sqlite.schema import is_empty, migrate, refuse_newer
+from gateway.store.sqlite.schema import is_empty, migrate, refuse_newer, refuse_older
 
 OLDEST_SQLITE = (3, 35, 0)
 """The first version with RETURNING."""
@@ -95,6 +95,23 @@ def open_for_reading(path: Path, busy_seconds: float) -> sqlite3.Connection:
     """Open an existing file read-only."""
     db = _connect(path, busy_seconds)
     db.execute("PRAGMA query_only = ON")
+    return db
+
+
+def open_unchanged(path: Path, busy_seconds: float) -> sqlite3.Connection:
+    """Open a file that has a store of this version. Raise `StoreUnavailable` otherwise."""
+    refuse_without_folder(path)
+    if not path.exists():
+        raise StoreUnavailable(f"There is no store at {path.absolute()}.")
+    db = _connect(path, busy_seconds)
+    try:
+        refuse_newer(db)
+        if is_empty(db):
+            _refuse_empty(path)
+        refuse_older(db)
+    except BaseException:
+        db.close()
+        raise
     return db
 
 

@@ -32,6 +32,12 @@ def is_empty(db: sqlite3.Connection) -> bool:
     return _version(db) == 0
 
 
+def refuse_older(db: sqlite3.Connection) -> None:
+    """Raise `StoreUnavailable` if migrations are missing."""
+    if _version(db) < len(_steps()):
+        raise StoreUnavailable("The store's file is of an older version: run `gateway store migrate` first.")
+
+
 def refuse_newer(db: sqlite3.Connection) -> None:
     """Raise `StoreUnavailable` if a newer gateway wrote the file."""
     version, newest = _version(db), len(_steps())

@@ -58,7 +58,21 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize(
     "command",
-    ["", "serve", "demo", "simulate", "check", "keys", "keys create", "keys list", "keys revoke", "keys rotate"],
+    [
+        "",
+        "serve",
+        "demo",
+        "simulate",
+        "check",
+        "keys",
+        "keys create",
+        "keys list",
+        "keys revoke",
+        "keys rotate",
+        "store",
+        "store copy",
+        "store migrate",
+    ],
 )
 def test_every_command_has_help(command):
     """--help explains purpose and options, without a config."""

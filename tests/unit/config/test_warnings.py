@@ -33,6 +33,12 @@ def test_plain_config_has_no_warnings():
         ({"limits": {"max_bodies_bytes": 1_000_000}}, "limits.max_bodies_bytes", "smaller than server.max_body_bytes"),
         ({"server": {"host": "0.0.0.0"}}, "server.public_url", "is not set"),
         ({"store": {"password_env": "REPLICATE_API_TOKEN"}}, "store.password_env", "SQLite has no password"),
+        ({"store": {"listen_url": "postgresql://g@db/g"}}, "store.listen_url", "is not used"),
+        (
+            {"store": {"url": "postgresql://g@localhost:6432/g", "listen_url": "postgresql://g@db/g"}},
+            "store.listen_url",
+            "without TLS",
+        ),
         ({"store": {"url": "postgresql://g@db.example.com/g?sslmode=require"}}, "store.url", "?sslmode=verify-full"),
         ({"store": {"url": "postgresql://g@10.0.0.1:5432,10.0.0.2/g"}}, "store.url", "?sslmode=verify-full"),
         ({"transfers": {"max_downloads": 32}}, "transfers.max_per_team", "all teams together have 32"),

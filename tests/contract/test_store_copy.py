@@ -1,0 +1,238 @@
+"""`gateway store copy`: a running installation moves to the other engine, with all its data or not at all."""
+
+import asyncio
+import sqlite3
+from collections.abc import Awaitable, Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any, TypeVar
+
+import psycopg
+import pytest
+from click.testing import CliRunner, Result
+
+from gateway.cli import main
+from gateway.errors import StoreUnavailable
+from gateway.predictions.ports.sharing import MOST_HITS
+from gateway.store.copying import Columns, Row, copy
+from gateway.store.interface import Store
+from gateway.store.postgres.bulk import PostgresTables, locked_database
+from gateway.store.postgres.connection import Address
+from gateway.store.sqlite.bulk import locked_file
+from gateway.store.urls import open_store
+from tests.contract.test_statements import fill
+from tests.support.postgres import emptied_database
+from tests.support.records import NOW, key, wish
+from tests.support.rounds import amounts
+
+T = TypeVar("T")
+OWN = {"schema_version", "pings", "nodes", "leases", "sqlite_sequence"}
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """A file with something in every table."""
+    path = tmp_path / "gateway.db"
+    on(of_file(path), fill)
+    return path
+
+
+@pytest.fixture
+def url() -> str:
+    return emptied_database()
+
+
+def of_file(path: Path) -> str:
+    return f"sqlite:///{path}"
+
+
+def on(url: str, work: Callable[[Any], Awaitable[T]]) -> T:
+    """Do something with a store."""
+
+    async def opened() -> T:
+        store = open_store(url)
+        await store.open()
+        try:
+            return await work(store)
+        finally:
+            await store.close()
+
+    return asyncio.run(opened())
+
+
+def ask(*arguments: str) -> Result:
+    return CliRunner().invoke(main, ["store", *arguments], prog_name="gateway")
+
+
+def contents(url: str) -> dict[str, list[Any]]:
+    """Return every row of every table, as both engines have it."""
+    if url.startswith("sqlite:"):
+        with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as db:
+            names = [name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+            return {name: rows(db, name) for name in names if name not in OWN}
+    with psycopg.connect(url) as connection:
+        found = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'").fetchall()
+        return {str(name): rows(connection, str(name)) for (name,) in found if name not in OWN}
+
+
+def rows(db: Any, table: str) -> list[Any]:
+    found = db.execute(f'SELECT * FROM "{table}"')
+    names = [each[0] for each in found.description]
+    named = [dict(sorted(zip(names, map(plain, row), strict=True))) for row in found]
+    return sorted(named, key=repr)
+
+
+def plain(value: Any) -> Any:
+    return float(value) if isinstance(value, int) else value
+
+
+async def add_hits(store: Store, count: int) -> None:
+    for first in range(0, count, MOST_HITS):
+        names = [f"copied{n}" for n in range(first, min(count, first + MOST_HITS))]
+        found = await store.record_hits([wish(name, fingerprint="F", now=NOW + 30).request for name in names])
+        assert None not in found
+
+
+@pytest.mark.parametrize("predictions", amounts(3000, 100_000))
+def test_everything_moves_to_the_other_engine_and_back(file: Path, url: str, tmp_path: Path, predictions: int) -> None:
+    """Every row of every table is the same there, and the same again in a file; sums are compared on the way."""
+    on(of_file(file), lambda store: add_hits(store, predictions))
+    before = contents(of_file(file))
+    assert all(before.values()), [name for name, found in before.items() if not found]
+    there = ask("copy", of_file(file), url)
+    assert there.exit_code == 0, there.output
+    assert contents(url) == before
+    assert contents(of_file(file)) == before
+    assert f"{len(before['predictions']):,}" in there.stdout
+    assert "equal on both sides" in there.stdout
+    assert "predictions: 1,000 of" in there.stderr
+    back = ask("copy", url, of_file(tmp_path / "back.db"))
+    assert back.exit_code == 0, back.output
+    assert contents(of_file(tmp_path / "back.db")) == before
+    assert back.stdout == there.stdout
+
+
+def test_store_goes_on_after_the_move(file: Path, url: str) -> None:
+    """New ledger lines get numbers above the old ones; keys, results and secrets are what they were."""
+    before = contents(of_file(file))
+    assert ask("copy", of_file(file), url).exit_code == 0
+
+    async def go_on(store: Store) -> None:
+        await add_hits(store, 3)
+        view = await store.prediction("pcopied0")
+        assert view is not None
+        assert view.run.id == "run1"
+        assert (await store.key("k1")) == key("k1")
+        assert await store.secret("webhooks", b"another") == b"two"
+
+    on(url, go_on)
+    newest = max(each["id"] for each in before["ledger"])
+    assert sorted(each["id"] for each in contents(url)["ledger"])[-3:] == [newest + 1, newest + 2, newest + 3]
+
+
+def test_copy_to_a_store_with_records_is_refused(file: Path, url: str) -> None:
+    on(url, lambda store: store.learn_version("v", "acme/toy"))
+    before = contents(url)
+    refused = ask("copy", of_file(file), url)
+    assert refused.exit_code == 1
+    assert "The target is not empty: versions" in refused.stderr
+    assert contents(url) == before
+
+
+@pytest.mark.parametrize("from_file", [True, False])
+def test_copy_of_a_store_that_a_process_serves_from_is_refused(file: Path, url: str, *, from_file: bool) -> None:
+    """Otherwise what it records meanwhile would be lost, and afterwards two would follow the same runs."""
+    other = file.with_name("other.db")
+    if not from_file:
+        assert ask("copy", of_file(file), url).exit_code == 0
+    source, target = (of_file(file), url) if from_file else (url, of_file(other))
+
+    async def while_it_serves(store: Store) -> Result:
+        await store.claim()
+        return await asyncio.to_thread(ask, "copy", source, target)
+
+    refused = on(source, while_it_serves)
+    assert refused.exit_code == 1
+    assert "serves from" in refused.stderr
+    assert ask("copy", source, target).exit_code == 0
+
+
+@pytest.mark.parametrize("from_file", [True, False])
+def test_nobody_writes_to_the_source_meanwhile(file: Path, url: str, *, from_file: bool) -> None:
+    """A key that is created during the copy would be missing in it."""
+    if from_file:
+        with locked_file(file, create=False), pytest.raises(sqlite3.OperationalError, match="locked"):
+            sqlite3.connect(file, timeout=0).execute("BEGIN IMMEDIATE")
+        return
+    on(url, fill)
+    with locked_database(Address(url), create=False), psycopg.connect(url) as other:
+        other.execute("SET lock_timeout = 10")
+        with pytest.raises(psycopg.errors.LockNotAvailable):
+            other.execute("DELETE FROM keys")
+
+
+def test_nul_characters_are_replaced_and_counted(file: Path, url: str) -> None:
+    """PostgreSQL does not store them. The record is not lost."""
+    with closing(sqlite3.connect(file)) as db, db:
+        db.execute("UPDATE predictions SET user = 'a' || char(0) || 'b' WHERE id = 'pj'")
+    done = ask("copy", of_file(file), url)
+    assert done.exit_code == 0, done.output
+    assert "1 records had NUL characters" in done.stderr
+    view = on(url, lambda store: store.prediction("pj"))
+    assert view.prediction.user == "a?b"
+
+
+class Lossy(PostgresTables):
+    """Forgets ledger lines."""
+
+    def write(self, table: str, columns: Columns, rows: list[Row]) -> None:
+        super().write(table, columns, rows[1:] if table == "ledger" else rows)
+
+
+def test_copy_that_differs_is_not_committed(file: Path, url: str) -> None:
+    """The sums are compared before anything can be used."""
+    with (
+        pytest.raises(StoreUnavailable, match=r"would differ: ledger, rows: \d+ in the source, \d+ in"),
+        locked_file(file, create=False) as source,
+        locked_database(Address(url), create=True) as target,
+    ):
+        copy(source, Lossy(target._db), lambda *_: None)
+    assert not any(contents(url).values())
+
+
+def test_source_of_an_older_version_is_migrated_first_by_a_command(
+    file: Path, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A copy does not change its source, so an older gateway could still use that."""
+    with closing(sqlite3.connect(file)) as db:
+        (version,) = db.execute("PRAGMA user_version").fetchone()
+        db.execute("ALTER TABLE runs DROP COLUMN owner")
+        db.execute(f"PRAGMA user_version = {version - 1}")
+    refused = ask("copy", of_file(file), url)
+    assert refused.exit_code == 1
+    assert "run `gateway store migrate` first" in refused.stderr
+    monkeypatch.chdir(file.parent)
+    file.with_name("config.toml").write_text('[store]\nurl = "sqlite:///gateway.db"\n[[teams]]\nname = "red"\n')
+    migrated = ask("migrate")
+    assert (migrated.exit_code, migrated.stdout) == (0, "The schema is up to date.\n"), migrated.output
+    assert ask("copy", of_file(file), url).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["sqlite:///gateway.db", "sqlite:///other.db"], "one of the two must be sqlite:///path"),
+        (["sqlite:///none.db", "postgresql://u@h/d"], "There is no store at"),
+        (["sqlite:///gateway.db", "postgresql://u:secret@h/d"], "without its password"),
+        (["sqlite:///gateway.db", "mysql://h/d"], "expected sqlite:///"),
+        (["sqlite:///gateway.db", "postgresql://u@h/d", "--password-env", "NO_SUCH"], "NO_SUCH is not set"),
+    ],
+)
+def test_mistakes_are_reported_in_a_sentence(
+    file: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], told: str
+) -> None:
+    monkeypatch.chdir(file.parent)
+    refused = ask("copy", *arguments)
+    assert refused.exit_code in (1, 2)
+    assert told in refused.stderr
+    assert "secret" not in refused.output
