@@ -1,4 +1,4 @@
-"""SQLite in trouble: a full disk, a damaged or locked file, too much load. Also how the file is created and queried."""
+"""SQLite in trouble: a full disk, a locked file, too much load. Also how the file is created and queried."""
 
 import asyncio
 import gc
@@ -184,34 +184,6 @@ asyncio.run(main())
     assert done.stdout.splitlines() == ["The store's disk cannot be read or written.", "True"], done.stderr
 
 
-async def test_damaged_file_is_a_clear_error(path: Path) -> None:
-    path.write_bytes(b"this is no database, but it is long enough to be mistaken for one" * 100)
-    with pytest.raises(StoreUnavailable, match="not a database"):
-        await SQLiteStore(path).open()
-
-
-async def test_damage_while_serving_is_a_clear_error(store: SQLiteStore, path: Path) -> None:
-    for n in range(200):
-        await store._write(
-            lambda db, n=n: db.connection.execute("INSERT INTO versions VALUES (?, ?)", (f"{n:064}", "m" * 300))
-        )
-    roots = await store._read(
-        lambda db: db.connection.execute(
-            "SELECT rootpage FROM sqlite_schema WHERE name IN ('versions', 'pings')"
-        ).fetchall()
-    )
-    await store.close()
-    whole = bytearray(path.read_bytes())
-    for (page,) in roots:
-        whole[(page - 1) * 4096 : page * 4096] = b"\xff" * 4096
-    path.write_bytes(whole)
-    await store.open()
-    with pytest.raises(StoreUnavailable, match="damaged"):
-        await store.model_of("0" * 64)
-    with pytest.raises(StoreUnavailable):
-        await store.ping()
-
-
 async def test_unopenable_file_is_a_clear_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for path in (tmp_path, tmp_path / "file" / "gateway.sqlite"):
@@ -314,31 +286,6 @@ async def test_after_a_write_failed_on_a_full_disk_a_ping_fails_until_there_is_r
     await store.ping()
     assert store.recent_failure == "The store's disk is full."
     assert await store.model_of("") is None
-
-
-async def test_a_write_that_met_damage_fails_pings_for_a_minute(store: SQLiteStore, path: Path) -> None:
-    """The ping's own page is whole, and creates fail all the same."""
-    for n in range(200):
-        await store._write(
-            lambda db, n=n: db.connection.execute("INSERT INTO versions VALUES (?, ?)", (f"{n:064}", "m" * 300))
-        )
-    ((page,),) = await store._read(
-        lambda db: db.connection.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'versions'").fetchall()
-    )
-    await store.close()
-    whole = bytearray(path.read_bytes())
-    whole[(page - 1) * 4096 : page * 4096] = b"\xff" * 4096
-    path.write_bytes(whole)
-    await store.open()
-    await store.ping()
-    with pytest.raises(StoreUnavailable, match="damaged"):
-        await store.model_of("0" * 64)
-    assert store.recent_failure == "The store's file is damaged."
-    await store.ping()
-    with pytest.raises(StoreUnavailable, match="damaged"):
-        await store.learn_version("0" * 64, "acme/toy")
-    with pytest.raises(StoreUnavailable, match="damaged"):
-        await store.ping()
 
 
 async def test_a_locked_file_is_no_lasting_failure(store: SQLiteStore, path: Path) -> None:

@@ -13,7 +13,7 @@ from typing import TypeVar
 from gateway.domain.ports.observers import OperationsObserver
 from gateway.store.sql.connections import Connections, Lane
 from gateway.store.sql.database import Database
-from gateway.store.sql.lasting_failures import LastingFailures
+from gateway.store.sql.lasting_failures import DAMAGED, LastingFailures
 from gateway.store.sqlite.connection import inspect
 from gateway.store.sqlite.failures import kind_of, translated
 from gateway.store.sqlite.reader import Reader
@@ -80,6 +80,9 @@ class SQLiteConnections(Connections):
         kind = self._lasting_failures.note(lane, error, asyncio.get_running_loop().time())
         if kind is not None and self._observer is not None:
             self._observer.store_failed(lane, kind)
+        if kind == DAMAGED and lane == "read":
+            # Its cache would hide the damage from writes.
+            self._writer.drop_cache()
 
     async def close(self) -> None:
         """Finish the queued operations, then close both connections."""
