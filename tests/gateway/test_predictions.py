@@ -651,7 +651,7 @@ async def test_slow_creates_do_not_delay_other_requests(gateway: Stack):
     """While creates hang, polls, lists and cached metadata are served as usual."""
     made = (await create(gateway)).json["id"]
     await ask(gateway, "GET", "/v1/hardware")
-    gateway.upstream.faults.set(Fault("delay", operation=CREATES, seconds=1.0))
+    gateway.upstream.faults.set(Fault("delay", operation=CREATES, seconds=15.0))
     hanging = [asyncio.create_task(create(gateway)) for _ in range(20)]
     await until(lambda: creates(gateway.upstream) == 21)
     for reply in await together(
@@ -662,4 +662,5 @@ async def test_slow_creates_do_not_delay_other_requests(gateway: Stack):
     ):
         assert reply.status == 200
     assert not any(each.done() for each in hanging)
+    gateway.upstream.faults.clear()
     assert {reply.status for reply in await together(*hanging)} == {201}
