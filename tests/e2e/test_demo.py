@@ -373,7 +373,8 @@ def test_python_command_works(demo: Started, tmp_path: Path) -> None:
 
 def test_page_gets_no_key_of_a_team(demo: Started) -> None:
     """Its files and its token contain no key, and not the account's token."""
-    got = [ask("GET", demo.page + name) for name in ("", "page.js", "snippets.js", "page.css", "icon.svg", "demo.json")]
+    scripts = ("page.js", "snippets.js", "tokens.js")
+    got = [ask("GET", demo.page + name) for name in ("", *scripts, "page.css", "icon.svg", "demo.json")]
     got.append(ask("POST", f"{demo.page}token", {"team": "studio"}, Origin=demo.page.rstrip("/")))
 
     assert [answer.status for answer in got] == [200] * 6 + [201]
