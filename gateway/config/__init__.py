@@ -4,15 +4,17 @@ from gateway.config.loading import find, from_mapping, load, load_with_places
 from gateway.config.model import Config
 from gateway.config.problems import ConfigError, Problem
 from gateway.config.report import Places
-from gateway.config.sections import (
+from gateway.config.result_sections import (
     Cache,
     CacheRule,
-    Logs,
-    Metrics,
     ModelPrice,
-    Ops,
     Outputs,
     Prices,
+)
+from gateway.config.sections import (
+    Logs,
+    Metrics,
+    Ops,
     Server,
     Store,
     Streams,
@@ -20,7 +22,7 @@ from gateway.config.sections import (
     Upstream,
     Webhooks,
 )
-from gateway.config.teams import LIMIT_NAMES, Limits, Team, TeamKey
+from gateway.config.teams import LIMIT_NAMES, Team, TeamKey, TeamLimits
 from gateway.config.values import is_loopback
 from gateway.config.warnings import in_container, unreachable_in_container, warnings
 
@@ -30,7 +32,6 @@ __all__ = [
     "CacheRule",
     "Config",
     "ConfigError",
-    "Limits",
     "Logs",
     "Metrics",
     "ModelPrice",
@@ -44,6 +45,7 @@ __all__ = [
     "Streams",
     "Team",
     "TeamKey",
+    "TeamLimits",
     "Tracing",
     "Upstream",
     "Webhooks",

@@ -2,15 +2,19 @@
 
 from pydantic import Field
 
-from gateway.config.sections import (
+from gateway.config.result_sections import (
     Cache,
+    Outputs,
+    Prices,
+)
+from gateway.config.section import (
+    Section,
+)
+from gateway.config.sections import (
     Limits,
     Logs,
     Metrics,
     Ops,
-    Outputs,
-    Prices,
-    Section,
     Server,
     Store,
     Streams,

@@ -309,7 +309,8 @@ METHODS = [
 ]
 
 NO_ROUTES = [
-    Row(f"{method} {target!r}"[:70], 404, f"There is no such route: {method} {shown}. docs/http-api.md lists the routes.",
+    Row(f"{method} {target!r}"[:70], 404,
+        f"There is no such route: {method} {shown}. docs/http-api.md lists the routes.",
         method=method, target=target, headers=())
     for method, target, shown in (
         ("GET", "/v1/account/", "/v1/account/"),

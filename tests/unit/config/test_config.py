@@ -16,13 +16,13 @@ from gateway.config import (
     CacheRule,
     Config,
     ConfigError,
-    Limits,
     ModelPrice,
     Prices,
     Problem,
     Server,
     Team,
     TeamKey,
+    TeamLimits,
     Upstream,
     find,
     from_mapping,
@@ -914,7 +914,7 @@ def test_postgresql_requires_its_extra(monkeypatch):
     """It is reported with the other problems, not as a traceback at start."""
     monkeypatch.setattr("gateway.config.checks.find_spec", lambda name: None)
     assert problems(store={"url": "postgresql://gateway@db/gateway"}) == {
-        "store.url": "needs the extra postgres: pip install 'replicate-gateway[postgres]'"
+        "store.url": "needs the extra postgres: pip install '.[postgres]' in a checkout"
     }
 
 
@@ -1037,7 +1037,7 @@ def test_config_survives_pickling():
 
 # Any input -------------------------------------------------------------------------------------------------------
 
-MODELS = (Cache, CacheRule, Config, Limits, ModelPrice, Prices, Server, Team, TeamKey, Upstream)
+MODELS = (Cache, CacheRule, Config, TeamLimits, ModelPrice, Prices, Server, Team, TeamKey, Upstream)
 NAMES = sorted({name for model in MODELS for name in model.model_fields})
 LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.dates() | st.decimals()
 DATA = st.dictionaries(
