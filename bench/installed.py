@@ -4,6 +4,7 @@ import json
 import re
 import sys
 import tempfile
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
@@ -37,7 +38,7 @@ base_url = "{upstream}/v1"
 creates_per_minute = {never}
 requests_per_minute = {never}
 [store]
-url = "sqlite:///{folder}/gateway.db"
+url = "{store}"
 [logs]
 format = "json"
 level = "{level}"
@@ -73,6 +74,8 @@ def gateway(
     sections: str = "",
     folder: Path | None = None,
     command: Sequence[str] = ("-m", "gateway", "serve", "--config"),
+    store: str | None = None,
+    workers: int = 1,
 ) -> Iterator[Server]:
     """Run a gateway with one team and one key. `said` has the operators' address as `ops`.
 
@@ -83,23 +86,40 @@ def gateway(
         sections: further sections of the config.
         folder: where the store is; by default a temporary folder.
         command: what Python runs; the config's path is added.
+        store: the store's address; by default a file in the folder.
+        workers: processes on its port. More than one need a store that allows it.
     """
     with ExitStack() as stack:
         at = folder or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         level = "info" if log else "warning"
         text = _CONFIG.format(
-            upstream=upstream, never=_NEVER, folder=at, level=level, model=MODEL, limits=limits, sections=sections
+            upstream=upstream,
+            never=_NEVER,
+            store=store or f"sqlite:///{at}/gateway.db",
+            level=level,
+            model=MODEL,
+            limits=limits,
+            sections=sections,
         )
         (at / "config.toml").write_text(text)
-        environ = {"REPLICATE_API_TOKEN": TOKEN, "BENCH_KEY": KEY}
+        environ = {"REPLICATE_API_TOKEN": TOKEN, "BENCH_KEY": KEY, "GATEWAY__SERVER__WORKERS": f"{workers}"}
         complete = [sys.executable, *command, str(at / "config.toml")]
         stderr = stack.enter_context(reader_of_a_pipe()) if log else None
         started = stack.enter_context(process(complete, SERVER_CORE, environ=environ, stderr=stderr))
         for line in started.stdout:
             if (found := _SERVES.search(line.decode())) is not None:
-                yield Server(found[1], started.pid, {"ops": found[2]})
+                pids = () if workers == 1 else workers_of(started.pid, found[2], workers)
+                yield Server(found[1], started.pid, {"ops": found[2]}, pids)
                 return
         raise SystemExit("the gateway did not start")
+
+
+def workers_of(pid: int, ops_url: str, count: int) -> tuple[int, ...]:
+    """Wait until so many workers serve, and return their processes."""
+    up = re.compile(rb"^replicate_gateway_worker_up{.*} 1$", re.MULTILINE)
+    while len(up.findall(ask(f"{ops_url}/metrics", {})[1])) < count:
+        time.sleep(0.05)
+    return tuple(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
 
 
 UNLIMITED = ""

@@ -66,10 +66,13 @@ class Server(NamedTuple):
     pid: int
     said: Mapping[str, object]
     """The line of JSON that it printed when it was ready."""
+    workers: tuple[int, ...] = ()
+    """Further processes of it."""
 
     def cpu_seconds(self) -> float | None:
-        """Return the CPU time it has used."""
-        return cpu_seconds(self.pid)
+        """Return the CPU time that it and its workers have used."""
+        used = [cpu_seconds(each) for each in (self.pid, *self.workers)]
+        return None if None in used else sum(filter(None, used))
 
 
 @contextmanager

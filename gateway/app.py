@@ -6,9 +6,11 @@ all of it in reverse. Each step is a module of `gateway.assembly`.
 
 import asyncio
 import logging
+import signal
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
+from pathlib import Path
 
 import msgspec
 
@@ -21,6 +23,7 @@ from gateway.assembly.reload import Reloading
 from gateway.assembly.shutdown import ShutdownDeadline, SignalHandler
 from gateway.assembly.waiting import WaitingListeners
 from gateway.assembly.webhooks import ReceiverNetwork
+from gateway.assembly.workers.link import WorkerLink
 from gateway.config import Config
 from gateway.domain.ports.clock import Clock
 from gateway.domain.ports.tracing import Tracer
@@ -57,27 +60,44 @@ class GatewayHandle(msgspec.Struct, frozen=True):
         return f"{self.origin}/v1"
 
 
-async def serve(config: Config, *, reread: Callable[[], Config], echo: Callable[[str], None] | None = None) -> None:
+async def serve(
+    config: Config,
+    *,
+    reread: Callable[[], Config],
+    echo: Callable[[str], None] | None = None,
+    link: WorkerLink | None = None,
+) -> None:
     """Serve until a signal to stop arrives; then shut down within the grace of the config. SIGHUP reloads the config.
 
     At shutdown `/readyz` answers 503 at once. After `drain_seconds` callers who wait are answered with what is known,
     streams end with a hint to reconnect, and the listeners close. Runs go on upstream; the next start follows them.
+    `link` is that of a worker to its supervisor, whose end is a signal to stop.
     """
     stop = SignalHandler(float(config.server.shutdown_grace_seconds))
     stop.listen()
     with suppress(StoppedEarly):
-        await _serve(config, stop, reread, echo)
+        await _serve(config, stop, reread, echo, link)
     logger.info("stopped")
 
 
 async def _serve(
-    config: Config, stop: SignalHandler, reread: Callable[[], Config], echo: Callable[[str], None] | None
+    config: Config,
+    stop: SignalHandler,
+    reread: Callable[[], Config],
+    echo: Callable[[str], None] | None,
+    link: WorkerLink | None,
 ) -> None:
-    async with running(config, reread=reread, stop=stop) as gateway, AsyncExitStack() as stack:
+    ops_socket = None if link is None else link.ops_socket
+    async with (
+        running(config, reread=reread, stop=stop, ops_socket=ops_socket) as gateway,
+        AsyncExitStack() as stack,
+    ):
         assert gateway.reloading is not None
         gateway.reloading.listen(stop.reload_asked, stack)
         spare_long_lived_objects()
-        if echo is not None:
+        if link is not None:
+            stack.enter_context(link.announced(partial(stop.signalled, signal.SIGTERM)))
+        elif echo is not None:
             echo(f"replicate-gateway serves {gateway.base_url}; operators: {gateway.ops_url} (/dashboard, /metrics)")
         await stop.wait()
         logger.info("stopping")
@@ -103,12 +123,13 @@ async def running(
     receiver_network: ReceiverNetwork | None = None,
     tracer: Tracer | None = None,
     reread: Callable[[], Config] | None = None,
+    ops_socket: Path | None = None,
     stop: SignalHandler | None = None,
 ) -> AsyncIterator[GatewayHandle]:
     """Build the gateway and serve within the context. `routes` are further open routes of the public listener.
 
     `receiver_network` replaces the system's resolver and certificates for receivers of webhooks. `reread` reads the
-    config again, for reloads; it may block.
+    config again, for reloads; it may block. With `ops_socket`, operators are served there.
 
     While the store's database is away, the start waits, and both listeners answer 503. Raise `StoreUnavailable` if the
     store cannot be opened for another reason, `OSError` if a port is not available, and `StoppedEarly` if `stop` is
@@ -117,7 +138,7 @@ async def running(
     clock = clock or clocks.SystemClock()
     deadline = ShutdownDeadline(clock, float(config.server.shutdown_grace_seconds))
     async with AsyncExitStack() as stack:
-        waiting = WaitingListeners(config)
+        waiting = WaitingListeners(config, ops_socket)
         stack.push_async_callback(waiting.close)
         while True:
             try:
@@ -126,7 +147,7 @@ async def running(
                     parts = await build(base, receiver_network or ReceiverNetwork())
                     await resume(parts)
                     await waiting.close()
-                    listeners = await open_listeners(parts, tuple(routes))
+                    listeners = await open_listeners(parts, tuple(routes), ops_socket)
                     # From here on it is closed with the gateway.
                     stack.push_async_exit(attempt.pop_all())
                     break

@@ -3,12 +3,13 @@
 import asyncio
 import logging
 from functools import partial
+from pathlib import Path
 
 import msgspec
 from aiohttp import web
 
-from gateway.assembly.base import Base
 from gateway.assembly.build import Parts
+from gateway.assembly.ports import listen_for_callers, listen_for_operators, shown_origin
 from gateway.dashboard import assets as dashboard_assets
 from gateway.dashboard.loading import load_renderer
 from gateway.domain.ports.tracing import NoTracer
@@ -24,7 +25,6 @@ from gateway.http.pipeline import Pipeline
 from gateway.http.request import Handle
 from gateway.http.response_memory import ResponseMemory
 from gateway.http.route import Route
-from gateway.http.server import listen
 from gateway.http.sse import registry
 
 logger = logging.getLogger(__name__)
@@ -38,36 +38,28 @@ class OpenListeners(msgspec.Struct, frozen=True):
     config_state: ConfigState
 
 
-async def open_listeners(parts: Parts, extra_routes: tuple[Route, ...] = ()) -> OpenListeners:
+async def open_listeners(
+    parts: Parts, extra_routes: tuple[Route, ...] = (), ops_socket: Path | None = None
+) -> OpenListeners:
     """Serve callers and operators until the stack closes. Raise `OSError` if a port is not available.
 
-    `extra_routes` are further open routes of the public listener.
+    `extra_routes` are further open routes of the public listener. With `ops_socket`, operators are served there, and
+    another process has the port.
     """
     base, config = parts.base, parts.base.config
     operators = _ops_app(parts)
     state = operators[config_state.CONFIG_STATE] = ConfigState(base.clock.now())
     await _add_dashboard(operators, parts)
-    ops_port = await _serve(base, operators, None, config.ops.host, config.ops.port, 1.0)
+    runner, ops_port = await listen_for_operators(config, operators, ops_socket)
+    base.stack.push_async_callback(runner.cleanup)
     grace = float(config.server.shutdown_grace_seconds) - config.server.drain_seconds
     callers = _public_app(parts)
     handle = _pipeline(callers, parts, extra_routes)
-    port = await _serve(base, callers, handle, config.server.host, config.server.port, grace)
-    origin, ops_url = _origin(config.server.host, port), _origin(config.ops.host, ops_port)
+    runner, port = await listen_for_callers(config, callers, grace_seconds=grace, handle=handle)
+    base.stack.push_async_callback(runner.cleanup)
+    origin, ops_url = shown_origin(config.server.host, port), shown_origin(config.ops.host, ops_port)
     logger.info("serving", extra={"url": origin, "ops_url": ops_url, "port": port, "ops_port": ops_port})
     return OpenListeners(origin, ops_url, state)
-
-
-async def _serve(
-    base: Base, app: web.Application, handle: Handle | None, host: str, port: int, grace_seconds: float
-) -> int:
-    runner, port = await listen(app, host, port, grace_seconds=grace_seconds, handle=handle)
-    base.stack.push_async_callback(runner.cleanup)
-    return port
-
-
-def _origin(host: str, port: int) -> str:
-    shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
-    return f"http://{shown}:{port}"
 
 
 def _public_app(parts: Parts) -> web.Application:

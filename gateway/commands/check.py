@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 _DEADLINE_SECONDS: Final = 10
 _MOST_BYTES: Final = 65_536
 _LONGEST_SILENCE: Final = 600  # limit of the gateway's probe stream
+_MIB: Final = 1024 * 1024
+_CONNECTIONS: Final = 10  # of a process to PostgreSQL: see docs/postgresql.md
 
 
 class Finding(NamedTuple):
@@ -158,6 +160,8 @@ def summary(config: "Config") -> Iterator[str]:
     links = f"links use {server.public_url}" if server.public_url else "links use the request's Host"
     yield f"listens    {_listener(server.host, server.port)} ({links})"
     yield f"operators  {_listener(ops.host, ops.port)} ({'token required' if ops.token else 'no token, loopback only'})"
+    if server.workers > 1:
+        yield f"workers    {server.workers} processes; bounds are for each, so together {', '.join(_products(config))}"
     yield (
         f"upstream   {urlsplit(config.upstream.base_url).netloc} ({config.upstream.creates_per_minute} creates, "
         f"{config.upstream.requests_per_minute} other calls per minute)"
@@ -165,6 +169,15 @@ def summary(config: "Config") -> Iterator[str]:
     yield f"outputs    {config.outputs.url if config.outputs.url and config.outputs.persist != 'off' else 'not copied'}"
     for team in config.teams:
         yield f"team       {_team(team)}"
+
+
+def _products(config: "Config") -> Iterator[str]:
+    """Yield what all workers may use together."""
+    workers = config.server.workers
+    for name in ("cache.memory_bytes", "cache.followed_bytes", "limits.max_bodies_bytes", "limits.max_responses_bytes"):
+        section, _, key = name.partition(".")
+        yield f"{name} {workers * getattr(getattr(config, section), key) / _MIB:.0f} MiB"
+    yield f"{workers * _CONNECTIONS} connections to the database"
 
 
 def _listener(host: str, port: int) -> str:

@@ -30,24 +30,47 @@ _FLUSH_SECONDS: Final = 2.0
 
 
 @click.command()
+@click.option(
+    "--workers",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Run N processes on one port, each a node of its own. Needs PostgreSQL. Default: [server] workers.",
+)
+@click.option("--worker", hidden=True, metavar="LINK")
 @CONFIG_OPTION
-def serve(config_path: Path | None) -> None:
+def serve(workers: int | None, worker: str | None, config_path: Path | None) -> None:
     """Run the gateway. SIGTERM shuts it down, SIGHUP reloads the config."""
     path = config_file(config_path)
+    if workers is not None:
+        os.environ["GATEWAY__SERVER__WORKERS"] = str(workers)
     with plain_errors():
         from gateway import app, logs
+        from gateway.assembly.workers.link import WorkerLink
+        from gateway.assembly.workers.supervisor import WorkerFailed, supervise
         from gateway.config import load
         from gateway.runtime.allocator import return_freed_memory
 
         return_freed_memory()
         config, places, notes = _load(path)
         logs.configure(config.logs.format, config.logs.level, config.secret_values(), queued=True)
-        _warn(config, places, notes)
+        if worker is None:
+            _warn(config, places, notes)
         is_text = config.logs.format == "console"
-        reread = partial(load, path, os.environ, serving=True)
-        try:
+
+        def echo(text: str) -> None:
             # With JSON logs, all that is printed is JSON: a plain line in between would break its readers.
-            run(app.serve(config, reread=reread, echo=lambda text: click.echo(logs.line(config.logs.format, text))))
+            click.echo(logs.line(config.logs.format, text))
+
+        try:
+            if config.server.workers > 1:
+                run(supervise(config, [] if path is None else ["--config", str(path)], os.environ, echo))
+                return
+            reread = partial(load, path, os.environ, serving=True)
+            link = None if worker is None else WorkerLink.parse(worker)
+            run(app.serve(config, reread=reread, echo=echo, link=link))
+        except WorkerFailed:
+            # It has said why.
+            raise click.exceptions.Exit(1) from None
         except Exception as problem:  # noqa: BLE001 - the last place where it can be reported
             text = _start_error(problem, config)
             if is_text:

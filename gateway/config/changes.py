@@ -18,7 +18,7 @@ from gateway.config.report import Places, Report
 from gateway.config.teams import Team, TeamKey
 
 RESTART: Final[Mapping[str, frozenset[str]]] = {
-    "server": frozenset({"host", "port", "shutdown_grace_seconds", "drain_seconds"}),
+    "server": frozenset({"host", "port", "workers", "reuse_port", "shutdown_grace_seconds", "drain_seconds"}),
     "ops": frozenset({"host", "port"}),
     "upstream": frozenset({"base_url", "allow_http", "trusted_hosts"}),
     "store": frozenset({"url", "password_env", "password_file", "listen_url"}),

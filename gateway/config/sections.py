@@ -38,6 +38,14 @@ class Server(Section):
 
     host: Host = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 or :: for all.", examples=["0.0.0.0"])  # noqa: S104 - an example
     port: Port = Field(8080, description="Port to listen on; 0 picks a free one.", examples=[8080])
+    workers: Count = Field(
+        1, description="Processes that `gateway serve` runs on the port; more than 1 needs PostgreSQL.", examples=[4]
+    )
+    reuse_port: Flag = Field(
+        False,
+        description="Let other gateways of this machine listen on the same port (SO_REUSEPORT).",
+        examples=[True],
+    )
     public_url: PublicUrl | None = Field(
         None,
         description="URL that callers use, without /v1. Default: scheme and Host of each request.",
@@ -197,7 +205,7 @@ class Upstream(Section):
 
 
 class Store(Section):
-    """The database: a file of SQLite, or a database of PostgreSQL. One process serves from it."""
+    """The database: a file of SQLite for one process, or a database of PostgreSQL for any number of them."""
 
     url: StoreUrl = Field(
         "sqlite:///gateway.db",

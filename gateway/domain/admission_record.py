@@ -3,12 +3,14 @@
 Stored with the prediction that started the run, so that the decision can be explained later, after config changes too.
 """
 
+from functools import lru_cache
+
 import msgspec
 
 from gateway.domain import quota
 from gateway.domain.hold import Hold
 from gateway.domain.limits import SubjectKind
-from gateway.domain.quota import LimitKind, LimitStatus, ReservationRequest
+from gateway.domain.quota import LimitKind, LimitStatus, ReservationRequest, RunLimits
 
 
 class Limit(msgspec.Struct, frozen=True, array_like=True):
@@ -45,10 +47,14 @@ class Admitted(msgspec.Struct, frozen=True, array_like=True):
 
 def admitted(demand: ReservationRequest, hold: Hold) -> Admitted:
     """Return the record of an admission."""
-    # Only the limits matter here, not their usage, so no counters and no time are needed.
-    limits = quota.statuses(demand.allowances, {}, 0.0) if demand.allowances else ()
-    record = Admitted(demand.microusd, demand.milliseconds, tuple(map(Limit.of_status, limits)))
+    record = Admitted(demand.microusd, demand.milliseconds, _limits_of(demand.allowances) if demand.allowances else ())
     return record if hold.limit is None else record.with_hold(hold)
+
+
+@lru_cache(maxsize=256)
+def _limits_of(allowances: tuple[RunLimits, ...]) -> tuple[Limit, ...]:
+    # Only the limits matter here, not their usage, so no counters and no time are needed.
+    return tuple(map(Limit.of_status, quota.statuses(allowances, {}, 0.0)))
 
 
 def held(hold: Hold) -> Admitted | None:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Raw
 
-from gateway.domain import surrogates, times
+from gateway.domain import long_logs, surrogates, times
 from gateway.domain.records import Kind, PredictionView, Run, Status
 
 Family = Literal["predictions", "trainings"]
@@ -46,6 +46,8 @@ class Snapshot(msgspec.Struct, frozen=True):
     document: bytes
     is_repaired: bool = False
     """Whether upstream's text was not valid and was replaced in part."""
+    is_shortened: bool = False
+    """Whether only the end of very long logs was kept (`long_logs.py`)."""
     is_status_unknown: bool = False
     """Whether it ended with a status that the gateway does not know. It counts as failed, also in `document`."""
 
@@ -59,10 +61,6 @@ class _Head(msgspec.Struct):
     created_at: Any = None
     completed_at: Any = None
     error: Raw = Raw(b"null")
-
-    @property
-    def known_status(self) -> Status | None:
-        return _STATUSES.get(self.status) if isinstance(self.status, str) else None
 
     @property
     def has_ended(self) -> bool:
@@ -81,7 +79,8 @@ def read_snapshot(body: bytes) -> Snapshot:
     An unknown status together with an end (`completed_at`) is read as failed. Times that cannot be read count as
     absent. For large bodies this takes a while, and belongs in a thread. No step in it holds the interpreter for long.
     """
-    given = body.strip()
+    whole = body.strip()
+    given = long_logs.shortened(whole) if len(whole) > long_logs.LARGE else whole
     document = readable(given)
     if len(document) >= surrogates.LARGE:
         try:
@@ -91,7 +90,8 @@ def read_snapshot(body: bytes) -> Snapshot:
                 document = surrogates.without_halves(document)
         except RecursionError as exc:
             raise ValueError("not a prediction: it is nested too deeply") from exc
-    return stored_snapshot(document, is_repaired=document is not given)
+    snapshot = stored_snapshot(document, is_repaired=document is not given)
+    return snapshot if given is whole else msgspec.structs.replace(snapshot, is_shortened=True)
 
 
 def stored_snapshot(document: bytes, *, is_repaired: bool = False) -> Snapshot:
@@ -102,7 +102,7 @@ def stored_snapshot(document: bytes, *, is_repaired: bool = False) -> Snapshot:
         raise ValueError(f"not a prediction: {exc}") from exc
     if _REPLACEMENT in head.id:
         raise ValueError("not a prediction: its id is not a string")
-    status = head.known_status
+    status = _STATUSES.get(head.status) if isinstance(head.status, str) else None
     if (is_unknown := status is None) and not head.has_ended:
         raise ValueError("not a prediction: its status is unknown, and it has not ended")
     if status is None:
@@ -168,7 +168,8 @@ def part(document: bytes, *names: str) -> bytes:
 
 def _read_head(document: bytes) -> _Head:
     try:
-        return _decode_head(part(document, *_Head.__struct_fields__))
+        is_large = len(document) >= surrogates.LARGE
+        return _decode_head(part(document, *_Head.__struct_fields__) if is_large else document)
     except msgspec.ValidationError:
         raise
     except msgspec.DecodeError:
@@ -258,12 +259,16 @@ def without_data(document: bytes) -> bytes:
 
     See docs/replicate-api.md, Outputs and retention.
     """
-    fields = _decode(document)
-    fields["input"] = Raw(b"{}")
-    fields["output"] = NULL
-    fields["logs"] = _EMPTY_LOGS
-    fields["data_removed"] = Raw(b"true")
-    return _encode(fields)
+    return _encode(_without_data(document) | {"data_removed": Raw(b"true")})
+
+
+def shortened(document: bytes) -> bytes:
+    """Return the document without input, output and logs, for a response for which there is no room."""
+    return _encode(_without_data(document))
+
+
+def _without_data(document: bytes) -> dict[str, Raw]:
+    return _decode(document) | {"input": Raw(b"{}"), "output": NULL, "logs": _EMPTY_LOGS}
 
 
 def skeleton(upstream_id: str, status: Status) -> bytes:

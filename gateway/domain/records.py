@@ -19,6 +19,9 @@ class Kind(StrEnum):
     TRAINING = "training"
 
 
+LARGE_DOCUMENT = 65_536
+"""Bytes of a document that is read from the store only when there is room for it: see `PredictionView.left_out`."""
+
 TERMINAL_RANK = 2
 _RANKS = {"starting": 0, "processing": 1}
 
@@ -156,10 +159,23 @@ class PredictionView(msgspec.Struct, frozen=True):
 
     prediction: Prediction
     run: Run
+    left_out: int = 0
+    """Bytes of the run's document and request, if they are large and were left in the store. The run then has neither:
+    read the prediction again where there is room for them."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of the run's document and request, wherever they are."""
+        return self.left_out or len(self.run.document) + len(self.run.request)
 
     def without_document(self) -> "PredictionView":
         """Return the view without the run's document, for what is kept while a response is in progress."""
-        return PredictionView(self.prediction, msgspec.structs.replace(self.run, document=b"", request=b""))
+        run = msgspec.structs.replace(self.run, document=b"", request=b"")
+        return PredictionView(self.prediction, run, self.size)
+
+    def with_run(self, run: Run) -> "PredictionView":
+        """Return the view with another state of its run, which may have been read without its document too."""
+        return PredictionView(self.prediction, run, 0 if run.document else self.left_out)
 
 
 class Cancellation(msgspec.Struct, frozen=True):

@@ -25,6 +25,7 @@ _encode = msgspec.json.Encoder().encode
 
 _SHARING = frozenset({Source.JOINED, Source.HIT})
 _TIMES = ("started_at", "completed_at")
+_STARTING = documents.text(Status.STARTING)
 _CHANGED = frozenset(
     {"id", "urls", "webhook", "webhook_events_filter", "deadline", "created_at", *_TIMES, "status", "output", "metrics"}
 )
@@ -38,8 +39,8 @@ class SplitDocument(msgspec.Struct, frozen=True, dict=True):
     fields: Fields
     """Its fields in order. In a small document, the fields that are the same for every prediction are joined to the
     one before them (`_joined`)."""
-    urls: dict[str, str] | None
-    """Its links without nulls; `None` if it has no `urls`."""
+    urls: dict[str, str | None] | None
+    """Its links; `None` if it has no `urls`."""
 
     @cached_property
     def times(self) -> dict[str, float | None]:
@@ -118,7 +119,7 @@ def render(
     if prediction.canceled_at is not None:
         _show_left(fields, prediction.final_status, prediction.canceled_at)
     elif as_starting:
-        fields["status"] = documents.text(Status.STARTING)
+        fields["status"] = _STARTING
         if "output" in fields:
             fields["output"] = documents.NULL
         for late in ("started_at", "completed_at", "metrics"):
@@ -139,21 +140,22 @@ def render_foreign(document: bytes, base: str, family: Family) -> bytes:
     return _encode(fields)
 
 
-def _links_of(urls: Raw) -> dict[str, str]:
-    """Return the links of a document without nulls, which clients reject (docs/replicate-api.md, Clients)."""
-    given = _decode_urls(urls) if len(memoryview(urls)) < documents.SHORT else None
-    return {name: url for name, url in (given or {}).items() if url is not None}
+def _links_of(urls: Raw) -> dict[str, str | None]:
+    """Return the links of a document."""
+    return (_decode_urls(urls) if len(memoryview(urls)) < documents.SHORT else None) or {}
 
 
-def _urls(urls: dict[str, str], self_url: str, stream_url: str | None, hidden: str | None) -> Raw:
-    """Point `get`, `cancel` and `stream` to the gateway.
+def _urls(urls: dict[str, str | None], self_url: str, stream_url: str | None, hidden: str | None) -> Raw:
+    """Point `get`, `cancel` and `stream` to the gateway. Leave out nulls, which clients reject.
 
     Other links are kept, except those that contain the `hidden` id: a prediction that shares a run must not reveal the
-    id of the other team's prediction.
+    id of the other team's prediction. See docs/replicate-api.md, Clients.
     """
     own = {"get": self_url, "cancel": f"{self_url}/cancel", "stream": stream_url}
     shown = {}
     for name, url in urls.items():
+        if url is None:
+            continue
         if name not in own:
             if hidden is None or hidden not in url:
                 shown[name] = url

@@ -69,7 +69,7 @@ def split(body: bytes) -> dict[str, Raw]:
     Raise the decoder's errors if the body is no JSON object.
     """
     try:
-        return split_strictly(body)
+        return _decode(body) if len(body) < LARGE else split_strictly(body)
     except msgspec.ValidationError:
         raise
     except msgspec.DecodeError:

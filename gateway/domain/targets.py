@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from fnmatch import fnmatchcase
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import msgspec
 
@@ -28,7 +28,7 @@ class TargetKind(StrEnum):
     DEPLOYMENT = "deployment"
 
 
-class Target(msgspec.Struct, frozen=True):
+class Target(msgspec.Struct, frozen=True, dict=True):
     """What a create asks to run. `model` is `None` for a bare version id, until it is resolved."""
 
     kind: TargetKind
@@ -36,7 +36,7 @@ class Target(msgspec.Struct, frozen=True):
     """`owner/name` of the model or of the deployment."""
     version: str | None = None
 
-    @property
+    @cached_property
     def name(self) -> str:
         """The target as a text: `owner/name`, `owner/name:version`, or the bare version id."""
         if self.model is None:

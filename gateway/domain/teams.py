@@ -5,6 +5,7 @@ allow-lists of all three are kept separately and each must allow a target, so a 
 """
 
 from collections.abc import Collection, Mapping, Sequence
+from functools import cached_property
 from itertools import repeat
 from operator import contains
 
@@ -43,8 +44,11 @@ Teams = Mapping[str, Team]
 """Every team of the config by its name, in the config's order."""
 
 
-class Caller(msgspec.Struct, frozen=True, kw_only=True):
-    """The sender of a request: a team's key, or a browser token of the key."""
+class Caller(msgspec.Struct, frozen=True, kw_only=True, dict=True):
+    """The sender of a request: a team's key, or a browser token of the key.
+
+    It serves many requests, so what they ask of it is computed once.
+    """
 
     team: Team
     key_id: str
@@ -65,7 +69,7 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     subject: str | None = None
     """Random identity of a browser token without a user. A renewed token has the same."""
 
-    @property
+    @cached_property
     def owner(self) -> str | None:
         """The owner of what the caller makes: its user, else its token's subject, else its key if that is publishable.
 
@@ -82,14 +86,14 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
         """Whether it is a publishable key, which all visitors of a page have: it has no lists."""
         return self.is_public and self.token_id is None
 
-    @property
+    @cached_property
     def sees_owner(self) -> str | None:
         """The owner whose predictions and files the caller sees; `None` for all of its team."""
         if not self.is_public or (self.team.public_sees_team and not self.is_shared_by_visitors):
             return None
         return self.owner
 
-    @property
+    @cached_property
     def counted_as(self) -> str:
         """The name under which the key, or the browser token, is counted."""
         return self.key_id if self.token_id is None else f"{self.key_id}#{self.token_id}"
@@ -101,19 +105,23 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
         """
         team, key = self.team, self.key_id
         counted = [
-            Subject(SubjectKind.TEAM, team.name, team.allowance.own, "team"),
-            Subject(SubjectKind.KEY, key, self.allowance.own, "key"),
+            (SubjectKind.TEAM, team.name, team.allowance.own, "team"),
+            (SubjectKind.KEY, key, self.allowance.own, "key"),
         ]
         if self.token_id is not None:
-            counted.append(Subject(SubjectKind.KEY, self.counted_as, self.token_limits, "token"))
+            counted.append((SubjectKind.KEY, self.counted_as, self.token_limits, "token"))
         for of, name, of_team, of_key in (
             (SubjectKind.USER, user, team.allowance.per_user, self.allowance.per_user),
             (SubjectKind.ADDRESS, address, team.allowance.per_address, self.allowance.per_address),
         ):
             if name is not None:
-                counted.append(Subject(of, f"team {team.name}: {name}", of_team, str(of)))
-                counted.append(Subject(of, f"key {key}: {name}", of_key, f"key-{of}"))
-        return tuple(subject for subject in counted if subject.limits != UNLIMITED)
+                counted.append((of, f"team {team.name}: {name}", of_team, str(of)))
+                counted.append((of, f"key {key}: {name}", of_key, f"key-{of}"))
+        subjects = []
+        for of, name, limits, label in counted:
+            if limits != UNLIMITED:
+                subjects.append(Subject(of, name, limits, label))
+        return tuple(subjects)
 
     def may(self, scope: Scope) -> bool:
         """Return whether the caller has a scope."""
@@ -123,7 +131,7 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
         """Return whether every allow-list contains `owner/name`."""
         return all(allows(globs, model) for globs in self.models)
 
-    @property
+    @cached_property
     def may_run_anything(self) -> bool:
         """Whether every allow-list allows everything."""
         return all(map(contains, self.models, repeat("*")))

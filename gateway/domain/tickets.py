@@ -23,6 +23,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from gateway.domain.ids import ID, ID_LENGTH
+from gateway.domain.keyed_digest import Mac
 from gateway.domain.records import Prediction
 from gateway.domain.teams import origin_bound
 
@@ -35,6 +36,9 @@ _PROOF_BYTES = 15
 _PACKED_BYTES = 17
 """An id, as a number in base 36."""
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
+_LETTERS = "abcdefghijklmnopqrstuvwxyz234567"
+_PAIRS = [high + low for high in _LETTERS for low in _LETTERS]
+_SHIFTS = range(250, -1, -10)
 
 OUTPUT_TICKET = rf"{ID}-\d{{1,4}}-{TICKET}"
 _has_usual_form = re.compile(ID).fullmatch
@@ -60,7 +64,7 @@ def prediction_of(secret: bytes, text: str) -> str | None:
         content = base64.b32decode(text.upper() + "====")
     except (binascii.Error, ValueError):
         return None
-    pad = hmac.digest(secret, b"stream-pad:" + content[:_PROOF_BYTES], "sha256")[:_PACKED_BYTES]
+    pad = _keys(secret).pad.digest(content[:_PROOF_BYTES])[:_PACKED_BYTES]
     number = int.from_bytes(content[_PROOF_BYTES:], "big") ^ int.from_bytes(pad, "big")
     if number >= 36**ID_LENGTH:
         return None
@@ -75,15 +79,30 @@ def prediction_of(secret: bytes, text: str) -> str | None:
 
 
 def _made(secret: bytes, packed: bytes) -> str:
-    proof = hmac.digest(secret, b"stream-proof:" + packed, "sha256")[:_PROOF_BYTES]
+    keys = _keys(secret)
+    proof = keys.proof.digest(packed)[:_PROOF_BYTES]
     # A pad is used for one id only, because each has its own proof.
-    pad = hmac.digest(secret, b"stream-pad:" + proof, "sha256")[:_PACKED_BYTES]
+    pad = keys.pad.digest(proof)[:_PACKED_BYTES]
     hidden = int.from_bytes(packed, "big") ^ int.from_bytes(pad, "big")
-    return base64.b32encode(proof + hidden.to_bytes(_PACKED_BYTES, "big")).decode().rstrip("=").lower()
+    return _base32(proof + hidden.to_bytes(_PACKED_BYTES, "big"))
+
+
+class _Keys(NamedTuple):
+    """The MACs in the tickets of streams."""
+
+    proof: Mac
+    pad: Mac
+
+
+@lru_cache(maxsize=4)
+def _keys(secret: bytes) -> _Keys:
+    return _Keys(Mac(secret, b"stream-proof:"), Mac(secret, b"stream-pad:"))
 
 
 def _base32(data: bytes) -> str:
-    return base64.b32encode(data).decode().rstrip("=").lower()
+    """Encode 32 bytes, as `base64.b32encode` does without padding, in half its time: two letters at once."""
+    number = int.from_bytes(data, "big") << 4
+    return "".join([_PAIRS[number >> shift & 1023] for shift in _SHIFTS])
 
 
 def fingerprint(text: str) -> str:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 
 _DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
+_DATE_LENGTH = 10
 _RFC3339 = re.compile(
     r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d(?::\d\d)?)(?:[.,](\d{1,30}))?([Zz]|[+-]\d\d:?\d\d)?",
     re.ASCII,
@@ -20,10 +21,10 @@ def parse(text: str) -> float:
 
     Raise `ValueError` for anything else.
     """
-    if _DATE.fullmatch(text):
+    if len(text) == _DATE_LENGTH and _DATE.fullmatch(text):
         return datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()
-    moment, fraction = _split(text)
-    return moment.timestamp() + (float(f"0.{fraction}") if fraction else 0.0)
+    seconds, fraction = _split(text.strip())
+    return seconds + (float(f"0.{fraction}") if fraction else 0.0)
 
 
 def nanoseconds(text: str) -> int:
@@ -31,23 +32,20 @@ def nanoseconds(text: str) -> int:
 
     Raise `ValueError` if it is no time.
     """
-    moment, fraction = _split(text)
-    return int(moment.timestamp()) * 10**9 + int(f"{fraction or '':0<9}"[:9])
-
-
-def _split(text: str) -> tuple[datetime, str | None]:
-    return _split_bare(text.strip())
+    seconds, fraction = _split(text.strip())
+    return int(seconds) * 10**9 + int(f"{fraction or '':0<9}"[:9])
 
 
 # The times of a run are read for each of its answers and for several purposes. What matches has at most 60 characters.
 @lru_cache(maxsize=256)
-def _split_bare(text: str) -> tuple[datetime, str | None]:
+def _split(text: str) -> tuple[float, str | None]:
+    """Return the epoch time in whole seconds, and the digits of the fraction."""
     match = _RFC3339.fullmatch(text)
     if match is None:
         raise ValueError("expected an ISO 8601 time (for example: 2026-01-31T12:00:00Z)")
     date, clock, fraction, zone = match.groups()
     zone = "+00:00" if zone in (None, "Z", "z") else zone
-    return datetime.fromisoformat(f"{date}T{clock}{zone}"), fraction
+    return datetime.fromisoformat(f"{date}T{clock}{zone}").timestamp(), fraction
 
 
 def render(at: float) -> str:

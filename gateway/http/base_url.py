@@ -14,7 +14,6 @@ from gateway.domain.links import origin_of
 from gateway.errors import BadRequest
 from gateway.http.keys import SETTINGS
 
-_ORIGIN = web.RequestKey("origin", str)
 _HOST = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9._-]{0,252})|\[[0-9A-Fa-f:.]{2,45}\])(?::\d{1,5})?")
 
 
@@ -22,6 +21,12 @@ def base_of(request: web.Request) -> str:
     """Return the gateway's base URL for this caller, ending in `/v1`. Raise `BadRequest` if `Host` is malformed."""
     public_url = request.app[SETTINGS].value.public_url
     return (public_url or _origin(request)) + "/v1"
+
+
+def addresses_of(request: web.Request) -> tuple[str, frozenset[str]]:
+    """Return what `base_of` and `own_origins` return, for a create. Raise `BadRequest` if `Host` is malformed."""
+    public_url, origin = request.app[SETTINGS].value.public_url, _origin(request)
+    return (public_url or origin) + "/v1", _origins_of(public_url, origin)
 
 
 def own_origins(request: web.Request) -> frozenset[str]:
@@ -72,17 +77,13 @@ def is_own_page(request: web.Request) -> bool:
 
 
 def _origin(request: web.Request) -> str:
-    known: str | None = request.get(_ORIGIN)
-    if known is not None:
-        return known
     scheme, host = request.scheme, request.headers.get("Host", "")
     networks = request.app[SETTINGS].value.trusted_proxies
     if networks and is_trusted(request.remote, networks):
         # The nearest proxy appends the last entry. Earlier entries may come from the client.
         scheme = request.headers.get("X-Forwarded-Proto", scheme).rpartition(",")[2].strip().lower()
         host = request.headers.get("X-Forwarded-Host", host).rpartition(",")[2].strip()
-    origin = request[_ORIGIN] = _origin_of(scheme, host)
-    return origin
+    return _origin_of(scheme, host)
 
 
 @lru_cache(256)

@@ -18,6 +18,7 @@ those took a third of the time of a poll.
 import logging
 import re
 import time
+from contextlib import suppress
 from itertools import chain
 
 import msgspec
@@ -86,8 +87,6 @@ class Pipeline:
         """Respond to a request: assign its id, find its route, and count and log the response."""
         request.add_headers = add_common_headers
         headers = request.headers
-        if "Expect" in headers and (refused := await _answer_expectation(request)) is not None:
-            return refused
         state = request.state
         started = state[STARTED] = time.perf_counter()
         given = headers.get("X-Request-Id")
@@ -108,6 +107,8 @@ class Pipeline:
         response: web.StreamResponse | None = None
         try:
             try:
+                if "Expect" in headers:
+                    await _answer_expectation(request)
                 response = await self._serve(request, path, found)
             except Exception as exc:  # noqa: BLE001 - logged there
                 response = self._problem_of(exc, request)
@@ -204,18 +205,19 @@ class Pipeline:
         self._recent_errors.note(caller.team.name if caller else None, what, detail)
 
 
-async def _answer_expectation(request: Request) -> web.StreamResponse | None:
-    """Send `100 Continue` if the client waits for it. Return the refusal of any other expectation."""
+async def _answer_expectation(request: Request) -> None:
+    """Send `100 Continue` if the client waits for it. Raise `HTTPExpectationFailed` for any other expectation."""
     expectation = request.headers["Expect"]
     if not expectation or request.version != HttpVersion11:
-        return None
+        return
     if expectation.lower() != "100-continue":
-        return errors.respond_http(web.HTTPExpectationFailed())
+        raise web.HTTPExpectationFailed
     writer = request.writer
-    await writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    with suppress(ConnectionError):
+        # Whether the client has left is found out with the body, or with the response.
+        await writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
     # It is not a part of the response, which has not started.
     writer.output_size = 0
-    return None
 
 
 def _as_shown(error: GatewayError, caller: Caller | None) -> GatewayError:

@@ -36,7 +36,8 @@ _IPV6_PREFIX = 64
 RATES = web.AppKey("rates", RequestRates)
 HOLD_QUEUE = web.AppKey("hold_queue", HoldQueue)
 _ARRIVED = web.RequestKey("arrived", float)
-_HOLD_UNTIL = web.RequestKey("hold_until", float)
+HOLD_UNTIL = web.RequestKey("hold_until", float)
+"""The time until which a create may be queued, by the monotonic clock."""
 BUCKETS = web.RequestKey("buckets", tuple[Bucket, ...])
 """What a request was counted in, if its caller has a request rate."""
 
@@ -96,7 +97,7 @@ async def admit(request: web.Request, caller: Caller, *, is_create: bool) -> Non
         patience = caller.team.max_wait_seconds
         if "Cancel-After" in request.headers:
             patience = _patience(request, patience)
-        request[_ARRIVED], request[_HOLD_UNTIL] = now, now + patience
+        request[_ARRIVED], request[HOLD_UNTIL] = now, now + patience
         request[HOLD] = Hold()
     if not buckets:
         return
@@ -108,7 +109,7 @@ async def admit(request: web.Request, caller: Caller, *, is_create: bool) -> Non
         return
     if is_create:
         exceeded = await _hold(request, caller, buckets, exceeded)
-        if request[_HOLD_UNTIL] > now and has_left(request):
+        if request[HOLD_UNTIL] > now and has_left(request):
             if exceeded is None:
                 request_rates.give_back(buckets)
             raise CallerLeft("The client disconnected while its create was held for a rate.")
@@ -160,7 +161,7 @@ async def _hold(
     clock, queue = request.app[CLOCK], request.app[HOLD_QUEUE]
     began = clock.monotonic()
     try:
-        return await queue.enqueue(caller.team.name, buckets, request[_HOLD_UNTIL], partial(has_left, request))
+        return await queue.enqueue(caller.team.name, buckets, request[HOLD_UNTIL], partial(has_left, request))
     finally:
         # A create that is behind others of its team waits for the same rate.
         bucket = exceeded.bucket if exceeded is not None else buckets[0]
@@ -174,11 +175,6 @@ def has_left(request: web.Request) -> bool:
     if transport is None or transport.is_closing():
         return True
     return isinstance(connection, Connection) and connection.has_input_ended
-
-
-def hold_until(request: web.Request) -> float:
-    """Return the time until which a create may be queued, by the monotonic clock."""
-    return request[_HOLD_UNTIL]
 
 
 def seconds_since_arrival(request: web.Request) -> float:

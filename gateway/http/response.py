@@ -55,21 +55,16 @@ JSON: Final = Fields({"Content-Type": "application/json"})
 class Response(web.StreamResponse):
     """A response with a complete body, whose head is written as one text."""
 
+    keep_alive = True  # this replaces a property
+    """Whether the connection stays open."""
+    content_length = 0  # as above
+    """The size of the body in bytes."""
+
     def __init__(self, body: bytes, status: int, fields: Fields) -> None:
         super().__init__(status=status)
         self._body_bytes = body
         self.fields = fields
-        self._size = len(body)
-
-    @property
-    def keep_alive(self) -> bool | None:
-        """Whether the connection stays open."""
-        return True
-
-    @property  # type: ignore[misc]  # it cannot be set
-    def content_length(self) -> int | None:
-        """The size of the body in bytes."""
-        return self._size
+        self.content_length = len(body)
 
     def take_body(self) -> bytes:
         """Return the body, to be sent in another way."""
@@ -81,7 +76,7 @@ class Response(web.StreamResponse):
         assert isinstance(request, Request)
         fields = self.fields
         head = (
-            f"{_STATUS_LINES[self.status]}{fields.lines}Content-Length: {self._size}\r\nDate: {_date()}\r\n"
+            f"{_STATUS_LINES[self.status]}{fields.lines}Content-Length: {self.content_length}\r\nDate: {_date()}\r\n"
             f"{common_lines(request, fields.vary, fields.cache_control)}\r\n"
         )
         # Like aiohttp's own writer, leave out what is no text: bytes of a header of upstream's that are not UTF-8.

@@ -5,9 +5,9 @@ from functools import cache
 from typing import Final
 
 import msgspec
-from aiohttp.typedefs import Handler
 
 from gateway.domain.scopes import Scope
+from gateway.http.request import Handle
 
 
 @cache
@@ -51,7 +51,7 @@ class Route(msgspec.Struct, frozen=True):
     path: str
     name: str
     scope: Scope
-    handler: Handler
+    handler: Handle
 
     @property
     def template(self) -> str:

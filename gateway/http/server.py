@@ -9,6 +9,7 @@ import socket
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from aiohttp import web
@@ -218,11 +219,18 @@ async def _handle_by_routes(app: web.Application, request: web.Request) -> web.S
 
 
 async def listen(
-    app: web.Application, host: str, port: int, *, grace_seconds: float, handle: Handle | None = None
+    app: web.Application,
+    host: str,
+    port: int,
+    *,
+    grace_seconds: float,
+    handle: Handle | None = None,
+    reuse_port: bool = False,
 ) -> tuple[Runner, int]:
     """Start serving an application.
 
-    `handle` handles the requests instead of the application's routes and middlewares, if it is given.
+    `handle` handles the requests instead of the application's routes and middlewares, if it is given. With
+    `reuse_port`, other processes can listen on the port, too (SO_REUSEPORT).
 
     Return its runner, whose `cleanup` stops it within `grace_seconds`, and the port, which differs if `port` is 0.
     Raise `OSError` if the address cannot be bound.
@@ -230,10 +238,22 @@ async def listen(
     runner = Runner(app, handle, grace_seconds=grace_seconds)
     await runner.setup()
     try:
-        site = web.TCPSite(runner, host, port, backlog=1024)
+        site = web.TCPSite(runner, host, port, backlog=1024, reuse_port=reuse_port or None)
         await site.start()
     except OSError:
         await runner.cleanup()
         raise
     bound_port: int = runner.addresses[0][1]
     return runner, bound_port
+
+
+async def listen_on_socket(app: web.Application, path: Path, *, grace_seconds: float) -> Runner:
+    """Start serving an application on a Unix socket. Return its runner, as `listen` does."""
+    runner = Runner(app, None, grace_seconds=grace_seconds)
+    await runner.setup()
+    try:
+        await web.UnixSite(runner, path).start()
+    except OSError:
+        await runner.cleanup()
+        raise
+    return runner

@@ -52,6 +52,7 @@ class Metrics(
         settings.subscribe(self._apply)
         self._answered = {}
         self.add_reader(catalogue.HTTP_IN_FLIGHT, lambda: self.in_flight)
+        self.add_reader(catalogue.LAST_SUCCESS, lambda: self.last_success)
         self.set(catalogue.CONFIG_LOADED_AT, to=time.time())
 
     def _apply(self, settings: MetricsSettings) -> None:
@@ -65,26 +66,26 @@ class Metrics(
 
     def config_reloaded(self, result: str, at: float) -> None:
         """Count a reload of the config: `taken` or `refused`. `at` is the epoch time of the reload."""
-        self.counters[catalogue.CONFIG_RELOADS][(result,)].inc()
+        self.counters[catalogue.CONFIG_RELOADS][(result,)].value += 1
         if result == "taken":
             self.set(catalogue.CONFIG_LOADED_AT, to=at)
 
     def store_answered(self, lane: str, result: str, seconds: float) -> None:
         """Count a store operation with its duration: `done`, `failed` or `late` (timed out)."""
-        self.counters[catalogue.STORE_OPERATIONS][lane, result].inc()
+        self.counters[catalogue.STORE_OPERATIONS][lane, result].value += 1
         self.histograms[catalogue.STORE_DURATION][(lane,)].observe(seconds)
 
     def store_failed(self, lane: str, kind: str) -> None:
         """Count a store operation that failed for a lasting reason."""
-        self.counters[catalogue.STORE_FAILURES][lane, kind].inc()
+        self.counters[catalogue.STORE_FAILURES][lane, kind].value += 1
 
     def store_retried(self, cause: str) -> None:
         """Count a step that ran again."""
-        self.counters[catalogue.STORE_RETRIES][(cause,)].inc()
+        self.counters[catalogue.STORE_RETRIES][(cause,)].value += 1
 
     def loop_crashed(self, loop: str) -> None:
         """Count a crash of a background loop."""
-        self.counters[catalogue.LOOP_CRASHES][(loop,)].inc()
+        self.counters[catalogue.LOOP_CRASHES][(loop,)].value += 1
 
     def loop_lagged(self, seconds: float) -> None:
         """Record the delay of an event-loop wake-up."""

@@ -171,6 +171,7 @@ FOLLOWED = _gauge("runs_followed", "Runs that the gateway follows until they end
 TRACKING_CRASHES = _counter("tracking_crashes", "Defects while a run was followed. The step is tried again.",
                             closed("step", "poll", "cancel", "report"))
 DOCUMENTS_REPAIRED = _counter("documents_repaired", "States of runs whose text was invalid and was replaced by U+FFFD.")
+LOGS_SHORTENED = _counter("logs_shortened", "States of runs, larger than 16 MiB, of whose logs only the end was kept.")
 LISTENER_FAILURES = _counter("listener_failures", "Failed calls of listeners to events of predictions and runs.",
                              closed("listener", *Listener))
 ACTIVE = _gauge("runs_active", "Runs in progress, by the team that started them.", TEAM)

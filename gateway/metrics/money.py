@@ -11,19 +11,19 @@ class MoneyMetrics(Registry):
 
     def spent(self, team: str, microusd: int) -> None:
         """Add the cost of a settled run."""
-        self.counters[catalogue.SPEND][(team,)].inc(microusd / _MICRO)
+        self.counters[catalogue.SPEND][(team,)].value += microusd / _MICRO
 
     def saved(self, team: str, reason: str, microusd: int) -> None:
         """Add the savings of a hit or joined prediction."""
-        self.counters[catalogue.SAVED][team, reason].inc(microusd / _MICRO)
+        self.counters[catalogue.SAVED][team, reason].value += microusd / _MICRO
 
     def quota_refused(self, team: str, reason: str) -> None:
         """Count a create refused by a limit; `reason` is the kind of limit."""
-        self.counters[catalogue.QUOTA_REFUSALS][team, reason].inc()
+        self.counters[catalogue.QUOTA_REFUSALS][team, reason].value += 1
 
     def charge_doubted(self, reason: str) -> None:
         """Count a charge that may differ from upstream's, by doubt."""
-        self.counters[catalogue.CHARGES_IN_DOUBT][(reason,)].inc()
+        self.counters[catalogue.CHARGES_IN_DOUBT][(reason,)].value += 1
 
     def budget(self, team: str, window: str, *, limit: int | None, spent: int, reserved: int) -> None:
         """Set limit, spent and reserved amount of a team's budget, in micro-dollars."""
@@ -40,11 +40,11 @@ class MoneyMetrics(Registry):
 
     def reservation_stuck(self) -> None:
         """Count a reservation released by the audit."""
-        self.counters[catalogue.STUCK][()].inc()
+        self.counters[catalogue.STUCK][()].value += 1
 
     def ledger_drift(self, count: int) -> None:
         """Count sums that differed from the ledger's entries."""
-        self.counters[catalogue.DRIFT][()].inc(count)
+        self.counters[catalogue.DRIFT][()].value += count
 
     def concurrency_limited(self, team: str, limit: int | None) -> None:
         """Set a team's limit of concurrent predictions; `None` removes it."""
@@ -55,10 +55,10 @@ class MoneyMetrics(Registry):
 
     def request_refused(self, of: str) -> None:
         """Count a request refused by a request rate; `of` is the subject of the limit."""
-        self.counters[catalogue.REQUEST_REFUSALS][(of,)].inc()
+        self.counters[catalogue.REQUEST_REFUSALS][(of,)].value += 1
 
     def create_held(self, result: str, seconds: float) -> None:
         """Count a create queued for a request rate: `admitted` or `refused`; `full` or `too_long` if it was not."""
-        self.counters[catalogue.CREATES_HELD][(result,)].inc()
+        self.counters[catalogue.CREATES_HELD][(result,)].value += 1
         if result in ("admitted", "refused"):
             self.histograms[catalogue.CREATE_HOLD][()].observe(seconds)

@@ -64,7 +64,7 @@ class Registry:
         self._metrics: dict[Family, Gauge | SeriesCollector] = {}
         self._series: dict[tuple[Family, _Value], Counter | Gauge | Histogram] = {}
         self.counters: dict[Family, Series[Counter]] = {}
-        """Counters by family and label values, for `inc()`."""
+        """Counters by family and label values. Each event adds to their `value`."""
         self.histograms: dict[Family, Series[Histogram]] = {}
         """Histograms by family and label values, for `observe()`."""
         self._counts: dict[Family, int] = defaultdict(int)
@@ -135,7 +135,7 @@ class Registry:
             known = tuple(OTHER if domain.is_open else value for domain, value in zip(domains, known, strict=True))
         for label, before, after in zip(family.labels, values, known, strict=True):
             if before != after:
-                self.counters[catalogue.LABELS_DROPPED][(label.name,)].inc()
+                self.counters[catalogue.LABELS_DROPPED][(label.name,)].value += 1
         return self._open(family, known)
 
     def _open(self, family: Family, values: _Value) -> Counter | Gauge | Histogram:

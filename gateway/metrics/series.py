@@ -1,7 +1,7 @@
 """Counters and histograms, as Prometheus has them, that cost little to use.
 
 `prometheus_client` takes a lock and checks labels and exemplars for each event: 0.3 µs for a counter and 0.6 µs for a
-histogram. These take 0.06 and 0.14, and a hit has about ten events. `prometheus_client` still writes them at a scrape.
+histogram. These take 0.03 and 0.14, and a hit has about ten events. `prometheus_client` still writes them at a scrape.
 
 Events are counted on the event loop. A scrape reads the numbers in a thread, each of them at one moment.
 """
@@ -19,16 +19,12 @@ from gateway.metrics.catalogue import NAMESPACE, Family, Kind
 
 
 class Counter:
-    """A number that only grows."""
+    """A number that only grows: each event adds to `value`."""
 
     __slots__ = ("value",)
 
     def __init__(self) -> None:
         self.value = 0.0
-
-    def inc(self, amount: float = 1) -> None:
-        """Add an amount."""
-        self.value += amount
 
 
 class Histogram:

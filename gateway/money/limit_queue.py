@@ -10,15 +10,15 @@ import asyncio
 import itertools
 from bisect import bisect_left, insort
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 from operator import attrgetter
 
 import msgspec
 
 from gateway.domain import quota, webhook_places
 from gateway.domain.create_request import CreateCommand
-from gateway.domain.limits import SubjectKind
+from gateway.domain.limits import Subject, SubjectKind
 from gateway.domain.ports.clock import Clock
 from gateway.domain.ports.observers import LimitObserver
 from gateway.domain.quota import Granted, LimitKind, LimitStatus, Refused, ReservationRequest, RunLimits
@@ -47,9 +47,7 @@ class QueueEntry:
     """One create, ordered by arrival. It is in a queue only while it waits."""
 
     __slots__ = (
-        "_clock",
         "_limit_queue",
-        "_since",
         "command",
         "demand",
         "is_priced",
@@ -62,20 +60,12 @@ class QueueEntry:
         "webhook_scopes",
     )
 
-    def __init__(
-        self,
-        limit_queue: "LimitQueue",
-        clock: Clock,
-        caller: Caller,
-        command: CreateCommand,
-        demand: ReservationRequest | None,
-        number: int,
-    ) -> None:
+    def __init__(self, limit_queue: "LimitQueue", caller: Caller, command: CreateCommand) -> None:
+        """Let the entry leave when the create ends, however it ends."""
         self._limit_queue = limit_queue
-        self._clock = clock
         self.team = caller.team.name
         self.command = command
-        self.number = number
+        self.number = next(limit_queue.numbers)
         self.webhook_scopes: tuple[str, ...] = ()
         """The scopes in whose queues it waits for a place for its webhook."""
         if command.body.webhook is not None:
@@ -84,19 +74,11 @@ class QueueEntry:
         self.demand = quota.NO_RESERVATION
         """What it reserves; nothing until it has tried to start a run, since a hit needs no price."""
         self.scopes = self.webhook_scopes
-        if demand is not None:
-            self.price(demand)
         self.line: str | None = None
         """The scope in whose queue it waits; `None` while it does not wait."""
         self.turn = asyncio.Event()
         self.waited_for: LimitStatus | None = None
         """The last limit that it exceeded."""
-        self._since = clock.monotonic()
-
-    @property
-    def waited_seconds(self) -> float:
-        """Seconds since the entry was created."""
-        return self._clock.monotonic() - self._since
 
     def __lt__(self, other: "QueueEntry") -> bool:
         return self.number < other.number
@@ -165,7 +147,8 @@ class LimitQueue:
         self._observer = observer
         self._queues: dict[str, _ScopeQueue] = {}
         self._waiting: Counter[str] = Counter()
-        self._numbers = itertools.count()
+        self.numbers = itertools.count()
+        """The order of arrival."""
         self._is_closing = False
         self._on_exhausted: list[Callable[[str, str], None]] = []
 
@@ -181,16 +164,6 @@ class LimitQueue:
     def waiting_of(self, team: str | None) -> int:
         """Return the number of waiting creates of a team; of all teams if `team` is `None`."""
         return self.waiting if team is None else self._waiting[team]
-
-    @contextmanager
-    def place(self, caller: Caller, command: CreateCommand, demand: ReservationRequest | None) -> Iterator[QueueEntry]:
-        """Create a create's entry; `demand` of `None` is set later. The entry leaves the queue at the context's end."""
-        entry = QueueEntry(self, self._clock, caller, command, demand, next(self._numbers))
-        try:
-            yield entry
-        finally:
-            if entry.line is not None:
-                self.leave(entry)
 
     def is_behind(self, entry: QueueEntry, scopes: Sequence[str]) -> str | None:
         """Return one of the entry's `scopes` for which an earlier entry waits; `None` if there is none."""
@@ -317,5 +290,10 @@ def run_limits_of(caller: Caller, user: str | None, address: str | None = None) 
     subjects = caller.subjects(user, address)
     if not subjects:
         return ()
-    given = [RunLimits.of_subject(subject) for subject in subjects]
-    return tuple([allowance for allowance in given if not allowance.is_unlimited])
+    return tuple(filter(None, map(_run_limits_of, subjects)))
+
+
+@lru_cache(maxsize=1024)
+def _run_limits_of(subject: Subject) -> RunLimits | None:
+    allowance = RunLimits.of_subject(subject)
+    return None if allowance.is_unlimited else allowance

@@ -2,7 +2,7 @@
 
 from gateway.access.authentication import AccessSettings
 from gateway.domain.ports.records import Keys
-from gateway.domain.records import PredictionView, Run
+from gateway.domain.records import LARGE_DOCUMENT, PredictionView, Run
 from gateway.domain.teams import Caller
 from gateway.money.ports import Ledger
 from gateway.money.pricing import Pricing
@@ -10,8 +10,12 @@ from gateway.operations.rules import explain
 from gateway.operations.rules.explain import Priced, TimelineEvent
 from gateway.predictions.ports.predictions import Predictions
 from gateway.predictions.queries import PredictionService
+from gateway.runtime.large_work import LargeWork
 from gateway.runtime.live import LiveSettings
 from gateway.webhooks.ports import Deliveries
+
+_LARGE_DOCUMENTS = 2
+"""Explanations at a time that read a large document; one of each team."""
 
 
 class ExplainService:
@@ -34,12 +38,19 @@ class ExplainService:
         self._pricing = pricing
         self._access = access
         self._deliveries = deliveries
+        self._large = LargeWork(_LARGE_DOCUMENTS)
 
     async def explain(self, caller: Caller, prediction_id: str) -> dict[str, object]:
         """Explain a prediction of the caller's team. Raise `NotFound` if it is unknown or another team's."""
         known = await self._predictions.owned(caller, prediction_id)
         # Read the record: the cached view can be older than the settling of the run's identity.
-        view = await self._records.prediction(prediction_id) or known
+        view = await self._records.prediction(prediction_id, most_bytes=LARGE_DOCUMENT) or known
+        if not view.left_out:
+            return await self._explain(caller, view)
+        async with self._large.turn(view.prediction.team):
+            return await self._explain(caller, await self._records.prediction(prediction_id) or view)
+
+    async def _explain(self, caller: Caller, view: PredictionView) -> dict[str, object]:
         return explain.explain(
             view,
             await self._priced(view.run),

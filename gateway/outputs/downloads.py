@@ -1,5 +1,6 @@
 """Serve stored copies. The ticket in the URL grants access, without a key (docs/architecture.md, Files and outputs)."""
 
+import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -9,7 +10,7 @@ from cachetools import TTLCache
 
 from gateway.domain import tickets
 from gateway.domain.ports.clock import Clock
-from gateway.domain.records import Copy, Run
+from gateway.domain.records import Copy, PredictionView, Run
 from gateway.errors import NotFound, OutputLost, StoreUnavailable
 from gateway.outputs.eviction import OutputEviction
 from gateway.outputs.ports import Outputs, OutputStore, StoredObject
@@ -27,11 +28,15 @@ _USE_SECONDS = 60.0
 
 
 class Found(msgspec.Struct, frozen=True):
-    """A readable copy, its run, and the team of its prediction."""
+    """A readable copy, and its prediction, without a large document."""
 
     copy: Copy
-    run: Run
-    team: str
+    view: PredictionView
+
+    @property
+    def team(self) -> str:
+        """The team of the prediction."""
+        return self.view.prediction.team
 
 
 class OutputService:
@@ -60,6 +65,7 @@ class OutputService:
         self._used: TTLCache[str, None] = TTLCache(_USES_KEPT, _USE_SECONDS, timer=clock.monotonic)
         self._tasks = Tasks()
         self._readers: Counter[str] = Counter()
+        self._losing = asyncio.Lock()
 
     @property
     def readers(self) -> int:
@@ -77,7 +83,7 @@ class OutputService:
             raise NotFound
         if not outputs.is_alive(copy, self._clock.now(), self._ttl_seconds):
             raise NotFound
-        return Found(copy, view.run, view.prediction.team)
+        return Found(copy, view)
 
     def seconds_left(self, found: Found) -> int:
         """Return the remaining lifetime of the copy in seconds."""
@@ -101,7 +107,10 @@ class OutputService:
         except OutputLost:
             await self._eviction.lost(found.copy.sha256)
             if self._on_lost is not None:
-                self._on_lost(msgspec.structs.replace(found.run, copies=()))
+                # One at a time: the document may be large.
+                async with self._losing:
+                    run = (await self._predictions.whole(found.view)).run
+                    self._on_lost(msgspec.structs.replace(run, copies=()))
             raise
         finally:
             self._readers[found.team] -= 1

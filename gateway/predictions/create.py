@@ -7,7 +7,6 @@ that exists. Only if there is none, `start` reserves the money and records the i
 (`run_creator.py`). An id is shown only after it is on disk.
 """
 
-from contextlib import ExitStack
 from typing import assert_never
 
 from msgspec.structs import replace
@@ -64,11 +63,10 @@ _ATTEMPTS = 3
 class _Attempts:
     """What the attempts of one create share."""
 
-    def __init__(self, context: CreateContext, queue: ExitStack) -> None:
+    def __init__(self, context: CreateContext) -> None:
         self.context = context
         self.place: QueueEntry | None = None
         """Its place among the creates that wait for a limit, from its first try to start a run, or its first wait."""
-        self._queue = queue
         self._failed = 0
         self.has_detached = False
         """Whether the prediction was detached from another request's run."""
@@ -76,8 +74,7 @@ class _Attempts:
     def take_place(self, limit_queue: LimitQueue) -> QueueEntry:
         """Return its place in the queue of limits."""
         if self.place is None:
-            place = limit_queue.place(self.context.caller, self.context.command, None)
-            self.place = self._queue.enter_context(place)
+            self.place = QueueEntry(limit_queue, self.context.caller, self.context.command)
         return self.place
 
     def take_priced_place(self, limit_queue: LimitQueue, user: str | None, pricing: Pricing) -> QueueEntry:
@@ -173,8 +170,8 @@ class CreateService:
 
     async def _create(self, context: CreateContext, identity: Identity, request: ShareRequest) -> Created | Answer:
         """Create a prediction, in several attempts if need be."""
-        with ExitStack() as queue:
-            attempts = _Attempts(context, queue)
+        attempts = _Attempts(context)
+        try:
             while True:
                 if attempts.context.command.directives.only_if_cached and not identity.is_shared:
                     raise NotCached(f"The request is only-if-cached and cannot be shared: {identity.reason}.")
@@ -197,6 +194,8 @@ class CreateService:
                 attempts.context, identity, request = await self._identify(
                     attempts.context, has_detached=attempts.has_detached
                 )
+        finally:
+            attempts.leave_queue()
 
     async def _identify(
         self, context: CreateContext, *, has_detached: bool = False
@@ -256,7 +255,7 @@ class CreateService:
 
     def _hit(self, hit: Hit) -> Created:
         view = hit.view
-        self._hits.remember(view.run)
+        self._hits.remember(view.run, is_large=view.left_out > 0)
         self._money.saved(view.prediction.team, "hit", hit.saved_microusd)
         self._run_creator.recorder.announce(view)
         self._observer.prediction_finished(view.prediction.team, view.run.status)

@@ -27,9 +27,9 @@ class DocumentMemory:
 
     def hold(self, holder: Holder, size: int) -> None:
         """Count a holder's new document, and drop older ones of others, or this one if it alone is too large."""
-        self.release(holder)
+        # Last in order: its document is the newest.
+        self.held_bytes += size - self._sizes.pop(holder, 0)
         self._sizes[holder] = size
-        self.held_bytes += size
         while self.held_bytes > self._max_bytes():
             oldest = next(iter(self._sizes))
             self.release(oldest)

@@ -11,22 +11,48 @@ kept, neither its input nor its output.
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from threading import Lock
+
+import msgspec
 
 from gateway.domain.ports.observers import LimitObserver, PredictionObserver
-from gateway.domain.records import Run, Source
+from gateway.domain.records import LARGE_DOCUMENT, Run, Source
 from gateway.domain.run_end import RunEnded
-from gateway.errors import Conflict, StoreUnavailable
+from gateway.errors import StoreUnavailable
 from gateway.predictions.events import Listener, PredictionEvents
 from gateway.predictions.ports.sharing import Hit, ShareRequest, Sharing
 from gateway.predictions.rules import run_times
 
-_LARGEST_DOCUMENT = 64 * 1024
-"""Runs with larger documents are left to single steps: the results of a set are in memory at once."""
 _MOST_KNOWN = 10_000
 """Fingerprints to remember: about 300 bytes each."""
 _MOST_WAITING = 10_000
 """Hits that wait for the store. More are refused, as the store refuses more steps than that."""
+
+
+class _Gathered(msgspec.Struct, eq=False):
+    """The requests of one step, which the store takes in its own thread when the step begins."""
+
+    requests: list[ShareRequest]
+    """Grows until they are taken."""
+    waited: int
+    """How many of them were there when the step was queued."""
+    lock: Lock = msgspec.field(default_factory=Lock)
+    taken: int = 0
+    is_closed: bool = False
+
+    def __getitem__(self, chosen: slice) -> Sequence[ShareRequest]:
+        """Take requests: none once the step has failed for those who wait for it."""
+        with self.lock:
+            taken = [] if self.is_closed else self.requests[chosen]
+            self.taken = max(self.taken, len(taken))
+            return taken
+
+    def close(self) -> int:
+        """Let no more be taken. Return how many fail with the step: they were taken, or have waited all its time."""
+        with self.lock:
+            self.is_closed = True
+            return max(self.taken, self.waited)
 
 
 class HitRecorder:
@@ -46,17 +72,19 @@ class HitRecorder:
         self._futures: list[asyncio.Future[Hit | None]] = []
         """One for each request."""
         self._step: asyncio.Future[list[Hit | None]] | None = None
+        self._gathered: _Gathered | None = None
+        """The requests of the step in progress."""
 
     @property
     def waiting(self) -> int:
         """Number of hits that are being recorded, or wait for it."""
         return len(self._futures)
 
-    def remember(self, run: Run) -> None:
-        """Expect that a run answers the next requests of its fingerprint, if its result is kept."""
+    def remember(self, run: Run, *, is_large: bool = False) -> None:
+        """Expect that a run answers the next requests of its fingerprint, if its result is kept and not large."""
         if run.fingerprint is None or run.ended_at is None or run.cache_until is None:
             return
-        if len(run.document) > _LARGEST_DOCUMENT:
+        if is_large or len(run.document) > LARGE_DOCUMENT:
             # It answers in place of a smaller one that was known.
             self._known.pop(run.fingerprint, None)
             return
@@ -99,8 +127,9 @@ class HitRecorder:
 
     def _begin(self) -> None:
         """Let the store record what has been gathered, and what is added until it begins."""
+        self._gathered = _Gathered(self._requests, len(self._requests))
         try:
-            self._step = self._store.record_hits(self._requests)
+            self._step = self._store.record_hits(self._gathered)
         except Exception as exc:  # noqa: BLE001  the callers get the error
             futures = self._futures
             self._requests, self._futures = [], []
@@ -114,13 +143,18 @@ class HitRecorder:
         error = StoreUnavailable("The store was closed.") if step.cancelled() else step.exception()
         if error is None:
             outcomes = step.result()
-        elif isinstance(error, Conflict):
-            # Nothing was recorded. The id of one exists already: its single step finds that out.
-            outcomes = [None] * len(futures)
         else:
-            self._requests, self._futures = [], []
-            _fail(futures, error)
-            return
+            assert self._gathered is not None
+            # Those that came later have time left: they go on with the next step.
+            lost = self._gathered.close()
+            if isinstance(error, StoreUnavailable):
+                self._requests, self._futures = requests[lost:], futures[lost:]
+                if self._requests:
+                    self._begin()
+                _fail(futures[:lost], error)
+                return
+            # Nothing was recorded. It is the fault of one, such as an id that exists: its single step finds that out.
+            outcomes = [None] * lost
         taken = len(outcomes)
         self._requests, self._futures = requests[taken:], futures[taken:]
         if self._requests:

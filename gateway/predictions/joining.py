@@ -13,7 +13,7 @@ import msgspec
 
 from gateway.domain.create_request import CreateContext
 from gateway.domain.ports.clock import Clock
-from gateway.domain.records import PredictionView, Run, RunState
+from gateway.domain.records import LARGE_DOCUMENT, PredictionView, Run, RunState
 from gateway.domain.upstream_response import Answer
 from gateway.errors import GatewayError
 from gateway.predictions import in_flight
@@ -66,7 +66,7 @@ class JoinService:
         while prediction_id in self._in_progress or view.run.fingerprint is None:
             if (earlier := self._in_progress.get(prediction_id)) is not None:
                 await earlier.wait()
-            newest = await self._store.prediction(prediction_id)
+            newest = await self._store.prediction(prediction_id, most_bytes=LARGE_DOCUMENT)
             if newest is None:
                 return RetryCreate()
             view = newest
@@ -93,6 +93,9 @@ class JoinService:
         self, context: CreateContext, identity: Identity, view: PredictionView
     ) -> PredictionView | Answer | RetryCreate:
         run = view.run
+        if view.left_out and (tracked := self._tracker.tracked(run.id)) is not None and tracked.is_whole:
+            # In memory, so it need not be read.
+            run = tracked.run
         pending = self._run_creator.pending_creates.get(run.id)
         if pending is None and run.state is RunState.INTENDED:
             # The store recorded the intent, and its answer was lost. Upstream's list shows whether the run exists.
@@ -111,7 +114,7 @@ class JoinService:
         if settled is None:
             await self._detach(view.prediction.id)
             return RetryCreate()
-        view = PredictionView(view.prediction, settled)
+        view = PredictionView(view.prediction, settled, 0 if settled.document else view.left_out)
         self._run_creator.recorder.announce(view)
         return view
 

@@ -75,7 +75,9 @@ class SnapshotMerger:
         if news.is_repaired:
             logger.warning("upstream's answer is not valid text", extra={"run": tracked.run.id})
             self._observer.document_repaired()
-        tracked.repaired = mark if news.is_repaired else None
+        if news.is_shortened:
+            self._observer.logs_shortened()
+        tracked.repaired = mark if news.is_repaired or news.is_shortened else None
         doubt = Doubt.STATUS_UNKNOWN if news.is_status_unknown else None
         await self._merge(tracked, news.status, news.document, news.stream_url, news.completed_at, doubt)
         return True
@@ -92,7 +94,7 @@ class SnapshotMerger:
         tracked.is_unreadable = False
         if tracked.run.unreadable_since is not None and not tracked.run.status.is_terminal:
             await self._store.mark_unreadable(tracked.run.id, None)
-            tracked.run = msgspec.structs.replace(tracked.run, unreadable_since=None)
+            tracked.set_run(msgspec.structs.replace(tracked.run, unreadable_since=None))
 
     async def note_unreadable(self, tracked: TrackedRun, *, delays: bool) -> None:
         """Note an answer that cannot be read. Record the run as failed when there was no other for too long.
@@ -103,7 +105,7 @@ class SnapshotMerger:
         now, since = self._clock.now(), tracked.run.unreadable_since
         if since is None:
             await self._store.mark_unreadable(tracked.run.id, now)
-            tracked.run = msgspec.structs.replace(tracked.run, unreadable_since=now)
+            tracked.set_run(msgspec.structs.replace(tracked.run, unreadable_since=now))
         elif now - since > self._unreadable_seconds():
             extra = {"run": tracked.run.id, "upstream_id": tracked.run.upstream_id, "seconds": round(now - since)}
             logger.error("a run cannot be read, so it has failed", extra=extra)

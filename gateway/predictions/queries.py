@@ -4,8 +4,10 @@ What is kept in memory is bounded in bytes, because a document contains the inpu
 Half of `memory_bytes` is for views, half for bodies (`bodies.py`). What does not fit is read from the store.
 """
 
+import asyncio
 from collections.abc import Awaitable, Mapping
 from contextlib import suppress
+from functools import partial
 
 from cachetools import LRUCache
 from msgspec.structs import replace
@@ -15,7 +17,16 @@ from gateway.domain.cursors import Cursor
 from gateway.domain.documents import Family
 from gateway.domain.ports.clock import Clock
 from gateway.domain.ports.observers import PredictionObserver
-from gateway.domain.records import Cancellation, Copy, Kind, Page, Prediction, PredictionView, Run, Source
+from gateway.domain.records import (
+    LARGE_DOCUMENT,
+    Cancellation,
+    Copy,
+    Kind,
+    Page,
+    Prediction,
+    PredictionView,
+    Run,
+)
 from gateway.domain.run_end import RunEnded
 from gateway.domain.teams import NO_LIST, Caller
 from gateway.errors import Forbidden, NotFound, StoreUnavailable
@@ -23,13 +34,14 @@ from gateway.predictions.bodies import PredictionBodies
 from gateway.predictions.events import PredictionEvents
 from gateway.predictions.ports.outputs import CopyLinks
 from gateway.predictions.ports.sharing import CreateStore
-from gateway.predictions.recent import VIEW_BYTES, RecentPredictions
+from gateway.predictions.recent import RecentPredictions
 from gateway.predictions.settings import PredictionSettings
 from gateway.predictions.tracked_run import mark_of
 from gateway.predictions.tracker import Tracker
+from gateway.predictions.views import is_settled, owned_by, size_of_view
 from gateway.runtime.live import LiveSettings
 from gateway.runtime.lru import resize_lru
-from gateway.runtime.pauses import LARGE
+from gateway.runtime.pauses import LARGE, off_the_loop
 from gateway.runtime.tasks import Tasks
 
 PAGE_SIZE = 100
@@ -39,25 +51,6 @@ _CANCELED = 10_000
 """Number of cancelled predictions to remember: a read that began before a cancel may return the view without it."""
 
 _REPEAT_SECONDS = 1.0
-
-
-def _owned(view: PredictionView | None, caller: Caller, kind: Kind | None) -> PredictionView:
-    """Return a prediction that the caller may see. Raise `NotFound` for a foreign one, and one of another kind."""
-    if view is None or kind not in (None, view.prediction.kind):
-        raise NotFound
-    if not caller.may_see(view.prediction.team, view.prediction.owner):
-        raise NotFound
-    return view
-
-
-def _is_settled(view: PredictionView) -> bool:
-    """Whether the prediction stays on its run. One that joined a run without an identity may still be detached."""
-    return view.prediction.source is not Source.JOINED or view.run.fingerprint is not None
-
-
-def size_of_view(view: PredictionView) -> int:
-    """Return the bytes of memory that a view counts as."""
-    return len(view.run.document) + len(view.run.request) + VIEW_BYTES
 
 
 class PredictionService:
@@ -93,6 +86,7 @@ class PredictionService:
         """Cancels that may be recorded although the store did not answer."""
         self._tasks = Tasks()
         self._closing = False
+        self._shortening = asyncio.Lock()
         settings.subscribe(self._resize)
 
     def _resize(self, settings: PredictionSettings) -> None:
@@ -114,6 +108,14 @@ class PredictionService:
     def show_as_starting(self, view: PredictionView, base: str, family: Family) -> Awaitable[bytes]:
         """Return the JSON of a prediction as if it was just created, whatever its state."""
         return self._bodies.show_as_starting(view, base, family)
+
+    async def show_shortened(self, view: PredictionView, base: str, family: Family) -> bytes:
+        """Return what `show_as_starting` returns for a large prediction, without its input. One is read at a time."""
+        async with self._shortening:
+            whole = await self.whole(view)
+            short = await off_the_loop(whole.run.document, partial(documents.shortened, whole.run.document))
+            del whole
+        return await self._bodies.show_as_starting(view.with_run(replace(view.run, document=short)), base, family)
 
     def copy_links(self, view: PredictionView, base: str) -> Mapping[str, str]:
         """Return the links that replace upstream's links in a prediction; empty if upstream's are shown."""
@@ -140,18 +142,36 @@ class PredictionService:
         return int(self._recent.currsize)
 
     async def get(self, caller: Caller, prediction_id: str, kind: Kind | None = None) -> PredictionView:
-        """Return a prediction of the caller. Raise `NotFound` if it is unknown or not the caller's."""
-        view = _owned(self._from_memory(prediction_id) or await self._from_store(prediction_id), caller, kind)
+        """Return a prediction of the caller. Raise `NotFound` if it is unknown or not the caller's.
+
+        A large document that only the store has is left out: see `whole`.
+        """
+        view = owned_by(self._from_memory(prediction_id) or await self._from_store(prediction_id), caller, kind)
         self._observer.polled("gateway")
         return view
 
     async def owned(self, caller: Caller, prediction_id: str, kind: Kind | None = None) -> PredictionView:
         """Return what `get` returns, without counting a poll."""
-        return _owned(await self._find(prediction_id), caller, kind)
+        return owned_by(await self._find(prediction_id), caller, kind)
 
     async def find(self, prediction_id: str) -> PredictionView | None:
-        """Find a prediction of any team. The caller of this function checks who may see it."""
+        """Find a prediction of any team, without a large document. The caller checks who may see it."""
         return await self._find(prediction_id)
+
+    async def whole(self, view: PredictionView) -> PredictionView:
+        """Return a prediction as it is now, with its document. Raise `NotFound` if it is gone.
+
+        Call it when there is room for a document of its size: any number of requests may ask for large ones.
+        """
+        known = self._from_memory(view.prediction.id)
+        if known is None:
+            tracked = self._tracker.tracked(view.run.id)
+            if tracked is not None and tracked.is_whole:
+                known = self._newest(view)
+        known = known or await self._from_store(view.prediction.id, most_bytes=None)
+        if known is None:
+            raise NotFound
+        return known
 
     async def _find(self, prediction_id: str) -> PredictionView | None:
         return self._from_memory(prediction_id) or await self._from_store(prediction_id)
@@ -165,9 +185,9 @@ class PredictionService:
             return None
         return self._newest(view)
 
-    async def _from_store(self, prediction_id: str) -> PredictionView | None:
-        view = await self._store.prediction(prediction_id)
-        if view is None or not _is_settled(view):
+    async def _from_store(self, prediction_id: str, most_bytes: int | None = LARGE_DOCUMENT) -> PredictionView | None:
+        view = await self._store.prediction(prediction_id, most_bytes=most_bytes)
+        if view is None or not is_settled(view):
             return None
         view = self._keep(view)
         return self._newest(view) or view
@@ -175,16 +195,18 @@ class PredictionService:
     def _keep(self, view: PredictionView) -> PredictionView:
         """Keep a prediction in memory. A cancel that was recorded while it was read is kept."""
         if (canceled := self._lately_canceled.get(view.prediction.id)) is not None:
-            view = PredictionView(canceled, view.run)
+            view = PredictionView(canceled, view.run, view.left_out)
         if not view.run.copies and (copies := self._renewed.get(view.run.id)) is not None:
             # It was read before its copies were recorded.
-            view = PredictionView(view.prediction, replace(view.run, copies=copies))
+            view = view.with_run(replace(view.run, copies=copies))
         self._remember(view)
         return view
 
     def _remember(self, view: PredictionView) -> None:
         """Keep a view, unless it alone is too large: then it is read from the store each time."""
         self._recent.pop(view.prediction.id, None)
+        if view.left_out:
+            return
         with suppress(ValueError):
             self._recent[view.prediction.id] = view
 
@@ -234,7 +256,7 @@ class PredictionService:
             created_before=created_before,
         )
         newest: list[PredictionView] = [
-            self._newest(view) or view for view in page.items if isinstance(view, PredictionView) and _is_settled(view)
+            self._newest(view) or view for view in page.items if isinstance(view, PredictionView) and is_settled(view)
         ]
         return Page(newest, page.has_newer, page.has_older)
 
@@ -337,13 +359,13 @@ class PredictionService:
         return PredictionView(view.prediction, tracked.run)
 
     async def by_ticket(self, ticket: str, origin: str | None) -> PredictionView:
-        """Return the prediction whose stream a ticket opens to a page of this origin.
+        """Return the prediction whose stream a ticket opens to a page of this origin, without a large document.
 
         Raise `NotFound` if it opens none, or no longer, or to other pages only.
         """
         prediction_id = tickets.prediction_of(self._ticket_secret, ticket)
         if prediction_id is not None:
-            view = await self._store.prediction(prediction_id)
+            view = await self._store.prediction(prediction_id, most_bytes=LARGE_DOCUMENT)
         else:
             view = await self._store.prediction_by_ticket(tickets.fingerprint(ticket))
         if view is None or not tickets.opens(view.prediction, self._clock.now(), origin):

@@ -130,6 +130,8 @@ class RunCreator:
             if snapshot.is_repaired:
                 logger.warning("upstream's answer is not valid text", extra={"run": intent.id})
                 self._observer.document_repaired()
+            if snapshot.is_shortened:
+                self._observer.logs_shortened()
             starter, hold = started.prediction, context.command.hold
             if hold.limit is not None:
                 starter = _with_hold(starter, hold)

@@ -52,6 +52,9 @@ class RunIdentities:
         Return the run as it is recorded then, and the identity of the request. A run that has its final identity is
         returned as it is. Raise `StoreUnavailable`.
         """
+        if not run.document:
+            # It is large, and was left in the store.
+            run = await self._store.run(run.id) or run
         await self.learn(run, documents.stored_snapshot(run.document))
         identity = await self._identities.of(await self._identities.named(context))
         if run.fingerprint is not None or run.provisional is None:

@@ -23,17 +23,19 @@ class TrackedRun:
         "_is_poll_due",
         "_memory",
         "_pause",
-        "_run",
         "_waiters",
         "document_size",
         "is_cancel_asked",
         "is_unreadable",
         "is_whole",
         "repaired",
+        "run",
     )
 
     def __init__(self, run: Run, memory: DocumentMemory | None = None) -> None:
         self._memory = memory
+        self.run = run
+        """The newest state. Without its document if that was dropped. `set_run` and `update` change it."""
         self.is_whole = True
         """Whether `run` has its document. If not, only the store has it."""
         self._document_mark: Mark | None = None
@@ -50,22 +52,17 @@ class TrackedRun:
         """What ends the pause before the next poll, during that pause."""
         self._waiters: set[asyncio.Future[None]] = set()
 
-    @property
-    def run(self) -> Run:
-        """The newest state. Without its document if that was dropped."""
-        return self._run
-
-    @run.setter
-    def run(self, run: Run) -> None:
-        is_same = run.document is self._run.document
+    def set_run(self, run: Run) -> None:
+        """Set the newest state."""
+        is_same = run.document is self.run.document
         self._set(run, self._document_mark if is_same else _mark_if_small(run.document))
 
     def update(self, run: Run, document: bytes, mark: Mark) -> None:
-        """Set `run`. `mark` is that of `document`, which is the run's unless the store kept another one."""
+        """Set the newest state. `mark` is that of `document`, the run's unless the store kept another one."""
         self._set(run, mark if run.document is document else _mark_if_small(run.document))
 
     def _set(self, run: Run, mark: Mark | None) -> None:
-        self._run = run
+        self.run = run
         if run.document or self.is_whole:
             self.is_whole = True
             self._document_mark, self.document_size = mark, len(run.document)
@@ -86,7 +83,7 @@ class TrackedRun:
     def drop_document(self) -> None:
         """Hold the document no longer."""
         self.is_whole = False
-        self._run = replace(self._run, document=b"")
+        self.run = replace(self.run, document=b"")
 
     def leave_memory(self) -> None:
         """Count for the bound on documents no longer: the run has ended, or is not followed any more."""
@@ -144,5 +141,5 @@ def mark_of(document: bytes) -> Mark:
 
 
 def _mark_if_small(document: bytes) -> Mark | None:
-    """Return a mark; `None` for a large document, whose mark takes too long on the event loop."""
-    return mark_of(document) if len(document) <= LARGE else None
+    """Return what `mark_of` does; `None` for a large document, whose mark takes too long on the event loop."""
+    return (len(document), hash(document)) if len(document) <= LARGE else None

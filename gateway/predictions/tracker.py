@@ -14,7 +14,6 @@ from collections.abc import Callable, Coroutine
 from functools import partial
 from http import HTTPStatus
 from typing import Any, Literal
-from weakref import WeakValueDictionary
 
 import msgspec
 
@@ -34,6 +33,7 @@ from gateway.predictions.rules import answers, polling
 from gateway.predictions.secret_values import SecretValues
 from gateway.predictions.settings import DEFAULT_FOLLOWED_BYTES, DEFAULT_UNREADABLE_SECONDS
 from gateway.predictions.tracked_run import TrackedRun
+from gateway.runtime.large_work import LargeWork
 from gateway.runtime.tasks import Tasks
 
 logger = logging.getLogger(__name__)
@@ -69,8 +69,7 @@ class Tracker:
         secret_values: SecretValues | None = None,
     ) -> None:
         self._documents = DocumentMemory(max_document_bytes)
-        self._large_polls = asyncio.Semaphore(_LARGE_POLLS)
-        self._large_of_team: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._large_polls = LargeWork(_LARGE_POLLS)
         self._secrets = SecretValues() if secret_values is None else secret_values
         self._merger = SnapshotMerger(
             store,
@@ -150,9 +149,13 @@ class Tracker:
     def cancel_asked(self, run: Run) -> None:
         """Ask upstream to cancel a run whose last caller has cancelled, and wake its waiters."""
         # The caller may have learned of the run before it is followed.
+        is_new = run.id not in self._tracked
         tracked = self.follow(run)
+        if is_new and not run.document:
+            # It was large, and left in the store.
+            tracked.drop_document()
         if run.id in self._tracked and not tracked.run.status.is_terminal:
-            tracked.run = run
+            tracked.set_run(run if run.document else msgspec.structs.replace(run, document=tracked.run.document))
             self._start_cancel(tracked)
         tracked.wake()
 
@@ -181,7 +184,9 @@ class Tracker:
     def refresh(self, run: Run) -> None:
         """Take over the identity that a run was given in the store; everything else may be newer here."""
         if tracked := self._tracked.get(run.id):
-            tracked.run = msgspec.structs.replace(tracked.run, fingerprint=run.fingerprint, provisional=run.provisional)
+            tracked.set_run(
+                msgspec.structs.replace(tracked.run, fingerprint=run.fingerprint, provisional=run.provisional)
+            )
 
     def wake(self, run_id: str) -> None:
         """Let the waiters of a run check their condition: one of its predictions has changed."""
@@ -221,12 +226,11 @@ class Tracker:
             self._start_cancel(tracked)
         try:
             while not tracked.run.status.is_terminal:
-                await tracked.pause(self._clock, max(self._poll_interval(tracked), _backoff(crashes)))
+                seconds = self._poll_interval(tracked)
+                await tracked.pause(self._clock, max(seconds, _backoff(crashes)) if crashes else seconds)
                 with self._surviving("poll", tracked.run) as attempt:
                     if tracked.document_size > _LARGE_DOCUMENT:
-                        # The team's own lock comes first: its runs wait for each other, and other teams' do not.
-                        lock = self._large_of_team.setdefault(tracked.run.team, asyncio.Lock())
-                        async with lock, self._large_polls:
+                        async with self._large_polls.turn(tracked.run.team):
                             await self._poll(tracked)
                     else:
                         await self._poll(tracked)

@@ -42,6 +42,8 @@ class _Question(msgspec.Struct, frozen=True):
     """Its identity."""
     scope: str
     schema: InputSchema | None
+    mark: object
+    """That of the schema; `None` for no schema."""
     ignore: frozenset[str]
     is_provisional: bool
     """Whether it has a key for the time in which the model of its version is unknown."""
@@ -54,8 +56,8 @@ class _Question(msgspec.Struct, frozen=True):
 class _Keys(msgspec.Struct, frozen=True):
     """The keys of a request. They hold for one schema."""
 
-    schema: object
-    """Which one: what `_mark_of` gives. The schema itself would stay in memory with it."""
+    mark: object
+    """That of the schema, which itself would stay in memory with it."""
     fingerprint: str | None
     provisional: str | None
 
@@ -132,6 +134,7 @@ class IdentityService:
             described.identity if described else target_identity(target),
             fingerprint.sharing_scope(sharing.share, caller.team.name),
             schema,
+            schema.mark if schema is not None else None,
             rule.ignore_inputs if rule is not None else _NOTHING,
             is_provisional,
         )
@@ -140,14 +143,13 @@ class IdentityService:
         if not may_link and len(input_) <= _LARGEST_REMEMBERED and isinstance(judgement, Deterministic):
             remembered_by = question.with_input(input_)
         keys = self._remembered.get(remembered_by) if remembered_by is not None else None
-        if keys is None or keys.schema is not _mark_of(schema):
+        if keys is None or keys.mark is not question.mark:
             try:
-                given = await off_the_loop(input_, lambda: Input(input_, context.files, may_link=context.may_link))
-                if may_link and determinism.depends_on_links(judgement, policy.rules):
-                    judgement = _judge_links(judgement, given, schema, policy, rule, context)
-                keys = await off_the_loop(input_, partial(self._compute, given, question, judgement))
+                compute = partial(self._compute, context, question, judgement, policy, rule)
+                computed = await off_the_loop(input_, compute)
             except ValueError:
                 return Identity(reason=BypassReason.INPUT_UNREADABLE, schema=schema)
+            judgement, keys = computed
             if remembered_by is not None:
                 self._remembered[remembered_by] = keys
         if isinstance(judgement, NotDeterministic):
@@ -163,18 +165,29 @@ class IdentityService:
             schema=schema,
         )
 
-    def _compute(self, given: Input, question: _Question, judgement: Judgement) -> _Keys:
-        """Compute the keys of a request. Raise `ValueError` for an input that cannot be compared."""
+    def _compute(
+        self, context: CreateContext, question: _Question, judgement: Judgement, policy: Policy, rule: Rule | None
+    ) -> tuple[Judgement, _Keys]:
+        """Compute the keys of a request, and its judgement if that depends on links in the input.
+
+        Raise `ValueError` for an input that cannot be compared.
+        """
         target, scope, schema = question.target, question.scope, question.schema
+        given = Input(context.command.body.input, context.files, may_link=context.may_link)
+        may_link = context.may_link or (schema is not None and bool(schema.linked_defaults))
+        if may_link and determinism.depends_on_links(judgement, policy.rules):
+            judgement = _judge_links(judgement, given, schema, policy, rule, context)
         provisional = None
         if question.is_provisional:
             provisional = fingerprint.provisional(target, given.canonical(None), scope, self._secret)
         if isinstance(judgement, NotDeterministic):
-            return _Keys(_mark_of(schema), None, provisional)
+            return judgement, _Keys(question.mark, None, provisional)
         canonical = given.canonical(schema, question.ignore)
         if schema is None:
-            return _Keys(None, fingerprint.without_schema(target, canonical, scope, self._secret), provisional)
-        return _Keys(_mark_of(schema), fingerprint.fingerprint(target, canonical, scope), provisional)
+            key = fingerprint.without_schema(target, canonical, scope, self._secret)
+        else:
+            key = fingerprint.fingerprint(target, canonical, scope)
+        return judgement, _Keys(question.mark, key, provisional)
 
     async def named(self, context: CreateContext) -> CreateContext:
         """Name the model of a bare version id in a create, if the version map knows it."""
@@ -194,15 +207,6 @@ class IdentityService:
         sharing = self._settings.value
         rule = determinism.rule_for(sharing.policy.rules, model if "/" in model else None)
         return caching.ttl_of(rule.ttl_seconds if rule else None, sharing.ttl_seconds)
-
-
-def _mark_of(schema: InputSchema | None) -> object:
-    """Return a small object of a schema's own; `None` for no schema."""
-    return None if schema is None else schema.derived(_new_mark)
-
-
-def _new_mark(_: InputSchema) -> object:
-    return object()
 
 
 def _bypass_of(command: CreateCommand, policy: Policy) -> BypassReason | None:

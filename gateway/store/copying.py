@@ -18,8 +18,8 @@ LEDGER: Final = "SELECT kind, sum(microusd) FROM ledger GROUP BY kind"
 _OWN: Final = {"schema_version", "pings"}
 """Tables of an engine, or of the store itself."""
 _KEPT_BY_TRIGGERS: Final = {"delivery_counts"}
-_OF_NODES: Final = {("runs", "owner")}
-"""Which node follows a run: nobody's afterwards, because nobody serves."""
+_OF_NODES: Final = {("runs", "owner"), ("deliveries", "held_by")}
+"""Which node follows a run or delivers a webhook: none afterwards, because none serves."""
 
 
 class ColumnKind(enum.Enum):
@@ -29,6 +29,8 @@ class ColumnKind(enum.Enum):
     BYTES = "bytes"
     WHOLE = "whole number"
     REAL = "real number"
+    OTHER = "other"
+    """Only in tables that one engine has."""
 
 
 Columns = Mapping[str, ColumnKind]

@@ -53,7 +53,7 @@ def _postgres(url: str, password: str | None, listen_url: str | None) -> Store:
         from gateway.store.postgres import PostgresStore  # noqa: PLC0415
     except ImportError as exc:
         raise StoreUnavailable(_MISSING) from exc
-    return PostgresStore(url, password, listen_url)
+    return PostgresStore(url, password, listen_url=listen_url)
 
 
 def _locked_database(url: str, password: str | None, *, create: bool) -> AbstractContextManager[Writing]:

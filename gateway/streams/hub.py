@@ -21,6 +21,7 @@ from gateway.domain.records import PredictionView, Run
 from gateway.errors import GatewayError, StoreUnavailable
 from gateway.predictions.secret_values import SecretValues
 from gateway.predictions.tracker import Tracker
+from gateway.runtime.large_work import LargeWork
 from gateway.runtime.live import LiveSettings
 from gateway.runtime.lru import resize_lru
 from gateway.runtime.pauses import off_the_loop
@@ -30,6 +31,7 @@ from gateway.streams.log_writer import LogWriter
 from gateway.streams.ports import EventLogs
 from gateway.streams.rules import replay, sse
 from gateway.streams.rules.event_log import EventLog
+from gateway.streams.rules.sse import Event
 from gateway.streams.settings import StreamSettings
 from gateway.streams.upstream_reader import Reader, Strike, UpstreamStreamReader
 
@@ -43,6 +45,8 @@ _SMALLEST_LOG = 16 * 1024
 """Smallest bound of a live log, however many there are."""
 MAX_SILENCE_AFTER_END_SECONDS = 10.0
 """How long a stream may send nothing new after its run has ended. Upstream sends `done` as the run ends, or never."""
+_LARGE_REPLAYS = 2
+"""Large documents from the store that are replayed at a time; one of each team."""
 _END_UNKNOWN = "The end of this stream is not available. Read the prediction instead."
 
 
@@ -70,6 +74,7 @@ class StreamHub:
         self._shared = settings.value.max_log_bytes
         """The present bound of each live log."""
         self._tasks = Tasks()
+        self._large = LargeWork(_LARGE_REPLAYS)
         self._kept: LRUCache[str, Channel] = LRUCache(
             settings.value.kept_log_bytes, getsizeof=lambda channel: channel.log.size + _OVERHEAD
         )
@@ -231,13 +236,21 @@ class StreamHub:
 
     async def _finish(self, channel: Channel, run: Run) -> None:
         """Complete a log from the run's result: add the output that is missing, and the end."""
-        log, ended_at = channel.log, run.ended_at or run.intended_at
+        if run.document:
+            await channel.publish(await self._replayed(channel.log, run))
+            return
+        # It is large, and was left in the store.
+        async with self._large.turn(run.team):
+            events = await self._replayed(channel.log, await self._tracker.newest(run))
+        await channel.publish(events)
+
+    async def _replayed(self, log: EventLog, run: Run) -> list[Event]:
+        ended_at = run.ended_at or run.intended_at
         try:
             replayed = partial(
                 replay.replay, run.document, ended_at, sent=log.outputs, error_sent=log.has_error, last_id=log.last_id
             )
-            events = await off_the_loop(run.document, replayed)
+            return await off_the_loop(run.document, replayed)
         except ValueError as exc:
             logger.warning("replaying a run's result failed", extra={"run": run.id, "reason": str(exc)})
-            events = replay.lost(ended_at, _END_UNKNOWN)
-        await channel.publish(events)
+            return replay.lost(ended_at, _END_UNKNOWN)

@@ -26,7 +26,9 @@ logger = logging.getLogger(__name__)
 
 MAX_EVENT_BYTES = 2 * 1024 * 1024
 """Room for an image as a data URI."""
-_PART = 32 * 1024
+_PART = 8 * 1024
+"""Small enough that hundreds of short events, which take milliseconds, are the most that others wait for."""
+_SMALL_CHUNK = 1024
 _MAX_FAILURES = 5
 _FIRST_PAUSE = 0.2
 _MAX_PAUSE = 5.0
@@ -107,7 +109,8 @@ async def _feed(connection: "_Connection", channel: Channel, chunk: bytes) -> No
         await connection.feed(chunk[at : at + _PART])
         if channel.is_complete:
             return
-        if at + _PART < len(chunk):
+        if len(chunk) > _SMALL_CHUNK:
+            # Also after the last part: the next chunk may be there already.
             await asyncio.sleep(0)
 
 

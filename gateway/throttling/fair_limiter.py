@@ -52,13 +52,7 @@ class FairLimiter:
 
     def take(self) -> bool:
         """Take a permit without waiting; return `False` if none is available or others are already waiting."""
-        if self._queue.total:
-            return False
-        now = self._clock.monotonic()
-        if self.rate.wait(now) > 0:
-            return False
-        self.rate.take(now)
-        return True
+        return not self._queue.total and self.rate.take_if_free(self._clock.monotonic())
 
     def give_back(self) -> None:
         """Return an unused permit; the next waiter gets it."""

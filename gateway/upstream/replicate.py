@@ -242,7 +242,6 @@ class ReplicateClient:
             await self._call_limiter.permit(operation)
         timeout = self._timeout_of(self._settings.transfer_seconds, self._settings.idle_seconds)
         async with self._downloads.connection(self._settings.connect_seconds * 2):
-            self._refuse_while_open()
             with self._started(operation, "GET") as sent:
                 call = self._send(self._downloads, "GET", path, query, None, {"Accept": "*/*"}, sent.call, timeout)
                 async with await call as response:
@@ -277,7 +276,6 @@ class ReplicateClient:
             await limiter.permit(operation)
         await pool.take(self._settings.connect_seconds * 2)
         try:
-            self._refuse_while_open()
             with self._started(operation, method, failures) as sent:
                 call = self._send(pool, method, path, query, body, headers, sent.call, timeout or self._timeout)
                 async with await call as response:
@@ -295,7 +293,9 @@ class ReplicateClient:
         return answer
 
     def _started(self, operation: str, method: str, failures: Sequence[Exception] = ()) -> SentRequest:
-        """Return the context of a request that is about to be sent."""
+        """Return the context of a request that is about to be sent. Raise `UpstreamUnavailable` if none may be sent."""
+        if (wait := self.breaker.refuses_for(self._clock.monotonic())) > 0:
+            raise UpstreamUnavailable("Replicate is not responding at the moment.", retry_after=max(1, round(wait)))
         failed = partial(self._failed, failures)
         return SentRequest(operation, self._tracer.call(operation, method), self._observer, failed)
 
@@ -328,10 +328,6 @@ class ReplicateClient:
             # aiohttp rounds long times up to whole seconds.
             ceil_threshold=math.inf,
         )
-
-    def _refuse_while_open(self) -> None:
-        if (wait := self.breaker.refuses_for(self._clock.monotonic())) > 0:
-            raise UpstreamUnavailable("Replicate is not responding at the moment.", retry_after=max(1, round(wait)))
 
     def _failed(self, failures: Sequence[Exception], exc: Exception) -> tuple[str, Exception]:
         """Return what became of a request, and the error to raise. Count the failure of upstream."""

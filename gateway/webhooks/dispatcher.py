@@ -158,7 +158,9 @@ class WebhookDispatcher:
         while views := await self._store.awaiting_webhooks(after=after):
             after = views[-1].prediction.id
             for view in views:
-                self._progress.resume(view)
+                # The large ones are read one at a time.
+                whole = await self._store.prediction(view.prediction.id) if view.left_out else None
+                self._progress.resume(whole or view)
         return await self._store.reclaim_deliveries()
 
     def start(self, origin: str) -> None:

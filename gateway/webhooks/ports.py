@@ -55,8 +55,11 @@ class Deliveries(Protocol):
         """
         ...
 
-    async def delivery_body(self, delivery_id: str) -> bytes | None:
-        """Return a delivery's stored body; `None` if it must be made from the prediction."""
+    async def delivery_body(self, delivery_id: str, *, most_bytes: int | None = None) -> "bytes | LargeBody | None":
+        """Return a delivery's stored body; `None` if it must be made from the prediction.
+
+        `LargeBody` in place of one of more than `most_bytes`.
+        """
         ...
 
     async def delivered(self, delivery_id: str) -> None:
@@ -108,8 +111,17 @@ class Deliveries(Protocol):
         ...
 
     async def awaiting_webhooks(self, *, after: str = "", limit: int = 500) -> list[PredictionView]:
-        """List unfinished predictions with a `webhook`, in order of id, to follow them after a restart."""
+        """List unfinished predictions with a `webhook`, in order of id, to follow them after a restart.
+
+        Large documents are left out.
+        """
         ...
+
+
+class LargeBody(msgspec.Struct, frozen=True):
+    """A body that was left in the store, because it is large."""
+
+    size: int
 
 
 class WebhookTransport(Protocol):

@@ -230,6 +230,9 @@ def _kept(view: PredictionView) -> PredictionView:
 
 
 def _snapshot(view: PredictionView) -> ProgressSnapshot | None:
+    if view.left_out and not view.run.document:
+        # A prediction that joined a run with a large document, which is not read for this.
+        return None
     try:
         return events.snapshot_of(view)
     except ValueError as exc:

@@ -16,9 +16,10 @@ from gateway.domain import documents, ids, signing
 from gateway.domain.documents import Family
 from gateway.domain.ports.clock import Clock
 from gateway.domain.ports.observers import DeliveryObserver
-from gateway.domain.records import PredictionView, Source
+from gateway.domain.records import LARGE_DOCUMENT, PredictionView, Source
+from gateway.runtime.large_work import LargeWork
 from gateway.runtime.live import LiveSettings
-from gateway.webhooks.ports import Deliveries, WebhookTransport
+from gateway.webhooks.ports import Deliveries, LargeBody, WebhookTransport
 from gateway.webhooks.progress import Ending, ProgressQueue
 from gateway.webhooks.rules import deliveries
 from gateway.webhooks.rules import events as webhook_events
@@ -29,6 +30,8 @@ from gateway.webhooks.settings import WebhookSettings
 
 logger = logging.getLogger(__name__)
 
+_LARGE_BODIES = 2
+"""Large bodies that are in memory at a time; one of each team."""
 PROGRESS_KEPT_SECONDS = 3600.0
 """How long the progress state of a prediction is kept after its end, until the end's first attempt."""
 _ANNOUNCEMENT = "announcement"
@@ -37,8 +40,8 @@ _ANNOUNCEMENT = "announcement"
 class DeliveryStore(Deliveries, Protocol):
     """The operations of the store that the sender needs."""
 
-    async def prediction(self, prediction_id: str) -> PredictionView | None:
-        """Return a prediction by its id."""
+    async def prediction(self, prediction_id: str, *, most_bytes: int | None = None) -> PredictionView | None:
+        """Return a prediction by its id. A document of more than `most_bytes` is left out."""
         ...
 
 
@@ -67,6 +70,7 @@ class DeliverySender:
         self._settings = settings
         self._show = show
         self._random_bytes = random_bytes
+        self._large = LargeWork(_LARGE_BODIES)
         self._began = clock.now()
         self.origin = ""
         """What links in bodies begin with where no public URL is set."""
@@ -84,28 +88,47 @@ class DeliverySender:
         if taken is None:
             return None
         event, view = taken
-        if not view.run.document:
-            newest = await self._store.prediction(prediction_id)
-            if newest is None:
-                return None
-            view = newest
+        if view.run.document:
+            return await self._send_one(event, view)
+        newest = await self._store.prediction(prediction_id, most_bytes=LARGE_DOCUMENT)
+        if newest is not None and newest.left_out:
+            async with self._large.turn(newest.prediction.team):
+                whole = await self._store.prediction(prediction_id)
+                return None if whole is None else await self._send_one(event, whole)
+        return None if newest is None else await self._send_one(event, newest)
+
+    async def _send_one(self, event: Event, view: PredictionView) -> PredictionView | None:
+        """Send a progress event; return the prediction if more events are due."""
         body = self._body(view)
         if event is Event.START or view.run.status.is_terminal:
             # `completed` reports its end.
             body = documents.as_running(body, at_start=event is Event.START)
         # The body has it; a receiver can take long to take that.
-        del taken
         view = view.without_document()
         await self._send_once(event, view, body)
-        return view if self._progress.has_more(prediction_id) else None
+        return view if self._progress.has_more(view.prediction.id) else None
 
     async def deliver(self, message: Delivery) -> None:
         """Attempt a delivery; then delete it, schedule the next attempt, or make it a dead letter."""
+        body = await self._store.delivery_body(message.id, most_bytes=LARGE_DOCUMENT)
+        view = None if body is not None else await self._prediction_of(message, LARGE_DOCUMENT)
+        if not isinstance(body, LargeBody) and (view is None or not view.left_out):
+            return await self._deliver(message, body, view)
+        async with self._large.turn(message.team):
+            body = await self._store.delivery_body(message.id)
+            view = None if body is not None else await self._prediction_of(message)
+            assert not isinstance(body, LargeBody)
+            return await self._deliver(message, body, view)
+
+    async def _prediction_of(self, message: Delivery, most_bytes: int | None = None) -> PredictionView | None:
+        return await self._store.prediction(message.prediction_id or "", most_bytes=most_bytes)
+
+    async def _deliver(self, message: Delivery, body: bytes | None, view: PredictionView | None) -> None:
         event = _ANNOUNCEMENT if message.kind is DeliveryKind.ANNOUNCEMENT else str(Event.COMPLETED)
-        body = await self._store.delivery_body(message.id)
         if body is None:
             try:
-                body = await self._send_before_end(message)
+                body = await self._send_before_end(message, view)
+                del view
             except (ValueError, msgspec.MsgspecError):
                 logger.exception("webhook body cannot be made", extra={"delivery": message.id})
                 self._observer.delivery_dropped("gave_up")
@@ -128,9 +151,8 @@ class DeliverySender:
         self._observer.delivery_dropped("gave_up")
         return await self._store.mark_dead(message.id, now, receipt.detail, body)
 
-    async def _send_before_end(self, message: Delivery) -> bytes | None:
+    async def _send_before_end(self, message: Delivery, view: PredictionView | None) -> bytes | None:
         """Send the events that are due before `completed`; return the body of `completed`, or `None` if not wanted."""
-        view = await self._store.prediction(message.prediction_id or "")
         if view is None:
             self._progress.end(message.prediction_id or "")
             self._observer.delivery_dropped("gone")

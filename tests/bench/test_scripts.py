@@ -22,6 +22,7 @@ SCRIPTS: dict[str, tuple[tuple[str, ...], set[str]]] = {
     "growth": ((*ROUND, "--stored", "50", "200"), {"table", "file_bytes", "start_seconds"}),
     "soak": (("--minutes", "0.05", "--workers", "3", "--every", "1", "--settle", "0"), {"table", "curve", "errors"}),
     "peers": ((*ROUND, "--only", "aiohttp proxy"), {"table", "skipped"}),
+    "nodes": ((*ROUND, "--nodes", "1", "2", "--connections", "4"), {"table", "postgres_cpu_us"}),
     "store": (("--operations", "100", "--rounds", "1", "--stored", "500"), {"hit", "start", "large"}),
     "hit_batches": (("--hits", "200", "--rounds", "1"), {"sqlite"}),
     "hit_engines": (("--hits", "200", "--rounds", "1"), {"table_of_sizes"}),
@@ -72,6 +73,13 @@ def check(name: str) -> None:
 def test_the_benchmark_of_polls_runs():
     """One script in every run of the tests; the others take longer."""
     check("poll")
+
+
+def test_a_request_makes_no_more_own_calls_than_its_goal():
+    """See docs/performance.md, Own calls of one request."""
+    counted = last_object(["bench.calls", "--rounds", "3"])
+    for path, most in {"poll": 45, "hit": 150, "join": 150, "miss": 250, "end": 350}.items():
+        assert counted[path]["calls"] <= most, path
 
 
 @pytest.mark.long

@@ -23,7 +23,7 @@ from gateway.store.postgres.hits import USED_SECONDS
 from gateway.store.sqlite import SQLiteStore
 from tests.support.records import NOW, finish, go, idempotency, share, wish
 from tests.support.rounds import amounts
-from tests.support.stores import ALL_BACKENDS, BACKENDS, StoreMaker
+from tests.support.stores import BACKENDS, StoreMaker
 
 DAY = 86_400
 TABLES = ["entries", "ledger", "predictions", "runs", "usage_days", "usage_users"]
@@ -188,17 +188,6 @@ async def test_sets_of_two_stores_at_once_leave_exact_sums(another: StoreMaker) 
     assert sum(each.hits for each in usage) == 6 * 60
     for each in stores:
         await each.close()
-
-
-async def test_set_is_recorded_once_if_the_answer_to_its_commit_is_lost(tmp_path: Path) -> None:
-    store = ALL_BACKENDS["postgres-cut"](tmp_path)()
-    await store.open()
-    await cached(store)
-    hits = await store.record_hits([asked(name, now=NOW + 20) for name in "ab"])
-    assert [hit and hit.view.prediction.id for hit in hits] == ["pa", "pb"]
-    (counted,) = await store.usage(By.MODEL, since=0, until=int(NOW // DAY) + 1)
-    assert counted.hits == 2
-    await store.close()
 
 
 async def test_text_that_an_engine_cannot_store_keeps_no_other_from_its_hit(store: Store) -> None:

@@ -6,7 +6,7 @@ gateway dies in between; the clock runs over midnights and ends of months, and b
 
 import asyncio
 import itertools
-from collections.abc import Coroutine
+from collections.abc import Awaitable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -67,8 +67,11 @@ class Stack:
         self.store = self.another()
         self.do(self.store.open())
 
-    def do(self, work: Coroutine[Any, Any, T]) -> T:
-        return self.runner.run(work)
+    def do(self, work: Awaitable[T]) -> T:
+        async def done() -> T:
+            return await work
+
+        return self.runner.run(done())
 
 
 @dataclass

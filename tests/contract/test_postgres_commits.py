@@ -16,7 +16,7 @@ from gateway.store import sql
 from gateway.store.postgres import PostgresStore
 from gateway.store.postgres.commits import NumberedStep
 from tests.support import every_step
-from tests.support.polling import until
+from tests.support.polling import attempts, until
 from tests.support.postgres import emptied_database, server
 from tests.support.postgres_proxy import Cut, Plan, Proxy, every, every_other, proxy
 from tests.support.records import NOW
@@ -52,6 +52,16 @@ def contents(url: str) -> dict[str, list[str]]:
             for (name,) in found
             if name not in _OWN
         }
+
+
+async def answered(store: PostgresStore) -> None:
+    """Wait until the store answers."""
+    async for _ in attempts():
+        try:
+            await store.ping()
+        except StoreUnavailable:
+            continue
+        break
 
 
 async def run_all(url: str, store: PostgresStore) -> tuple[list[tuple[str, str]], list[dict[str, list[str]]]]:
@@ -95,39 +105,39 @@ async def test_every_step_is_done_once_and_answers_as_if_nothing_was_lost(url: s
 
 async def test_commit_in_doubt_is_decided_after_its_caller_was_answered(url: str) -> None:
     """The server is away for longer than the caller waits. What was committed is not done again."""
-    with cutting(url, every(Cut.PASSED), timeout_seconds=0.5, decide=1) as (made, store):
+    with cutting(url, every(Cut.PASSED), timeout_seconds=1.5, decide=1) as (made, store):
         await store.open()
-        await store.ping()
+        await answered(store)
         made.plan = leaving(made, Cut.AFTER)
         with pytest.raises(StoreUnavailable, match="not answer in time"):
             await store.adjust("red", 5, "gift", NOW)
         made.plan, made.is_away = every(Cut.PASSED), False
         await until(lambda: store.pending == 0)
-        await store.ping()
+        await answered(store)
         assert len(contents(url)["ledger"]) == 1
         await store.close()
 
 
 async def test_step_that_was_not_committed_is_not_done_after_its_caller_was_answered(url: str) -> None:
     """What its caller does next, such as to discard an intent, comes after it."""
-    with cutting(url, every(Cut.PASSED), timeout_seconds=0.5, decide=1) as (made, store):
+    with cutting(url, every(Cut.PASSED), timeout_seconds=1.5, decide=1) as (made, store):
         await store.open()
-        await store.ping()
+        await answered(store)
         made.plan = leaving(made, Cut.BEFORE)
         with pytest.raises(StoreUnavailable, match="not answer in time"):
             await store.adjust("red", 5, "gift", NOW)
         made.plan, made.is_away = every(Cut.PASSED), False
         await until(lambda: store.pending == 0)
-        await store.ping()
+        await answered(store)
         assert contents(url)["ledger"] == []
         await store.close()
 
 
 async def test_store_closes_while_a_commit_is_in_doubt(url: str) -> None:
     """A shutdown does not wait for a server that is away; the next start finds what was committed."""
-    with cutting(url, every(Cut.PASSED), timeout_seconds=0.5, decide=1) as (made, store):
+    with cutting(url, every(Cut.PASSED), timeout_seconds=1.5, decide=1) as (made, store):
         await store.open()
-        await store.ping()
+        await answered(store)
         made.plan = leaving(made, Cut.AFTER)
         with pytest.raises(StoreUnavailable):
             await store.adjust("red", 5, "gift", NOW)
@@ -164,7 +174,7 @@ def test_commit_that_arrives_after_its_session_was_closed_fails(url: str) -> Non
     for step, last in ((first, 0), (first.next(), 1)):
         with psycopg.connect(url) as late, psycopg.connect(url, autocommit=True) as other:
             if last:
-                other.execute("UPDATE commits SET step = 1, is_closed = FALSE")
+                other.execute("UPDATE commits SET step = 1, is_closed = 0")
             late.execute("INSERT INTO versions VALUES ('v', 'm')")
             assert other.execute(step.close_session).fetchone() == (last,)
             with pytest.raises(psycopg.errors.RaiseException, match="was closed"):
@@ -189,7 +199,7 @@ async def test_sessions_that_ended_long_ago_are_forgotten_at_a_start(url: str) -
     with psycopg.connect(url, autocommit=True) as connection:
         for session, days in (("old", 31), ("new", 29)):
             connection.execute(
-                "INSERT INTO commits (session, step, at) VALUES (%s, 1, now() - %s * interval '1 day')", (session, days)
+                "INSERT INTO commits VALUES (%s, 1, 0, extract(epoch FROM now()) - %s * 86400)", (session, days)
             )
         store = PostgresStore(url)
         await store.open()

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from gateway.errors import StoreUnavailable
+from gateway.errors import StoreAway, StoreUnavailable
 from gateway.store.postgres import PostgresStore
 from tests.support.polling import attempts, until
 from tests.support.postgres_pair import Pair, pair
@@ -62,7 +62,7 @@ async def check(servers: Pair, writers: Writers) -> None:
 async def test_commit_that_waits_for_a_standby_is_decided_when_it_may_end(servers: Pair) -> None:
     """The standby is away. The caller gets an error in time; the step is done once, whatever comes of it."""
     await asyncio.to_thread(servers.stop_standby)
-    store = PostgresStore(servers.url, decide=1, read=1, timeout_seconds=0.4)
+    store = PostgresStore(servers.url, decide=1, read=1, timeout_seconds=1.0)
     await store.open()
     with pytest.raises(StoreUnavailable, match="in time"):
         await store.adjust("red", 1, "waits", NOW)
@@ -70,12 +70,19 @@ async def test_commit_that_waits_for_a_standby_is_decided_when_it_may_end(server
     async for _ in attempts():
         if store.pending == 0:
             break
-    await store.ping()
     rows = servers.do("SELECT count(*) FROM ledger WHERE reason = 'waits'")
     assert rows == [(1,)]
     await store.close()
     await asyncio.to_thread(servers.start_standby)
     await asyncio.to_thread(servers.require_standby, is_required=True)
+
+
+async def test_standby_is_not_served_from(servers: Pair) -> None:
+    """Its rows may be older than what was acknowledged."""
+    store = PostgresStore(servers.standby.url("gateway"))
+    for ask in (store.open, store.inspect):
+        with pytest.raises(StoreAway, match="is a standby"):
+            await ask()
 
 
 async def test_immediate_restarts_and_a_failover_lose_nothing_and_repeat_nothing(servers: Pair) -> None:

@@ -50,7 +50,7 @@ async def test_threads_that_get_no_connection_leave_the_work_to_others(limited: 
 
 async def test_server_without_a_free_connection_is_told(limited: str) -> None:
     """When one is free again, everything goes on."""
-    store = PostgresStore(limited, decide=1, read=1, timeout_seconds=0.5)
+    store = PostgresStore(limited, decide=1, read=1, timeout_seconds=1.0)
     await store.open()
     taken = [psycopg.connect(limited) for _ in range(3)]
     with pytest.raises(StoreAway, match="has too many connections"):
@@ -78,7 +78,7 @@ async def refused(store: PostgresStore) -> None:
 
 async def test_server_that_stands_still_loses_its_connections(url: str) -> None:
     """Its process says nothing and does not end, as after the failure of a disk. The next connection works."""
-    store = PostgresStore(url, decide=1, read=1, timeout_seconds=0.3)
+    store = PostgresStore(url, decide=1, read=1, timeout_seconds=1.0)
     await store.open()
     process: int = await store._write(lambda db: db.connection.info.backend_pid)  # type: ignore[attr-defined]
     os.kill(process, signal.SIGSTOP)
@@ -137,4 +137,29 @@ async def test_full_disk_fails_writes_and_heals_when_there_is_room(url: str, sma
     filler.unlink()
     await store.ping()
     await store.learn_version("v", large)
+    await store.close()
+
+
+async def test_database_that_takes_no_writes_is_told(url: str) -> None:
+    """As a service does it whose disk is nearly full."""
+    store = PostgresStore(url, decide=1, read=1)
+    await store.open()
+    name = psycopg.conninfo.conninfo_to_dict(url)["dbname"]
+    do(server().url("postgres"), f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+    try:
+        with pytest.raises(StoreUnavailable, match="is read-only"):
+            await store.learn_version("v", "acme/toy")
+        assert store.recent_failure == "The store's database is read-only."
+    finally:
+        do(server().url("postgres"), f"ALTER DATABASE {name} RESET default_transaction_read_only")
+    await store.close()
+
+
+async def test_connection_to_a_server_that_has_become_read_only_is_not_kept(url: str) -> None:
+    """Another server is the primary now, and the address leads to it. The step is done there."""
+    store = PostgresStore(url, decide=1, read=1)
+    await store.open()
+    await store._write(lambda db: db.connection.execute("SET default_transaction_read_only = on"))  # type: ignore[attr-defined]
+    await store.learn_version("v", "acme/toy")
+    assert await store.model_of("v") == "acme/toy"
     await store.close()

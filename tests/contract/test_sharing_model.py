@@ -5,9 +5,9 @@ Where the contract leaves a choice (several provisional runs, two ends at one mo
 
 import asyncio
 import itertools
-from collections.abc import Coroutine
+from collections.abc import Awaitable
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -107,8 +107,11 @@ class Sharing(RuleBasedStateMachine):
         self.keys: dict[str, tuple[Idempotency, str]] = {}
         self.touched: set[str] = set()
 
-    def do(self, work: Coroutine[Any, Any, T]) -> T:
-        return self.runner.run(work)
+    def do(self, work: Awaitable[T]) -> T:
+        async def done() -> T:
+            return await work
+
+        return self.runner.run(done())
 
     def some_run(self, data: st.DataObject) -> tuple[str, Life]:
         run_id = data.draw(st.sampled_from(sorted(self.runs)))

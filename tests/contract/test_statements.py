@@ -19,26 +19,18 @@ import psycopg
 import pytest
 
 from gateway.domain.ledger import Entry, EntryKind, Reservation
-from gateway.domain.records import Copy
-from gateway.domain.webhook_places import WebhookBounds, WebhookPlace
-from gateway.domain.windows import day_of
 from gateway.errors import StoreUnavailable
 from gateway.store.interface import Store
 from gateway.store.postgres.dialect import READING_SQL
 from gateway.store.postgres.dialect import SQL as OF_POSTGRES
 from gateway.store.sql.rows import DELIVERIES, ENTRIES, FILES, KEYS, PREDICTIONS, RESERVATIONS, RUNS
 from gateway.store.sqlite.dialect import SQL
-from gateway.webhooks.ports import Busy
 from gateway.webhooks.rules.deliveries import Delivery, DeliveryKind, message_id
-from tests.support.money import demand, settlement
-from tests.support.records import NOW, file, finish, go, idempotency, intent, join, key, lead, live, prediction, start
+from tests.support.filled_store import DAY, fill
+from tests.support.records import NOW, file, intent, key, live, prediction
 from tests.support.stores import BACKENDS
 
-DAY = day_of(NOW)
 ENOUGH, MOST = 12, 100
-COPY = Copy(place=0, url="u", content_type="x/y", sha256="a" * 64, size=3, stored_at=NOW)
-HOOK = {"webhook": "https://hooks.example.com/x"}
-PLACE = WebhookPlace(WebhookBounds())
 TEXTS: dict[str, list[Any]] = {
     "id": ["run1", "run2", "run3", "up1", "pj", "f1", "k1", "d1", message_id("phook"), message_id("p3hook"), "none"],
     "run_id": ["run1", "run2", "run3", "none"],
@@ -99,10 +91,6 @@ NUMBERS: dict[str, list[Any]] = {
     "high_at": [float("inf"), NOW],
     **{name: [1] for name in ("runs", "joined", "hits", "milliseconds", "microusd", "saved_microusd", "open")},
 }
-
-
-def delivery(name: str) -> Delivery:
-    return Delivery(id=name, kind=DeliveryKind.ANNOUNCEMENT, team="red", url="u", receiver="r", created_at=NOW)
 
 
 OF_DAYS = re.compile(r"\bday (?:<|BETWEEN|>=)|day < :end")
@@ -186,34 +174,6 @@ async def tried(store: Any, name: str, given: Any) -> tuple[int | None, list[tup
         # Which rows come first is open, so with a limit only their number is the same.
         rows = sorted(rows, key=repr) if name in ROWS or given["limit"] > 1 else [()] * len(rows)
     return count, rows
-
-
-async def fill(store: Store) -> None:
-    await store.add_key(key("k1"))
-    await store.add_file(file("f1", owner="user:ann"))
-    await store.learn_version("v1", "acme/toy")
-    await store.secret("webhooks", b"one")
-    await store.rotate_secret("webhooks", b"two", NOW, NOW + 1000)
-    of_ann = {"user": "ann", "owner": "user:ann"}
-    await go(store, "1", fingerprint="F", prediction_=of_ann | HOOK, webhook_place=PLACE, reservation=demand())
-    await join(store, "j", prediction_={"user": "bob", "owner": "user:ann", "reason": "model-unknown"})
-    await join(store, "hook", prediction_=HOOK, webhook_place=PLACE)
-    await store.append_events("run1", 0, b"event", kept_from=0)
-    await store.append_events("run1", 5, b"event", kept_from=0)
-    await finish(store, "1", settlement=settlement())
-    await start(store, "h", fingerprint="F", now=NOW + 20, prediction_={"team": "blue", "user": "ann"})
-    await lead(store, "2", provisional="P", idempotency=idempotency(), reservation=demand())
-    await go(store, "3", fingerprint="G", prediction_=HOOK, webhook_place=PLACE)
-    await join(store, "3hook", "G", prediction_={"deadline_at": NOW + 60} | HOOK, webhook_place=PLACE)
-    for sha256 in ("a" * 64, "b" * 64):
-        await store.claim_object(sha256, 3, NOW, NOW + 60)
-    await store.keep_copies("run1", [COPY], NOW + 900)
-    for name in ("d1", "d2"):
-        await store.add_delivery(delivery(name), b"body")
-        await store.mark_dead(name, NOW, "gone", b"body")
-    await store.claim_deliveries(NOW + 30, NOW + 90, 1, Busy(per_receiver=9))
-    await store.warn_once("red", "team", DAY, 50)
-    await store.adjust("red", -5, "why", NOW)
 
 
 @pytest.fixture

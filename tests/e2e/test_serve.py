@@ -1,34 +1,17 @@
 """`gateway serve` as a process: what it prints, and how it refuses to start."""
 
-import asyncio
 import json
 import socket
-import sys
 from pathlib import Path
 
 import pytest
 
 from gateway.simulator import Simulator
-from tests.support.serve_command import ServeCommand
-from tests.support.tools import clean_environment
+from tests.support.serve_command import ServeCommand, run_serve
 
 ROOT = Path(__file__).parents[2]
-TOKEN = "r8_0123456789abcdefghijklmnopqrstuvwxyz0"
 
 pytestmark = pytest.mark.timeout(60)
-
-
-async def run_serve(folder: Path, config: str, **variables: str) -> tuple[int, str, str]:
-    """Run `gateway serve` until it ends by itself."""
-    (folder / "config.toml").write_text(config)
-    environ = clean_environment(REPLICATE_API_TOKEN=TOKEN, PYTHONPATH=str(ROOT), **variables)
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "gateway", "serve", env=environ, cwd=folder,
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-    )  # fmt: skip
-    out, err = await process.communicate()
-    assert process.returncode is not None
-    return process.returncode, out.decode(), err.decode()
 
 
 async def test_with_json_logs_every_line_is_json(upstream: Simulator, tmp_path: Path):

@@ -6,7 +6,7 @@ from gateway.domain.tickets import FILE_PREFIX
 from gateway.http.routes import OWN, PUBLIC
 from gateway.simulator import Simulator
 from tests.support.access_log import AccessLog, create_story
-from tests.support.http_calls import ask, raw_request, send_raw
+from tests.support.http_calls import ask, metrics_of, raw_request, send_raw
 from tests.support.polling import until
 from tests.support.samples import UNKNOWN_TICKET, create, request_for, upload
 from tests.support.stack import OpenGateway, Stack
@@ -49,6 +49,17 @@ async def test_user_and_target_are_told_of_what_was_refused_too_and_never_withou
     created = (await create(gateway, model="acme/storyteller", prompt="a")).json
     await ask(gateway, "GET", f"/v1/predictions/{created['id']}", headers={"Gateway-User": "someone"})
     assert access_log.of("predictions.get")["target"] == version_of(gateway.upstream, "acme/storyteller")
+
+
+async def test_refused_expectation_is_logged_counted_and_has_a_request_id(gateway: Stack, access_log: AccessLog):
+    """As every other request, whatever it is refused for. `100-continue` is no refusal."""
+    refused = await ask(gateway, "GET", "/v1/models", headers={"Expect": "200-ok", "X-Request-Id": "mine"})
+    assert (refused.status, refused.headers["X-Request-Id"], refused.json["request_id"]) == (417, "mine", "mine")
+    assert (await ask(gateway, "GET", "/healthz", headers={"Expect": "100-continue"})).status == 200
+    lines = [(line["route"], line["status"], line["request_id"]) for line in access_log.lines]
+    assert ("models.list", 417, "mine") in lines
+    counted = 'replicate_gateway_http_requests_total{code="417",method="GET",route="models.list"} 1'
+    assert counted in await metrics_of(gateway)
 
 
 async def test_access_log_distinguishes_hit_joined_miss_and_bypass(gateway: Stack, access_log: AccessLog):

@@ -54,8 +54,9 @@ async def test_start_waits_for_the_database(open_gateway: OpenGateway, url: str,
         except aiohttp.ClientError:
             continue
         break
-    assert (status, "cannot be reached" in said) == (503, True)
-    assert (await answer(f"{ops}/readyz"))[0] == 503
+    assert (status, str(between.folder) in said, "waits for its store" in said) == (503, False, True)
+    status, said, _ = await answer(f"{ops}/readyz")
+    assert (status, "cannot be reached" in said, str(between.folder) in said) == (503, True, True)
     assert (await answer(f"{public}/healthz"))[0] == (await answer(f"{ops}/healthz"))[0] == 200
     status, said, retry_after = await answer(f"{public}/v1/predictions")
     assert (status, retry_after) == (503, "5")
@@ -117,22 +118,20 @@ async def test_connections_that_end_one_by_one_fail_no_request(
     open_gateway: OpenGateway, upstream: Simulator, url: str
 ) -> None:
     """As when an operator or a proxy ends them: each create is recorded once and sent once."""
-    async with open_gateway(store={"url": url}) as stack:
-        ended = asyncio.Event()
+    async with (
+        open_gateway(store={"url": url}) as stack,
+        await psycopg.AsyncConnection.connect(url, autocommit=True) as connection,
+    ):
 
-        async def end_connections() -> None:
-            async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
-                while not ended.is_set():
-                    await connection.execute(
-                        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-                        " WHERE datname = current_database() AND pid <> pg_backend_pid() ORDER BY random() LIMIT 1"
-                    )
-                    await asyncio.sleep(0.01)
+        async def end_one() -> None:
+            await connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid() ORDER BY random() LIMIT 1"
+            )
 
-        ending = asyncio.ensure_future(end_connections())
-        replies = [await create(stack) for _ in range(10)]
-        ended.set()
-        await ending
+        replies = []
+        for _ in range(15):
+            reply, *_ = await asyncio.gather(create(stack), end_one(), end_one())
+            replies.append(reply)
         assert {each.status for each in replies} == {201}
-        assert creates(upstream) == 10
-        assert len({each.json["id"] for each in replies}) == 10
+        assert creates(upstream) == len({each.json["id"] for each in replies}) == 15

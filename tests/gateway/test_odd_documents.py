@@ -39,6 +39,20 @@ async def test_invalid_utf_8_is_replaced_and_the_run_ends(open_gateway: OpenGate
         assert "replicate_gateway_documents_repaired_total 1" in await metrics_of(stack)
 
 
+async def test_very_long_logs_are_shortened_to_their_end(open_gateway: OpenGateway):
+    """A document of many MiB would hold up everybody, whatever is done with it. It says so, and is counted."""
+    logs = b"first" + b"\\n" + b"step 17\\n" * 2_000_000 + b"last"
+    made = answer(document(logs), status="201 Created")
+    async with raw_server(made) as server, open_gateway(base_url=server.url + "/v1") as stack:
+        reply = await ask(stack, "POST", "/v1/predictions", json={"version": HEX, "input": {}})
+        assert reply.status == 201, reply.text
+        note, *rest = (await ask(stack, "GET", f"/v1/predictions/{ID}")).json["logs"].split("\n")
+        assert note.startswith("[The gateway has removed the first 1")
+        assert (set(rest[:-1]), rest[-1]) == ({"step 17"}, "last")
+        assert 3_000_000 < 8 * len(rest) < 5_000_000
+        assert "replicate_gateway_logs_shortened_total 1" in await metrics_of(stack)
+
+
 @pytest.mark.parametrize(("max_page_bytes", "sizes"), [(1, [1, 1, 1]), (600_000, [1, 1, 1]), (50_000_000, [3])])
 async def test_a_page_ends_at_its_size(open_gateway: OpenGateway, max_page_bytes: int, sizes: list[int]):
     """Large predictions come in more pages, each once and in order; a large page is complete."""

@@ -21,7 +21,7 @@ from tests.support.hostile import bomb, data_uri
 from tests.support.http_calls import ask, connection, metrics_of, raw_request
 from tests.support.installation import Installation, install
 from tests.support.memory import MIB, peak_bytes, resident_bytes
-from tests.support.polling import attempts
+from tests.support.polling import attempts, stable
 from tests.support.ports import free_port
 from tests.support.samples import FORM, content, create, finished
 from tests.support.stack import TEAM_SCOPES, OpenGateway, Stack
@@ -43,6 +43,7 @@ class Measured:
     session: aiohttp.ClientSession
     pid: int
     upstream: Simulator
+    installed: Installation
 
     async def create(self, given: dict[str, Any], *, wait: int = 30, **more: Any) -> int:
         """Create a prediction, and wait so many seconds for its end; return the status."""
@@ -61,7 +62,7 @@ async def measured(upstream: Simulator, folder: Path, settings: str = "") -> Asy
     text = config.read_text().replace('level = "debug"', 'level = "warning"') + settings
     config.write_text(text)
     async with installed.serving() as process, installed.caller("alpha") as session:
-        gateway = Measured(session, process.pid, upstream)
+        gateway = Measured(session, process.pid, upstream, installed)
         assert await gateway.create({"prompt": "first", "file": data_uri(MIB, 0)}) == 201
         yield gateway
 
@@ -246,7 +247,8 @@ async def test_client_that_takes_nothing_is_disconnected(open_gateway: OpenGatew
 
 async def test_create_is_answered_without_room_for_its_output(open_gateway: OpenGateway) -> None:
     """A hit on a large result is shown as starting, like any create; a poll shows the rest when there is room."""
-    async with open_gateway(limits={"max_responses_bytes": 1_000_000}) as stack, AsyncExitStack() as opened:
+    settings = {"limits": {"max_responses_bytes": 1_000_000}, "teams": {"alpha": {"max_wait_seconds": 0.2}}}
+    async with open_gateway(**settings) as stack, AsyncExitStack() as opened:
         given: dict[str, Any] = {"prompt": "hi", "seed": 7, "file": data_uri(6_000_000, 1)}
         first = await create(stack, model="acme/storyteller", headers={"Prefer": "wait"}, **given)
         assert first.json["status"] == "succeeded"
@@ -255,6 +257,7 @@ async def test_create_is_answered_without_room_for_its_output(open_gateway: Open
         await until_gauge(stack, "response_bytes", 8_000_000, 800_000)
         second = await create(stack, model="acme/storyteller", headers={"Prefer": "wait"}, **given)
         assert (second.status, second.json["status"], second.json["output"]) == (201, "starting", None)
+        assert (second.json["input"], second.headers["Location"]) == ({}, second.json["urls"]["get"])
         await opened.aclose()
         assert (await ask(stack, "GET", f"/v1/predictions/{second.json['id']}")).json["status"] == "succeeded"
 
@@ -280,16 +283,57 @@ async def test_creates_that_nobody_reads_leave_room_for_others(open_gateway: Ope
         await create(stack, model="acme/storyteller", headers={"Prefer": "wait"}, **given)
         await create(stack, key="beta", model="acme/storyteller", prompt="hi")
         head, data = [("Content-Type", "application/json")], json.dumps(body).encode()
-        for number in (1, 2, 3):
+        for number in range(3):
             _, writer = await opened.enter_async_context(connection(stack))
             writer.write(raw_request("POST", "/v1/predictions", head, data, key=stack.keys["alpha"]))
-            await until_gauge(stack, "response_bytes", number * 16_000_000, number * 100_000)
+            await until_gauge(stack, "response_bytes", 8_000_000, 100_000)
+            await until_gauge(stack, 'waiters{kind="response"}', number)
         assert (await ask(stack, "GET", "/v1/predictions", key="beta")).status == 200
         assert (await create(stack, model="acme/storyteller", **given)).status == 429
         assert (await create(stack, model="acme/storyteller", prompt="hi")).status == 201
         await opened.aclose()
         await until_gauge(stack, "response_bytes", 0)
         assert (await create(stack, model="acme/storyteller", **given)).status == 201
+
+
+async def test_large_creates_that_end_together_stay_within_the_bound(open_gateway: OpenGateway) -> None:
+    """Those for whose responses there is no room get short ones, and nothing is counted beyond the team's half."""
+    settings = {"limits": {"max_responses_bytes": 40_000_000}, "teams": {"alpha": {"max_wait_seconds": 0.5}}}
+    async with open_gateway(**settings) as stack, AsyncExitStack() as opened:
+        readers = []
+        for number in range(5):
+            given = {"prompt": "hi", "duration": 20.0, "file": data_uri(6_000_000, number)}
+            body = {"version": version_of(stack.upstream, "acme/storyteller"), "input": given}
+            head = [("Content-Type", "application/json"), ("Prefer", "wait=60")]
+            reader, writer = await opened.enter_async_context(connection(stack))
+            writer.write(
+                raw_request("POST", "/v1/predictions", head, json.dumps(body).encode(), key=stack.keys["alpha"])
+            )
+            readers.append(reader)
+        heads = [await reader.readuntil(b"\r\n\r\n") for reader in readers]
+        assert all(head.startswith(b"HTTP/1.1 201 ") for head in heads)
+        sizes = sorted(int(head.split(b"Content-Length: ")[1].split(b"\r")[0]) for head in heads)
+        assert sizes[-1] > 8_000_000
+        assert sizes[-2] < 2000
+        await until_gauge(stack, "response_bytes", 8_000_000, 100_000)
+
+
+@needs_proc
+async def test_many_reads_of_large_predictions_stay_within_the_bound(upstream: Simulator, tmp_path: Path) -> None:
+    """Sixty-four clients ask for one of 8 MB at the same time, and take nothing: few documents are in memory."""
+    settings = f"\n[cache]\nmemory_bytes = {MIB}\n[limits]\nmax_responses_bytes = {64 * MIB}\n"
+    async with measured(upstream, tmp_path, settings) as gateway, AsyncExitStack() as opened:
+        assert await gateway.create({"prompt": "hi", "file": data_uri(6 * MIB, 1)}) == 201
+        async with gateway.session.get("/v1/predictions") as listed:
+            path = f"/v1/predictions/{(await listed.json())['results'][0]['id']}"
+        before = resident_bytes(gateway.pid)
+        host, _, port = gateway.installed.origin.removeprefix("http://").partition(":")
+        for _ in range(64):
+            _, writer = await asyncio.open_connection(host, int(port))
+            opened.callback(writer.close)
+            writer.write(raw_request("GET", path, key=gateway.installed.keys["alpha"]))
+        peak = await stable(lambda: peak_bytes(gateway.pid), 2.0)
+        assert peak - before <= 64 * MIB + SLACK, f"{(peak - before) / MIB:.0f} MiB more"
 
 
 async def until_gauge(stack: Stack, name: str, value: float, tolerance: float = 0.0) -> None:

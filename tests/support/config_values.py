@@ -18,6 +18,8 @@ ENVIRON = {
 VALUES: dict[str, tuple[Any, Any]] = {
     "server.host": ("127.0.0.1", "0.0.0.0"),
     "server.port": (8080, 8081),
+    "server.workers": (1, 4),
+    "server.reuse_port": (False, True),
     "server.public_url": ("https://a.example.com", "https://b.example.com"),
     "server.trusted_proxies": ([], ["10.0.0.0/8"]),
     "server.max_body_bytes": (1000, 2000),
@@ -102,6 +104,7 @@ VALUES: dict[str, tuple[Any, Any]] = {
 
 
 AROUND: dict[str, dict[str, dict[str, Any]]] = {
+    "server.workers": {"store": {"url": "postgresql://gateway@db/gateway"}},
     "store.password_env": {"store": {"url": "postgresql://gateway@db/gateway"}},
     "store.password_file": {"store": {"url": "postgresql://gateway@db/gateway"}},
     "store.listen_url": {"store": {"url": "postgresql://gateway@pool:6432/gateway"}},

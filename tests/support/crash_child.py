@@ -109,8 +109,8 @@ def arrange(when: str, name: str, passage: int) -> None:
         return result
 
     @functools.wraps(original)
-    def as_future(self: Any, *args: Any) -> asyncio.Future[Any]:
-        return asyncio.ensure_future(wrapped(self, *args))
+    def as_future(self: Any, *args: Any, **more: Any) -> asyncio.Future[Any]:
+        return asyncio.ensure_future(wrapped(self, *args, **more))
 
     setattr(step.owner, step.method, wrapped if asyncio.iscoroutinefunction(original) else as_future)
 

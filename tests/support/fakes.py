@@ -232,11 +232,14 @@ class FakeStore:
             run = self.runs[run.id] = replace(run, cancel_asked_at=at)
         return Cancellation(PredictionView(prediction, run), changed=True, is_last=not others)
 
-    async def prediction(self, prediction_id: str) -> PredictionView | None:
+    async def prediction(self, prediction_id: str, *, most_bytes: int | None = None) -> PredictionView | None:
         """Find a prediction."""
         self._note("prediction")
         prediction = self.kept.get(prediction_id)
-        return None if prediction is None else PredictionView(prediction, self.runs[prediction.run_id])
+        if prediction is None:
+            return None
+        view = PredictionView(prediction, self.runs[prediction.run_id])
+        return view if most_bytes is None or view.size <= most_bytes else view.without_document()
 
     async def prediction_by_ticket(self, ticket_sha256: str) -> PredictionView | None:
         """Find a prediction by its ticket."""

@@ -42,6 +42,9 @@ class RecordingObserver:
     def document_repaired(self) -> None:
         self._note("document_repaired")
 
+    def logs_shortened(self) -> None:
+        self._note("logs_shortened")
+
     def prediction_finished(self, team: str, status: Status, count: int = 1) -> None:
         for _ in range(count):
             self._note("prediction_finished", team, status)

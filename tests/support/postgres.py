@@ -128,9 +128,8 @@ def copied_data(of: Server) -> Path:
 
 def launch(binaries: Path, folder: Path) -> Server:
     """Start a server on its data."""
-    as_user = _other_user(folder)
     command: list[str | Path] = [
-        *as_user,
+        *_as_owner(folder),
         binaries / "postgres",
         "-D",
         folder / "data",
@@ -151,26 +150,28 @@ def launch(binaries: Path, folder: Path) -> Server:
     pytest.fail(f"PostgreSQL did not start: {said}")
 
 
-def as_server_user(prefix: str) -> tuple[Path, list[str]]:
-    """Make a folder for a user that may run a server, which root may not. Return it and how to become that user."""
-    # The path of a socket may have about a hundred characters, and pytest's folders are longer.
-    folder = Path(tempfile.mkdtemp(prefix=prefix, dir="/tmp"))
-    return folder, _other_user(folder)
-
-
 def _run(command: Sequence[str | Path]) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd="/")
     if done.returncode:
         pytest.fail(f"{command} failed: {done.stderr}")
 
 
-def _other_user(folder: Path) -> list[str]:
-    """Give the folder to a user that may run a server. Return how to become it."""
+def as_server_user(prefix: str) -> tuple[Path, list[str]]:
+    """Make a folder for a user that may run a server, which root may not. Return it and how to become that user."""
+    # The path of a socket may have about a hundred characters, and pytest's folders are longer.
+    folder = Path(tempfile.mkdtemp(prefix=prefix, dir="/tmp"))
+    if os.geteuid() == 0:
+        user = pwd.getpwnam("nobody")
+        os.chown(folder, user.pw_uid, user.pw_gid)
+    return folder, _as_owner(folder)
+
+
+def _as_owner(folder: Path) -> list[str]:
+    """Return how root becomes the owner of a folder."""
     if os.geteuid() != 0:
         return []
-    user = pwd.getpwnam("nobody")
-    os.chown(folder, user.pw_uid, user.pw_gid)
-    return ["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"]
+    owner = folder.stat()
+    return ["setpriv", f"--reuid={owner.st_uid}", f"--regid={owner.st_gid}", "--clear-groups"]
 
 
 def _answers(server: Server) -> bool:

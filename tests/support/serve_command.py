@@ -17,6 +17,7 @@ from tests.support.tools import clean_environment
 
 _ROOT = Path(__file__).parents[2]
 _SERVES = re.compile(r"serves (http://\S+)/v1; operators: (http://\S+)")
+ACCOUNT_TOKEN = "r8_0123456789abcdefghijklmnopqrstuvwxyz0"
 _CONFIG = """
 [server]
 port = 0
@@ -26,7 +27,7 @@ port = 0
 [upstream]
 base_url = "{base_url}"
 [store]
-url = "sqlite:///{folder}/gateway.db"
+url = "{store_url}"
 [logs]
 format = "json"
 [[teams]]
@@ -60,6 +61,8 @@ class ServeCommand:
     base_url: str
     token: str
     server: str = ""
+    store_url: str | None = None
+    arguments: Sequence[str] = ()
     command: Sequence[str] = (sys.executable, "-m", "gateway")
     path: str = str(_ROOT)
     key: str = field(default_factory=lambda: new_key(secrets.token_bytes).key)
@@ -77,7 +80,8 @@ class ServeCommand:
     def configure(self) -> Path:
         """Write the config."""
         path = self.folder / "config.toml"
-        path.write_text(_CONFIG.format(folder=self.folder, base_url=self.base_url, server=self.server))
+        store_url = self.store_url or f"sqlite:///{self.folder}/gateway.db"
+        path.write_text(_CONFIG.format(store_url=store_url, base_url=self.base_url, server=self.server))
         return path
 
     @asynccontextmanager
@@ -86,7 +90,7 @@ class ServeCommand:
         config = self.configure()
         with (self.folder / "log.txt").open("ab") as log:
             process = await asyncio.create_subprocess_exec(
-                *self.command, "serve", "--config", str(config),
+                *self.command, "serve", "--config", str(config), *self.arguments,
                 env=self.environ(), cwd=self.folder,
                 stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=log,
             )  # fmt: skip
@@ -105,3 +109,16 @@ class ServeCommand:
     def caller(self, origin: str) -> aiohttp.ClientSession:
         """Return a session that calls as team alpha."""
         return aiohttp.ClientSession(origin, headers={"Authorization": f"Bearer {self.key}"})
+
+
+async def run_serve(folder: Path, config: str, **variables: str) -> tuple[int, str, str]:
+    """Run `gateway serve` until it ends by itself. Return its exit code and what it has written."""
+    (folder / "config.toml").write_text(config)
+    environ = clean_environment(REPLICATE_API_TOKEN=ACCOUNT_TOKEN, PYTHONPATH=str(_ROOT), **variables)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "gateway", "serve", env=environ, cwd=folder,
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    out, err = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, out.decode(), err.decode()

@@ -1,7 +1,7 @@
 """The store as creates see it, in memory, with steps that a test can hold, fail, or precede with something else."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
@@ -18,6 +18,7 @@ from gateway.predictions.ports.sharing import (
     CreateStore,
     FinishedRuns,
     Hit,
+    HitRequests,
     Idempotency,
     Joined,
     Mismatched,
@@ -84,11 +85,11 @@ class SharingStore(FakeStore):
         self._done("share")
         return outcome or Nothing()
 
-    def record_hits(self, requests: Sequence[ShareRequest]) -> asyncio.Future[list[Hit | None]]:
+    def record_hits(self, requests: HitRequests) -> asyncio.Future[list[Hit | None]]:
         """Add predictions to finished runs."""
         return asyncio.ensure_future(self._record_hits(requests))
 
-    async def _record_hits(self, requests: Sequence[ShareRequest]) -> list[Hit | None]:
+    async def _record_hits(self, requests: HitRequests) -> list[Hit | None]:
         await self._step("record_hits")
         taken = requests[:MOST_HITS]
         ids = [request.prediction.id for request in taken]

@@ -42,8 +42,8 @@ def postgres_maker(folder: Path, *, in_order: bool = False) -> StoreMaker:
 def cut_maker(folder: Path, *, in_order: bool = False) -> StoreMaker:
     """Return a maker of PostgreSQL stores whose connections are lost with the answer to each commit."""
     url = cutting_proxy().url(emptied_database())
-    # Connecting for each commit takes time.
-    return lambda: PostgresStore(url, timeout_seconds=60.0, decide=1 if in_order else 3, read=1)
+    # Connecting for each commit takes time, and thousands may wait.
+    return lambda: PostgresStore(url, timeout_seconds=600.0, decide=1 if in_order else 3, read=1)
 
 
 @cache
@@ -57,7 +57,7 @@ def cutting_proxy() -> Proxy:
 def pooled_maker(folder: Path, *, in_order: bool = False) -> StoreMaker:
     """Return a maker of PostgreSQL stores on one database, behind PgBouncer in transaction mode."""
     url = emptied_database()
-    return lambda: PostgresStore(pooled(url), None, url, decide=1 if in_order else 3, read=1)
+    return lambda: PostgresStore(pooled(url), listen_url=url, decide=1 if in_order else 3, read=1)
 
 
 BACKENDS: dict[str, Backend] = {"sqlite": sqlite_maker, "postgres": postgres_maker}

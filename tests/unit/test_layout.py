@@ -34,6 +34,7 @@ IN_SEVERAL_FOLDERS = {
     "Rule": "for prices; for sharing",
     "Spool": "an upload; an output",
     "Usage": "of a run; of a team, key or user",
+    "Worker": "a thread of the store; a process of `serve --workers`",
 }
 
 

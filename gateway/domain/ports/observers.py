@@ -56,6 +56,10 @@ class PredictionObserver(Protocol):
         """Count an answer of upstream whose text was not valid, and was replaced in part."""
         ...
 
+    def logs_shortened(self) -> None:
+        """Count a large answer of upstream of whose logs only the end was kept."""
+        ...
+
     def listener_failed(self, listener: str) -> None:
         """Count a failed call of a listener, by a `gateway.predictions.events.Listener`."""
         ...

@@ -6,15 +6,16 @@ from functools import partial
 from http import HTTPStatus
 
 from aiohttp import web
+from msgspec.structs import replace
 
 from gateway.domain import cache_directives, documents
 from gateway.domain.cache_directives import Directives
 from gateway.domain.create_body import BodyForm, CreateBody, parse_create
 from gateway.domain.create_request import CreateCommand, Created
-from gateway.domain.records import Kind, PredictionView, Source
+from gateway.domain.records import LARGE_DOCUMENT, Kind, PredictionView, Source
 from gateway.domain.targets import Target, TargetKind
 from gateway.domain.upstream_response import Answer
-from gateway.errors import Forbidden, GatewayError, Unprocessable
+from gateway.errors import Forbidden, GatewayError, Overloaded, RateLimited, Unprocessable
 from gateway.http import access_log, base_url, errors, request_limits, response, response_body
 from gateway.http.keys import (
     BODY_BYTES,
@@ -30,7 +31,9 @@ from gateway.http.keys import (
     UPSTREAM_SECONDS,
     VIEW,
 )
+from gateway.http.large_predictions import take_room
 from gateway.http.prefer import parse_cancel_after, parse_prefer
+from gateway.http.request import Request
 from gateway.http.request_body import read_json, release
 from gateway.http.response_memory import SMALL_RESPONSE
 from gateway.runtime.pauses import LARGE, pause_after
@@ -43,12 +46,12 @@ _PYPI_REPLICATE_1 = "replicate-python/"
 _MAX_IDEMPOTENCY_KEY = 255
 
 
-def create_prediction(request: web.Request) -> Awaitable[web.StreamResponse]:
+def create_prediction(request: Request) -> Awaitable[web.StreamResponse]:
     """Handle `POST /predictions`. The body's `version` names the target."""
     return _create(request, Kind.PREDICTION, "predictions.create", "/predictions", "version", None)
 
 
-def create_model_prediction(request: web.Request) -> Awaitable[web.StreamResponse]:
+def create_model_prediction(request: Request) -> Awaitable[web.StreamResponse]:
     """Handle `POST /models/{owner}/{name}/predictions`, for official models."""
     model = _model(request)
     target = Target(TargetKind.MODEL, model)
@@ -56,7 +59,7 @@ def create_model_prediction(request: web.Request) -> Awaitable[web.StreamRespons
     return _create(request, Kind.PREDICTION, "models.predictions.create", path, "target", target)
 
 
-def create_deployment_prediction(request: web.Request) -> Awaitable[web.StreamResponse]:
+def create_deployment_prediction(request: Request) -> Awaitable[web.StreamResponse]:
     """Handle `POST /deployments/{owner}/{name}/predictions`."""
     name = _model(request)
     target = Target(TargetKind.DEPLOYMENT, name)
@@ -64,7 +67,7 @@ def create_deployment_prediction(request: web.Request) -> Awaitable[web.StreamRe
     return _create(request, Kind.PREDICTION, "deployments.predictions.create", path, "target", target)
 
 
-def create_training(request: web.Request) -> Awaitable[web.StreamResponse]:
+def create_training(request: Request) -> Awaitable[web.StreamResponse]:
     """Handle `POST /models/{owner}/{name}/versions/{version}/trainings`."""
     model, version = _model(request), request.match_info["version"]
     target = Target(TargetKind.VERSION, model, version)
@@ -77,9 +80,10 @@ def _model(request: web.Request) -> str:
 
 
 async def _create(
-    request: web.Request, kind: Kind, operation: str, path: str, form: BodyForm, target: Target | None
+    request: Request, kind: Kind, operation: str, path: str, form: BodyForm, target: Target | None
 ) -> web.StreamResponse:
-    caller = request[CALLER]
+    state = request.state
+    caller = state[CALLER]
     wait = cancel_after = None
     if kind is Kind.PREDICTION:
         if "Prefer" in request.headers:
@@ -90,7 +94,7 @@ async def _create(
     user = None if caller.is_public else request_limits.user_of(request)
     directives = read_directives(request)
     idempotency_key = _idempotency_key(request)
-    base = base_url.base_of(request)
+    base, own_origins = base_url.addresses_of(request)
     given = await read_json(request)
     if len(given) > SMALL_RESPONSE:
         # Its response repeats the input, and is always given once there is a prediction.
@@ -113,20 +117,23 @@ async def _create(
         cancel_after_header=request.headers.get("Cancel-After"),
         user=user,
         address=request_limits.address_of(request) if caller.is_public else None,
-        own_origins=base_url.own_origins(request),
+        own_origins=own_origins,
         directives=directives,
         idempotency_key=idempotency_key,
-        hold_until=request_limits.hold_until(request),
+        hold_until=state[request_limits.HOLD_UNTIL],
         has_left=partial(request_limits.has_left, request),
-        hold=request[HOLD],
+        hold=state[HOLD],
     )
     outcome = await _create_traced(request, command)
     # The wait for the run's end does not hold what the run was created from.
-    if BODY_BYTES in request:
+    if BODY_BYTES in state:
         release(request)
     del body, command
     if isinstance(outcome, Answer):
         return errors.pass_on(outcome)
+    if len(outcome.view.run.document) > LARGE_DOCUMENT:
+        # Nor does it hold what upstream answered.
+        outcome = replace(outcome, view=outcome.view.without_document(), answer=None)
     return await _respond(request, outcome, base, wait)
 
 
@@ -141,11 +148,11 @@ def read_create(request: web.Request, body: bytes, form: BodyForm) -> CreateBody
     )
 
 
-async def _create_traced(request: web.Request, command: CreateCommand) -> Created | Answer:
+async def _create_traced(request: Request, command: CreateCommand) -> Created | Answer:
     """Create in a span that records the outcome: the cache result, upstream's error status, or the error's class."""
     with request.app[TRACER].step("create") as span:
         try:
-            outcome = await request.app[CREATES].create(request[CALLER], command)
+            outcome = await request.app[CREATES].create(request.state[CALLER], command)
         except GatewayError as exc:
             span.end_as("create", {"error.type": type(exc).__name__})
             raise
@@ -157,17 +164,17 @@ async def _create_traced(request: web.Request, command: CreateCommand) -> Create
         return outcome
 
 
-async def _respond(request: web.Request, created: Created, base: str, wait: float | None) -> web.StreamResponse:
-    service, view = request.app[PREDICTIONS], created.view
-    request[VIEW], request[UPSTREAM_SECONDS] = view, created.upstream_seconds
+async def _respond(request: Request, created: Created, base: str, wait: float | None) -> web.StreamResponse:
+    service, view, state = request.app[PREDICTIONS], created.view, request.state
+    state[VIEW], state[UPSTREAM_SECONDS] = view, created.upstream_seconds
     if view.prediction.source is Source.HIT:
-        request[OVERHEAD] = "hit"
+        state[OVERHEAD] = "hit"
     status = HTTPStatus.CREATED
     if wait is not None:
         # `Prefer: wait` counts from the request's arrival, so it includes time in the queue and the upstream create.
         began = time.perf_counter()
         view = await service.wait(view, max(0.0, wait - request_limits.seconds_since_arrival(request)))
-        request[RUN_SECONDS] = time.perf_counter() - began
+        state[RUN_SECONDS] = time.perf_counter() - began
         if not documents.shown_status(view).is_terminal:
             # The run is not finished: "created, not all outputs ready" (docs/replicate-api.md, Sync mode).
             status = HTTPStatus.ACCEPTED
@@ -179,7 +186,7 @@ async def _respond(request: web.Request, created: Created, base: str, wait: floa
     if wait is not None:
         headers["Preference-Applied"] = f"wait={wait:.0f}"
     shows_output = _may_show_output(request, view, wait)
-    if len(view.run.document) > response_body.IN_ONE_PIECE:
+    if view.left_out or len(view.run.document) > LARGE_DOCUMENT:
         del headers["Content-Type"], created
         views = [view]
         del view
@@ -202,21 +209,22 @@ async def _respond_large(
     *,
     shows_output: bool,
 ) -> web.StreamResponse:
-    """Send a large prediction, the only one of `views`. Where there is no room for its output, show it as starting."""
-    service, view = request.app[PREDICTIONS], views.pop()
-    request[VIEW] = view.without_document()
+    """Send a large prediction, the only one of `views`.
+
+    A create is always answered: without room the response is as of a prediction that was just created, and short.
+    """
+    service, view = request.app[PREDICTIONS], views[0]
+    view = request[VIEW] = view.without_document()
     with response_body.room_of(request) as room:
-        if shows_output and room.take(2 * len(view.run.document)):
-            document = await service.show_large(view, base, "predictions")
+        try:
+            whole = await take_room(request, room, views, is_create=True)
+        except (RateLimited, Overloaded):
+            document = await service.show_shortened(view, base, "predictions")
         else:
-            document = await service.show_as_starting(view, base, "predictions")
-        # The document too: what was created is kept until the end of the request.
-        size = len(view.run.document) + len(document)
-        if room.size:
-            room.resize(size)
-        else:
-            room.force(size)
-        del view
+            show = service.show_large if shows_output else service.show_as_starting
+            document = await show(whole, base, "predictions")
+            del whole
+            room.resize(len(document))
         return await response_body.respond(request, [document], JSON, status=status, headers=headers)
 
 

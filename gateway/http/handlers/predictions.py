@@ -18,6 +18,7 @@ from gateway.http import base_url, response, response_body
 from gateway.http.handlers import passthrough
 from gateway.http.handlers.creates import JSON
 from gateway.http.keys import CALLER, OVERHEAD, PREDICTIONS, VIEW
+from gateway.http.large_predictions import take_room
 
 _KINDS: dict[Family, Kind | None] = {"predictions": None, "trainings": Kind.TRAINING}
 _FILTERS = ("created_after", "created_before")
@@ -77,7 +78,7 @@ async def _cancel(request: web.Request, family: Family) -> web.StreamResponse:
 def _render(request: web.Request, found: list[PredictionView], family: Family) -> web.StreamResponse | None:
     """Return the response with the prediction in `found`; `None` if it is large."""
     (view,) = found
-    if len(view.run.document) > response_body.IN_ONE_PIECE:
+    if view.left_out or len(view.run.document) > response_body.IN_ONE_PIECE:
         return None
     request[VIEW] = view
     body = request.app[PREDICTIONS].show(view, base_url.base_of(request), family)
@@ -89,16 +90,10 @@ async def _render_large(request: web.Request, found: list[PredictionView], famil
 
     It is taken out of `found`, so that nothing keeps it while it waits for room and for its client.
     """
-    service, view = request.app[PREDICTIONS], found.pop()
-    prediction_id, size = view.prediction.id, 2 * len(view.run.document)
     with response_body.room_of(request) as room:
-        if not room.take(size):
-            # Read again afterwards: a request that waits keeps nothing large.
-            del view
-            await room.wait(size, response_body.patience_of(request))
-            view = await service.get(request[CALLER], prediction_id, _KINDS[family])
+        view = await take_room(request, room, found)
         request[VIEW] = view.without_document()
-        body = await service.show_large(view, base_url.base_of(request), family)
+        body = await request.app[PREDICTIONS].show_large(view, base_url.base_of(request), family)
         del view
         room.resize(len(body))
         return await response_body.respond(request, [body], JSON)
@@ -121,6 +116,10 @@ async def _list(request: web.Request, family: Family, kind: Kind) -> web.StreamR
         else:
             page = await service.list(request[CALLER], kind, position=position, **time_filters)
         views = [item for item in page.items if isinstance(item, PredictionView)]
+        if views and views[0].left_out:
+            # The only one of its page, and larger than a page.
+            room.resize(0)
+            views = [await take_room(request, room, views)]
         results = [await service.show_large(view, base, family) for view in views]
         ends = [Cursor(view.prediction.created_at, view.prediction.id) for view in views]
         next_url, previous_url = page_links(f"{base}/{family}", keep, page, ends, position)

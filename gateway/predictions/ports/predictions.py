@@ -1,5 +1,6 @@
 """Runs and predictions: how they progress and end, and how they are shown and listed."""
 
+from collections.abc import Awaitable
 from typing import Protocol
 
 import msgspec
@@ -36,7 +37,9 @@ class Recorded(msgspec.Struct, frozen=True):
 class Predictions(Protocol):
     """Runs, and the predictions that share them."""
 
-    async def record_created(self, run: Run, prediction: Prediction, settlement: Settlement | None = None) -> Recorded:
+    def record_created(
+        self, run: Run, prediction: Prediction, settlement: Settlement | None = None
+    ) -> Awaitable[Recorded]:
         """Turn the intent of the same id into `run` (state `live` or `ended`); `prediction` replaces its starter.
 
         Durable. One step: a prediction of the run is never visible without the run. The starter's id (upstream's, not
@@ -57,7 +60,7 @@ class Predictions(Protocol):
         """
         ...
 
-    async def advance(
+    def advance(
         self,
         run_id: str,
         *,
@@ -67,7 +70,7 @@ class Predictions(Protocol):
         at: float,
         cache_until: float | None = None,
         settlement: Settlement | None = None,
-    ) -> AdvanceOutcome:
+    ) -> Awaitable[AdvanceOutcome]:
         """Record what upstream says of a run: keep `document`, move the status forward, end the run at `at`. Kept.
 
         One step compares and sets: nothing changes when the run has ended, or when `status` ranks below the known one.
@@ -107,19 +110,26 @@ class Predictions(Protocol):
 
         One step decides all of it. A prediction that was cancelled before, or whose run has ended, stays as it is
         (`changed` false). `is_last` is true for exactly one call in a run's life, which also sets the run's
-        `cancel_asked_at`. `None` for an unknown id, and for one that nobody has seen yet.
+        `cancel_asked_at`. `None` for an unknown id, and for one that nobody has seen yet. A large document is left out
+        of the view (`PredictionView.left_out`).
 
         A call whose answer was lost can be repeated with the same `at` and `is_repeated`. If it was recorded, the
         answer is that of the first call, with the run as it is now.
         """
         ...
 
-    async def prediction(self, prediction_id: str) -> PredictionView | None:
-        """Find a prediction of any team by its id. The caller of this method checks who may see it."""
+    async def prediction(self, prediction_id: str, *, most_bytes: int | None = None) -> PredictionView | None:
+        """Find a prediction of any team by its id. The caller of this method checks who may see it.
+
+        If the run's document and request have more than `most_bytes`, they are left out: see `PredictionView.left_out`.
+        """
         ...
 
     async def prediction_by_ticket(self, ticket_sha256: str) -> PredictionView | None:
-        """Find the prediction whose `ticket` is this one (hex SHA-256). An empty one finds nothing."""
+        """Find the prediction whose `ticket` is this one (hex SHA-256). An empty one finds nothing.
+
+        A document larger than `LARGE_DOCUMENT` is left out.
+        """
         ...
 
     async def predictions(
@@ -138,7 +148,8 @@ class Predictions(Protocol):
 
         `owner` lists only those of one owner in the team; `None` means all.
 
-        A page ends before the item with which its records would pass `max_bytes`, but has one item at least.
+        A page ends before the item with which its records would pass `max_bytes`, but has one item at least. If that
+        one alone passes it, its document is left out.
 
         `created_after` is inclusive, `created_before` exclusive. Served from an index: its cost follows `limit`.
         """
@@ -149,14 +160,17 @@ class Predictions(Protocol):
         ...
 
     async def open_runs(self, *, after: str = "", limit: int = 500) -> list[Run]:
-        """List runs that are `intended` or `live`, by run id, beginning after `after`. Used at the start."""
+        """List runs that are `intended` or `live`, by run id, beginning after `after`. Used at the start.
+
+        At most `limit`, and fewer if their documents are large, but one at least while there are more.
+        """
         ...
 
     async def runs_to_clear(self, ended_before: float, now: float, limit: int) -> list[Run]:
         """List ended runs whose data is still kept (`data_removed` false), oldest end first.
 
         Runs that may still answer requests (`now < cache_until`) are left out: their data goes
-        when their time as a cache entry is over.
+        when their time as a cache entry is over. Fewer than `limit` if their documents are large.
         """
         ...
 

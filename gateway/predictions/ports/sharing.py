@@ -1,7 +1,7 @@
 """Starting runs, and sharing them between predictions."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, Protocol
 
 import msgspec
@@ -117,6 +117,14 @@ ShareOutcome = Shared | Nothing | Refused
 StartOutcome = Shared | Started | Refused
 
 
+class HitRequests(Protocol):
+    """Requests of which a step takes a part when it begins, such as a list."""
+
+    def __getitem__(self, chosen: slice, /) -> Sequence[ShareRequest]:
+        """Return a part of the requests."""
+        ...
+
+
 class Sharing(Protocol):
     """Runs that several predictions share: found, joined, kept for later (docs/architecture.md, Create and Sharing).
 
@@ -125,7 +133,7 @@ class Sharing(Protocol):
     `predictions` and `prediction_by_ticket` do not return them.
     """
 
-    async def share(self, request: ShareRequest) -> ShareOutcome:
+    def share(self, request: ShareRequest) -> Awaitable[ShareOutcome]:
         """Add the prediction to a run that exists. One step. Kept, not durable.
 
         The first of these that applies is the outcome:
@@ -148,7 +156,7 @@ class Sharing(Protocol):
         """
         ...
 
-    def record_hits(self, requests: Sequence[ShareRequest]) -> asyncio.Future[list[Hit | None]]:
+    def record_hits(self, requests: HitRequests) -> asyncio.Future[list[Hit | None]]:
         """Add predictions to finished runs: what `share` would do for each request that is a hit. One step. Kept.
 
         The result has, in order, `Hit` as `share` returns it, or `None` where `may_hit` finds no run. Nothing is
@@ -157,23 +165,24 @@ class Sharing(Protocol):
         raises `gateway.errors.Conflict`.
 
         Requests may be appended to `requests` until the step begins: so those that come while the store is busy are
-        recorded as soon as it is free. The step takes what the sequence then has, at most `MOST_HITS`. The result tells
-        how many it took. If the step fails, it has taken any number of them, and recorded none. All have the step's
-        deadline, which counts from this call.
+        recorded as soon as it is free. The step takes what there is then, at most `MOST_HITS`, by one slice, which may
+        be taken in another thread. The result tells how many it took. If the step fails, it has recorded none, unless
+        it is only late: then it may have recorded those that it took. All have the step's deadline, which counts from
+        this call.
 
         Returns a future at once, so that nobody needs a task to wait for it. Raises `StoreUnavailable` if the step
         cannot be queued.
         """
         ...
 
-    async def start(
+    def start(
         self,
         request: ShareRequest,
         run: Run,
         *,
         reservation: ReservationRequest | None = None,
         admitted: Admitted | None = None,
-    ) -> StartOutcome:
+    ) -> Awaitable[StartOutcome]:
         """Record the intent `run` with the prediction as its starter, unless a run can be shared. One step. Durable.
 
         A run may have started or ended since `share` found nothing, so the step first repeats the checks of `share`. If

@@ -64,8 +64,6 @@ def usable_until(completed_at: float, ttl_seconds: float, *, has_links: bool, ou
 
 
 _decode = msgspec.json.Decoder(float_hook=Raw).decode
-# JSON may escape any character, so bytes without `http` are proof only where nothing is escaped by number.
-_MAY_LINK = re.compile(rb"http|replicate\.delivery|\\u00", re.IGNORECASE)
 _LARGE = 1 << 18
 # A letter, dot or slash that is escaped: what it is a part of is not looked at.
 _ESCAPED_NAME = re.compile(rb"\\u00(?:2[eEfF]|[4-7])")
@@ -80,7 +78,9 @@ def has_links(output: bytes) -> bool:
     """
     if len(output) >= _LARGE:
         return _may_have_links(output)
-    if _MAY_LINK.search(output) is None:
+    lowered = output.lower()
+    if not (b"http" in lowered or b"replicate.delivery" in lowered or rb"\u00" in lowered):
+        # JSON may escape any character, so bytes without `http` are proof only where nothing is escaped by number.
         return False
     try:
         left = [_decode(output)]

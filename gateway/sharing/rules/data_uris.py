@@ -2,8 +2,8 @@
 
 The parameters of the media type are ignored, because models do not see them. Only what every parser reads the same way
 counts as a data: URI; anything odd (a header that is none, a stray character, broken padding, a fragment) is ordinary
-text, and text that merely begins with `data:` stays text. Nothing as large as the file is copied: base64 is decoded and
-hashed a piece at a time.
+text, and text that merely begins with `data:` stays text. Everything is done a piece at a time, so that no step holds
+the interpreter for long; nothing as large as the file is copied for plain base64.
 """
 
 import re
@@ -55,9 +55,13 @@ def _base64_sha256(text: str, start: int) -> str | None:
 
 def _odd_base64_sha256(text: str, start: int) -> str | None:
     """Read base64 that is folded into lines, as MIME does it, or escaped, as URLs do it."""
-    plain = text[start:]
-    for space in _SPACES:
-        plain = plain.replace(space, "")
+    pieces: list[str] = []
+    for at in range(start, len(text), _PIECE):
+        piece = text[at : at + _PIECE]
+        for space in _SPACES:
+            piece = piece.replace(space, "")
+        pieces.append(piece)
+    plain = "".join(pieces)
     if "%" in plain:
         data = _unescaped(plain, 0)
         plain = "" if data is None else data.decode("latin-1")
@@ -67,6 +71,11 @@ def _odd_base64_sha256(text: str, start: int) -> str | None:
 
 
 def _unescaped(text: str, start: int) -> bytes | None:
-    if _ESCAPED.fullmatch(text, start) is None:
-        return None
-    return urls.percent_decoded(text[start:])
+    pieces: list[bytes] = []
+    while start < len(text):
+        found = _ESCAPED.match(text, start, start + _PIECE)
+        if found is None or found.end() == start:
+            return None
+        pieces.append(urls.percent_decoded(text[start : found.end()]))
+        start = found.end()
+    return b"".join(pieces)

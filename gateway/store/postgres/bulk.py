@@ -53,7 +53,7 @@ class PostgresTables:
         """Return the tables with their columns."""
         found: dict[str, dict[str, ColumnKind]] = {}
         for table, column, kind in self._db.execute(_COLUMNS):
-            found.setdefault(str(table), {})[str(column)] = _KINDS[str(kind)]
+            found.setdefault(str(table), {})[str(column)] = _KINDS.get(str(kind), ColumnKind.OTHER)
         return dict(found)
 
     def count(self, table: str) -> int:

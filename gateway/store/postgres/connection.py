@@ -36,10 +36,9 @@ _ADAPTERS.register_loader("numeric", _WholeNumber)
 
 
 class StoreConnection(psycopg.Connection[tuple[object, ...]]):
-    """A connection that commits by itself, until a transaction begins.
+    """A connection that commits by itself, until a transaction begins. It is closed if the server says nothing.
 
-    It is closed if the server says nothing for too long. The server's own deadlines do not help where it stands still,
-    nor for a commit that waits for a standby.
+    The server's own deadlines do not help where it stands still, nor for a commit that waits for a standby.
     """
 
     at_begin = b""
@@ -112,14 +111,18 @@ class Address(NamedTuple):
             password=self.password,
             options=None if self.is_pooled else _options(named, settings),
         )
+        if connection.info.parameter_status("in_hot_standby") == "on":
+            # Its rows may be older than what was acknowledged. After a failover, a name may lead to it for a while.
+            connection.close()
+            raise psycopg.OperationalError("the server is a standby")
+        if settings["statement_timeout"] != "0":
+            connection.answer_seconds = 2 * self.timeout_seconds
         if self.is_pooled:
             connection.prepare_threshold = None
             local = "".join(f"; SET LOCAL {name} = '{value}'" for name, value in settings.items())
             connection.at_begin = local.encode()
         else:
             connection.prepared_max = _STATEMENTS
-        if settings["statement_timeout"] != "0":
-            connection.answer_seconds = 2 * self.timeout_seconds
         return connection
 
 

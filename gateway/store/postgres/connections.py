@@ -38,8 +38,8 @@ class PostgresConnections(Connections):
         self,
         url: str,
         password: str | None = None,
-        listen_url: str | None = None,
         *,
+        listen_url: str | None = None,
         timeout_seconds: float = 5.0,
         max_pending: int = 10_000,
         decide: int = _DECIDE,
@@ -82,6 +82,7 @@ class PostgresConnections(Connections):
             writer.on_answered = partial(observer.store_answered, "write")
             writer.on_retried = observer.store_retried
         self._reader.on_answered = partial(observer.store_answered, "read")
+        self._reader.on_retried = observer.store_retried
 
     async def open(self, *, create: bool = True) -> bool:
         """Connect and bring the schema up to date. Return whether the store is new.

@@ -112,7 +112,10 @@ class PostgresDatabase:
 
         Raise `psycopg.Error`, also while the server has not ended the step.
         """
+        # In a transaction, which a deadline for locks belongs to behind a pooler.
+        self.connection.execute(b"BEGIN" + self.connection.at_begin, prepare=False)
         row = self.connection.execute(step.close_session, prepare=False).fetchone()
+        self.connection.execute(b"COMMIT", prepare=False)
         return row == (step.number,)
 
     def roll_back(self) -> None:

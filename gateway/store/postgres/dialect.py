@@ -53,7 +53,7 @@ def _typed(field: msgspec.structs.FieldInfo) -> str:
 _WORDS_OF_HITS: Final = {
     "{asked_columns}": ", ".join(map(_typed, msgspec.structs.fields(Prediction))),
     "{added_values}": ", ".join(_ADDED.get(each, f"asked.{_quoted(each)}") for each in PREDICTIONS.columns),
-    "{kept_columns}": ", ".join(f"kept.{_quoted(each)}" for each in RUNS.columns),
+    "{kept_columns}": ", ".join(f"kept.{_quoted(each)}" for each in (*RUNS.columns, "left_out")),
 }
 _WORDS_OF_NODES: Final = {
     "{now}": "CAST(extract(epoch FROM clock_timestamp()) AS DOUBLE PRECISION)",

@@ -32,7 +32,9 @@ _MEANINGS: Final = {
     "XX": ("The store's database is damaged.", 30),
 }
 _REFUSED: Final = ("The store's database refused the connection.", 30)
+_STANDBY: Final = ("The store's database is a standby, which is read-only. Give the address of the primary.", 5)
 _TEXTS: Final = (
+    (re.compile(r"the server is a standby"), _STANDBY),
     (re.compile(r"too many (clients|connections)|connection slots are reserved"), _TOO_MANY),
     (
         # Nothing but a change of the config or of the server helps. In another language it counts as away.
@@ -57,6 +59,11 @@ def retry_cause(error: Exception | None) -> str | None:
     Another step has inserted the same key, or each of two waited for the other.
     """
     return _REPEATED.get(error.sqlstate or "") if isinstance(error, psycopg.Error) else None
+
+
+def is_read_only(error: Exception | None) -> bool:
+    """Say whether the server takes no writes: it was the primary, and another one is now."""
+    return isinstance(error, psycopg.Error) and error.sqlstate == "25006"
 
 
 def has_nul(error: Exception) -> bool:

@@ -12,9 +12,9 @@ from msgspec.structs import replace
 
 from gateway.domain import windows
 from gateway.domain.ledger import MOST_USERS_A_DAY, OTHER
-from gateway.domain.records import PredictionView, Source
+from gateway.domain.records import LARGE_DOCUMENT, PredictionView, Source
 from gateway.errors import Conflict
-from gateway.predictions.ports.sharing import MOST_HITS, Hit, ShareRequest
+from gateway.predictions.ports.sharing import Hit, ShareRequest
 from gateway.store.sql.database import Database
 from gateway.store.sql.rows import PREDICTIONS, RUNS
 
@@ -26,23 +26,8 @@ _encode: Final = msgspec.json.Encoder().encode
 Outcomes = list[Hit | None]
 
 
-class HitSet:
-    """The step that records a set."""
-
-    def __init__(self, requests: Sequence[ShareRequest]) -> None:
-        self._requests = requests
-        self._taken: Sequence[ShareRequest] | None = None
-
-    def __call__(self, db: Database) -> Outcomes:
-        """Record the hits: see `Sharing.record_hits`. Raise `Conflict`."""
-        if self._taken is None:
-            # Read once: if the step runs again, it does the same.
-            self._taken = self._requests[:MOST_HITS]
-        return record_hits(db, self._taken)
-
-
 def record_hits(db: Database, requests: Sequence[ShareRequest]) -> Outcomes:
-    """Record a set in one statement. Raise `Conflict`."""
+    """Record a set in one statement: see `Sharing.record_hits`. Raise `Conflict`."""
     outcomes: Outcomes = [None] * len(requests)
     asked = [row for place, request in enumerate(requests) if (row := _asked(place, request)) is not None]
     text = _encode(asked)
@@ -57,14 +42,15 @@ def record_hits(db: Database, requests: Sequence[ShareRequest]) -> Outcomes:
         "most": MOST_USERS_A_DAY,
         "other": OTHER,
         "used_seconds": USED_SECONDS,
+        "most_bytes": LARGE_DOCUMENT,
     }
     found = added = 0
     for places, microusd, count, *columns in db.execute("record_hits", parameters):
-        run, added = RUNS.record(tuple(columns)), count
+        run, left_out, added = RUNS.record(tuple(columns[:-1])), columns[-1], count
         found += len(places)
         for place in places:
             prediction = replace(requests[place].prediction, run_id=run.id, source=Source.HIT)
-            outcomes[place] = Hit(PredictionView(prediction, run), microusd)
+            outcomes[place] = Hit(PredictionView(prediction, run, left_out), microusd)
     if added < found:
         raise Conflict("A prediction of this id exists already.")
     return outcomes

@@ -19,11 +19,13 @@ import psycopg
 from gateway.errors import StoreAway, StoreUnavailable
 from gateway.store.postgres.connection import Address
 from gateway.store.postgres.database import NodeIdentity, PostgresDatabase, ReadingDatabase, SeveralStatements
-from gateway.store.postgres.failures import retry_cause, translated
+from gateway.store.postgres.failures import is_read_only, retry_cause, translated
 from gateway.store.sql.worker import LATE, Operation, Worker
 
 _ATTEMPTS: Final = 6
 """How often a step runs: the first time, and five times more."""
+_MOVES: Final = 3
+"""How often a step looks for another server because this one takes no writes."""
 _BRIDGED_SECONDS: Final = 1.0
 """An outage of this length is waited for. Later steps fail as soon as an attempt to connect has failed."""
 _SHORTEST_PAUSE: Final = 0.05
@@ -142,12 +144,18 @@ class WritingLane(_Lane[PostgresDatabase]):
         return self._database(partial(self._address.connect, is_relaxed=self._is_relaxed), self._identity)
 
     def _run_step(self, db: PostgresDatabase, operation: Operation[Any]) -> None:
-        attempts = 0
+        attempts = moves = 0
         while self._begun(db, operation):
             if operation.attempt(db) and self._committed(db, operation):
                 return
             is_lost = db.is_lost
             db.roll_back()
+            if is_read_only(operation.error) and moves < _MOVES:
+                # A new connection may find the server that is the primary now.
+                moves += 1
+                db.close()
+                time.sleep(_LONGEST_PAUSE)
+                is_lost = True
             if is_lost or isinstance(operation.error, _NotCommitted):
                 if is_lost:
                     operation.retries.append("connection")
@@ -191,6 +199,7 @@ class WritingLane(_Lane[PostgresDatabase]):
                 db.open()
                 return db.was_committed(step)
             except psycopg.Error:
+                db.roll_back()
                 if db.is_lost:
                     db.close()
                 if self.is_stopping:
@@ -236,7 +245,8 @@ class ReadingLane(_Lane[ReadingDatabase]):
         if operation.future.done():
             return
         self._read(db, operation)
-        if isinstance(operation.error, psycopg.Error) and db.is_lost and self._connected(db, operation):
+        while isinstance(operation.error, psycopg.Error) and db.is_lost and self._connected(db, operation):
+            operation.retries.append("connection")
             self._read(db, operation)
 
     def _read(self, db: ReadingDatabase, operation: Operation[Any]) -> None:

@@ -13,6 +13,7 @@ from gateway.store.postgres.database import NodeIdentity, PostgresDatabase
 from gateway.store.postgres.lanes import WritingLane
 from gateway.store.postgres.locks import key_of
 from gateway.store.sql.database import Database
+from gateway.store.sql.lookup import EVERYTHING
 from gateway.store.sql.rows import RUNS
 
 if TYPE_CHECKING:
@@ -96,8 +97,8 @@ class PostgresNodes:
         def step(db: Database) -> list[Run]:
             # A node that joins now could take a run, and would not be seen to own it here.
             db.execute("nobody_joins", {"key": _JOINING})
-            given = {"number": by, "limit": limit, "leader": LEADER}
-            return [RUNS.record(row) for row in db.execute("take_runs", given)]
+            given = {"number": by, "limit": limit, "leader": LEADER, "most_bytes": EVERYTHING}
+            return [RUNS.record(row[:-1]) for row in db.execute("take_runs", given)]
 
         return sorted(await self._write(step), key=lambda run: run.id)
 

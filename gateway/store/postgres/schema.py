@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 import psycopg
 
-from gateway.errors import StoreAway, StoreUnavailable
+from gateway.errors import StoreUnavailable
 from gateway.store.postgres.commits import FORGET_SESSIONS
 from gateway.store.postgres.connection import OLDEST_SERVER, Address
 from gateway.store.postgres.failures import at_start
@@ -78,10 +78,6 @@ def _refuse_server(connection: Connection) -> None:
     encoding = connection.info.parameter_status("server_encoding")
     if encoding != "UTF8":
         raise StoreUnavailable(f"The store needs a database with the encoding UTF8; this one has {encoding}.")
-    row = connection.execute(b"SELECT pg_is_in_recovery()").fetchone()
-    if row is not None and row[0]:
-        # During a failover it may be about to become the primary.
-        raise StoreAway("The store's database is a standby, which is read-only. Give the address of the primary.")
 
 
 def _version(connection: Connection) -> _Version | None:

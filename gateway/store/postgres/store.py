@@ -4,15 +4,12 @@
 """
 
 import asyncio
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from gateway.predictions.ports.sharing import Hit, ShareRequest
 from gateway.store.postgres.claim import Claim
 from gateway.store.postgres.connections import PostgresConnections
-from gateway.store.postgres.hits import HitSet
+from gateway.store.postgres.hits import record_hits
 from gateway.store.postgres.nodes import PostgresNodes
-from gateway.store.sql.connections import Lane
 from gateway.store.sql.steps import Steps
 
 if TYPE_CHECKING:
@@ -22,11 +19,8 @@ if TYPE_CHECKING:
 class PostgresStore(Steps, PostgresConnections):
     """All persistent data, in one PostgreSQL database."""
 
+    _record_hits = staticmethod(record_hits)
     _claim: Claim | None = None
-
-    def record_hits(self, requests: Sequence[ShareRequest]) -> asyncio.Future[list[Hit | None]]:
-        """Add predictions to finished runs."""
-        return self._write(HitSet(requests), lane=Lane.HITS)
 
     @property
     def nodes(self) -> PostgresNodes:

@@ -14,13 +14,14 @@ import msgspec
 from msgspec.structs import replace
 
 from gateway.domain.quota import Refused
-from gateway.domain.records import Prediction, PredictionView, Source
+from gateway.domain.records import LARGE_DOCUMENT, Prediction, PredictionView, Source
 from gateway.domain.webhook_places import Taken, WebhookPlace, decide
 from gateway.store.sql.connections import Connections
 from gateway.store.sql.database import Database
 from gateway.store.sql.locks import Lock
+from gateway.store.sql.lookup import EVERYTHING
 from gateway.store.sql.rows import DELIVERIES, view
-from gateway.webhooks.ports import Busy
+from gateway.webhooks.ports import Busy, LargeBody
 from gateway.webhooks.rules.deliveries import (
     Delivery,
     DeliveryCounts,
@@ -63,12 +64,16 @@ class DeliverySteps(Connections):
 
         return await self._write(step)
 
-    async def delivery_body(self, delivery_id: str) -> bytes | None:
+    async def delivery_body(self, delivery_id: str, *, most_bytes: int | None = None) -> bytes | LargeBody | None:
         """Return a delivery's stored body."""
+        parameters = {"id": delivery_id, "most_bytes": EVERYTHING if most_bytes is None else most_bytes}
 
-        def step(db: Database) -> bytes | None:
-            row = db.execute("delivery_body", {"id": delivery_id}).fetchone()
-            return None if row is None or row[0] is None else bytes(row[0])
+        def step(db: Database) -> bytes | LargeBody | None:
+            row = db.execute("delivery_body", parameters).fetchone()
+            if row is None or row[0] is None:
+                return None
+            size, body = row
+            return LargeBody(size) if body is None else bytes(body)
 
         return await self._read(step)
 
@@ -152,7 +157,7 @@ class DeliverySteps(Connections):
         """List the predictions of runs in progress that have a webhook."""
 
         def step(db: Database) -> list[PredictionView]:
-            given = {"after": after, "limit": limit, "node": db.node}
+            given = {"after": after, "limit": limit, "node": db.node, "most_bytes": LARGE_DOCUMENT}
             found = (view(row) for row in db.execute("awaiting_webhooks", given))
             return heapq.nsmallest(limit, found, key=operator.attrgetter("prediction.id"))
 

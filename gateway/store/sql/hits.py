@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
-from gateway.domain.records import PredictionView, Run, Source
+from gateway.domain.records import LARGE_DOCUMENT, PredictionView, Run, Source
 from gateway.errors import Conflict
 from gateway.predictions.ports.sharing import FinishedRuns, Hit, ShareRequest
 from gateway.store.sql.database import Database
@@ -23,6 +23,8 @@ class Entry(NamedTuple):
     """A cache entry, with the run that it stands for."""
 
     run: Run
+    left_out: int
+    """Bytes of the run's document, if it is large and was left out."""
     ended_at: float
     cache_until: float
     microusd: int
@@ -46,7 +48,7 @@ def record_hits(db: Database, requests: Sequence[ShareRequest]) -> list[Hit | No
             continue
         prediction = replace(request.prediction, run_id=entry.run.id, source=Source.HIT)
         hits.append(NewHit(prediction, entry.run, request.now, entry.microusd, entry.settled_as))
-        outcomes.append(Hit(PredictionView(prediction, entry.run), entry.microusd))
+        outcomes.append(Hit(PredictionView(prediction, entry.run, entry.left_out), entry.microusd))
     if hits:
         rows = [PREDICTIONS.row(hit.prediction) for hit in hits]
         if db.executemany("add_prediction", rows).rowcount < len(rows):
@@ -72,6 +74,6 @@ def _entry_of(db: Database, request: ShareRequest, newest: dict[str, Entry | Non
 
 
 def _find(db: Database, fingerprint: str, ended_since: float, now: float) -> Entry | None:
-    parameters = {"fingerprint": fingerprint, "ended_since": ended_since, "now": now}
+    parameters = {"fingerprint": fingerprint, "ended_since": ended_since, "now": now, "most_bytes": LARGE_DOCUMENT}
     row = db.execute("entry_to_hit", parameters).fetchone()
-    return None if row is None else Entry(RUNS.record(row[4:]), *row[:4])
+    return None if row is None else Entry(RUNS.record(row[4:-1]), row[-1], *row[:4])

@@ -3,7 +3,7 @@
 A key is deleted with its prediction, so no key points to a prediction that does not exist.
 """
 
-from gateway.domain.records import RunState
+from gateway.domain.records import LARGE_DOCUMENT, RunState
 from gateway.predictions.ports.sharing import Idempotency, Mismatched, Pending, Replayed
 from gateway.store.sql.connections import Connections
 from gateway.store.sql.database import Database
@@ -34,7 +34,7 @@ def first_request(
     body_digest, prediction_id = row
     if not idempotency.is_of(body_digest):
         return Mismatched()
-    first = find_view(db, "prediction", {"id": prediction_id})
+    first = find_view(db, "prediction", {"id": prediction_id}, LARGE_DOCUMENT)
     if first is None:
         return None
     run = first.run

@@ -1,5 +1,6 @@
 """Outcomes of intents (`Predictions` and `Sharing` roles): created, uncertain, or discarded."""
 
+import asyncio
 from typing import NamedTuple
 
 from msgspec.structs import replace
@@ -12,7 +13,7 @@ from gateway.store.sql.connections import Connections
 from gateway.store.sql.database import Database
 from gateway.store.sql.deliveries import free_places, move_place, queue_end, queue_ends, reserve_place
 from gateway.store.sql.locks import Lock
-from gateway.store.sql.lookup import find_view
+from gateway.store.sql.lookup import find_run_to_share, find_view
 from gateway.store.sql.reservations import release
 from gateway.store.sql.rows import PREDICTIONS, RUNS
 from gateway.store.sql.run_end import record_end
@@ -21,9 +22,11 @@ from gateway.store.sql.run_end import record_end
 class IntentSteps(Connections):
     """Runs that are about to be created upstream. `start` records them."""
 
-    async def record_created(self, run: Run, prediction: Prediction, settlement: Settlement | None = None) -> Recorded:
+    def record_created(
+        self, run: Run, prediction: Prediction, settlement: Settlement | None = None
+    ) -> asyncio.Future[Recorded]:
         """Turn an intent into a run with its starter."""
-        return await self._write(lambda db: _record_created(db, run, prediction, settlement), durable=True)
+        return self._write(lambda db: _record_created(db, run, prediction, settlement), durable=True)
 
     async def mark_uncertain(self, run_id: str, at: float, *, is_passed_on: bool = False) -> None:
         """Record that upstream may have taken an intent's create; the first time stands."""
@@ -84,7 +87,7 @@ def _record_created(db: Database, run: Run, prediction: Prediction, settlement: 
     run = replace(run, leader_id=prediction.id)
     if known is None:
         # The intent is gone. A run that has taken its identity since keeps it.
-        is_taken = db.execute("run_to_join", {"fingerprint": run.fingerprint}).fetchone() is not None
+        is_taken = find_run_to_share(db, "run_to_join", {"fingerprint": run.fingerprint}) is not None
         run = _answering(replace(run, fingerprint=None, provisional=None) if is_taken else run)
         db.execute("add_run", RUNS.row(run))
         db.execute("add_prediction", PREDICTIONS.row(prediction))

@@ -50,7 +50,9 @@ class Stretch(NamedTuple, Generic[T]):
 
 
 class Listing(Generic[T]):
-    """One list. `scope` holds the statements' parameters, `item` converts a row, `place` returns an item's place."""
+    """One list. `scope` holds the statements' parameters, `item` converts a row, `place` returns an item's place,
+    `left_out` the bytes that an item was read without.
+    """
 
     def __init__(
         self,
@@ -59,12 +61,14 @@ class Listing(Generic[T]):
         bounds: Bounds,
         item: Callable[[Row], T],
         place: Callable[[T], Place],
+        left_out: Callable[[T], int] = lambda _: 0,
     ) -> None:
         self._statements = statements
         self._scope = scope
         self._bounds = bounds
         self._item = item
         self._place = place
+        self._left_out = left_out
 
     def stretch(self, db: Database, limit: int, position: Cursor | None, max_bytes: int | None = None) -> Stretch[T]:
         """Read a page of at most `limit` items that begins after `position`.
@@ -85,11 +89,12 @@ class Listing(Generic[T]):
         items: list[T] = []
         size, is_more_ahead = 0, False
         for row in found:
-            size += 0 if max_bytes is None else _size(row)
+            item = self._item(row)
+            size += 0 if max_bytes is None else _size(row) + self._left_out(item)
             if len(items) == limit or (items and max_bytes is not None and size > max_bytes):
                 is_more_ahead = True
                 break
-            items.append(self._item(row))
+            items.append(item)
         found.close()
         if backward:
             items.reverse()

@@ -3,11 +3,24 @@
 Races are decided here, inside the writer's transaction.
 """
 
+import asyncio
+import operator
+
 from msgspec.structs import replace
 
 from gateway.domain.cursors import Cursor
 from gateway.domain.ledger import Settlement
-from gateway.domain.records import Cancellation, Kind, Page, PredictionView, Run, RunState, Source, Status
+from gateway.domain.records import (
+    LARGE_DOCUMENT,
+    Cancellation,
+    Kind,
+    Page,
+    PredictionView,
+    Run,
+    RunState,
+    Source,
+    Status,
+)
 from gateway.domain.run_end import RunEnded
 from gateway.predictions.ports.predictions import AdvanceOutcome, Progressed, Unchanged
 from gateway.store.sql.connections import Connections, Lane
@@ -15,7 +28,7 @@ from gateway.store.sql.database import Database
 from gateway.store.sql.deliveries import free_place, queue_end, queue_ends
 from gateway.store.sql.events import drop_events
 from gateway.store.sql.locks import Lock
-from gateway.store.sql.lookup import find_view, list_runs
+from gateway.store.sql.lookup import EVERYTHING, find_view, list_runs
 from gateway.store.sql.outputs import release_copies
 from gateway.store.sql.paging import Bounds, Listing, Place, Statements
 from gateway.store.sql.rows import RUNS, view
@@ -29,7 +42,7 @@ _OF_ALL = Statements.named("predictions_of_all")
 class PredictionSteps(Connections):
     """Runs, and the predictions that share them."""
 
-    async def advance(
+    def advance(
         self,
         run_id: str,
         *,
@@ -39,7 +52,7 @@ class PredictionSteps(Connections):
         at: float,
         cache_until: float | None = None,
         settlement: Settlement | None = None,
-    ) -> AdvanceOutcome:
+    ) -> asyncio.Future[AdvanceOutcome]:
         """Record what upstream says of a run."""
         statement = "finish" if status.is_terminal else "progress"
         values: dict[str, str | bytes | float | None] = {
@@ -62,7 +75,7 @@ class PredictionSteps(Connections):
             return ended
 
         lane = Lane.DECIDE if status.is_terminal else Lane.PROGRESS
-        return await self._write(step, durable=status.is_terminal, lane=lane)
+        return self._write(step, durable=status.is_terminal, lane=lane)
 
     async def mark_unreadable(self, run_id: str, since: float | None) -> None:
         """Record since when upstream's answers about a run cannot be read."""
@@ -86,13 +99,14 @@ class PredictionSteps(Connections):
 
         return await self._write(step)
 
-    async def prediction(self, prediction_id: str) -> PredictionView | None:
+    async def prediction(self, prediction_id: str, *, most_bytes: int | None = None) -> PredictionView | None:
         """Find a prediction by its id."""
-        return await self._read(lambda db: find_view(db, "shown_prediction", {"id": prediction_id}))
+        return await self._read(lambda db: find_view(db, "shown_prediction", {"id": prediction_id}, most_bytes))
 
     async def prediction_by_ticket(self, ticket_sha256: str) -> PredictionView | None:
         """Find the prediction of a stream ticket."""
-        return await self._read(lambda db: find_view(db, "prediction_by_ticket", {"ticket": ticket_sha256}))
+        ticket = {"ticket": ticket_sha256}
+        return await self._read(lambda db: find_view(db, "prediction_by_ticket", ticket, LARGE_DOCUMENT))
 
     async def predictions(
         self,
@@ -110,10 +124,16 @@ class PredictionSteps(Connections):
         of_team = _OF_TEAM if owner is None else _OF_OWNER
         listing = Listing(
             _OF_ALL if team is None else of_team,
-            {"team": team, "owner": owner, "kind": kind.value},
+            {
+                "team": team,
+                "owner": owner,
+                "kind": kind.value,
+                "most_bytes": EVERYTHING if max_bytes is None else max_bytes,
+            },
             Bounds.between(created_after, created_before),
             view,
             _place,
+            operator.attrgetter("left_out"),
         )
         return Page(*await self._read(lambda db: listing.stretch(db, limit, position, max_bytes)))
 
@@ -161,7 +181,7 @@ def _cancel(
     db: Database, prediction_id: str, at: float, *, by_deadline: bool, is_repeated: bool
 ) -> Cancellation | None:
     db.lock(Lock.RUN_OF_PREDICTION, prediction_id)
-    seen = find_view(db, "shown_prediction", {"id": prediction_id})
+    seen = find_view(db, "shown_prediction", {"id": prediction_id}, LARGE_DOCUMENT)
     if seen is None:
         return None
     prediction, run = seen.prediction, seen.run
@@ -180,7 +200,7 @@ def _cancel(
         # From here on nobody joins it: it has stopped being open.
         db.execute("ask_cancel", {"run_id": run.id, "at": at})
         run = replace(run, cancel_asked_at=at)
-    return Cancellation(PredictionView(prediction, run), changed=True, is_last=is_last)
+    return Cancellation(PredictionView(prediction, run, seen.left_out), changed=True, is_last=is_last)
 
 
 def _delete_records(db: Database, created_before: float, limit: int) -> int:

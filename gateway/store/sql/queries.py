@@ -7,6 +7,13 @@ from typing import Any
 
 from gateway.store.sql.rows import DELIVERIES, ENTRIES, FILES, KEYS, PREDICTIONS, RESERVATIONS, RUNS, Table
 
+_IS_LARGE = "length(r.document) + length(r.request) > :most_bytes"
+"""Both engines know the length of a value without reading it."""
+_LARGE = {
+    each: f"CASE WHEN {_IS_LARGE} THEN {{no_bytes}} ELSE r.{each} END AS {each}" for each in ("document", "request")
+}
+_LEFT_OUT = f"CASE WHEN {_IS_LARGE} THEN length(r.document) + length(r.request) ELSE 0 END"
+
 _CONDITIONS = {
     # Must be spelled as in the partial indexes; otherwise SQLite does not use them.
     "{open}": "state IN ('intended', 'live') AND cancel_asked_at IS NULL",
@@ -61,7 +68,7 @@ def _placeholders() -> dict[str, str]:
     for name, table in tables.items():
         values[f"{{{name}}}"] = ", ".join(_quoted(each) for each in table.columns)
         values[f"{{{name}_values}}"] = ", ".join("?" for _ in table.columns)
-    run = ", ".join(f"r.{_quoted(each)}" for each in RUNS.columns)
+    run = ", ".join(_LARGE.get(each, f"r.{_quoted(each)}") for each in RUNS.columns) + f", {_LEFT_OUT} AS left_out"
     prediction = ", ".join(f"p.{_quoted(each)}" for each in PREDICTIONS.columns)
     return values | {"{run_columns}": run, "{view}": f"{prediction}, {run}"}
 

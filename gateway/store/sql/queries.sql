@@ -1,6 +1,7 @@
 -- Every statement of the store, by name, for both engines. `queries.py` replaces the placeholders:
 -- {run}, {prediction}, {key}, {file}, {delivery}, {reservation}, {entry}: the columns of a record.
--- {run_columns}: the columns of a run `r`. {view}: those of a prediction `p` and of its run `r`.
+-- {run_columns}: the columns of a run `r`, without its document and request if both have more than :most_bytes, and the
+-- bytes that were so left out. {view}: the columns of a prediction `p`, and those of its run `r`.
 -- {open}: a run that can be joined.
 -- {shown}: a prediction whose id a caller can know. The id of the prediction that starts a run is a placeholder until
 -- upstream's id is known, even if the run's end was recorded before.
@@ -72,11 +73,11 @@ WHERE e.fingerprint = :fingerprint AND e.ended_at >= :ended_since AND e.cache_un
 ORDER BY e.ended_at DESC, e.run_id DESC LIMIT 1 {kept};
 
 -- name: run_to_join
-SELECT {run} FROM runs WHERE fingerprint = :fingerprint AND {open} {shared};
+SELECT {run_columns} FROM runs AS r WHERE fingerprint = :fingerprint AND {open} {shared};
 
 -- name: run_to_join_provisionally
 -- Where both have a final identity, that decides.
-SELECT {run} FROM runs
+SELECT {run_columns} FROM runs AS r
 WHERE provisional = :provisional AND {open} AND (fingerprint IS NULL OR CAST(:fingerprint AS TEXT) IS NULL)
 ORDER BY intended_at, id LIMIT 1 {shared};
 
@@ -578,7 +579,7 @@ WHERE id = :id AND state = 'queued' AND held_until IS NOT NULL AND held_by = :no
 UPDATE deliveries SET held_until = NULL WHERE held_until IS NOT NULL AND {holder_gone};
 
 -- name: delivery_body
-SELECT body FROM deliveries WHERE id = :id;
+SELECT length(body), CASE WHEN length(body) <= :most_bytes THEN body END FROM deliveries WHERE id = :id;
 
 -- name: delete_delivery
 DELETE FROM deliveries WHERE id = :id;

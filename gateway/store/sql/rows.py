@@ -86,5 +86,6 @@ _PREDICTION_WIDTH = len(PREDICTIONS.columns)
 
 
 def view(row: Row) -> PredictionView:
-    """Convert the columns of a prediction and its run."""
-    return PredictionView(PREDICTIONS.record(row[:_PREDICTION_WIDTH]), RUNS.record(row[_PREDICTION_WIDTH:]))
+    """Convert the columns of a prediction and its run, and what was left out of the run."""
+    run = RUNS.record(row[_PREDICTION_WIDTH:-1])
+    return PredictionView(PREDICTIONS.record(row[:_PREDICTION_WIDTH]), run, row[-1])

@@ -3,7 +3,7 @@
 import asyncio
 import heapq
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from msgspec.structs import replace
 
@@ -16,6 +16,7 @@ from gateway.predictions.ports.sharing import (
     MOST_HITS,
     FinishedRuns,
     Hit,
+    HitRequests,
     Joined,
     ModelNamed,
     Nothing,
@@ -35,7 +36,7 @@ from gateway.store.sql.hits import Entry, find_entry, record_hits
 from gateway.store.sql.idempotency import first_request, remember
 from gateway.store.sql.ledger_entries import NewHit, enter_hits, joined_prediction, take_back_join
 from gateway.store.sql.locks import Lock
-from gateway.store.sql.lookup import find_run
+from gateway.store.sql.lookup import SharedRun, find_run, find_run_to_share
 from gateway.store.sql.reservations import reserve
 from gateway.store.sql.rows import PREDICTIONS, RUNS
 from gateway.store.sql.versions import model_of
@@ -46,32 +47,35 @@ _NOTHING = Nothing()
 class SharingSteps(Connections):
     """Predictions as they are created, and the identity by which they find each other."""
 
-    async def share(self, request: ShareRequest) -> ShareOutcome:
-        """Add the prediction to a run that exists."""
-        return await self._write(lambda db: _share(db, request) or _NOTHING)
+    _record_hits: Callable[[Database, Sequence[ShareRequest]], list[Hit | None]] = staticmethod(record_hits)
 
-    def record_hits(self, requests: Sequence[ShareRequest]) -> asyncio.Future[list[Hit | None]]:
+    def share(self, request: ShareRequest) -> asyncio.Future[ShareOutcome]:
+        """Add the prediction to a run that exists."""
+        return self._write(lambda db: _share(db, request) or _NOTHING)
+
+    def record_hits(self, requests: HitRequests) -> asyncio.Future[list[Hit | None]]:
         """Add predictions to finished runs."""
-        taken: list[ShareRequest] = []
+        taken: Sequence[ShareRequest] | None = None
 
         def step(db: Database) -> list[Hit | None]:
-            if not taken:
+            nonlocal taken
+            if taken is None:
                 # Read once: if the step runs again, it does the same.
-                taken.extend(requests[:MOST_HITS])
-            return record_hits(db, taken)
+                taken = requests[:MOST_HITS]
+            return self._record_hits(db, taken)
 
         return self._write(step, lane=Lane.HITS)
 
-    async def start(
+    def start(
         self,
         request: ShareRequest,
         run: Run,
         *,
         reservation: ReservationRequest | None = None,
         admitted: Admitted | None = None,
-    ) -> StartOutcome:
+    ) -> asyncio.Future[StartOutcome]:
         """Record an intent, unless there is a run to share."""
-        return await self._write(
+        return self._write(
             lambda db: _share(db, request, run) or _start(db, request, run, reservation, admitted), durable=True
         )
 
@@ -101,7 +105,7 @@ class SharingSteps(Connections):
 
     async def shared_run(self, may_hit: FinishedRuns | None, may_join: OpenRuns | None, now: float) -> Run | None:
         """Find the run that `share` would choose."""
-        return await self._read(lambda db: _finished(db, may_hit, now) or _run_to_join(db, may_join))
+        return await self._read(lambda db: _finished(db, may_hit, now) or _open_run(db, may_join))
 
     async def predictions_of(self, run_id: str, *, limit: int = 10_000) -> list[Prediction]:
         """List the predictions that share a run."""
@@ -130,8 +134,9 @@ def _share(db: Database, request: ShareRequest, intent: Run | None = None) -> Sh
         _lock_identities(db, request, intent)
     if (entry := find_entry(db, request.may_hit, request.now)) is not None:
         return _without_place(db, request) or _hit(db, request, entry)
-    if (run := _run_to_join(db, request.may_join)) is not None:
-        return _without_place(db, request) or Joined(_add_prediction(db, request, run, Source.JOINED))
+    if (found := _run_to_join(db, request.may_join)) is not None:
+        joined = _without_place(db, request)
+        return joined or Joined(_add_prediction(db, request, found.run, Source.JOINED, left_out=found.left_out))
     if db.is_shared and request.may_join is not None and (entry := find_entry(db, request.may_hit, request.now)):
         # Its run was still open at the first search, and had ended before it could be joined.
         return _without_place(db, request) or _hit(db, request, entry)
@@ -155,7 +160,7 @@ def _without_place(db: Database, request: ShareRequest) -> Refused | None:
 
 
 def _hit(db: Database, request: ShareRequest, entry: Entry) -> Hit:
-    view = _add_prediction(db, request, entry.run, Source.HIT)
+    view = _add_prediction(db, request, entry.run, Source.HIT, left_out=entry.left_out)
     queue_end(db, view.prediction, request.now)
     enter_hits(db, [NewHit(view.prediction, entry.run, request.now, entry.microusd, entry.settled_as)])
     return Hit(view, entry.microusd)
@@ -199,7 +204,12 @@ def _reservation(request: ShareRequest, run: Run, wanted: ReservationRequest) ->
 
 
 def _add_prediction(
-    db: Database, request: ShareRequest, run: Run, source: Source, admitted: Admitted | None = None
+    db: Database,
+    request: ShareRequest,
+    run: Run,
+    source: Source,
+    admitted: Admitted | None = None,
+    left_out: int = 0,
 ) -> PredictionView:
     prediction = replace(
         request.prediction, run_id=run.id, source=source, admitted=admitted or request.prediction.admitted
@@ -209,7 +219,7 @@ def _add_prediction(
     reserve_place(db, prediction, request.webhook_place)
     if request.idempotency is not None:
         remember(db, prediction.team, request.idempotency, prediction.id)
-    return PredictionView(prediction, run)
+    return PredictionView(prediction, run, left_out)
 
 
 def _finished(db: Database, wanted: FinishedRuns | None, now: float) -> Run | None:
@@ -217,16 +227,21 @@ def _finished(db: Database, wanted: FinishedRuns | None, now: float) -> Run | No
     return None if entry is None else entry.run
 
 
-def _run_to_join(db: Database, wanted: OpenRuns | None) -> Run | None:
+def _run_to_join(db: Database, wanted: OpenRuns | None) -> SharedRun | None:
     if wanted is None:
         return None
     run = None
     if wanted.fingerprint is not None:
-        run = find_run(db, "run_to_join", {"fingerprint": wanted.fingerprint})
+        run = find_run_to_share(db, "run_to_join", {"fingerprint": wanted.fingerprint})
     if run is None and wanted.provisional is not None:
         parameters = {"fingerprint": wanted.fingerprint, "provisional": wanted.provisional}
-        run = find_run(db, "run_to_join_provisionally", parameters)
+        run = find_run_to_share(db, "run_to_join_provisionally", parameters)
     return run
+
+
+def _open_run(db: Database, wanted: OpenRuns | None) -> Run | None:
+    found = _run_to_join(db, wanted)
+    return None if found is None else found.run
 
 
 def _settle_identity(

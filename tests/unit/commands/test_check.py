@@ -78,6 +78,16 @@ def test_valid_config_is_summarized(folder):
     assert [path.name for path in folder.iterdir()] == ["config.toml"]
 
 
+def test_what_workers_may_use_together_is_shown(folder):
+    """Bounds in the config are for each process."""
+    config = '[server]\nworkers = 3\n[store]\nurl = "postgresql://g@/none?host=/none"\n'
+    (line,) = [each for each in check(config=config).stdout.splitlines() if each.startswith("workers")]
+    assert line == (
+        "workers    3 processes; bounds are for each, so together cache.memory_bytes 192 MiB, cache.followed_bytes "
+        "192 MiB, limits.max_bodies_bytes 384 MiB, limits.max_responses_bytes 288 MiB, 30 connections to the database"
+    )
+
+
 def test_listeners_are_shown_as_urls(folder):
     """IPv6 addresses in brackets, port 0 as a free port."""
     result = check(

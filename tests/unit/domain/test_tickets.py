@@ -1,5 +1,7 @@
 """Tickets of streams and of output files."""
 
+import base64
+import hmac
 import re
 
 import pytest
@@ -20,6 +22,16 @@ def test_ticket_has_the_form_of_upstreams_stream_urls(secret, prediction_id):
     assert re.fullmatch(tickets.TICKET, ticket)
     assert re.fullmatch(tickets.FILE_TICKET, tickets.FILE_PREFIX + ticket)
     assert prediction_id not in ticket
+
+
+@given(SECRETS, IDS)
+def test_ticket_is_a_proof_and_the_hidden_id_in_base_32(secret, prediction_id):
+    """Made with the standard library alone: those of earlier versions stay valid."""
+    packed = int(prediction_id, 36).to_bytes(17, "big")
+    proof = hmac.digest(secret, b"stream-proof:" + packed, "sha256")[:15]
+    pad = hmac.digest(secret, b"stream-pad:" + proof, "sha256")[:17]
+    content = proof + bytes(one ^ other for one, other in zip(packed, pad, strict=True))
+    assert tickets.ticket(secret, prediction_id) == base64.b32encode(content).decode().rstrip("=").lower()
 
 
 @given(SECRETS, IDS, IDS)

@@ -103,11 +103,15 @@ class Callers:
         self, name: str, demand: ReservationRequest, patience: float, refuse: Callable[[str], Refused]
     ) -> None:
         command = self.orders[name] = self.order(name, patience)
-        with self.limit_queue.place(caller(), command, demand) as place:
+        place = QueueEntry(self.limit_queue, caller(), command)
+        place.price(demand)
+        try:
             while True:
                 if (held := self._try(name, place, demand, refuse)) is None:
                     return
                 await place.wait(held.refused)
+        finally:
+            place.leave()
 
     def _try(
         self, name: str, place: QueueEntry, demand: ReservationRequest, refuse: Callable[[str], Refused]

@@ -38,7 +38,7 @@ class Predictions:
             raise NotFound
         return self.view
 
-    async def prediction(self, prediction_id: str) -> PredictionView | None:
+    async def prediction(self, prediction_id: str, *, most_bytes: int | None = None) -> PredictionView | None:
         return self.view if prediction_id == self.view.prediction.id else None
 
 

@@ -11,7 +11,7 @@ from gateway.domain.create_request import Created
 from gateway.domain.records import Run, Source, Status
 from gateway.errors import Conflict, StoreUnavailable
 from gateway.predictions import hits
-from gateway.predictions.ports.sharing import MOST_HITS, FinishedRuns, ShareRequest
+from gateway.predictions.ports.sharing import MOST_HITS, FinishedRuns, Hit, HitRequests, ShareRequest
 from tests.support.clock import settle
 from tests.support.create_core import CreateCore, caller, command
 from tests.support.records import ended, prediction, wish
@@ -171,6 +171,60 @@ async def test_store_failure_is_every_callers(core: CreateCore) -> None:
     assert [type(each) for each in outcomes] == [asyncio.CancelledError, StoreUnavailable, StoreUnavailable]
     assert (core.announced, core.hits.waiting) == ([], 0)
     assert (await core.create()).view.prediction.source is Source.HIT
+
+
+async def test_failed_step_fails_only_those_who_have_waited_for_it(core: CreateCore) -> None:
+    """Callers that come during a step that fails have time left: the next step is theirs."""
+    await known_run(core)
+    held = hold(core)
+    early = [core.ask() for _ in range(2)]
+    await settle()
+    late = [core.ask() for _ in range(3)]
+    await settle()
+    fail(core.store, "record_hits", StoreUnavailable("late"))
+    held.set()
+    outcomes = await asyncio.gather(*early, *late, return_exceptions=True)
+    assert [type(each) for each in outcomes] == [StoreUnavailable] * 2 + [Created] * 3
+    assert core.steps == ["record_hits", "record_hits"]
+    assert (core.counted, core.hits.waiting) == (3, 0)
+
+
+async def test_hits_that_a_late_step_has_taken_are_not_tried_again(core: CreateCore) -> None:
+    """It may record them yet. Those that it has not taken it takes no more."""
+    taken: list[int] = []
+    steps: list[tuple[HitRequests, asyncio.Future[list[Hit | None]]]] = []
+
+    class Late:
+        def record_hits(self, requests: HitRequests) -> asyncio.Future[list[Hit | None]]:
+            steps.append((requests, asyncio.get_running_loop().create_future()))
+            return steps[-1][1]
+
+    recorder = hits.HitRecorder(Late(), core.events, core.observer, core.observer)  # type: ignore[arg-type]
+    first = [recorder.record(wish(name, fingerprint="F").request) for name in ("1", "2")]
+    await settle()
+    second = [recorder.record(wish(name, fingerprint="F").request) for name in ("3", "4")]
+    requests, step = steps[0]
+    taken.append(len(requests[:3]))
+    step.set_exception(StoreUnavailable("The store did not answer in time."))
+    await settle()
+    assert [future.done() for future in (*first, *second)] == [True, True, True, False]
+    assert requests[:MOST_HITS] == []
+    assert [each.prediction.id for each in steps[1][0][:MOST_HITS]] == ["p4"]
+    steps[1][1].set_result([None])
+    assert await second[1] is None
+    assert taken == [3]
+    for future in (*first, second[0]):
+        with pytest.raises(StoreUnavailable):
+            await future
+
+
+async def test_defect_of_one_hit_is_its_own(core: CreateCore) -> None:
+    """A record that cannot be read, for example: each is tried alone."""
+    await known_run(core)
+    fail(core.store, "record_hits", ValueError("damaged"))
+    made = await asyncio.gather(*(core.ask() for _ in range(3)))
+    assert [each.view.prediction.source for each in made if isinstance(each, Created)] == [Source.HIT] * 3
+    assert core.steps == ["record_hits", "share", "share", "share"]
 
 
 async def test_store_that_takes_no_step_fails_the_hits(core: CreateCore) -> None:

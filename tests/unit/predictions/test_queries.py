@@ -1,13 +1,14 @@
 """Predictions as their callers see them: while they wait, at the end of their run, and when they are cancelled."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 
 import pytest
 from msgspec.structs import replace
 
 from gateway.domain import tickets
-from gateway.domain.records import Cancellation, PredictionView, Run, RunState, Source, Status
+from gateway.domain.records import LARGE_DOCUMENT, Cancellation, PredictionView, Run, RunState, Source, Status
 from gateway.domain.run_end import SharedBy
 from gateway.domain.scopes import Scope
 from gateway.domain.teams import Caller, Team
@@ -79,6 +80,48 @@ async def test_poll_after_the_end_is_answered_from_memory(predictions, store, ru
         view = await predictions.get(CALLER, prediction_id)
         assert view == PredictionView(store.kept[prediction_id], end.run)
     assert store.calls == []
+
+
+async def test_large_document_is_read_only_when_it_is_wanted(predictions, store, run):
+    """A poll, a cancel and a link to a copy need none: requests for large predictions wait for room first."""
+    store.runs["run1"] = replace(run, document=b"x" * (LARGE_DOCUMENT + 1))
+    size = len(store.runs["run1"].document) + len(run.request)
+    for view in (
+        await predictions.get(CALLER, "p1"),
+        await predictions.owned(CALLER, "p1"),
+        await predictions.find("p1"),
+    ):
+        assert (view.run.document, view.left_out) == (b"", size)
+    assert predictions.recent_bytes == 0
+    whole = await predictions.whole(view)
+    assert whole == PredictionView(store.kept["p1"], store.runs["run1"])
+    with pytest.raises(NotFound):
+        await predictions.whole(PredictionView(prediction("p9"), whole.run))
+
+
+async def test_cancel_of_a_run_with_a_large_document_keeps_it_for_those_who_poll(predictions, store, run, tracker):
+    """The step leaves the document in the store; what is in memory stays."""
+    large = store.runs["run1"] = replace(run, document=b"x" * (LARGE_DOCUMENT + 1))
+    tracked = tracker.follow(large)
+    tracker.cancel_asked(replace(large, document=b"", request=b"", cancel_asked_at=NOW))
+    assert (tracked.run.document, tracked.run.cancel_asked_at) == (large.document, NOW)
+    assert (await predictions.get(CALLER, "p1")).run.document == large.document
+    other = tracker.follow(live("run2"))
+    tracker.cancel_asked(replace(live("run3"), document=b"", cancel_asked_at=NOW))
+    unknown = tracker.tracked("run3")
+    assert unknown is not None
+    assert (other.is_whole, unknown.is_whole) == (True, False)
+
+
+async def test_shortened_prediction_has_no_input(predictions, store, run):
+    """A create without room for its response is answered with this."""
+    document = b'{"id":"x","status":"processing","input":{"a":"%b"},"urls":{"get":"u"}}' % (b"x" * LARGE_DOCUMENT)
+    store.runs["run1"] = replace(run, document=document)
+    view = await predictions.get(CALLER, "p1")
+    shown = json.loads(await predictions.show_shortened(view, "http://gateway.test/v1", "predictions"))
+    assert (shown["id"], shown["status"], shown["input"], shown["output"]) == ("p1", "starting", {}, None)
+    assert shown["urls"] == {"get": "http://gateway.test/v1/predictions/p1"}
+    assert "data_removed" not in shown
 
 
 async def test_end_caches_only_predictions_that_were_polled(predictions, store, run):
@@ -192,7 +235,7 @@ async def test_wait_returns_the_end_without_a_read(predictions, tracker, store, 
     tracked = tracker.follow(run)
     waiting = asyncio.create_task(predictions.wait(PredictionView(store.kept["p1"], run), 60.0))
     await settle()
-    tracked.run = over(run)
+    tracked.set_run(over(run))
     tracked.wake()
     assert await waiting == PredictionView(store.kept["p1"], over(run))
     assert "prediction" not in store.calls

@@ -35,7 +35,7 @@ def fresh(number: int) -> PredictionView:
         stream_url=f"https://stream.replicate.com/v1/files/{number:052}",
     )
     made = replace(prediction(f"{number:026}", run.id), user=f"user-{number}")
-    return view((*PREDICTIONS.row(made), *RUNS.row(run)))
+    return view((*PREDICTIONS.row(made), *RUNS.row(run), 0))
 
 
 def test_small_predictions_take_no_more_than_they_are_counted_as(traced: None) -> None:

@@ -364,8 +364,8 @@ CREATE TRIGGER delivery_removed AFTER DELETE ON deliveries FOR EACH ROW EXECUTE 
 CREATE TABLE commits (
     session TEXT COLLATE "C" NOT NULL PRIMARY KEY,
     step BIGINT NOT NULL,
-    is_closed BOOLEAN NOT NULL DEFAULT FALSE,
-    at TIMESTAMPTZ NOT NULL
+    is_closed BIGINT NOT NULL,
+    at DOUBLE PRECISION NOT NULL
 ) WITH (fillfactor = 50);
 
 -- Returns whether the step has written anything. One that has not needs no note: it can run again.
@@ -374,8 +374,8 @@ BEGIN
     IF pg_current_xact_id_if_assigned() IS NULL THEN
         RETURN FALSE;
     END IF;
-    INSERT INTO commits AS c (session, step, at) VALUES (_session, _step, now())
-    ON CONFLICT (session) DO UPDATE SET step = excluded.step, at = excluded.at WHERE NOT c.is_closed;
+    INSERT INTO commits AS c (session, step, is_closed, at) VALUES (_session, _step, 0, extract(epoch FROM now()))
+    ON CONFLICT (session) DO UPDATE SET step = excluded.step, at = excluded.at WHERE c.is_closed = 0;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'this session was closed by a later one';
     END IF;
@@ -384,6 +384,6 @@ END
 $$;
 
 CREATE FUNCTION close_session(_session TEXT) RETURNS BIGINT LANGUAGE sql AS $$
-    INSERT INTO commits AS c (session, step, is_closed, at) VALUES (_session, 0, TRUE, now())
-    ON CONFLICT (session) DO UPDATE SET is_closed = TRUE RETURNING step
+    INSERT INTO commits (session, step, is_closed, at) VALUES (_session, 0, 1, extract(epoch FROM now()))
+    ON CONFLICT (session) DO UPDATE SET is_closed = 1 RETURNING step
 $$;

@@ -1,0 +1,49 @@
+"""A store with a row of every kind."""
+
+from gateway.domain.records import Copy
+from gateway.domain.webhook_places import WebhookBounds, WebhookPlace
+from gateway.domain.windows import day_of
+from gateway.store.interface import Store
+from gateway.webhooks.ports import Busy
+from gateway.webhooks.rules.deliveries import Delivery, DeliveryKind
+from tests.support.money import demand, settlement
+from tests.support.records import NOW, file, finish, go, idempotency, join, key, lead, start
+
+DAY = day_of(NOW)
+COPY = Copy(place=0, url="u", content_type="x/y", sha256="a" * 64, size=3, stored_at=NOW)
+HOOK = {"webhook": "https://hooks.example.com/x"}
+PLACE = WebhookPlace(WebhookBounds())
+
+
+async def fill(store: Store) -> None:
+    """Add rows to every table."""
+    await store.add_key(key("k1"))
+    await store.add_file(file("f1", owner="user:ann"))
+    await store.learn_version("v1", "acme/toy")
+    await store.secret("webhooks", b"one")
+    await store.rotate_secret("webhooks", b"two", NOW, NOW + 1000)
+    of_ann = {"user": "ann", "owner": "user:ann"}
+    await go(store, "1", fingerprint="F", prediction_=of_ann | HOOK, webhook_place=PLACE, reservation=demand())
+    await join(store, "j", prediction_={"user": "bob", "owner": "user:ann", "reason": "model-unknown"})
+    await join(store, "hook", prediction_=HOOK, webhook_place=PLACE)
+    await store.append_events("run1", 0, b"event", kept_from=0)
+    await store.append_events("run1", 5, b"event", kept_from=0)
+    await finish(store, "1", settlement=settlement())
+    await start(store, "h", fingerprint="F", now=NOW + 20, prediction_={"team": "blue", "user": "ann"})
+    await lead(store, "2", provisional="P", idempotency=idempotency(), reservation=demand())
+    await go(store, "3", fingerprint="G", prediction_=HOOK, webhook_place=PLACE)
+    await join(store, "3hook", "G", prediction_={"deadline_at": NOW + 60} | HOOK, webhook_place=PLACE)
+    for sha256 in ("a" * 64, "b" * 64):
+        await store.claim_object(sha256, 3, NOW, NOW + 60)
+    await store.keep_copies("run1", [COPY], NOW + 900)
+    for name in ("d1", "d2"):
+        await store.add_delivery(delivery(name), b"body")
+        await store.mark_dead(name, NOW, "gone", b"body")
+    await store.claim_deliveries(NOW + 30, NOW + 90, 1, Busy(per_receiver=9))
+    await store.warn_once("red", "team", DAY, 50)
+    await store.adjust("red", -5, "why", NOW)
+
+
+def delivery(name: str) -> Delivery:
+    """Return an announcement to deliver."""
+    return Delivery(id=name, kind=DeliveryKind.ANNOUNCEMENT, team="red", url="u", receiver="r", created_at=NOW)
