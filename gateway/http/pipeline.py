@@ -61,6 +61,8 @@ _PLAIN_PATH = re.compile(r"(?:/[A-Za-z0-9_.:@=+~-]+)*/?")
 _DOTS = frozenset({".", ".."})
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _FIRST_ERROR = 400
+# Paths that may hold a ticket: an error does not show it, and is that of a ticket that does not exist.
+_TICKETS = re.compile("/(?:v1/)?(?:outputs|streams)/")
 _LONGEST_SHOWN = 100
 """Characters of an unknown path in its error."""
 
@@ -145,7 +147,7 @@ class Pipeline:
             return cors.preflight(request)
         if isinstance(found, NoMatch):
             if not found.methods:
-                if found.is_known or not _is_plain(path):
+                if found.is_known or not _is_plain(path) or _TICKETS.match(path):
                     raise NotFound
                 raise NotFound(_no_route(request.method, path))
             return errors.method_not_allowed(request.method, found.methods, request[REQUEST_ID])

@@ -27,7 +27,7 @@ def test_page_gets_no_key_of_a_team(demo: Started) -> None:
     got = [ask("GET", demo.page + name) for name in ("", *scripts, "page.css", "icon.svg", "demo.json")]
     got.append(ask("POST", f"{demo.page}token", {"team": "studio"}, Origin=demo.page.rstrip("/")))
 
-    assert [answer.status for answer in got] == [200] * 6 + [201]
+    assert [answer.status for answer in got] == [200] * 7 + [201]
     for answer in got:
         assert not KEY.search(answer.body.decode())
         assert "r8_" not in answer.body.decode()

@@ -258,6 +258,8 @@ PATHS = [
         ("GET", "/v1/models/acme/storyteller\\..\\account"),
         ("GET", "/v1/models/acme/caf%C3%A9"),
         ("GET", "/v1/models/-acme/x"),
+        ("GET", "/outputs/" + "a" * 80),
+        ("GET", "/v1/streams/" + "a" * 52 + "/more"),
         ("GET", "/v1/models/acme/" + "x" * 201),
         ("GET", "/v1/predictions/" + "a" * 25),
         ("GET", "/v1/predictions/" + "A" * 26),
