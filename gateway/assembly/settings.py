@@ -5,7 +5,7 @@ from ipaddress import ip_network
 
 from gateway.access.authentication import AccessSettings
 from gateway.config import Config
-from gateway.config.result_sections import ModelPrice
+from gateway.config.sections import ModelPrice
 from gateway.config.teams import Team as ConfigTeam
 from gateway.config.teams import TeamKey, TeamLimits
 from gateway.domain import targets

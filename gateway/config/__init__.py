@@ -1,21 +1,18 @@
 """Load and validate the config file. Only `assembly` uses `Config`; other parts get the values that they need."""
 
+from gateway.config.listeners import Ops, Server
 from gateway.config.loading import find, from_mapping, load, load_with_places
 from gateway.config.model import Config
 from gateway.config.problems import ConfigError, Problem
 from gateway.config.report import Places
-from gateway.config.result_sections import (
+from gateway.config.sections import (
     Cache,
     CacheRule,
+    Logs,
+    Metrics,
     ModelPrice,
     Outputs,
     Prices,
-)
-from gateway.config.sections import (
-    Logs,
-    Metrics,
-    Ops,
-    Server,
     Store,
     Streams,
     Tracing,

@@ -5,12 +5,12 @@ from collections.abc import Callable, Iterable, Mapping
 from importlib.util import find_spec
 from urllib.parse import urlsplit
 
+from gateway.config.listeners import Ops, Server
 from gateway.config.model import Config
 from gateway.config.positions import Location
 from gateway.config.report import Report
-from gateway.config.result_sections import ModelPrice
 from gateway.config.secrets import SecretMissing, from_environment, from_file
-from gateway.config.sections import Ops, Server, Store, Upstream
+from gateway.config.sections import ModelPrice, Store, Upstream
 from gateway.config.teams import Team, TeamKey
 from gateway.config.values import is_loopback, is_postgres, is_wildcard
 from gateway.domain.scopes import origins_outside, patterns_outside, scopes_outside

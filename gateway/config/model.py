@@ -2,20 +2,14 @@
 
 from pydantic import Field
 
-from gateway.config.result_sections import (
-    Cache,
-    Outputs,
-    Prices,
-)
-from gateway.config.section import (
-    Section,
-)
+from gateway.config.listeners import Limits, Ops, Server
 from gateway.config.sections import (
-    Limits,
+    Cache,
     Logs,
     Metrics,
-    Ops,
-    Server,
+    Outputs,
+    Prices,
+    Section,
     Store,
     Streams,
     Tracing,

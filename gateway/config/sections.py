@@ -1,13 +1,12 @@
-"""Sections of the config, one frozen model each. Unknown keys are refused.
+"""The sections of the config, one frozen model each. Unknown keys are refused.
 
 The config names secrets and never contains them. Resolved values are private attributes, so no dump or repr shows them.
 """
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, PrivateAttr, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr
 
-from gateway.config.section import Section
 from gateway.config.values import (
     Attempts,
     BaseUrl,
@@ -17,136 +16,28 @@ from gateway.config.values import (
     EnvName,
     FileName,
     Flag,
-    HeaderBytes,
-    Host,
+    InputName,
     LevelWord,
-    Port,
+    LinkPattern,
+    OutputsUrl,
+    Pattern,
     PostgresUrl,
-    ProxyNetwork,
-    PublicUrl,
+    Price,
     Seconds,
     SecondsOrZero,
+    Sku,
     StoreUrl,
     TrustedHost,
+    Whole,
 )
 
 _MIB = 1024 * 1024
 
 
-class Server(Section):
-    """The public listener."""
+class Section(BaseModel):
+    """Base class of all sections."""
 
-    host: Host = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 or :: for all.", examples=["0.0.0.0"])  # noqa: S104 - an example
-    port: Port = Field(8080, description="Port to listen on; 0 picks a free one.", examples=[8080])
-    workers: Count = Field(
-        1, description="Processes that `gateway serve` runs on the port; more than 1 needs PostgreSQL.", examples=[4]
-    )
-    reuse_port: Flag = Field(
-        False,
-        description="Let other gateways of this machine listen on the same port (SO_REUSEPORT).",
-        examples=[True],
-    )
-    public_url: PublicUrl | None = Field(
-        None,
-        description="URL that callers use, without /v1. Default: scheme and Host of each request.",
-        examples=["https://gateway.example.com"],
-    )
-    trusted_proxies: tuple[ProxyNetwork, ...] = Field(
-        (), description="Networks whose X-Forwarded headers are trusted.", examples=[["10.0.0.0/8"]]
-    )
-    max_body_bytes: Bytes = Field(
-        16 * _MIB,
-        description="Largest request body other than an upload. Inputs may contain files of 10 MB as data URIs.",
-        examples=[16 * _MIB],
-    )
-    max_upload_bytes: Bytes = Field(100 * _MIB, description="Largest upload.", examples=[100 * _MIB])
-    max_header_bytes: HeaderBytes = Field(
-        32 * 1024, description="Largest sum of a request's header fields; above it: 431.", examples=[32 * 1024]
-    )
-    body_idle_seconds: Seconds = Field(
-        30, description="Longest time without a byte of a request body or upload.", examples=[30]
-    )
-    body_min_bytes_per_second: Count = Field(
-        1000, description="Minimum rate of a request body, upload or download, after one such time.", examples=[1000]
-    )
-    max_spool_bytes: CountOrZero = Field(
-        1024 * _MIB,
-        description="Disk space used to deduplicate uploads; 0: every upload is sent upstream.",
-        examples=[1024 * _MIB],
-    )
-    shutdown_grace_seconds: SecondsOrZero = Field(
-        10, description="Longest graceful shutdown after the signal to stop.", examples=[10]
-    )
-    drain_seconds: SecondsOrZero = Field(
-        0,
-        description="Part of the grace period: keep serving this long after /readyz starts failing.",
-        examples=[5],
-    )
-
-
-class Limits(Section):
-    """How much one request or response may hold. What passes a bound is refused with 422, unless stated otherwise."""
-
-    max_links: Count = Field(
-        1000, description="URLs and data: URIs in one JSON body; each is checked or hashed.", examples=[1000]
-    )
-    max_keys: Count = Field(20_000, description="Names of objects in one JSON body.", examples=[20_000])
-    max_values: Count = Field(
-        100_000,
-        description="Texts, numbers, flags, arrays and objects in one JSON body. A file as a data: URI is one.",
-        examples=[100_000],
-    )
-    max_depth: Count = Field(128, description="Levels of nesting in one JSON body.", examples=[128])
-    max_half_surrogates: Count = Field(
-        10_000,
-        description="Escapes such as \\ud83d without the second of their pair in one JSON body.",
-        examples=[10_000],
-    )
-    max_bodies_bytes: Bytes = Field(
-        128 * _MIB,
-        description="Memory for all large request bodies at a time (503 past it), half of it for one team (429).",
-        examples=[128 * _MIB],
-    )
-    max_responses_bytes: Bytes = Field(
-        96 * _MIB,
-        description="Memory for all responses above 64 KiB that clients have not taken yet (more wait, then get a "
-        "503), half of it for one team (429).",
-        examples=[96 * _MIB],
-    )
-    max_page_bytes: Bytes = Field(
-        8 * _MIB,
-        description="A page of a list ends after this size; it has at least one result, and next leads to the rest.",
-        examples=[8 * _MIB],
-    )
-
-
-class Ops(Section):
-    """The operators' listener: metrics, dashboard, admin."""
-
-    host: Host = Field(
-        "127.0.0.1", description="Address to listen on; other than loopback requires a token.", examples=["127.0.0.1"]
-    )
-    port: Port = Field(9464, description="Port to listen on; 0 picks a free one.", examples=[9464])
-    token_env: EnvName | None = Field(
-        None,
-        description="Environment variable with the operators' token, of at least 16 characters.",
-        examples=["GATEWAY_OPS_TOKEN"],
-    )
-    token_file: FileName | None = Field(
-        None, description="File with the token, instead of token_env.", examples=["/run/secrets/ops_token"]
-    )
-    _token: SecretStr | None = PrivateAttr(None)
-
-    @property
-    def token(self) -> SecretStr | None:
-        """The operators' token; `None` if none is required."""
-        return self._token
-
-    def with_token(self, token: str | None) -> Self:
-        """Return the section with its token resolved."""
-        copy = self.model_copy()
-        copy._token = SecretStr(token) if token else None  # noqa: SLF001 - its own copy
-        return copy
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, validate_default=True)
 
 
 class Upstream(Section):
@@ -253,6 +144,77 @@ class Store(Section):
         return copy
 
 
+class CacheRule(Section):
+    """Overrides whether a target is deterministic."""
+
+    model: Pattern = Field(description="The targets that it applies to.", examples=["acme/upscaler"])
+    mode: Literal["always", "seeded", "never"] = Field(
+        description="always, seeded (if the request sets a seed), or never.", examples=["seeded"]
+    )
+    ttl_seconds: SecondsOrZero | None = Field(
+        None, description="How long a result is reused; default: that of [cache].", examples=[86400]
+    )
+    ignore_inputs: tuple[InputName, ...] = Field(
+        (), description="Inputs that do not change the output.", examples=[["webhook_note"]]
+    )
+    text_inputs: tuple[InputName, ...] = Field(
+        ("prompt", "negative_prompt", "system_prompt"),
+        description="Inputs that are plain text: a link in them does not keep a request from being shared.",
+        examples=[["prompt"]],
+    )
+
+
+class Cache(Section):
+    """Sharing of runs between identical deterministic requests."""
+
+    enabled: Flag = Field(True, description="Whether runs are shared.", examples=[True])
+    share: Literal["team", "all"] = Field(
+        "team", description="Share within a team, or across all teams.", examples=["team"]
+    )
+    ttl_seconds: SecondsOrZero = Field(
+        86_400,
+        description="How long a result is reused. Results with file links: at most 55 minutes without an output store.",
+        examples=[86400],
+    )
+    max_bytes: Bytes = Field(256 * _MIB, description="Limit of stored results.", examples=[256 * _MIB])
+    memory_bytes: Bytes = Field(
+        64 * _MIB, description="Limit of predictions kept in memory to answer polls.", examples=[64 * _MIB]
+    )
+    followed_bytes: Bytes = Field(
+        64 * _MIB, description="Limit of documents of runs in progress in memory.", examples=[64 * _MIB]
+    )
+    metadata_max_bytes: Bytes = Field(64 * _MIB, description="Limit of cached metadata.", examples=[64 * _MIB])
+    random_seeds: tuple[Whole, ...] = Field(
+        (-1,), description="Seeds that ask the model for a random one.", examples=[[-1]]
+    )
+    immutable_links: tuple[LinkPattern, ...] = Field(
+        (),
+        description="Links whose content never changes, besides those of replicate.delivery; * matches any text.",
+        examples=[["https://cdn.example.com/*"]],
+    )
+    metadata_ttl_seconds: SecondsOrZero = Field(
+        60, description="How long models, versions and other metadata are cached; 0: not at all.", examples=[60]
+    )
+    rules: tuple[CacheRule, ...] = Field((), description="Rules by target; the first match applies.")
+
+
+class Outputs(Section):
+    """Copies of output files, which stay available after upstream has deleted its own."""
+
+    url: OutputsUrl | None = Field(
+        None,
+        description="A folder, or s3://bucket/prefix?endpoint=…&region=…. If not set, nothing is copied.",
+        examples=["outputs"],
+    )
+    persist: Literal["off", "shared", "all"] = Field(
+        "shared",
+        description="off, shared (outputs of runs that can be shared), or all.",
+        examples=["shared"],
+    )
+    max_bytes: Bytes = Field(10 * 1024 * _MIB, description="Limit of all copies together.", examples=[10 * 1024 * _MIB])
+    ttl_seconds: Seconds = Field(2_592_000, description="Longest life of a copy.", examples=[2592000])
+
+
 class Transfers(Section):
     """Uploads from callers and downloads of files. Each holds a connection to Replicate while it is in progress."""
 
@@ -299,6 +261,35 @@ class Webhooks(Section):
     )
     max_queued_total: Count = Field(50_000, description="Places of all teams.", examples=[50000])
     retain_dead_days: Count = Field(7, description="How long a failed delivery is kept for redelivery.", examples=[7])
+
+
+class ModelPrice(Section):
+    """The price of a target, of exactly one kind. Both token prices count as one kind."""
+
+    model: Pattern = Field(description="The targets that it applies to.", examples=["acme/upscaler"])
+    usd_per_second: Price | None = Field(None, description="Dollars per second.", examples=[0.001525])
+    hardware: Sku | None = Field(
+        None, description="Hardware whose built-in price per second applies.", examples=["gpu-l40s"]
+    )
+    usd_per_run: Price | None = Field(None, description="Dollars per run.", examples=[0.01])
+    usd_per_output: Price | None = Field(None, description="Dollars per output.", examples=[0.04])
+    usd_per_input_token: Price | None = Field(None, description="Dollars per input token.", examples=[0.00000375])
+    usd_per_output_token: Price | None = Field(None, description="Dollars per output token.", examples=[0.00001])
+
+
+class Prices(Section):
+    """Prices of runs."""
+
+    unknown: Literal["estimate", "refuse", "free"] = Field(
+        "estimate",
+        description="Targets without a price: estimate (by default_hardware), refuse, or free.",
+        examples=["estimate"],
+    )
+    default_hardware: Sku = Field(
+        "gpu-l40s", description="Hardware assumed for a target without a price.", examples=["gpu-l40s"]
+    )
+    charge_failed: Flag = Field(True, description="Whether the time of failed runs is charged.", examples=[True])
+    models: tuple[ModelPrice, ...] = Field((), description="Prices by target; the first match applies.")
 
 
 class Metrics(Section):

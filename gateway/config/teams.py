@@ -5,7 +5,7 @@ from typing import Literal, Self
 from pydantic import Field, PrivateAttr, SecretStr
 
 from gateway.access.rules import api_keys as keys
-from gateway.config.section import Section
+from gateway.config.sections import Section
 from gateway.config.values import (
     Count,
     Dollars,

@@ -9,16 +9,28 @@ from blockbuster import blockbuster_ctx
 from gateway.store.interface import Store
 from tests.support.stores import ALL_BACKENDS, BACKENDS, StoreMaker
 
-_PARAMS = [each if each in BACKENDS else pytest.param(each, marks=pytest.mark.long) for each in ALL_BACKENDS]
+_BEHIND_PGBOUNCER = {"test_hits", "test_money", "test_share_and_start", "test_sharing_races"}
+"""Files whose tests always run behind PgBouncer, too. `make test-long` runs all there."""
 
 
-@pytest.fixture(params=_PARAMS)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run the tests that need a store on every backend."""
+    always = set(BACKENDS)
+    if metafunc.module.__name__.rpartition(".")[2] in _BEHIND_PGBOUNCER:
+        always.add("pgbouncer")
+    backends = [each if each in always else pytest.param(each, marks=pytest.mark.long) for each in ALL_BACKENDS]
+    for name in ("another", "in_order"):
+        if name in metafunc.fixturenames:
+            metafunc.parametrize(name, backends, indirect=True)
+
+
+@pytest.fixture
 def another(request: pytest.FixtureRequest, tmp_path: Path) -> StoreMaker:
     """Makes stores, not yet open, on the data of this test."""
     return ALL_BACKENDS[request.param](tmp_path)
 
 
-@pytest.fixture(params=_PARAMS)
+@pytest.fixture
 def in_order(request: pytest.FixtureRequest, tmp_path: Path) -> StoreMaker:
     """Makes stores that do their writes in the order in which they were asked for."""
     return ALL_BACKENDS[request.param](tmp_path, in_order=True)

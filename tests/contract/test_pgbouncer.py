@@ -1,11 +1,9 @@
-"""The store behind PgBouncer in transaction mode: each transaction can be on another connection of the server.
+"""What is particular to PgBouncer in transaction mode: each transaction can be on another connection of the server.
 
-The main parts of the contract run here, and all of it in `make test-long`.
+The main parts of the contract run behind it, too (`conftest.py`), and all of it in `make test-long`.
 """
 
-import inspect
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import psycopg
@@ -13,34 +11,16 @@ import pytest
 
 from gateway.errors import StoreUnavailable
 from gateway.store.postgres import PostgresStore
-from tests.contract import test_hits, test_money, test_share_and_start, test_sharing_races
 from tests.support.pgbouncer import pooled
 from tests.support.polling import attempts
 from tests.support.postgres import emptied_database
 from tests.support.records import go
 from tests.support.stores import StoreMaker, pooled_maker
 
-MAIN = [test_hits, test_money, test_share_and_start, test_sharing_races]
-SLOW = {"test_users_beyond_the_daily_bound_are_counted_as_other"}
-
-
-def of_store(module: ModuleType) -> dict[str, Any]:
-    """Return the tests that need a store and nothing else."""
-    return {
-        f"{name}__{module.__name__.rpartition('.')[2]}": value
-        for name, value in vars(module).items()
-        if name.startswith("test_")
-        and name not in SLOW
-        and set(inspect.signature(value).parameters) in ({"store"}, {"another"})
-    }
-
-
-for main in MAIN:
-    globals().update(of_store(main))
-
 
 @pytest.fixture
-def another(tmp_path: Path) -> StoreMaker:
+def behind(tmp_path: Path) -> StoreMaker:
+    """Makes stores behind PgBouncer."""
     return pooled_maker(tmp_path)
 
 
@@ -49,9 +29,9 @@ def url() -> str:
     return emptied_database()
 
 
-async def test_every_transaction_has_its_deadlines(another: StoreMaker) -> None:
+async def test_every_transaction_has_its_deadlines(behind: StoreMaker) -> None:
     """Settings of a session would be lost, or be those of another client. Reads have deadlines too."""
-    store: Any = another()
+    store: Any = behind()
     await store.open()
     settings = {
         "statement_timeout": "5s",
@@ -77,9 +57,9 @@ async def test_pooler_without_the_address_of_the_database_is_reported(url: str) 
         await store.open()
 
 
-async def test_outage_of_the_pool_heals_by_itself(another: StoreMaker, url: str) -> None:
+async def test_outage_of_the_pool_heals_by_itself(behind: StoreMaker, url: str) -> None:
     """PgBouncer's connections to the server end, and it opens others."""
-    store: Any = another()
+    store: Any = behind()
     await store.open()
     await go(store)
     with psycopg.connect(url, autocommit=True) as connection:

@@ -6,6 +6,7 @@ import pytest
 
 from gateway.errors import StoreUnavailable
 from gateway.simulator import Simulator
+from tests.support.pgbouncer import pooled
 from tests.support.postgres import emptied_database
 from tests.support.session_calls import (
     CREATED,
@@ -22,9 +23,10 @@ from tests.support.stack import OpenGateway
 from tests.support.upstream import creates, version_of
 
 
-@pytest.fixture
-def store() -> dict[str, str]:
-    return {"url": emptied_database()}
+@pytest.fixture(params=["direct", "pgbouncer"])
+def store(request: pytest.FixtureRequest) -> dict[str, str]:
+    url = emptied_database()
+    return {"url": url} if request.param == "direct" else {"url": pooled(url), "listen_url": url}
 
 
 async def test_gateway_shares_charges_and_restarts_on_postgresql(

@@ -62,7 +62,7 @@ def pooled_maker(folder: Path, *, in_order: bool = False) -> StoreMaker:
 
 BACKENDS: dict[str, Backend] = {"sqlite": sqlite_maker, "postgres": postgres_maker}
 ALL_BACKENDS: dict[str, Backend] = {**BACKENDS, "postgres-cut": cut_maker, "pgbouncer": pooled_maker}
-"""With those that take long. `test_pgbouncer.py` runs some tests of the last one."""
+"""With those that take long. Some tests always run on the last one."""
 
 
 async def edit(store: Any, statement: str) -> int:

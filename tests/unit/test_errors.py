@@ -17,7 +17,7 @@ STATUS = {
     "UpstreamError": 502, "UpstreamUnavailable": 503, "UpstreamBroken": 502, "UpstreamUncertain": 504,
     "UpstreamUnreadable": 502, "UpstreamTooLarge": 502,
     "UpstreamTimeout": 504, "NotCached": 504, "Overloaded": 503, "UpstreamTokenRefused": 502, "StoreUnavailable": 503,
-    "StoreAway": 503, "StoreTaken": 503,
+    "StoreAway": 503, "StoreTaken": 503, "RunTakenOver": 504,
 }  # fmt: skip
 
 
