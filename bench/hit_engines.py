@@ -19,7 +19,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from bench.hit_sets import RESULTS, finished, request
+from bench.hit_batches import RESULTS, finished, request
 from bench.store import records
 from gateway.store.interface import Store
 from gateway.store.postgres import PostgresStore

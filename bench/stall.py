@@ -73,8 +73,8 @@ BODIES: dict[str, Callable[[], bytes]] = {
         name: _of_kind(name)
         for name in (
             "many short links", "many file links", "many small strings", "many numbers", "many keys",
-            "many empty objects", "nested arrays", "nested objects", "half surrogates in a string",
-            "various half surrogates", "pairs of surrogates", "escapes in a string", "line ends in a string",
+            "many empty objects", "nested arrays", "nested objects", "lone surrogates in a string",
+            "various lone surrogates", "pairs of surrogates", "escapes in a string", "line ends in a string",
             "backslashes in a string", "percent slashes in a link", "commas in a string", "many large exponents",
             "an integer of many digits",
             "many data URIs", "a folded data URI", "deep and wide", "one key again and again", "white space",

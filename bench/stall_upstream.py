@@ -34,7 +34,7 @@ def _events(count: int) -> bytes:
 DOCUMENTS: dict[str, Callable[[], bytes]] = {
     "10 MB of logs": lambda: _fields("logs", _logs(10 * MB)),
     "40 MB of logs": lambda: _fields("logs", _logs(40 * MB)),
-    "logs of half surrogates": lambda: _fields("logs", b'"' + b"\\ud800" * 1_500_000 + b'"'),
+    "logs of lone surrogates": lambda: _fields("logs", b'"' + b"\\ud800" * 1_500_000 + b'"'),
     "an output of 1 M strings": lambda: _fields("output", array(b'"token"', 8 * MB)),
     "an output of links": lambda: _fields("output", array(b'"https://replicate.delivery/x/out-0.png"', 8 * MB)),
     "an output of hosts with marks": lambda: _fields(

@@ -5,7 +5,7 @@
     │   ├── Unprocessable      the request is well formed, but its content is invalid (422)
     │   ├── BodyTooLarge       the body exceeds the size limit (413)
     │   ├── HeadTooLarge       the header fields exceed their size limit (431)
-    │   ├── BodyTooSlow        the body stopped arriving, or arrives below the least rate (400)
+    │   ├── BodyTooSlow        the body stopped arriving, or arrives below the minimum rate (400)
     │   └── UnsupportedMedia   unsupported content type or encoding (415)
     ├── Unauthenticated        no valid key (401)
     ├── Forbidden              the key is valid, but may not do this (403)
@@ -99,7 +99,7 @@ class HeadTooLarge(BadRequest):
 
 
 class BodyTooSlow(BadRequest):
-    """The body stopped arriving, or arrives below the least rate."""
+    """The body stopped arriving, or arrives below the minimum rate."""
 
 
 class CallerLeft(GatewayError):

@@ -1,1 +1,1 @@
-"""What people could use instead, on the same work: `python -m bench.peers`."""
+"""Alternatives, on the same work: `python -m bench.peers`."""

@@ -1,4 +1,4 @@
-"""What people could use instead, on the same work in the same run: cache hits and polls.
+"""Alternatives, on the same work in the same run: cache hits and polls.
 
     python -m bench.peers.install
     python -m bench.peers [--rounds 3] [--seconds 3] [--connections 64] [--only "nginx proxy" LiteLLM]

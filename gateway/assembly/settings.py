@@ -6,9 +6,8 @@ from ipaddress import ip_network
 from gateway.access.authentication import AccessSettings
 from gateway.config import Config
 from gateway.config.sections import ModelPrice
-from gateway.config.teams import Limits as ConfigLimits
 from gateway.config.teams import Team as ConfigTeam
-from gateway.config.teams import TeamKey
+from gateway.config.teams import TeamKey, TeamLimits
 from gateway.domain import targets
 from gateway.domain.body_limits import BodyLimits
 from gateway.domain.limits import NO_LIMITS, UNLIMITED, Allowance, Limits
@@ -68,7 +67,7 @@ def _allowance(given: ConfigTeam | TeamKey) -> Allowance:
     return Allowance(own=_limits(given), per_user=_limits(given.per_user), per_address=_limits(given.per_address))
 
 
-def _limits(given: ConfigLimits | None) -> Limits:
+def _limits(given: TeamLimits | None) -> Limits:
     if given is None:
         return UNLIMITED
     return Limits(

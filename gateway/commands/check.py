@@ -15,7 +15,7 @@ from gateway.commands.common import CONFIG_OPTION, config_file, load_config, pla
 from gateway.commands.health import OWN_LISTENER, probe_health, probe_url
 
 if TYPE_CHECKING:
-    from gateway.config import Config, Limits, Team
+    from gateway.config import Config, Team, TeamLimits
 
 _DEADLINE_SECONDS: Final = 10
 _MOST_BYTES: Final = 65_536
@@ -199,7 +199,7 @@ def _team(team: "Team") -> str:
     return f"{team.name}: {'; '.join(parts)}"
 
 
-def _limits(limits: "Limits") -> list[str]:
+def _limits(limits: "TeamLimits") -> list[str]:
     from gateway.config import LIMIT_NAMES
 
     # Decimal, because a float may be formatted as "1e+06".

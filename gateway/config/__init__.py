@@ -19,7 +19,7 @@ from gateway.config.sections import (
     Upstream,
     Webhooks,
 )
-from gateway.config.teams import LIMIT_NAMES, Limits, Team, TeamKey
+from gateway.config.teams import LIMIT_NAMES, Team, TeamKey, TeamLimits
 from gateway.config.values import is_loopback
 from gateway.config.warnings import in_container, unreachable_in_container, warnings
 
@@ -29,7 +29,6 @@ __all__ = [
     "CacheRule",
     "Config",
     "ConfigError",
-    "Limits",
     "Logs",
     "Metrics",
     "ModelPrice",
@@ -43,6 +42,7 @@ __all__ = [
     "Streams",
     "Team",
     "TeamKey",
+    "TeamLimits",
     "Tracing",
     "Upstream",
     "Webhooks",

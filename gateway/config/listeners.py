@@ -54,9 +54,11 @@ class Server(Section):
     max_header_bytes: HeaderBytes = Field(
         32 * 1024, description="Largest sum of a request's header fields; above it: 431.", examples=[32 * 1024]
     )
-    body_idle_seconds: Seconds = Field(30, description="Longest silence of a request body or upload.", examples=[30])
+    body_idle_seconds: Seconds = Field(
+        30, description="Longest time without a byte of a request body or upload.", examples=[30]
+    )
     body_min_bytes_per_second: Count = Field(
-        1000, description="Least rate of a request body, upload or download, after one such silence.", examples=[1000]
+        1000, description="Minimum rate of a request body, upload or download, after one such time.", examples=[1000]
     )
     max_spool_bytes: CountOrZero = Field(
         1024 * _MIB,
@@ -87,7 +89,9 @@ class Limits(Section):
     )
     max_depth: Count = Field(128, description="Levels of nesting in one JSON body.", examples=[128])
     max_half_surrogates: Count = Field(
-        10_000, description="Escapes such as \\ud83d without their other half in one JSON body.", examples=[10_000]
+        10_000,
+        description="Escapes such as \\ud83d without the second of their pair in one JSON body.",
+        examples=[10_000],
     )
     max_bodies_bytes: Bytes = Field(
         128 * _MIB,

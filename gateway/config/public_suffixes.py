@@ -1,7 +1,7 @@
 """Recognise origin patterns that cover the sites of strangers, such as `https://*.com` and `https://*.github.io`.
 
 A small rule in place of the Public Suffix List, which has 10,000 entries and changes weekly. It finds domains of one
-label, second-level domains of countries (`co.uk`, `com.au`) and the best-known hosts of other people's pages. It is
+label, second-level domains of countries (`co.uk`, `com.au`) and the best-known hosting platforms. It is
 used for a warning only.
 """
 

@@ -30,7 +30,7 @@ from gateway.domain.records import Key
 from gateway.domain.scopes import DEFAULT_SCOPES
 
 
-class Limits(Section):
+class TeamLimits(Section):
     """Limits of a team, a key, a user, or an IP address."""
 
     requests_per_minute: Count | None = Field(None, description="Requests of any kind per minute.", examples=[600])
@@ -61,10 +61,10 @@ class Limits(Section):
         return None if self.budget_usd_per_month is None else exact_microusd(self.budget_usd_per_month)
 
 
-LIMIT_NAMES = tuple(Limits.model_fields)
+LIMIT_NAMES = tuple(TeamLimits.model_fields)
 
 
-class TeamKey(Limits):
+class TeamKey(TeamLimits):
     """A key of a team. Its permissions and limits can only narrow those of the team."""
 
     name: KeyName = Field("default", description="Name of the key, unique within the team.", examples=["web"])
@@ -84,8 +84,8 @@ class TeamKey(Limits):
         examples=[["https://app.example.com"]],
     )
     expires: Moment | None = Field(None, description="When it expires; UTC by default.", examples=["2030-01-31"])
-    per_user: Limits | None = Field(None, description="Limits of each user (header Gateway-User).")
-    per_address: Limits | None = Field(None, description="Limits of each client IP address.")
+    per_user: TeamLimits | None = Field(None, description="Limits of each user (header Gateway-User).")
+    per_address: TeamLimits | None = Field(None, description="Limits of each client IP address.")
     _value: SecretStr | None = PrivateAttr(None)
 
     @property
@@ -110,7 +110,7 @@ class TeamKey(Limits):
         return copy
 
 
-class Team(Limits):
+class Team(TeamLimits):
     """A tenant."""
 
     name: TeamName = Field(description="Permanent name: records and usage refer to it.", examples=["acme"])
@@ -149,8 +149,8 @@ class Team(Limits):
         description="URL called at 80 % and 100 % of the team's budget, once per day or month.",
         examples=["https://hooks.example.com/budget"],
     )
-    per_user: Limits | None = Field(None, description="Limits of each user (header Gateway-User).")
-    per_address: Limits | None = Field(None, description="Limits of each client IP address.")
+    per_user: TeamLimits | None = Field(None, description="Limits of each user (header Gateway-User).")
+    per_address: TeamLimits | None = Field(None, description="Limits of each client IP address.")
     keys: tuple[TeamKey, ...] = Field((), description="Keys of the team; `gateway keys create` adds more.")
 
     @property

@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl, urlsplit
 from gateway.config.model import Config
 from gateway.config.problems import Problem
 from gateway.config.public_suffixes import is_public_suffix
-from gateway.config.teams import LIMIT_NAMES, Limits, Team, TeamKey
+from gateway.config.teams import LIMIT_NAMES, Team, TeamKey, TeamLimits
 from gateway.config.values import is_loopback, is_postgres
 from gateway.domain.scopes import Scope
 from gateway.outputs.rules.outputs import LINKS_DIE_SECONDS
@@ -18,7 +18,7 @@ _SHORT_KEY = 24
 _ACCOUNT_RATES = {"creates_per_minute": 600, "requests_per_minute": 3000}
 """Replicate's limits of an account: docs/replicate-api.md."""
 _CONTAINER_MARKS = ("/.dockerenv", "/run/.containerenv")
-_Wider = tuple[Limits, str]
+_Wider = tuple[TeamLimits, str]
 """Limits around others, and whose they are."""
 _POWERFUL = (Scope.ADMIN, Scope.ACCOUNT, Scope.MANAGE, Scope.DEPLOY, Scope.TRAIN, Scope.TOKENS)
 
@@ -36,6 +36,7 @@ def warnings(config: Config, now: float) -> list[Problem]:
         *_of_prices(config),
         *_of_webhooks(config),
         *_of_teams(config, now),
+        *_of_rates(config),
     ]
 
 
@@ -73,6 +74,17 @@ def _of_upstream(config: Config) -> Iterator[Problem]:
                 f"upstream.{name}",
                 f"{given} is above the {usual} a minute that Replicate allows an account, unless it raised yours: what "
                 "is above its limit gets 429",
+            )
+
+
+def _of_rates(config: Config) -> Iterator[Problem]:
+    account = config.upstream.creates_per_minute
+    for index, team in enumerate(config.teams):
+        mine = team.predictions_per_minute
+        if mine is not None and mine > account:
+            yield Problem(
+                f"teams[{index}].predictions_per_minute",
+                f"{mine} is above upstream.creates_per_minute ({account}), which is reached first",
             )
 
 
@@ -288,7 +300,7 @@ def _of_each(holder: Team | TeamKey, path: str, *around: _Wider) -> Iterator[Pro
             yield from _above(limits, f"{path}.{name}", *around, *of_each)
 
 
-def _above(limits: Limits, path: str, *around: _Wider) -> Iterator[Problem]:
+def _above(limits: TeamLimits, path: str, *around: _Wider) -> Iterator[Problem]:
     """Yield a warning for each limit that can never be reached, because a wider one is lower."""
     for name in LIMIT_NAMES:
         mine = getattr(limits, name)
@@ -309,7 +321,7 @@ def _above(limits: Limits, path: str, *around: _Wider) -> Iterator[Problem]:
                 break
 
 
-def _of_limits(limits: Limits, path: str) -> Iterator[Problem]:
+def _of_limits(limits: TeamLimits, path: str) -> Iterator[Problem]:
     for what in ("seconds", "budget_usd"):
         a_day, a_month = getattr(limits, f"{what}_per_day"), getattr(limits, f"{what}_per_month")
         if a_day is not None and a_month is not None and a_month < a_day:

@@ -18,6 +18,7 @@ _OWN: Final = {
     "page.css": "text/css",
     "page.js": "text/javascript",
     "snippets.js": "text/javascript",
+    "tokens.js": "text/javascript",
     "icon.svg": "image/svg+xml",
 }
 _CHECKOUT: Final = Path(__file__).parents[2]

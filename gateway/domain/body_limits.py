@@ -22,7 +22,7 @@ _WHAT = {
     "max_values": "values",
     "max_depth": "levels of nesting",
     "max_links": "links",
-    "max_half_surrogates": "half surrogates",
+    "max_half_surrogates": "lone surrogates",
 }
 _OTHER_THAN_BRACKETS = bytes(code for code in range(256) if code not in b"[]{}")
 _LONGEST_FIELD_SHOWN = 60

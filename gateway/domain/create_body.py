@@ -75,7 +75,7 @@ def parse_object(body: bytes) -> dict[str, Raw]:
 
 
 def _decode_leniently(body: bytes) -> dict[str, Raw]:
-    """Decode an object, and give half surrogates the meaning that upstream's decoder gives them."""
+    """Decode an object, and give lone surrogates the meaning that upstream's decoder gives them."""
     try:
         return _decode(body)
     except msgspec.DecodeError:
@@ -225,7 +225,7 @@ def _webhook_url(given: str, *, allow_http: bool, allow_private: bool) -> str:
     if parts.scheme != "https" and not allow_http:
         raise ValueError("must be an HTTPS URL")
     if not is_allowed_host(parts.hostname or "", allow_private=allow_private):
-        raise ValueError("must not lead to a private address")
+        raise ValueError("must not point to a private address")
     return url
 
 

@@ -125,8 +125,8 @@ def _ended_unknown(document: bytes, head: _Head) -> bytes:
     """Return the document of a run that ended with an unknown status, as one that failed. Upstream's error is kept."""
     named = f'the unknown status "{head.status[:_LONGEST_STATUS]}"' if isinstance(head.status, str) else "no status"
     error = _decode_any(bytes(head.error))
-    told = error if isinstance(error, str) and error else f"Replicate ended this prediction with {named}."
-    return failed(document, told)
+    detail = error if isinstance(error, str) and error else f"Replicate ended this prediction with {named}."
+    return failed(document, detail)
 
 
 def with_same(run: Run, document: bytes) -> Run:

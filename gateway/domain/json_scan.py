@@ -8,6 +8,8 @@ each string or bracket only up to a stated number. So the scans can run before a
 import codecs
 import re
 from collections.abc import Iterable
+from contextlib import suppress
+from functools import lru_cache
 
 _INNERMOST = re.compile(rb"[\[{][^\[\]{}]*+[\]}]")
 BRACKETS = re.compile(rb"[\[\]{}]++")
@@ -63,24 +65,46 @@ def unmask(masked: bytes) -> bytes:
 
 
 def holds(text: bytes, secrets: Iterable[bytes]) -> bool:
-    r"""Return whether a text contains one of some ASCII secrets, in plain or spelled with JSON escapes.
+    r"""Return whether a text contains one of some ASCII secrets, in plain, in JSON escapes or percent-encoded.
 
-    Parsing is not enough: it keeps one value of a duplicate name, but the bytes that are sent on contain both.
+    Parsing is not enough: it keeps one value of a duplicate name, but the bytes that are sent on contain both. An error
+    may quote a URL or a form.
     """
     for secret in secrets:
         if secret in text:
             return True
-    if b"\\" not in text or (rb"\u00" not in text and rb"\/" not in text):
+    plain = text
+    if b"\\" in text and (rb"\u00" in text or rb"\/" in text):
+        # JSON's escapes but one are Python's, too, and Python decodes them in C.
+        plain = mask(text).replace(rb"\/", b"/")
+        if rb"\u00" in plain:
+            # Where warnings are errors, an escape that is none raises one.
+            with suppress(DeprecationWarning):
+                plain = codecs.unicode_escape_decode(plain, "replace")[0].encode("latin-1", "replace")
+        for secret in secrets:
+            if secret in plain:
+                return True
+    return b"%" in plain and any(_holds_encoded(plain, secret) for secret in secrets)
+
+
+def _holds_encoded(text: bytes, secret: bytes) -> bool:
+    letter, whole = _percent_encoded(secret)
+    if letter.search(text) is None:
         return False
-    # JSON's escapes but one are Python's, too, and Python decodes them in C.
-    plain = mask(text).replace(rb"\/", b"/")
-    if rb"\u00" in plain:
-        try:
-            letters = codecs.unicode_escape_decode(plain, "replace")[0]
-        except DeprecationWarning:  # where warnings are errors: an escape that is none
-            return any(secret in plain for secret in secrets)
-        return any(str(secret, "ascii", "replace") in letters for secret in secrets)
-    return any(secret in plain for secret in secrets)
+    # In pieces, for the sake of the other threads.
+    longest = 3 * len(secret)
+    return any(whole.search(text, at, at + SLICE + longest) is not None for at in range(0, len(text), SLICE))
+
+
+@lru_cache(maxsize=64)
+def _percent_encoded(secret: bytes) -> tuple[re.Pattern[bytes], re.Pattern[bytes]]:
+    """Return patterns of one encoded letter of a secret, and of the secret with any of its letters encoded."""
+    digits = {byte: f"{byte:02x}" for byte in secret}
+    encoded = {byte: "%" + re.sub("[a-f]", lambda at: f"[{at[0]}{at[0].upper()}]", two) for byte, two in digits.items()}
+    any_letter = "|".join(each.removeprefix("%") for each in encoded.values())
+    # Atomic: a letter has one spelling at its place, so nothing is tried again.
+    whole = "".join(f"(?>{re.escape(chr(byte))}|{encoded[byte]})" for byte in secret)
+    return re.compile(f"%(?:{any_letter})".encode("latin-1")), re.compile(whole.encode("latin-1"))
 
 
 def end_of_slice(body: bytes, start: int) -> int:

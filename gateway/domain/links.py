@@ -31,7 +31,7 @@ _decode_optional_text = msgspec.json.Decoder(str | None).decode
 
 MAX_FILE_LINKS = 1000
 _SHORT_BODY = 65_536
-"""Bytes of a body that is looked through for a link before its quotes are told apart."""
+"""Bytes of a body that is looked through for a link before its quotes are distinguished."""
 _COLON = re.compile(rb"\s*+:")
 # The parts of a URL as two kinds of parsers read them, once spaces and control characters around it, and tabs and line
 # ends in it, have been removed. Browsers (WHATWG URL, 4.4) take a backslash for a slash, and any number of slashes, or

@@ -101,7 +101,7 @@ def _encoded(rest: str) -> str:
     try:
         return quote(rest, safe=_SENT)
     except UnicodeEncodeError:
-        # A half surrogate.
+        # A lone surrogate.
         raise ValueError("must be valid text") from None
 
 

@@ -1,4 +1,4 @@
-"""How slow a caller may be: a bound on silence, and a least rate (docs/architecture.md, Invariants 14).
+"""How slow a caller may be: a bound on the time without data, and a minimum rate (docs/architecture.md, Invariants 14).
 
 A slow body that keeps coming is taken whole, however long it takes. One that stops, or that sends a byte now and then
 to hold its connection, is given up.
@@ -17,13 +17,13 @@ from gateway.http.keys import SETTINGS
 class Pace:
     """The time that one body, or download, may take. Only time spent waiting for the client counts."""
 
-    __slots__ = ("_moved", "_waited", "idle_seconds", "least_rate")
+    __slots__ = ("_moved", "_waited", "idle_seconds", "minimum_rate")
 
-    def __init__(self, idle_seconds: float, least_rate: int) -> None:
+    def __init__(self, idle_seconds: float, minimum_rate: int) -> None:
         self.idle_seconds = idle_seconds
-        """Longest silence."""
-        self.least_rate = least_rate
-        """Bytes per second, after one such silence."""
+        """Longest time without data."""
+        self.minimum_rate = minimum_rate
+        """Bytes per second, after one such time."""
         self._waited = 0.0
         self._moved = 0
 
@@ -37,14 +37,14 @@ class Pace:
 
     @property
     def patience(self) -> float:
-        """Longest time in seconds to wait for the next bytes. Not positive if the body is below the least rate."""
-        return min(self.idle_seconds, self.idle_seconds + self._moved / self.least_rate - self._waited)
+        """Longest time in seconds to wait for the next bytes. Not positive if the body is below the minimum rate."""
+        return min(self.idle_seconds, self.idle_seconds + self._moved / self.minimum_rate - self._waited)
 
     def refusal(self) -> BodyTooSlow:
         """Return the error for a body that does not keep the pace."""
         return BodyTooSlow(
             f"The request's body was not complete in time: nothing arrived for {self.idle_seconds:g} seconds, or it "
-            f"arrived at fewer than {self.least_rate} bytes per second."
+            f"arrived at fewer than {self.minimum_rate} bytes per second."
         )
 
 

@@ -95,7 +95,8 @@ def respond_http(error: web.HTTPException, request_id: str | None = None) -> web
     """Return the problem document of an error that aiohttp raised."""
     match error:
         case web.HTTPNotFound():
-            return respond(errors.NotFound())
+            # Only the router raises it.
+            return respond(errors.NotFound("There is no such route."))
         case web.HTTPMethodNotAllowed():
             return method_not_allowed(error.method, error.allowed_methods, request_id)
         case web.HTTPRequestEntityTooLarge():

@@ -61,6 +61,10 @@ _PLAIN_PATH = re.compile(r"(?:/[A-Za-z0-9_.:@=+~-]+)*/?")
 _DOTS = frozenset({".", ".."})
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _FIRST_ERROR = 400
+# Paths that may hold a ticket: an error does not show it, and is that of a ticket that does not exist.
+_TICKETS = re.compile("/(?:v1/)?(?:outputs|streams)/")
+_LONGEST_SHOWN = 100
+"""Characters of an unknown path in its error."""
 
 
 class _Problem(msgspec.Struct):
@@ -143,7 +147,9 @@ class Pipeline:
             return cors.preflight(request)
         if isinstance(found, NoMatch):
             if not found.methods:
-                raise NotFound
+                if found.is_known or not _is_plain(path) or _TICKETS.match(path):
+                    raise NotFound
+                raise NotFound(_no_route(request.method, path))
             return errors.method_not_allowed(request.method, found.methods, request[REQUEST_ID])
         if "/." in path and not _is_plain(path):
             raise NotFound
@@ -233,6 +239,11 @@ def _detail_of(response: web.StreamResponse) -> str:
         return _decode_problem(body).detail if isinstance(body, bytes) else ""
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return ""
+
+
+def _no_route(method: str, path: str) -> str:
+    shown = path if len(path) <= _LONGEST_SHOWN else f"{path[:_LONGEST_SHOWN]}…"
+    return f"There is no such route: {method} {shown}. docs/http-api.md lists the routes."
 
 
 def _path_of(request: Request) -> str:

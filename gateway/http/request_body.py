@@ -130,7 +130,7 @@ def _hold(request: web.Request, size: int) -> None:
     more = size - held
     if held + more > most or memory.used + more > most:
         request.app[METRICS].body_refused("max_bodies_bytes")
-        raise Overloaded("The gateway is reading as many large request bodies as it can. Try again.", retry_after=1)
+        raise Overloaded("The memory for large request bodies is in use. Try again.", retry_after=1)
     # Half of it for one team, so that it cannot keep all others from sending large bodies.
     if memory.of(team) + more > most // 2 and memory.of(team) > held:
         request.app[METRICS].body_refused("max_bodies_bytes")

@@ -3,7 +3,7 @@
 Within a team, first come, first served. Teams take turns, so a team with many waiting requests delays another team by
 one of them. A request that waits for its own team's room holds up no other team. One that waits for the room of all may
 be overtaken by others that fit, but only by so many bytes; then nobody else gets room before it. So a large response
-cannot wait for ever, and a team cannot hold up others for nothing.
+cannot wait forever, and a team cannot hold up others for nothing.
 """
 
 from collections import OrderedDict, deque

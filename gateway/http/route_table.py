@@ -27,17 +27,20 @@ class NoMatch(NamedTuple):
     """No route. `methods` are those of the routes that have the path."""
 
     methods: frozenset[str]
+    is_known: bool
+    """Whether a route has this path, but for the form of an id or a name in it."""
 
 
 class _Path(NamedTuple):
     """A path, and its routes by their methods."""
 
     pattern: re.Pattern[str]
+    parts: tuple[str, ...]
     has_prefix: bool
     routes: dict[str, Route]
 
 
-_NOTHING: Final = NoMatch(frozenset())
+_NOTHING: Final = NoMatch(frozenset(), is_known=False)
 _MOST_RECENT: Final = 2048
 """Matches that are kept, about 1 MB: callers poll the same prediction, and create with the same model."""
 
@@ -60,7 +63,7 @@ class RouteTable:
         compiled = pattern(route.path)
         path = next((path for path in paths if path.pattern is compiled and path.has_prefix is has_prefix), None)
         if path is None:
-            path = _Path(compiled, has_prefix, {})
+            path = _Path(compiled, tuple(parts), has_prefix, {})
             paths.append(path)
         for method in _METHODS_OF.get(route.method, (route.method,)):
             path.routes[method] = route
@@ -84,10 +87,15 @@ class RouteTable:
         if len(parts) < 2 or parts[0]:
             return _NOTHING
         allowed: frozenset[str] = frozenset()
-        for known in self._paths.get((parts[1], len(parts)), ()):
+        paths = self._paths.get((parts[1], len(parts)), ())
+        for known in paths:
             match = known.pattern.fullmatch(path, start if known.has_prefix else 0)
             if match is not None:
                 if (route := known.routes.get(method)) is not None:
                     return Match(route, match.groupdict())
                 allowed |= known.routes.keys()
-        return NoMatch(allowed)
+        return NoMatch(allowed, is_known=any(_has_form(parts, known.parts) for known in paths))
+
+
+def _has_form(parts: list[str], form: tuple[str, ...]) -> bool:
+    return all(each == part or (part.startswith("{") and each) for each, part in zip(parts, form, strict=True))

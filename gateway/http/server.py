@@ -49,7 +49,7 @@ class Connection(RequestHandler):
     """Bytes received of a head that is not complete."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Bound the time in which the client takes nothing: aiohttp waits for ever to have a response accepted."""
+        """Bound the time in which the client takes nothing: aiohttp waits forever to have a response accepted."""
         super().connection_made(transport)
         set_ack_timeout(transport, _ACK_SECONDS)
 

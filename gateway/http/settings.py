@@ -26,9 +26,9 @@ class HttpSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_header_bytes: int = 32 * 1024
     """Largest sum of the header fields of a request."""
     body_idle_seconds: float = 30.0
-    """Longest silence of a request body, uploads included."""
+    """Longest time without data of a request body, uploads included."""
     body_min_bytes_per_second: int = 1000
-    """Least rate of a body, after a first silence."""
+    """Minimum rate of a body, after one such time."""
     allow_http_webhooks: bool = False
     allow_private_webhooks: bool = False
     origins: frozenset[str] = frozenset()

@@ -119,7 +119,7 @@ class LeasedNode:
         """Whether another node has ended this one."""
         self._is_store_away = False
         self._told_of_loss = 0
-        """The last number whose loss the listeners were told of."""
+        """The last number whose loss was reported to the listeners."""
         self._nodes = nodes
         self._clock = clock
         self._name = name
@@ -128,7 +128,7 @@ class LeasedNode:
         """Returns what others may know of the node, as JSON."""
         self._renewed_at = self._valid_until = self._leads_until = float("-inf")
         self._counted_from = float("inf")
-        """Since when the store has answered every renewal. After an outage all leases may have expired in vain."""
+        """Since when the store has answered every renewal. Leases may expire in an outage of it."""
         self._lost: list[Callable[[], None]] = []
         self._joined: list[Callable[[], None]] = []
 

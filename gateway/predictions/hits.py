@@ -56,7 +56,7 @@ class _Gathered(msgspec.Struct, eq=False):
 
 
 class HitRecorder:
-    """Records hits in sets, and announces each."""
+    """Records hits in batches, and announces each."""
 
     def __init__(
         self, store: Sharing, events: PredictionEvents, observer: PredictionObserver, money: LimitObserver

@@ -26,7 +26,6 @@ from gateway.domain.records import (
     Prediction,
     PredictionView,
     Run,
-    Source,
 )
 from gateway.domain.run_end import RunEnded
 from gateway.domain.teams import NO_LIST, Caller
@@ -36,10 +35,11 @@ from gateway.predictions.bodies import PredictionBodies
 from gateway.predictions.events import PredictionEvents
 from gateway.predictions.ports.outputs import CopyLinks
 from gateway.predictions.ports.sharing import CreateStore
-from gateway.predictions.recent import VIEW_BYTES, RecentPredictions
+from gateway.predictions.recent import RecentPredictions
 from gateway.predictions.settings import PredictionSettings
 from gateway.predictions.tracked_run import mark_of
 from gateway.predictions.tracker import Tracker
+from gateway.predictions.views import is_settled, owned_by, size_of_view
 from gateway.runtime.live import LiveSettings
 from gateway.runtime.lru import resize_lru
 from gateway.runtime.pauses import LARGE, off_the_loop
@@ -52,25 +52,6 @@ _CANCELED = 10_000
 """Number of cancelled predictions to remember: a read that began before a cancel may return the view without it."""
 
 _REPEAT_SECONDS = 1.0
-
-
-def _owned(view: PredictionView | None, caller: Caller, kind: Kind | None) -> PredictionView:
-    """Return a prediction that the caller may see. Raise `NotFound` for a foreign one, and one of another kind."""
-    if view is None or kind not in (None, view.prediction.kind):
-        raise NotFound
-    if not caller.may_see(view.prediction.team, view.prediction.owner):
-        raise NotFound
-    return view
-
-
-def _is_settled(view: PredictionView) -> bool:
-    """Whether the prediction stays on its run. One that joined a run without an identity may still be detached."""
-    return view.prediction.source is not Source.JOINED or view.run.fingerprint is not None
-
-
-def size_of_view(view: PredictionView) -> int:
-    """Return the bytes of memory that a view counts as."""
-    return len(view.run.document) + len(view.run.request) + VIEW_BYTES
 
 
 class PredictionService:
@@ -172,13 +153,13 @@ class PredictionService:
 
         A large document that only the store has is left out: see `whole`.
         """
-        view = _owned(self._from_memory(prediction_id) or await self._from_store(prediction_id), caller, kind)
+        view = owned_by(self._from_memory(prediction_id) or await self._from_store(prediction_id), caller, kind)
         self._observer.polled("gateway")
         return view
 
     async def owned(self, caller: Caller, prediction_id: str, kind: Kind | None = None) -> PredictionView:
         """Return what `get` returns, without counting a poll."""
-        return _owned(await self._find(prediction_id), caller, kind)
+        return owned_by(await self._find(prediction_id), caller, kind)
 
     async def find(self, prediction_id: str) -> PredictionView | None:
         """Find a prediction of any team, without a large document. The caller checks who may see it."""
@@ -214,7 +195,7 @@ class PredictionService:
     async def _from_store(self, prediction_id: str, most_bytes: int | None = LARGE_DOCUMENT) -> PredictionView | None:
         told_before = self._told
         view = await self._store.prediction(prediction_id, most_bytes=most_bytes)
-        if view is None or not _is_settled(view):
+        if view is None or not is_settled(view):
             return None
         if self._told > told_before and self._told_of.get(view.run.id, 0) > told_before:
             return view
@@ -285,7 +266,7 @@ class PredictionService:
             created_before=created_before,
         )
         newest: list[PredictionView] = [
-            self._newest(view) or view for view in page.items if isinstance(view, PredictionView) and _is_settled(view)
+            self._newest(view) or view for view in page.items if isinstance(view, PredictionView) and is_settled(view)
         ]
         return Page(newest, page.has_newer, page.has_older)
 

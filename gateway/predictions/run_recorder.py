@@ -188,7 +188,7 @@ class RunRecorder:
         known = await self._store.predictions_of(intent.id)
         placeholder = next((prediction for prediction in known if prediction.id == intent.leader_id), None)
         if placeholder is None:
-            raise Conflict("The intent has been settled already.")
+            raise Conflict("Another process has already recorded the outcome of this create.")
         recorded = await self.record(intent, snapshot, placeholder)
         await self.follow_up(recorded, snapshot, None, None)
         for prediction in known:
@@ -200,7 +200,7 @@ class RunRecorder:
         """Go on with a run that is recorded although the store's answer was lost."""
         view = await self._store.prediction(run.leader_id)
         if view is None:
-            raise StoreUnavailable("The prediction was recorded and cannot be found.")
+            raise StoreUnavailable("The prediction was recorded, but the store does not find it.")
         if run.id in self._followed_up:
             self._pending_creates.resolve(run.id, in_flight.Created(view, None))
             return

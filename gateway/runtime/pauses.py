@@ -19,7 +19,7 @@ async def pause_after(data: bytes | memoryview) -> None:
 async def off_the_loop(data: bytes, work: Callable[[], T]) -> T:
     """Do work on `data`: in a thread if it is large.
 
-    A thread keeps the loop from standing still only if no step of the work holds the interpreter for long, so the work
+    A thread keeps the loop from blocking only if no step of the work holds the interpreter for long, so the work
     must go through large data in few passes, or piece by piece.
     """
     return await asyncio.to_thread(work) if len(data) > LARGE else work()

@@ -3,6 +3,8 @@
 A fault applies to each request, webhook delivery or stream that it matches, at most `times` times.
 """
 
+import asyncio
+import contextlib
 import json
 import random
 import tomllib
@@ -28,7 +30,7 @@ class FaultKind(msgspec.Struct, frozen=True):
 
 FAULT_KINDS: dict[str, FaultKind] = {
     # Before the request is processed: nothing is created.
-    "delay": FaultKind("wait `seconds` before processing the request", parameters={"seconds": 1.0}),
+    "delay": FaultKind("wait `seconds` before the request, or until the fault is removed", parameters={"seconds": 1.0}),
     "drop_before": FaultKind("close the connection without a response; nothing is created"),
     "html_error": FaultKind("respond with an HTML page and `status`; nothing is created", parameters={"status": 502}),
     "error": FaultKind(
@@ -188,11 +190,12 @@ class FaultBook:
 
     def __init__(self, faults: Iterable[Fault] = ()) -> None:
         self._entries: list[_Entry] = []
+        self._replaced = asyncio.Event()
         self.set(*faults)
 
     def set(self, *faults: Fault) -> None:
         """Replace the active faults."""
-        self._entries = [_Entry(fault) for fault in faults]
+        self._replace([_Entry(fault) for fault in faults])
 
     def add(self, *faults: Fault) -> None:
         """Add active faults."""
@@ -200,7 +203,19 @@ class FaultBook:
 
     def clear(self) -> None:
         """Remove all faults."""
-        self._entries = []
+        self._replace([])
+
+    def _replace(self, entries: list["_Entry"]) -> None:
+        self._entries = entries
+        self._replaced.set()
+        self._replaced = asyncio.Event()
+
+    async def delay(self, fault: Fault) -> None:
+        """Wait for the seconds of a fault, or until it is removed."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(fault.get("seconds")):
+                while any(entry.fault is fault for entry in self._entries):
+                    await self._replaced.wait()
 
     def __bool__(self) -> bool:
         return bool(self._entries)

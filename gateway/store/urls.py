@@ -10,7 +10,7 @@ from gateway.store.interface import Store
 from gateway.store.sqlite import SQLiteStore
 from gateway.store.sqlite.bulk import locked_file
 
-_MISSING = "PostgreSQL needs the extra postgres: pip install 'replicate-gateway[postgres]'."
+_MISSING = "PostgreSQL needs the extra postgres: pip install '.[postgres]' in a checkout."
 _FORMS = "sqlite:///relative/path or sqlite:////absolute/path"
 
 

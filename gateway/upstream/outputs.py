@@ -33,7 +33,7 @@ class FetchSettings(msgspec.Struct, frozen=True, kw_only=True):
     base_url: str
     trusted_hosts: tuple[str, ...]
     connect_seconds: float = 5.0
-    silence_seconds: float = 30.0
+    idle_seconds: float = 30.0
     transfer_seconds: float = 900.0
     """Longest transfer of a file."""
     rate_grace_seconds: float = 30.0
@@ -72,7 +72,7 @@ class OutputFetcher:
             raise NotCopied("untrusted", "The file is on a host that the gateway does not trust.", is_final=True)
         session = self._plain if hosts.is_base_host(url, settings.base_url) else self._guarded
         timeout = aiohttp.ClientTimeout(
-            total=settings.transfer_seconds, sock_connect=settings.connect_seconds, sock_read=settings.silence_seconds
+            total=settings.transfer_seconds, sock_connect=settings.connect_seconds, sock_read=settings.idle_seconds
         )
         started, outcome = self._monotonic(), "failed"
         try:

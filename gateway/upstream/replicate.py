@@ -50,11 +50,11 @@ class UpstreamSettings(msgspec.Struct, frozen=True, kw_only=True):
     base_url: str
     connect_seconds: float = 5.0
     read_seconds: float = 30.0
-    """Longest silence, and longest duration, of an API call."""
+    """Longest time without data, and longest duration, of an API call."""
     transfer_seconds: float = 600.0
-    """Longest silence of an upload, and longest duration of a download."""
+    """Longest time without data of an upload, and longest duration of a download."""
     idle_seconds: float = 30.0
-    """Longest silence of upstream during a download."""
+    """Longest time without data from upstream during a download."""
     max_connections: int = 200
     max_answer_bytes: int = 64 * 1024 * 1024
     breaker_threshold: int = 10
@@ -199,16 +199,16 @@ class ReplicateClient:
     async def upload(self, operation: str, path: str, body: AsyncIterator[bytes], content_type: str) -> Answer:
         """Stream `body` to upstream, one attempt. If `body` raises, the upload is aborted and its error raised here.
 
-        `transfer_seconds` bounds upstream's silence, and not the time in all: a slow caller's upload is as good as any.
+        `transfer_seconds` bounds the time without data from upstream, not the total time: callers may upload slowly.
         """
         failures: list[Exception] = []
-        loop, silence = asyncio.get_running_loop(), self._settings.transfer_seconds
+        loop, idle = asyncio.get_running_loop(), self._settings.transfer_seconds
 
         async def recorded() -> AsyncIterator[bytes]:
             # aiohttp reports an exception of the body as a lost connection; keep the original.
             try:
                 async for chunk in body:
-                    deadline.reschedule(loop.time() + silence)
+                    deadline.reschedule(loop.time() + idle)
                     yield chunk
             except Exception as exc:
                 failures.append(exc)
@@ -228,7 +228,7 @@ class ReplicateClient:
             failures=failures,
         )
         try:
-            async with asyncio.timeout(silence) as deadline:
+            async with asyncio.timeout(idle) as deadline:
                 return await request
         except TimeoutError as exc:
             self.breaker.failed(self._clock.monotonic())
@@ -321,12 +321,12 @@ class ReplicateClient:
             timeout=timeout,
         )
 
-    def _timeout_of(self, total: float, silence: float | None) -> aiohttp.ClientTimeout:
+    def _timeout_of(self, total: float, idle: float | None) -> aiohttp.ClientTimeout:
         return aiohttp.ClientTimeout(
             total=total,
             sock_connect=self._settings.connect_seconds,
             connect=self._settings.connect_seconds * 2,
-            sock_read=silence,
+            sock_read=idle,
             # aiohttp rounds long times up to whole seconds.
             ceil_threshold=math.inf,
         )

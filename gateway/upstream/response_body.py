@@ -12,7 +12,8 @@ from gateway.errors import UpstreamTooLarge, UpstreamUnreadable
 WITHHELD = "Replicate's response contained the gateway's own credentials and was withheld."
 
 _SEARCHED_AT_ONCE = 1024 * 1024
-_LONGEST_ESCAPE = 6
+_LONGEST_ESCAPE = 18
+"""Bytes of a percent-encoded letter in JSON escapes."""
 _LARGE = 1024 * 1024
 _LARGE_AT_A_TIME = 4
 """Bodies above `_LARGE` that are read at a time, so that many do not fill the memory together."""
@@ -26,7 +27,7 @@ class BodyReader:
         self._large = asyncio.Semaphore(_LARGE_AT_A_TIME)
 
     async def read(self, response: aiohttp.ClientResponse, secrets: Sequence[bytes]) -> tuple[bytes, bool]:
-        """Read a body. Return it, and whether it contains one of the secrets, in plain or in JSON escapes.
+        """Read a body. Return it, and whether it contains one of the secrets (`json_scan.holds`).
 
         A large body is searched as it comes, so that there is no long search at the end. Raise `UpstreamTooLarge`
         if it is too large.

@@ -23,8 +23,8 @@ class StreamReaderSettings(msgspec.Struct, frozen=True, kw_only=True):
     base_url: str
     trusted_hosts: tuple[str, ...]
     connect_seconds: float = 5.0
-    silence_seconds: float = 90.0
-    """Longest silence. Upstream closes a stream after 30 s of silence (docs/replicate-api.md, Streaming)."""
+    idle_seconds: float = 90.0
+    """Longest time without data. Upstream closes a stream after 30 s of it (docs/replicate-api.md, Streaming)."""
 
 
 class StreamReader:
@@ -59,7 +59,7 @@ class StreamReader:
             # Includes name resolution, waiting for the pool, and a second address.
             connect=settings.connect_seconds * 2,
             sock_connect=settings.connect_seconds,
-            sock_read=settings.silence_seconds,
+            sock_read=settings.idle_seconds,
         )
         outcome = "failed"
         try:

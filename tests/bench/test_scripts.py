@@ -25,7 +25,7 @@ SCRIPTS: dict[str, tuple[tuple[str, ...], set[str]]] = {
     "peers": ((*ROUND, "--only", "aiohttp proxy"), {"table", "skipped"}),
     "nodes": ((*ROUND, "--nodes", "1", "2", "--connections", "4"), {"table", "postgres_cpu_us"}),
     "store": (("--operations", "100", "--rounds", "1", "--stored", "500"), {"hit", "start", "large"}),
-    "hit_sets": (("--hits", "200", "--rounds", "1"), {"sqlite"}),
+    "hit_batches": (("--hits", "200", "--rounds", "1"), {"sqlite"}),
     "hit_engines": (("--hits", "200", "--rounds", "1"), {"table_of_sizes"}),
     "steps": (("--rounds", "1"), {"microseconds"}),
     "ledger": (("--runs", "400", "--small", "100"), {"small", "large", "ratio"}),

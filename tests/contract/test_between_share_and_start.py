@@ -27,7 +27,7 @@ MONEY = ReservationRequest(100, 10, (RunLimits(of=SubjectKind.TEAM, scope=TEAM, 
 
 
 async def found_nothing(store: Store, name: str, **fields: object) -> Wish:
-    """Ask to share, in vain; return the request, which can then start."""
+    """Ask to share, without a result; return the request, which can then start."""
     wished = wish(name, reservation=MONEY, now=NOW + 20, **fields)  # type: ignore[arg-type]
     assert await wished.share(store) == Nothing()
     return wished

@@ -95,13 +95,13 @@ async def test_deleted_events_leave_no_bytes_on_disk(tmp_path: Path, how: str) -
     await store.open()
     await go(store)
     await finish(store)
-    await store.append_events("run1", 0, b"a secret that was told", kept_from=0)
+    await store.append_events("run1", 0, b"a secret that was sent", kept_from=0)
     if how == "cleared":
         await store.clear_data("run1", b"cleared")
     else:
         await store.delete_records(NOW + 100, 10)
     await store.close()
-    assert b"a secret that was told" not in path.read_bytes()
+    assert b"a secret that was sent" not in path.read_bytes()
     with closing(sqlite3.connect(path)) as db:
         assert db.execute("SELECT count(*) FROM event_logs").fetchone() == (0,)
 

@@ -128,7 +128,7 @@ async def test_run_that_was_taken_over_stays_as_it_is(
 async def test_node_that_is_alive_may_give_anothers_run_its_identity(
     nodes: tuple[PostgresStore, PostgresStore],
 ) -> None:
-    """Whoever has an equal request knows the identity, and a prediction that joined must not wait for ever."""
+    """Whoever has an equal request knows the identity, and a prediction that joined must not wait forever."""
     old, new = nodes
     await go(old, "1", provisional="P")
     assert await new.settle_identity("run1", "F", None)

@@ -206,7 +206,7 @@ class Money(RuleBasedStateMachine):
     @precondition(lambda self: any(run.state == "intended" for run in self.runs.values()))
     @rule(data=st.data())
     def a_create_comes_to_nothing(self, data: st.DataObject) -> None:
-        """Upstream refused it, or it was looked for in vain."""
+        """Upstream refused it, or it was not found."""
         run_id, _ = self.some(data, "intended")
         self.stack.do(self.stack.store.discard_intent(run_id))
         del self.runs[run_id]

@@ -128,9 +128,9 @@ async def test_full_disk_fails_writes_and_heals_when_there_is_room(url: str, sma
     with suppress(OSError), filler.open("wb", buffering=0) as file:
         while True:
             file.write(b"x" * 4096)
-    with pytest.raises(StoreUnavailable) as told:
+    with pytest.raises(StoreUnavailable) as reported:
         await store.learn_version("v", large)
-    assert (told.value.detail, told.value.retry_after) == ("The store's disk is full.", 30)
+    assert (reported.value.detail, reported.value.retry_after) == ("The store's disk is full.", 30)
     assert store.recent_failure == "The store's disk is full."
     with pytest.raises(StoreUnavailable, match="disk is full"):
         await store.ping()

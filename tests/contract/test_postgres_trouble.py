@@ -118,9 +118,9 @@ async def test_outage_is_an_error_after_a_moment_and_heals_by_itself(store: Post
         connection.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")
     try:
         for _ in range(2):
-            with pytest.raises(StoreUnavailable) as told:
+            with pytest.raises(StoreUnavailable) as reported:
                 await store.prediction("up1")
-            assert told.value.retry_after
+            assert reported.value.retry_after
             with pytest.raises(StoreUnavailable):
                 await store.learn_version("v", "acme/toy")
     finally:
@@ -169,9 +169,9 @@ async def test_locked_row_fails_a_step_in_time(store: PostgresStore, url: str) -
     await go(store)
     with psycopg.connect(url) as other:
         other.execute("SELECT 1 FROM runs FOR UPDATE")
-        with pytest.raises(StoreUnavailable) as told:
+        with pytest.raises(StoreUnavailable) as reported:
             await store.cancel("up1", NOW)
-        assert told.value.retry_after == 1
+        assert reported.value.retry_after == 1
         view = await store.prediction("up1")
         assert view is not None
     async for _ in attempts():
@@ -249,9 +249,9 @@ async def test_newer_schema_is_used_unless_it_shuts_out_this_version() -> None:
 async def test_start_says_what_is_wrong_but_not_the_password(url: str, change: Any, reason: str) -> None:
     for ask_for in ("open", "inspect"):
         store = open_store(change(url), "s3cret-pass")
-        with pytest.raises(StoreUnavailable, match=reason) as told:
+        with pytest.raises(StoreUnavailable, match=reason) as reported:
             await getattr(store, ask_for)()
-        assert "s3cret" not in f"{told.value!r} {told.value.detail} {told.value.__cause__!r} {store!r}"
+        assert "s3cret" not in f"{reported.value!r} {reported.value.detail} {reported.value.__cause__!r} {store!r}"
 
 
 async def test_password_is_used_and_not_logged(url: str, caplog: pytest.LogCaptureFixture) -> None:

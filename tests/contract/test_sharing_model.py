@@ -388,10 +388,10 @@ class Sharing(RuleBasedStateMachine):
             each: Known(stored.source, stored.canceled_at, stored.final_status) for each, stored in known.items()
         } == life.predictions
         messages = await self.store.deliveries(team=self.name)
-        told = {each.prediction_id for each in messages if each.run_id == run_id}
-        assert told == {each for each in known if life.tells(each)}
+        reported = {each.prediction_id for each in messages if each.run_id == run_id}
+        assert reported == {each for each in known if life.tells(each)}
         places = await self.store.deliveries(team=self.name, state=DeliveryState.RESERVED)
-        assert {each.prediction_id for each in places if each.run_id == run_id} == set(known) - told
+        assert {each.prediction_id for each in places if each.run_id == run_id} == set(known) - reported
         for prediction_id in known:
             view = await self.store.prediction(prediction_id)
             assert (view is not None) == life.shows(prediction_id)

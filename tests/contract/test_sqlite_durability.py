@@ -57,7 +57,7 @@ async def killed_under_load(path: Path, prefix: str, after_lines: int) -> list[t
 
 
 async def test_acknowledged_writes_survive_kill_9(tmp_path: Path) -> None:
-    """The process is killed while it writes, repeatedly: everything that a caller was told is still true."""
+    """The process is killed while it writes, repeatedly: every response that a caller got still holds."""
     path = tmp_path / "gateway.sqlite"
     acknowledged: list[tuple[str, list[str]]] = []
     for round_, after_lines in enumerate((1, 60, 333, 1500)):
@@ -218,7 +218,7 @@ KEPT: dict[str, Call] = {
 
 
 async def mode_at_commit(store: SQLiteStore, call: Call) -> str:
-    """Return how the last commit was synced, as SQLite was told."""
+    """Return how the last commit was synced, as SQLite reports it."""
     await lead(store, "0", provisional="P")
     await store.record_created(ended("r9", fingerprint="C", cache_until=NOW + 99), prediction("p9", "r9"))
     await store.record_created(live("r1"), prediction("p1", "r1"))
@@ -230,9 +230,9 @@ async def mode_at_commit(store: SQLiteStore, call: Call) -> str:
     statements.clear()
     await call(store)
     assert statements.count("COMMIT") == 1
-    told = [each for each in statements if each.startswith("PRAGMA synchronous")]
-    assert all(statements.index(each) < statements.index("BEGIN IMMEDIATE") for each in told)
-    return told[-1].rpartition(" ")[2] if told else "NORMAL"
+    reported = [each for each in statements if each.startswith("PRAGMA synchronous")]
+    assert all(statements.index(each) < statements.index("BEGIN IMMEDIATE") for each in reported)
+    return reported[-1].rpartition(" ")[2] if reported else "NORMAL"
 
 
 @pytest.mark.parametrize("call", DURABLE.values(), ids=DURABLE)

@@ -1,6 +1,7 @@
 """Fixtures of the client matrix: the stack, and the npm clients installed."""
 
 import logging
+import os
 from collections.abc import AsyncIterator, Iterator
 from functools import partial
 from pathlib import Path
@@ -9,12 +10,14 @@ from typing import Any
 import pytest
 
 from gateway.simulator import Simulator
+from tests.support.demo import Started, build, started
 from tests.support.fixtures import upstream
 from tests.support.node import CLIENTS, Outcome, Play, install_clients, run_script
 from tests.support.pages import Site, bundle_page, serve_site
+from tests.support.ports import free_port
 from tests.support.python_client import Python, python_client
 from tests.support.stack import Stack, start_gateway
-from tests.support.tools import absent, require_tool
+from tests.support.tools import absent, find_tool, require_tool
 from tests.support.upstream import assert_upstream_saw_no_key, version_of
 
 __all__ = ["upstream"]
@@ -111,3 +114,18 @@ def storyteller(upstream: Simulator) -> str:
 def slow(upstream: Simulator) -> str:
     """The version that takes its time."""
     return version_of(upstream, "acme/slow")
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Started]:
+    """A demo shared by tests that do not change it; without Node, it has no npm client."""
+    has_node = os.environ.get("CI") or (find_tool("npm") and find_tool("node"))
+    bundle = str(build()) if has_node else ""
+    with started(free_port(2), tmp_path_factory.mktemp("demo"), GATEWAY_DEMO_BUNDLE=bundle) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def demo_bundle() -> Path:
+    """The npm client, bundled for the demo."""
+    return build()

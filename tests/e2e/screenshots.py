@@ -1,4 +1,4 @@
-"""Makes the README's pictures of the usage page: `python -m tests.e2e.screenshots`, with Node and Chromium at hand."""
+"""Makes README's pictures of the usage page: `python -m tests.e2e.screenshots`, with Node and Chromium installed."""
 
 import asyncio
 import contextlib

@@ -104,9 +104,9 @@ async def test_event_source_survives_a_kill_of_the_gateway(
             )
         )
         await asyncio.wait(
-            {visiting, told := asyncio.create_task(site.told("far-enough"))}, return_when="FIRST_COMPLETED"
+            {visiting, reported := asyncio.create_task(site.reported("far-enough"))}, return_when="FIRST_COMPLETED"
         )
-        told.cancel()
+        reported.cancel()
         assert not visiting.done(), visiting.result()
         process.kill()
         await process.wait()
@@ -146,8 +146,9 @@ async def test_page_that_closes_its_streams_leaves_none_open(
     visiting = asyncio.create_task(
         visit_page(site.listed, [("leave", given)], base_url=gateway.base_url, key=token, profile=tmp_path / "profile")
     )
-    await asyncio.wait({visiting, told := asyncio.create_task(site.told("left"))}, return_when="FIRST_COMPLETED")
-    told.cancel()
+    reported = asyncio.create_task(site.reported("left"))
+    await asyncio.wait({visiting, reported}, return_when="FIRST_COMPLETED")
+    reported.cancel()
     assert not visiting.done(), visiting.result()
     async for _ in attempts():
         if not await open_streams(gateway):

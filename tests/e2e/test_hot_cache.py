@@ -24,13 +24,13 @@ def ref(upstream: Simulator) -> str:
 
 @pytest.fixture
 async def story(gateway: Stack, upstream: Simulator, ref: str) -> list[str]:
-    """The story as it was told the first time, which the cache has from then on."""
+    """The stream of the first request, which the cache has from then on."""
     client = python_client(gateway.keys["alpha"], gateway.origin, is_async=True)
-    told = await client.do(client.client, "run", ref, input=STORY)
+    reported = await client.do(client.client, "run", ref, input=STORY)
     await client.close()
     assert creates(upstream) == 1
     upstream.requests.clear()
-    return list(told)
+    return list(reported)
 
 
 async def test_python_clients_run_stream_and_poll_hits(gateway: Stack, upstream: Simulator, ref: str, story: list[str]):

@@ -2,7 +2,7 @@
 
 See docs/replicate-api.md, Client retries.
 
-Each story is told twice: with a team whose creates are held over a rate, and with one whose are not.
+Each test runs twice: with a team whose creates are held over a rate, and with one whose are not.
 """
 
 from collections.abc import AsyncIterator
@@ -25,7 +25,7 @@ HASTY = {"max_wait_seconds": 0}
 
 @pytest.fixture
 async def upstream() -> AsyncIterator[Simulator]:
-    """An account that may create thirty predictions a minute; the gateway has been told nothing of it."""
+    """An account that may create thirty predictions a minute; the gateway's config does not say so."""
     async with start_upstream(creates_per_minute=PER_MINUTE) as simulator:
         yield simulator
 

@@ -159,9 +159,7 @@ async def test_preflight_shows_whether_an_origin_is_listed(gateway: ReadmeGatewa
 @pytest.mark.node
 async def test_token_route_returns_a_token_that_the_page_renews(gateway: ReadmeGateway, tmp_path: Path):
     """In Node: the route is called as a framework would, and the page's function calls it only when needed."""
-    route, fresh = (
-        blocks(BROWSERS, heading, "js")[0] for heading in ("A token route on your server", "A token that stays fresh")
-    )
+    route, fresh = (blocks(BROWSERS, heading, "js")[0] for heading in ("A token route on your server", "Renew a token"))
     (tmp_path / "route.mjs").write_text(gateway.here(route))
     (tmp_path / "page.mjs").write_text(
         'import { POST } from "./route.mjs";\n'

@@ -42,8 +42,8 @@ async def test_reload_with_waiting_and_streaming_callers(upstream: Simulator, tm
     slow, story = version_of(upstream, "acme/slow"), version_of(upstream, "acme/storyteller")
     async with installed.serving() as gateway, installed.caller(gateway.origin) as alpha:
         asked = {"version": story, "input": {"prompt": "a", "duration": 60}}
-        told = await (await alpha.post("/v1/predictions", json=asked)).json()
-        listening = await alpha.get(told["urls"]["stream"], timeout=LONG)
+        reported = await (await alpha.post("/v1/predictions", json=asked)).json()
+        listening = await alpha.get(reported["urls"]["stream"], timeout=LONG)
         assert (await listening.content.readline()).startswith(b":")
         wait = {"version": slow, "input": {"duration": 60}}
         waiting = asyncio.create_task(alpha.post("/v1/predictions", json=wait, headers={"Prefer": "wait=30"}))
@@ -91,15 +91,15 @@ async def test_log_level_changes_with_the_reload(upstream: Simulator, tmp_path: 
         usual = path.read_text()
         path.write_text(usual.replace('format = "json"', 'format = "json"\nlevel = "warning"'))
         await reloaded(gateway, "taken")
-        await alpha.get("/v1/models", headers={"X-Request-Id": "not-told"})
+        await alpha.get("/v1/models", headers={"X-Request-Id": "not-logged"})
         path.write_text(usual + "[metrics]\ntop_targets = 7\n")
         assert (await reloaded(gateway, "taken"))["changed"] == ["metrics.top_targets", "logs.level"]
-        await alpha.get("/v1/models", headers={"X-Request-Id": "told"})
+        await alpha.get("/v1/models", headers={"X-Request-Id": "logged"})
         gateway.signal(signal.SIGTERM)
         assert await gateway.ended() == 0
     lines = lines_of(installed)
     assert [line["new"] for line in lines if line.get("path") == "logs.level"] == ['"warning"', '"info"']
-    assert [line["request_id"] for line in lines if "request_id" in line] == ["told"]
+    assert [line["request_id"] for line in lines if "request_id" in line] == ["logged"]
 
 
 async def test_concurrent_signals_do_no_harm(upstream: Simulator, tmp_path: Path):

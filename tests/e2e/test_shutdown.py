@@ -1,4 +1,4 @@
-"""The end of the real process: who waits is answered, who listens is told to come back, and what runs goes on."""
+"""The end of the real process: waiting requests are answered, readers are asked to reconnect, and runs continue."""
 
 import asyncio
 import json
@@ -36,8 +36,8 @@ async def test_shutdown_answers_waiters_ends_streams_and_exits_0(upstream: Simul
     slow, story = version_of(upstream, "acme/slow"), version_of(upstream, "acme/storyteller")
     async with installed.serving() as gateway, installed.caller(gateway.origin) as alpha:
         asked = {"version": story, "input": {"prompt": "a", "duration": 2000}}
-        told = await (await alpha.post("/v1/predictions", json=asked)).json()
-        listening = await alpha.get(told["urls"]["stream"], timeout=aiohttp.ClientTimeout(total=None))
+        reported = await (await alpha.post("/v1/predictions", json=asked)).json()
+        listening = await alpha.get(reported["urls"]["stream"], timeout=aiohttp.ClientTimeout(total=None))
         assert (await listening.content.readline()).startswith(b":")
         waiting = asyncio.create_task(
             alpha.post("/v1/predictions", json={"version": slow, **SLOW}, headers={"Prefer": "wait=60"})
@@ -57,7 +57,7 @@ async def test_shutdown_answers_waiters_ends_streams_and_exits_0(upstream: Simul
     assert not [line for line in lines if line["level"] in ("WARNING", "ERROR", "CRITICAL")]
 
     async with installed.serving() as gateway, installed.caller(gateway.origin) as alpha:
-        for prediction in (told["id"], known["id"]):
+        for prediction in (reported["id"], known["id"]):
             body = await (await alpha.get(f"/v1/predictions/{prediction}")).json()
             assert body["status"] in ("starting", "processing")
             assert (await alpha.post(f"/v1/predictions/{prediction}/cancel")).status == 200

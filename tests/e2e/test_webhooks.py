@@ -32,7 +32,7 @@ async def receiver() -> AsyncIterator[Receiver]:
         yield made
 
 
-async def told(stack: Stack, receiver: Receiver) -> Message:
+async def reported(stack: Stack, receiver: Receiver) -> Message:
     """Have a prediction made, by name and text that no encoding leaves alone; return the message of its end."""
     body = {
         "version": version_of(stack.upstream, "replicate/hello-world"),
@@ -56,7 +56,7 @@ def parts(message: Message) -> dict[str, str]:
 @pytest.mark.node
 async def test_npm_replicate_validates_webhooks(replicate_js: Play, gateway: Stack, receiver: Receiver):
     """`validateWebhook` with `webhooks.default.secret.get()`, as documented."""
-    message = parts(await told(gateway, receiver))
+    message = parts(await reported(gateway, receiver))
     assert (await replicate_js("validate", message=message)).result["isValid"] is True
     assert (await replicate_js("validate", message=message | {"body": message["body"] + " "})).result[
         "isValid"
@@ -67,7 +67,7 @@ async def test_npm_replicate_validates_webhooks(replicate_js: Play, gateway: Sta
 async def test_pypi_replicate_validates_webhooks(gateway: Stack, receiver: Receiver, is_async: bool):
     """`Webhooks.validate` with `webhooks.default.secret()`."""
     client = python_client(gateway.keys["alpha"], gateway.origin, is_async=is_async)
-    message = await told(gateway, receiver)
+    message = await reported(gateway, receiver)
     secret = await client.do(client.client.webhooks.default, "secret")
     await client.close()
     headers = {name.lower(): value for name, value in message.headers.items()}
@@ -79,12 +79,12 @@ async def test_pypi_replicate_validates_webhooks(gateway: Stack, receiver: Recei
 @pytest.mark.node
 async def test_both_secrets_validate_during_a_rotation(replicate_js: Play, gateway: Stack, receiver: Receiver):
     """A secret is rotated beside a gateway that serves: nothing restarts, and no receiver misses a message."""
-    old = (await replicate_js("validate", message=parts(await told(gateway, receiver)))).result["key"]
+    old = (await replicate_js("validate", message=parts(await reported(gateway, receiver)))).result["key"]
     store = SQLiteStore(gateway.database)
     await store.open()
     await WebhookSecrets(store, SystemClock()).rotate("alpha", 3600)
     await store.close()
-    message = await told(gateway, receiver)
+    message = await reported(gateway, receiver)
     fresh = (await replicate_js("validate", message=parts(message))).result
     assert fresh["isValid"] is True
     assert fresh["key"] != old

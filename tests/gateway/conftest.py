@@ -11,9 +11,12 @@ from typing import Any, cast
 import pytest
 
 from gateway.simulator import Simulator
+from gateway.store.urls import open_store
 from tests.support.access_log import access_log
+from tests.support.bad_input import MAX_BODY, MAX_UPLOAD
 from tests.support.http_calls import PAGE, metrics_of
 from tests.support.installation import TEAMS, Installation, install
+from tests.support.issued_keys import Issuer
 from tests.support.s3 import outputs_url, s3
 from tests.support.secret_scanner import SCANNER, LogScanner, SecretScanner
 from tests.support.stack import OpenGateway, Stack, start_gateway, start_upstream
@@ -108,3 +111,25 @@ def installation(upstream: Simulator, tmp_path: Path, secret_scanner: SecretScan
     for team, key in installed.keys.items():
         secret_scanner.add(f"the key of {team}", key)
     return installed
+
+
+@pytest.fixture
+async def issuer(gateway: Stack, secret_scanner: SecretScanner) -> AsyncIterator[Issuer]:
+    """A second hand on the store of a gateway that runs."""
+    store = open_store(f"sqlite:///{gateway.database}")
+    await store.open()
+    yield Issuer(gateway, secret_scanner, store)
+    await store.close()
+
+
+@pytest.fixture
+def guarded() -> dict[str, Any]:
+    """An ops listener that asks for a token: what the stack knows as alpha's key is the operators' token too."""
+    return {"ops": {"token_env": "KEY_ALPHA"}}
+
+
+@pytest.fixture
+async def small(open_gateway: OpenGateway) -> AsyncIterator[Stack]:
+    """A gateway that takes little."""
+    async with open_gateway(server={"max_body_bytes": MAX_BODY, "max_upload_bytes": MAX_UPLOAD}) as stack:
+        yield stack

@@ -201,7 +201,7 @@ async def test_search_ends_after_ten_minutes_when_upstream_has_no_run(
         fresh = await create(alpha, versioned_model(stack), Idempotency_Key="order-1", Prefer="wait")
         assert (fresh.status, fresh.json["status"], fresh.cache) == (201, "succeeded", STORED)
         assert "Idempotency-Replayed" not in fresh.headers
-        # Operators are told: somebody's reservation hung on it.
+        # It is logged for operators: a reservation depended on it.
         assert all("never found upstream" in each for each in log_scanner.errors)
         assert log_scanner.errors
         log_scanner.errors.clear()

@@ -2,26 +2,15 @@
 
 import gzip
 import zlib
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
-from tests.support.http_calls import Reply, assert_problem, exchange, hang_up_after, parse, raw_request, send_raw
+from tests.support.bad_input import JSON, MAX_BODY, MAX_UPLOAD, files_of
+from tests.support.http_calls import Reply, assert_problem, raw_request, send_raw
 from tests.support.samples import FORM, HEX, content, form
-from tests.support.stack import OpenGateway, Stack
-
-MAX_BODY = 64 * 1024
-MAX_UPLOAD = 256 * 1024
-JSON = ("Content-Type", "application/json")
-
-
-@pytest.fixture
-async def small(open_gateway: OpenGateway) -> AsyncIterator[Stack]:
-    """A gateway that takes little."""
-    async with open_gateway(server={"max_body_bytes": MAX_BODY, "max_upload_bytes": MAX_UPLOAD}) as stack:
-        yield stack
+from tests.support.stack import Stack
 
 
 @dataclass(frozen=True)
@@ -51,7 +40,6 @@ def body(text: str) -> bytes:
 
 
 GOOD = body('{"version":"V","input":{}}')
-
 MALFORMED = [
     create_row("no body", 400, "JSON: EOF", b""),
     create_row("spaces only", 400, "JSON: EOF", b"  \n"),
@@ -73,7 +61,6 @@ MALFORMED = [
     create_row("a number", 400, "expected an object, got number", b"7"),
     create_row("null", 400, "expected an object, got null", b"null"),
 ]
-
 WRONG = [
     create_row("an empty object", 422, "version is required", b"{}", "", ""),
     create_row("no version", 422, "version is required", b'{"input":{}}', ""),
@@ -175,7 +162,6 @@ HEADERS = [
     header_row("Expect", "200-ok", 417, "Expectation"),
     header_row("Expect", b"\xff", 417, "Expectation"),
 ]  # fmt: skip
-
 SIZES = [
     Row("a body over the limit", 413, str(MAX_BODY), body=b" " * (MAX_BODY + 1)),
     Row("a chunked body over the limit", 413, str(MAX_BODY), body=b" " * (MAX_BODY + 1), chunked=True),
@@ -190,7 +176,6 @@ SIZES = [
     Row("an endless patch", 413, str(MAX_BODY), method="PATCH", target="/v1/models/acme/storyteller",
         body=b" " * (MAX_BODY + 1), chunked=True),
 ]  # fmt: skip
-
 QUERIES = [
     Row(f"GET {target[:60]}", 404 if "cursor" in says else 400, says, method="GET", target=target, headers=())
     for target, says in (
@@ -211,7 +196,6 @@ QUERIES = [
         ("/v1/predictions?source=api", "source"),
     )
 ]
-
 NO_CONTENT = b'--frontier\r\nContent-Disposition: form-data; name="metadata"\r\n\r\n{}\r\n'
 NAMED = b'Content-Disposition: form-data; name="content"; filename="x"\r\n'
 NESTED = b"--frontier\r\nContent-Type: multipart/mixed; boundary=inner\r\n\r\n--inner\r\n\r\nx\r\n--inner--\r\n"
@@ -251,7 +235,6 @@ UPLOADS = [
                chunked=True),
     upload_row("metadata larger than a megabyte", 413, "", form(NO_CONTENT.replace(b"{}", b" " * 1_100_000))),
 ]  # fmt: skip
-
 PATHS = [
     Row(f"{method} {target!r}"[:70], 404, "could not be found", method=method, target=target, headers=())
     for method, target in (
@@ -265,7 +248,6 @@ PATHS = [
         ("GET", "/v1/%61ccount"),
         ("GET", "//v1/account"),
         ("GET", "/v1//account"),
-        ("GET", "/v1/account/"),
         ("GET", "/v1/account;x=y"),
         ("GET", "/v1/account%00"),
         ("GET", "/v1/account%0d%0aX:%20y"),
@@ -276,28 +258,20 @@ PATHS = [
         ("GET", "/v1/models/acme/storyteller\\..\\account"),
         ("GET", "/v1/models/acme/caf%C3%A9"),
         ("GET", "/v1/models/-acme/x"),
+        ("GET", "/outputs/" + "a" * 80),
+        ("GET", "/v1/streams/" + "a" * 52 + "/more"),
         ("GET", "/v1/models/acme/" + "x" * 201),
-        ("GET", "/v1/v1/v1/account"),
-        ("GET", "/v2/account"),
-        ("GET", "/V1/account"),
-        ("GET", "/"),
-        ("GET", "/metrics"),
         ("GET", "/v1/predictions/" + "a" * 25),
         ("GET", "/v1/predictions/" + "A" * 26),
         ("GET", "/v1/files/short"),
         ("GET", "/v1/files/" + "x" * 101),
         ("GET", "/v1/streams/" + "a" * 51),
-        ("GET", "/v1/collections/a/b"),
         ("GET", "http://gateway.test/v1/../account"),
         ("GET", "http://gateway.test/v1/%2e%2e/account"),
         ("GET", "http://elsewhere.test//account"),
-        ("POST", "/v1/predictions/" + "a" * 26 + "/cancel/"),
-        ("POST", "/v1/predictions/" + "a" * 26 + "/Cancel"),
         ("DELETE", "/v1/files/../files/" + "a" * 48),
-        ("PROPFIND", "/v1/nothing"),
     )
 ]
-
 METHODS = [
     Row(f"{method} {target}", 405, f'Method "{method}" not allowed.', method=method, target=target, headers=())
     for method, target in (
@@ -317,12 +291,27 @@ METHODS = [
         ("PROPFIND", "/v1/files"),
     )
 ]
-
-ROWS = [*MALFORMED, *WRONG, *HEADERS, *SIZES, *QUERIES, *UPLOADS, *PATHS, *METHODS]
-
-
-def files_of(stack: Stack) -> int:
-    return len(stack.upstream.world.files._files)
+NO_ROUTES = [
+    Row(f"{method} {target!r}"[:70], 404,
+        f"There is no such route: {method} {shown}. docs/http-api.md lists the routes.",
+        method=method, target=target, headers=())
+    for method, target, shown in (
+        ("GET", "/v1/account/", "/v1/account/"),
+        ("GET", "/v1/v1/v1/account", "/v1/v1/v1/account"),
+        ("GET", "/v2/account", "/v2/account"),
+        ("GET", "/V1/account", "/V1/account"),
+        ("GET", "/", "/"),
+        ("GET", "/metrics", "/metrics"),
+        ("GET", "/v1/collections/a/b", "/v1/collections/a/b"),
+        ("POST", "/v1/predictions/" + "a" * 26 + "/cancel/", "/v1/predictions/" + "a" * 26 + "/cancel/"),
+        ("POST", "/v1/predictions/" + "a" * 26 + "/Cancel", "/v1/predictions/" + "a" * 26 + "/Cancel"),
+        ("PROPFIND", "/v1/nothing", "/v1/nothing"),
+        ("GET", "/v1/chat/completions?model=x", "/v1/chat/completions"),
+        ("GET", "/v1", "/v1"),
+        ("GET", "/" + "x" * 200, "/" + "x" * 99 + "…"),
+    )
+]  # fmt: skip
+ROWS = [*MALFORMED, *WRONG, *HEADERS, *SIZES, *QUERIES, *UPLOADS, *PATHS, *NO_ROUTES, *METHODS]
 
 
 def pieces(row: Row, key: str) -> bytes | list[bytes]:
@@ -366,111 +355,3 @@ def judge(stack: Stack, row: Row, reply: Reply) -> None:
     assert not stack.upstream.requests.count(origin="api") or row in UPLOADS
     assert not files_of(stack)
     stack.upstream.requests.clear()
-
-
-HEADS: list[tuple[str, bytes, int]] = [
-    ("all byte values", bytes(range(256)), 400),
-    ("a TLS handshake", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(200), 400),
-    ("an HTTP/0.9 request", b"GET /v1/account\r\n\r\n", 401),
-    ("an unknown method", b"FROB /v1/account HTTP/1.1\r\nHost: a\r\n\r\n", 400),
-    ("a path that is not ASCII", "GET /v1/models/acme/caf\u00e9 HTTP/1.1\r\nHost: a\r\n\r\n".encode(), 400),
-    ("a path of invalid UTF-8", b"GET /v1/models/acme/\xff\xfe HTTP/1.1\r\nHost: a\r\n\r\n", 400),
-    ("a query of invalid UTF-8", b"GET /v1/search?query=\xff HTTP/1.1\r\nHost: a\r\n\r\n", 400),
-    ("HTTP version 9.9", b"GET /v1/account HTTP/9.9\r\n\r\n", 400),
-    ("an HTTP/2 preface", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400),
-    ("a header without a colon", b"GET /v1/account HTTP/1.1\r\nHost: a\r\nnonsense\r\n\r\n", 400),
-    ("a space in a header name", b"GET /v1/account HTTP/1.1\r\nHost: a\r\nX y: z\r\n\r\n", 400),
-    ("a folded header", b"GET /v1/account HTTP/1.1\r\nHost: a\r\nX: y\r\n z\r\n\r\n", 400),
-    ("a null in a header", b"GET /v1/account HTTP/1.1\r\nHost: a\r\nX: y\x00z\r\n\r\n", 400),
-    ("two lengths", b"POST /v1/predictions HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n", 400),
-    ("a negative length", b"POST /v1/predictions HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n", 400),
-    ("a length and chunked coding",
-     b"POST /v1/predictions HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n", 400),
-    ("an unknown transfer coding",
-     b"POST /v1/predictions HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n", 400),
-    ("two hosts", b"GET /v1/predictions HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400),
-    ("a space in the path", b"GET /v1/ account HTTP/1.1\r\nHost: a\r\n\r\n", 400),
-    ("a too long line", b"GET /v1/" + b"a" * 20_000 + b" HTTP/1.1\r\nHost: a\r\n\r\n", 414),
-    ("a too long header", b"GET /v1/account HTTP/1.1\r\nHost: a\r\nX: " + b"a" * 70_000 + b"\r\n\r\n", 431),
-    ("too many headers", b"GET /v1/account HTTP/1.1\r\nHost: a\r\n" + b"X: y\r\n" * 5_000 + b"\r\n", 400),
-    ("an authority with an open bracket", b"GET http://[::1/v1/account HTTP/1.1\r\nHost: a\r\n\r\n", 400),
-    ("an unsupported content coding",
-     b"POST /v1/predictions HTTP/1.1\r\nHost: a\r\nContent-Encoding: br\r\nContent-Length: 2\r\n\r\n{}", 415),
-    ("an invalid port", b"GET http://a:b/v1/account HTTP/1.1\r\nHost: a\r\n\r\n", 400),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(("data", "status"), [row[1:] for row in HEADS], ids=[row[0] for row in HEADS])
-async def test_malformed_request_bytes_get_a_problem_document(small: Stack, data: bytes, status: int):
-    """Whatever a port scanner sends, the response is JSON without a traceback, and the gateway goes on."""
-    reply = await send_raw(small, data)
-    assert_problem(reply, status, origin=None)
-    assert not len(small.upstream.requests)
-    again = await send_raw(small, raw_request("GET", "/healthz"))
-    assert again.status == 200
-
-
-@pytest.mark.parametrize(
-    "host", ["", "a b", "a/b", "a@b", "a:b", "a:123456", "[::1", "a\\b", "exa\u00e4mple", "a?b", ".a"]
-)
-async def test_bad_host_header_is_refused_where_links_would_contain_it(small: Stack, host: str):
-    """A link that leads nowhere, or to an attacker's host, is worse than an error."""
-    reply = await send_raw(small, raw_request("GET", "/v1/predictions", host=host, key=small.keys["alpha"]))
-    assert_problem(reply, 400, origin=None)
-    assert not len(small.upstream.requests)
-
-
-async def test_missing_host_header_is_refused(small: Stack):
-    """HTTP/1.0 needs no Host, but then the gateway has no address for its links."""
-    reply = await send_raw(
-        small, raw_request("GET", "/v1/predictions", host=None, version="1.0", key=small.keys["alpha"])
-    )
-    assert "Host" in assert_problem(reply, 400)["detail"]
-
-
-async def test_incomplete_body_leaves_no_trace(small: Stack):
-    """A caller who disconnects in the middle of a body leaves no record and no traceback."""
-    key = small.keys["alpha"]
-    cut = raw_request("POST", "/v1/predictions", [JSON, ("Content-Length", "1000")], key=key) + b'{"version"'
-    form_cut = (
-        raw_request("POST", "/v1/files", [("Content-Type", FORM), ("Content-Length", "9000")], key=key) + content()
-    )
-    chunk_cut = raw_request("POST", "/v1/predictions", [JSON, ("Transfer-Encoding", "chunked")], key=key) + b"5\r\nab"
-    bad_chunk = (
-        raw_request("POST", "/v1/predictions", [JSON, ("Transfer-Encoding", "chunked")], key=key) + b"zz\r\nab\r\n"
-    )
-    for data in (cut, form_cut, chunk_cut, bad_chunk):
-        await hang_up_after(small, data)
-    assert (await send_raw(small, raw_request("GET", "/v1/account", key=key))).status == 200
-    assert not small.upstream.predictions
-    assert not files_of(small)
-
-
-async def test_pipelined_requests_are_answered_in_order(small: Stack):
-    """Bad requests on a connection do not affect the good ones after them."""
-    key = small.keys["alpha"]
-    requests = [
-        raw_request("GET", "/v1/account", key=key),
-        raw_request("GET", "/v1/nothing", key=key),
-        raw_request("POST", "/v1/predictions", [JSON], b"{", key=key),
-        raw_request("GET", "/v1/account"),
-        raw_request("GET", "/v1/account", key=key),
-    ]
-    whole = b"".join(request.replace(b"Connection: close\r\n", b"") for request in requests[:-1]) + requests[-1]
-    received = await exchange(small, whole)
-    assert [int(part[:3]) for part in received.split(b"HTTP/1.1 ")[1:]] == [200, 404, 400, 401, 200]
-
-
-@pytest.mark.parametrize("path", ["/v1/models", "/v1/deployments"])
-async def test_relayed_write_with_invalid_json_is_refused(small: Stack, path: str):
-    """A body that cannot be parsed is not sent on with the account's rights."""
-    for data in (b"", b"{", b"[]", b"null", b'{"owner":\xff}'):
-        reply = await send_raw(small, raw_request("POST", path, [JSON], data, key=small.keys["alpha"]))
-        assert_problem(reply, 400)
-    assert not len(small.upstream.requests)
-
-
-def test_test_parser_rejects_what_is_no_response():
-    """The parser that these tests use fails on what is not a complete HTTP response."""
-    with pytest.raises(AssertionError):
-        parse(b"garbage")

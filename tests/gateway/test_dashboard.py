@@ -5,8 +5,6 @@ import json
 import re
 import secrets
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from html.parser import HTMLParser
 from typing import Any
 
@@ -16,8 +14,9 @@ import pytest
 from gateway.access.rules.api_keys import new_key
 from gateway.dashboard.render import usd
 from gateway.domain.records import Key
-from gateway.http.ops import dashboard, dashboard_streams
+from gateway.http.ops import dashboard_streams
 from gateway.store.sqlite import SQLiteStore
+from tests.support.dashboard import look, sign_in, visitor
 from tests.support.session_calls import STORY, ask, create, finished, open_session
 from tests.support.session_calls import cancel as cancel_prediction
 from tests.support.stack import OpenGateway, Stack
@@ -25,34 +24,10 @@ from tests.support.upstream import version_of
 
 PRICES = {"models": [{"model": "acme/*", "usd_per_run": 0.25}]}
 OWN = {"prompt": "a llama", "max_tokens": 2}
-OURS = {"Sec-Fetch-Site": "same-origin"}
-
-
-@pytest.fixture
-def guarded() -> dict[str, Any]:
-    """An ops listener that asks for a token: what the stack knows as alpha's key is the operators' token too."""
-    return {"ops": {"token_env": "KEY_ALPHA"}}
 
 
 def named(stack: Stack, model: str = "acme/storyteller") -> str:
     return f"{model}:{version_of(stack.upstream, model)}"
-
-
-@asynccontextmanager
-async def visitor(stack: Stack, **headers: str) -> AsyncIterator[aiohttp.ClientSession]:
-    """Open a browser of sorts: it keeps cookies, and goes nowhere by itself."""
-    jar = aiohttp.CookieJar(unsafe=True)
-    async with aiohttp.ClientSession(stack.ops_url, headers=headers, cookie_jar=jar) as session:
-        yield session
-
-
-async def look(session: aiohttp.ClientSession, path: str = "/dashboard", **more: Any) -> Any:
-    return await ask(session, "GET", path, allow_redirects=False, **more)
-
-
-async def sign_in(session: aiohttp.ClientSession, secret: str, **headers: str) -> Any:
-    given = {"data": {"secret": secret}, "headers": headers or OURS, "allow_redirects": False}
-    return await ask(session, "POST", "/dashboard/sign-in", **given)
 
 
 class Tables(HTMLParser):
@@ -186,116 +161,6 @@ async def test_team_sees_only_its_own_data(open_gateway: OpenGateway, guarded: d
         await cancel_prediction(alpha, theirs)
 
 
-async def test_operator_signs_in_with_the_token_and_signs_out(open_gateway: OpenGateway, guarded: dict[str, Any]):
-    """The cookie is HttpOnly and SameSite and reveals nothing; the token itself appears nowhere."""
-    async with open_gateway(**guarded) as stack, visitor(stack) as operator:
-        token = stack.keys["alpha"]
-        route = await look(operator)
-        assert (route.status, route.headers["Location"]) == (303, "/dashboard/sign-in")
-        assert (await look(operator, "/dashboard/sign-in")).status == 200
-        opened = await sign_in(operator, token)
-        assert (opened.status, opened.headers["Location"]) == (303, "/dashboard")
-        cookie = opened.headers["Set-Cookie"]
-        assert cookie.startswith(f"{dashboard.COOKIE}=")
-        for word in ("HttpOnly", "SameSite=Strict", "Path=/dashboard", "Max-Age=28800"):
-            assert word in cookie
-        assert "Secure" not in cookie
-        assert token not in cookie
-        page = await look(operator)
-        assert page.status == 200
-        assert "Requests in progress" in page.text
-        assert "Sign out" in page.text
-        assert token not in page.text
-        left = await ask(operator, "POST", "/dashboard/sign-out", headers=OURS, allow_redirects=False)
-        assert left.status == 303
-        assert (await look(operator)).status == 303
-
-
-async def test_tls_terminating_proxy_makes_the_cookie_secure(open_gateway: OpenGateway, guarded: dict[str, Any]):
-    """Behind a proxy that says https, the session cookie is Secure."""
-    server = {"trusted_proxies": ["127.0.0.0/8"]}
-    async with open_gateway(server=server, **guarded) as stack, visitor(stack) as operator:
-        opened = await sign_in(operator, stack.keys["alpha"], **OURS, **{"X-Forwarded-Proto": "https"})
-        assert "Secure" in opened.headers["Set-Cookie"]
-
-
-async def test_programs_authenticate_with_a_header(open_gateway: OpenGateway, guarded: dict[str, Any]):
-    """The ops token or a key works; a wrong one is a 401, not a sign-in form."""
-    async with open_gateway(**guarded) as stack:
-        expected = {stack.keys["alpha"]: "Requests in progress", stack.keys["beta"]: "Usage of team beta"}
-        for secret, words in expected.items():
-            async with visitor(stack, Authorization=f"Bearer {secret}") as program:
-                page = await look(program)
-                assert (page.status, words in page.text, "Set-Cookie" in page.headers) == (200, True, False)
-        async with visitor(stack, Authorization="Bearer nonsense") as program:
-            assert (await look(program)).status == 401
-            assert (await look(program, "/dashboard/events")).status == 401
-
-
-@pytest.mark.parametrize(
-    "headers",
-    [
-        {"Sec-Fetch-Site": "cross-site"},
-        {"Sec-Fetch-Site": "same-site"},
-        {"Sec-Fetch-Site": "none"},
-        {"Origin": "https://evil.example"},
-        {"Origin": "null"},
-    ],
-)
-async def test_cross_site_form_cannot_sign_in_or_out(
-    open_gateway: OpenGateway, guarded: dict[str, Any], headers: dict[str, str]
-):
-    """This includes a service on another port of the same host, which shares its cookies."""
-    async with open_gateway(**guarded) as stack, visitor(stack) as operator:
-        refused = await sign_in(operator, stack.keys["alpha"], **headers)
-        assert refused.status == 403
-        assert "Set-Cookie" not in refused.headers
-        assert (await ask(operator, "POST", "/dashboard/sign-out", headers=headers)).status == 403
-
-
-async def test_same_origin_form_and_program_can_sign_in(open_gateway: OpenGateway, guarded: dict[str, Any]):
-    """The page's own form works, and so does a client that sends no Origin."""
-    async with open_gateway(**guarded) as stack, visitor(stack) as operator:
-        assert (await sign_in(operator, stack.keys["alpha"], Origin=stack.ops_url)).status == 303
-        assert (await sign_in(operator, stack.keys["alpha"], Accept="*/*")).status == 303
-
-
-async def test_wrong_secret_is_reported_in_the_form(open_gateway: OpenGateway, guarded: dict[str, Any]):
-    """The form comes back with an error and does not repeat what was typed."""
-    keys = [
-        {"name": "page", "origins": ["https://app.example.com"]},
-        {"name": "reader", "scopes": ["read"]},
-    ]
-    async with open_gateway(teams={"beta": {"keys": keys}}, **guarded) as stack, visitor(stack) as stranger:
-        refused = await sign_in(stranger, "<b>guess</b>")
-        assert refused.status == 401
-        assert "neither the operators" in refused.text
-        assert "guess" not in refused.text
-        # What a page shows to everybody opens nothing, nor does a key that may not predict.
-        for name in ("beta.page", "beta.reader"):
-            assert (await sign_in(stranger, stack.keys[name])).status == 403
-        async with open_session(stack, "beta") as beta:
-            token = (await ask(beta, "POST", "/gateway/tokens", json={"ttl_seconds": 60})).json["token"]
-        assert (await sign_in(stranger, token)).status == 403
-        assert (await look(stranger)).status == 303
-        bare = {"data": b"secret=x", "headers": {**OURS, "Content-Type": "text/plain"}}
-        assert (await ask(stranger, "POST", "/dashboard/sign-in", **bare)).status == 400
-        long = {"data": {"secret": "x" * 10_000}, "headers": OURS}
-        assert (await ask(stranger, "POST", "/dashboard/sign-in", **long)).status == 401
-
-
-async def test_dashboard_without_a_token_answers_loopback_only(open_gateway: OpenGateway):
-    """A site whose name resolves to this machine (DNS rebinding) is refused; a loopback address is not."""
-    async with open_gateway() as stack, visitor(stack) as operator:
-        port = stack.ops_url.rpartition(":")[2]
-        for host in (f"127.0.0.1:{port}", f"localhost:{port}", f"[::1]:{port}"):
-            assert (await look(operator, headers={"Host": host})).status == 200, host
-        for host in ("evil.example", f"evil.example:{port}", "10.0.0.1"):
-            assert (await look(operator, headers={"Host": host})).status == 403, host
-            assert (await look(operator, "/dashboard/events", headers={"Host": host})).status == 403, host
-        assert (await look(operator, "/dashboard/sign-in")).headers["Location"] == "/dashboard"
-
-
 async def test_every_response_has_the_content_security_policy(open_gateway: OpenGateway, guarded: dict[str, Any]):
     """Pages, files, redirects, refusals and the stream: no inline or foreign content, no framing."""
     async with open_gateway(**guarded) as stack, visitor(stack) as operator:
@@ -344,7 +209,7 @@ async def test_event_stream_sends_everything_once_and_then_changes(open_gateway:
 async def test_number_of_live_pages_is_limited(
     open_gateway: OpenGateway, guarded: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ):
-    """One team's screens leave room for others; a refused page is told when to come back."""
+    """One team's screens leave room for others; a refused page gets `Retry-After`."""
     monkeypatch.setattr(dashboard_streams, "MAX_PER_VIEWER", 2)
     async with open_gateway(**guarded) as stack:
         beta = {"Authorization": f"Bearer {stack.keys['beta']}"}
@@ -401,5 +266,5 @@ async def test_dashboard_without_its_extra_says_how_to_install_it(
         for path in ("/dashboard", "/dashboard/sign-in", "/dashboard/events"):
             page = await look(operator, path)
             assert page.status == 501
-            assert "pip install 'replicate-gateway[dashboard]'" in page.text
+            assert "pip install '.[dashboard]'" in page.text
         assert (await look(operator, "/metrics")).status == 200

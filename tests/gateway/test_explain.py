@@ -1,4 +1,4 @@
-"""`GET /gateway/explain/<id>`: what became of a prediction and why, told to its owner and to nobody else."""
+"""`GET /gateway/explain/<id>`: how a prediction was handled and why, for its owner only."""
 
 import asyncio
 from typing import Any

@@ -171,8 +171,8 @@ async def test_random_interleavings_lose_and_repeat_no_event(monkeypatch: pytest
             first = next((n + 1 for n, each in enumerate(scene.said) if each.id == last_event_id), 0)
             due = b"".join(each.raw for each in scene.said[first:])
             taken = line.taken.replace(HEARTBEAT.data, b"").removeprefix(HI)
-            told, _, gone = taken.partition(b"event: error\n")
+            reported, _, gone = taken.partition(b"event: error\n")
             seen.add(how)
-            assert due == told if how == "done" else due.startswith(told), (seed, how)
+            assert due == reported if how == "done" else due.startswith(reported), (seed, how)
             assert not gone or how == "lost", (seed, how)
     assert seen == {"done", "lost", "left"}

@@ -57,7 +57,7 @@ async def test_a_database_that_is_replaced_at_runtime_is_not_served_from(gateway
 
 
 async def test_an_upstream_that_is_away_degrades_and_does_not_fail_readiness(open_gateway: OpenGateway):
-    """Taking every process out of the load balancer helps nobody."""
+    """Taking every process out of the load balancer would stop the service."""
     async with open_gateway(base_url="http://127.0.0.1:9/v1") as stack:
         ready = await ask(stack, "GET", "/readyz", key=None)
         assert (ready.status, ready.json["status"], ready.json["checks"]["store"]) == (200, "degraded", "ok")

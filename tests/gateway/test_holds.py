@@ -1,4 +1,4 @@
-"""A create that waited for a limit says so in its headers, in the log and in its explanation. None waits in vain."""
+"""Creates that wait for a limit: headers, log and explanation say so. None waits that cannot succeed."""
 
 import asyncio
 import re

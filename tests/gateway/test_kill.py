@@ -24,7 +24,7 @@ WORKERS = 6
 
 @dataclass
 class Known:
-    """What callers were told: ids with their teams, and which of them were cancelled."""
+    """What responses said: ids with their teams, and which of them were cancelled."""
 
     ids: dict[str, str] = field(default_factory=dict)
     canceled: set[str] = field(default_factory=set)
@@ -33,7 +33,7 @@ class Known:
 
 
 async def work(installation: Installation, upstream: Simulator, known: Known, number: int) -> None:
-    """Create, get, cancel, upload and wait, until the line goes dead; note what was told."""
+    """Create, get, cancel, upload and wait, until the connection fails; record the responses."""
     team = TEAMS[number % len(TEAMS)]
     dice = random.Random(number)
     slow, quick = version_of(upstream, "acme/slow"), version_of(upstream, "replicate/hello-world")
@@ -67,7 +67,7 @@ async def work(installation: Installation, upstream: Simulator, known: Known, nu
 
 
 async def look_back(installation: Installation, known: Known) -> None:
-    """Everything that was told still holds, for its team, and for nobody else."""
+    """Every response still holds, for its team only."""
     async with installation.caller("alpha") as alpha, installation.caller("beta") as beta:
         sessions = {"alpha": alpha, "beta": beta}
 

@@ -1,69 +1,21 @@
 """Money over HTTP: budgets and rates that refuse, what is said of them, and what is shown of use."""
 
 import asyncio
-import json
-import sqlite3
-import time
-from contextlib import closing
 from decimal import Decimal
 from typing import Any
 
-import aiohttp
 import pytest
 
 from gateway.domain import money
-from gateway.errors import StoreUnavailable
 from gateway.simulator import Fault
-from gateway.store.sqlite import SQLiteStore
 from tests.support.http_calls import until_metric
-from tests.support.polling import attempts, until
-from tests.support.secret_scanner import LogScanner
+from tests.support.polling import attempts
 from tests.support.session_calls import CREATED, STORY, ask, cancel, create, finished, open_session
-from tests.support.stack import OpenGateway, Stack
-from tests.support.system_clocks import ShiftedClock
+from tests.support.spending import OWN, PRICES, limits, named, reported, spend, usage
+from tests.support.stack import OpenGateway
 from tests.support.upstream import creates, version_of
-from tests.support.webhook_receiver import start_receiver
 
-PRICES = {"models": [{"model": "acme/*", "usd_per_run": 0.25}]}
-OWN = {"prompt": "a llama", "max_tokens": 2}
-"""Not deterministic: every request is a run of its own."""
 LONG = {"prompt": "a llama", "duration": 1200.0}
-
-
-def named(stack: Stack, model: str = "acme/storyteller") -> str:
-    return f"{model}:{version_of(stack.upstream, model)}"
-
-
-async def usage(session: aiohttp.ClientSession, **query: str) -> Any:
-    reply = await ask(session, "GET", "/gateway/usage", params=query)
-    assert reply.status == 200, reply.text
-    return reply.json
-
-
-async def limits(session: aiohttp.ClientSession, **headers: str) -> Any:
-    reply = await ask(session, "GET", "/gateway/limits", headers={n.replace("_", "-"): v for n, v in headers.items()})
-    assert reply.status == 200, reply.text
-    every = reply.json["limits"]
-    of_account = [row["name"] for row in every if row["of"] == "account"]
-    assert of_account == ["creates_per_minute", "requests_per_minute"], "everybody's, whatever a team's own are"
-    return [row for row in every if row["of"] != "account"]
-
-
-async def spend(session: aiohttp.ClientSession, version: str, given: Any = None, **headers: str) -> str:
-    made = await create(session, version, OWN if given is None else given, **headers)
-    assert made.status == 201, made.text
-    await finished(session, made.json["id"])
-    return made.json["id"]
-
-
-def told(reply: Any) -> tuple[str, ...]:
-    names = ("RateLimit-Policy", "RateLimit", "ratelimit-remaining", "ratelimit-reset")
-    return tuple(reply.headers[name] for name in names)
-
-
-def rows(stack: Stack, query: str) -> list[tuple[Any, ...]]:
-    with closing(sqlite3.connect(f"file:{stack.database}?mode=ro", uri=True)) as database:
-        return database.execute(query).fetchall()
 
 
 async def test_spent_budget_refuses_with_402_and_details(open_gateway: OpenGateway):
@@ -184,7 +136,7 @@ async def test_empty_rate_holds_a_create_and_then_refuses_with_429(open_gateway:
         }
         after = reply.headers["Retry-After"]
         assert 0 < int(after) <= 60
-        assert told(reply) == ('"team-predictions";q=1;w=60', f'"team-predictions";r=0;t={after}', "0", after)
+        assert reported(reply) == ('"team-predictions";q=1;w=60', f'"team-predictions";r=0;t={after}', "0", after)
     assert creates(stack.upstream) == 1
 
 
@@ -196,14 +148,14 @@ async def test_402_has_no_rate_limit_headers_that_suggest_a_retry(open_gateway: 
         reply = await create(alpha, named(stack), OWN)
         assert (reply.status, reply.json["limit"]["name"]) == (402, "budget_usd_per_day")
         name, requests = '"team-budget-usd-per-day"', '"team-requests";q=600;w=60'
-        assert told(reply) == (f"{requests}, {name};q=300000;w=86400", f"{name};r=50000;t=1", "0", "1")
+        assert reported(reply) == (f"{requests}, {name};q=300000;w=86400", f"{name};r=50000;t=1", "0", "1")
         await cancel(alpha, first)
     team |= {"budget_usd_per_day": 100}
     async with open_gateway(prices=PRICES, teams={"alpha": team}) as stack, open_session(stack) as alpha:
         await create(alpha, named(stack), LONG)
         reply = await create(alpha, named(stack), OWN)
         name = '"team-concurrent-predictions"'
-        assert told(reply) == (f"{requests}, {name};q=1", f"{name};r=0;t=1", "0", "1")
+        assert reported(reply) == (f"{requests}, {name};q=1", f"{name};r=0;t=1", "0", "1")
 
 
 async def test_create_over_a_rate_is_held_until_its_turn(open_gateway: OpenGateway):
@@ -371,213 +323,3 @@ async def test_unpriced_target_is_refused_where_configured(open_gateway: OpenGat
         assert (found["result"], found["refused_by"], found["estimate_usd"]) == ("refused", "prices.unknown", None)
         assert (await create(alpha, named(stack, "acme/painter"), {"prompt": "x"})).status == 201
     assert creates(stack.upstream) == 1
-
-
-async def test_usage_has_the_documented_shape(open_gateway: OpenGateway):
-    """The fields of `/gateway/usage` are those of the documentation."""
-    async with open_gateway(prices=PRICES) as stack, open_session(stack) as alpha:
-        burst = await asyncio.gather(*(create(alpha, named(stack), STORY) for _ in range(3)))
-        for each in burst:
-            await finished(alpha, each.json["id"])
-        await create(alpha, named(stack), STORY)
-        found = await usage(alpha)
-        today = found["to"]
-        assert found["by"] == "day"
-        assert found["from"] == today[:8] + "01"
-        (row,) = found["rows"]
-        seconds = row["seconds"]
-        sums = {
-            "predictions": {"run": 1, "joined": 2, "hit": 1},
-            "seconds": seconds,
-            "spend_usd": "0.250000",
-            "spend_microusd": 250_000,
-            "saved_usd": "0.750000",
-            "saved_microusd": 750_000,
-        }
-        assert seconds > 0
-        assert row == {"team": "alpha", "day": today, **sums}
-        assert found["total"] == sums
-        for by, names in (
-            ("key", {"key": "alpha/default", "key_name": "default"}),
-            ("model", {"model": "acme/storyteller"}),
-            ("user", {"user": None}),
-        ):
-            assert (await usage(alpha, by=by))["rows"] == [{"team": "alpha", **names, **sums}]
-        assert (await usage(alpha, **{"from": "2020-01-01", "to": "2020-02-01"}))["rows"] == []
-        assert (await usage(alpha, **{"from": f"{today}T12:00:00Z"}))["rows"][0]["day"] == today
-
-
-async def test_team_sees_only_its_own_usage(open_gateway: OpenGateway):
-    """One team's usage contains nothing of another team."""
-    async with open_gateway(prices=PRICES) as stack, open_session(stack) as alpha, open_session(stack, "beta") as beta:
-        await spend(alpha, named(stack))
-        assert (await usage(beta))["rows"] == []
-        assert (await usage(beta))["total"]["spend_microusd"] == 0
-        async with open_session(stack, "operator") as operator:
-            assert (await usage(operator))["rows"] == []
-        assert (await usage(alpha))["total"]["predictions"]["run"] == 1
-
-
-@pytest.mark.parametrize(
-    ("query", "field"),
-    [
-        ({"from": "yesterday"}, "from"),
-        ({"to": "2026-02-30"}, "to"),
-        ({"from": "2026-02-02", "to": "2026-02-01"}, "to"),
-        ({"by": "hour"}, "by"),
-        ({"by": "team"}, "by"),
-        ({"by": ""}, "by"),
-        ({"from": ""}, "from"),
-        ({"from": "99999-01-01"}, "from"),
-        ({"from": "0001-01-01T00:00:00+10:00"}, "from"),
-        ({"to": "9999-12-31T23:00:00-10:00"}, "to"),
-    ],
-)
-async def test_invalid_usage_query_names_its_field(gateway: Stack, query: dict[str, str], field: str):
-    """The error says which parameter is wrong."""
-    async with open_session(gateway) as alpha:
-        reply = await ask(alpha, "GET", "/gateway/usage", params=query)
-        assert reply.status == 422
-        assert [each["field"] for each in reply.json["invalid_fields"]] == [field]
-
-
-async def test_limits_are_empty_where_none_are_set(gateway: Stack):
-    """A team without limits gets an empty list."""
-    async with open_session(gateway) as alpha:
-        assert await limits(alpha) == []
-
-
-async def test_budget_resets_at_midnight_utc(open_gateway: OpenGateway):
-    """A day later the budget is available again."""
-    clock = ShiftedClock()
-    async with (
-        open_gateway(clock=clock, prices=PRICES, teams={"alpha": {"budget_usd_per_day": 0.25}}) as stack,
-        open_session(stack) as alpha,
-    ):
-        await spend(alpha, named(stack))
-        refused = await create(alpha, named(stack), OWN)
-        assert refused.status == 402
-        clock.shift += int(refused.headers["Retry-After"])
-        await spend(alpha, named(stack))
-
-
-async def test_uncertain_create_holds_its_reservation_until_it_is_found(open_gateway: OpenGateway):
-    """The response is lost, the run is not: it is found, followed and settled once."""
-    async with (
-        open_gateway(
-            prices=PRICES, teams={"alpha": {"budget_usd_per_day": 1}}, upstream={"adopt_wait_seconds": 10}
-        ) as stack,
-        open_session(stack) as alpha,
-    ):
-        stack.upstream.faults.set(Fault("drop_after", operation="*predictions.create", times=1))
-        await spend(alpha, named(stack))
-        assert (await usage(alpha))["total"]["spend_usd"] == "0.250000"
-        assert (await limits(alpha))[0]["held_microusd"] == 0
-        assert rows(stack, "SELECT count(*) FROM ledger WHERE kind = 'spend'") == [(1,)]
-
-
-async def test_run_recorded_after_a_store_timeout_is_settled_once(
-    open_gateway: OpenGateway, monkeypatch: pytest.MonkeyPatch
-):
-    """The disk stalls and the record is written late: the caller gets its prediction, and the run is settled once."""
-    record = SQLiteStore.record_created
-
-    async def unheard(store: SQLiteStore, *given: Any) -> None:
-        await record(store, *given)
-        raise StoreUnavailable("The gateway's store did not answer in time.")
-
-    monkeypatch.setattr(SQLiteStore, "record_created", unheard)
-    async with open_gateway(prices=PRICES) as stack, open_session(stack) as alpha:
-        reply = await create(alpha, named(stack), OWN, Prefer="wait")
-        assert (reply.status, reply.json["status"]) == (201, "succeeded")
-        assert rows(stack, "SELECT * FROM reservations") == []
-        assert (await usage(alpha))["total"]["spend_usd"] == "0.250000"
-    assert creates(stack.upstream) == 1
-
-
-async def test_budget_warnings_are_logged_once_at_80_and_100_percent(
-    open_gateway: OpenGateway, caplog: pytest.LogCaptureFixture
-):
-    """Each threshold is logged when it is passed, and not again."""
-    team = {"budget_usd_per_day": 1.25}
-    async with open_gateway(prices=PRICES, teams={"alpha": team}) as stack, open_session(stack) as alpha:
-        for _ in range(5):
-            await spend(alpha, named(stack))
-        await create(alpha, named(stack), OWN)
-        await until(lambda: len([r for r in caplog.records if r.message == "budget used up"]) == 1)
-        told = [(record.message, record.__dict__["percent"]) for record in caplog.records if "budget" in record.message]
-        assert told in (
-            [("budget nearly used up", 80), ("budget used up", 100)],
-            [("budget used up", 100)],
-        )
-
-
-async def test_budget_webhook_delivers_both_warnings_once(open_gateway: OpenGateway):
-    """Both warnings arrive at the configured address, signed, once."""
-    local = {"allow_http": True, "allow_private_addresses": True}
-    async with start_receiver() as receiver:
-        team = {"budget_usd_per_day": 0.3, "budget_webhook": f"{receiver.url}/budget"}
-        async with (
-            open_gateway(prices=PRICES, webhooks=local, teams={"alpha": team}) as stack,
-            open_session(stack) as alpha,
-        ):
-            await spend(alpha, named(stack))
-            await receiver.count(1)
-            assert (await create(alpha, named(stack), OWN)).status == 402
-            await receiver.count(2)
-            warned, exhausted = receiver.messages
-            assert (warned.path, warned.json["type"], warned.json["data"]["percent"]) == (
-                "/budget",
-                "budget.warning",
-                80,
-            )
-            assert warned.json["data"]["limit"]["used"] == "0.250000"
-            assert (exhausted.json["type"], exhausted.json["data"]["percent"]) == ("budget.exhausted", 100)
-            assert warned.headers["webhook-signature"].startswith("v1,")
-            await create(alpha, named(stack), OWN)
-        assert len(receiver.messages) == 2
-
-
-async def test_usage_adjust_takes_effect_on_a_running_gateway(open_gateway: OpenGateway):
-    """`gateway usage adjust` writes into the same database: a credit makes room for the next run."""
-    async with (
-        open_gateway(prices=PRICES, teams={"alpha": {"budget_usd_per_day": 0.25}}) as stack,
-        open_session(stack) as alpha,
-    ):
-        await spend(alpha, named(stack))
-        assert (await create(alpha, named(stack), OWN)).status == 402
-        beside = SQLiteStore(stack.database)
-        await beside.open()
-        await beside.adjust("alpha", -250_000, "a gift", time.time())
-        await beside.close()
-        await spend(alpha, named(stack))
-
-
-async def test_altered_totals_are_corrected_at_the_next_start(open_gateway: OpenGateway, log_scanner: LogScanner):
-    """Someone edited the database: the totals are recomputed from the ledger, and the log says so."""
-    async with open_gateway(prices=PRICES) as stack, open_session(stack) as alpha:
-        await spend(alpha, named(stack))
-    with closing(sqlite3.connect(stack.database)) as database:
-        database.execute("UPDATE spent SET microusd = 0")
-        database.execute("UPDATE usage_days SET microusd = 7")
-        database.commit()
-    async with open_gateway(prices=PRICES, keys=stack.keys) as again, open_session(again) as alpha:
-        assert (await usage(alpha))["total"]["spend_usd"] == "0.250000"
-    log_scanner.errors.clear()
-
-
-async def test_money_responses_contain_no_secret(open_gateway: OpenGateway):
-    """Neither key nor token is in any response about money; the fixtures scan everything."""
-    async with (
-        open_gateway(prices=PRICES, teams={"alpha": {"budget_usd_per_day": 0.25}}) as stack,
-        open_session(stack) as alpha,
-    ):
-        await spend(alpha, named(stack))
-        texts = [
-            (await create(alpha, named(stack), OWN)).text,
-            json.dumps(await usage(alpha, by="key")),
-            json.dumps(await limits(alpha)),
-        ]
-        for text in texts:
-            assert stack.upstream.token not in text
-            assert stack.keys["alpha"] not in text

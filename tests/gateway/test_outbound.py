@@ -91,7 +91,7 @@ async def test_silent_stream_is_closed(upstream: Simulator):
         await asyncio.Event().wait()
 
     async with raw_server(silent) as source, new_session(5) as session:
-        settings = StreamReaderSettings(base_url=source.url, trusted_hosts=(), silence_seconds=SHORT)
+        settings = StreamReaderSettings(base_url=source.url, trusted_hosts=(), idle_seconds=SHORT)
         reader = StreamReader(session, settings, RecordingObserver())
 
         async def read() -> None:

@@ -34,7 +34,7 @@ async def fetcher(
     heard: Heard | None = None, *, trusted: tuple[str, ...] = (), monotonic: Callable[[], float] = lambda: 0.0
 ) -> AsyncIterator[OutputFetcher]:
     settings = FetchSettings(
-        base_url=OTHER_PORT, trusted_hosts=trusted, connect_seconds=SHORT, silence_seconds=SHORT, transfer_seconds=2
+        base_url=OTHER_PORT, trusted_hosts=trusted, connect_seconds=SHORT, idle_seconds=SHORT, transfer_seconds=2
     )
     connector = guarded_connector(allow_private=False, max_connections=2)
     async with new_session(2) as plain, aiohttp.ClientSession(connector=connector, trust_env=False) as guarded:

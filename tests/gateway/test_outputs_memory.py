@@ -77,7 +77,7 @@ async def download(link: str) -> int:
     return size
 
 
-@pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="the peak of memory is told by Linux")
+@pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="only Linux reports the peak of memory")
 @pytest.mark.parametrize(("kind", "size"), [("folder", 500 * MB), ("bucket", 40 * MB)])
 async def test_large_output_is_copied_and_served_in_bounded_memory(
     open_gateway: OpenGateway,

@@ -112,10 +112,10 @@ async def test_invalid_config_changes_nothing_and_is_reported_in_full(both: Open
     before = (await state_of(stack))["loaded_at"]
     file.found = ConfigError([Problem("server.port", "expected a number"), Problem("teams[0].name", "is missing")])
     assert not await file.take()
-    told = [crash for crash in log_scanner.errors if "the config is wrong" in crash]
-    assert len(told) == 2
-    assert "server.port" in told[0]
-    assert "expected a number" in told[0]
+    reported = [crash for crash in log_scanner.errors if "the config is wrong" in crash]
+    assert len(reported) == 2
+    assert "server.port" in reported[0]
+    assert "expected a number" in reported[0]
     log_scanner.errors.clear()
     state = await state_of(stack)
     assert state["loaded_at"] == before
@@ -221,8 +221,8 @@ async def test_new_public_url_applies_to_links(both: Opened):
 async def test_open_streams_and_waits_survive_a_reload(both: Opened):
     """They end as if nothing had happened; upstream gets no second request."""
     stack, file = both
-    told = await create(stack, model="acme/storyteller", prompt="hi", duration=30)
-    listening = asyncio.create_task(ask(stack, "GET", told.json["urls"]["stream"], key=None))
+    reported = await create(stack, model="acme/storyteller", prompt="hi", duration=30)
+    listening = asyncio.create_task(ask(stack, "GET", reported.json["urls"]["stream"], key=None))
     waiting = asyncio.create_task(create(stack, headers={"Prefer": "wait=10"}, duration=30))
     await until(lambda: stack.upstream.requests.count("streams.get"))
     await until(lambda: stack.upstream.requests.count("predictions.create") == 2)

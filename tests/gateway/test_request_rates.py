@@ -246,7 +246,7 @@ async def test_create_over_the_rate_is_held(open_gateway: OpenGateway):
 
 
 async def test_create_that_cannot_be_admitted_in_time_is_refused_at_once(open_gateway: OpenGateway):
-    """It is not held in vain; the 429 names the team's rate, and when a retry can succeed."""
+    """It is not held, because its turn is too late; the 429 names the team's rate, and when a retry can succeed."""
     team = {"requests_per_minute": 6, "burst": 1, "max_wait_seconds": 5}
     async with open_gateway(teams={"alpha": team}, clock=PausedClock()) as stack:
         assert (await create(stack, model=FAST)).status == 201

@@ -209,9 +209,9 @@ async def test_cancels_racing_with_the_end_give_each_caller_one_status(gateway: 
             await asyncio.sleep(0.15 + dice.random() * 0.25)
             return prediction, (await cancel(alpha, prediction))["status"]
 
-        told = dict(await asyncio.gather(*(leave(each) for each in ids[:10])))
+        reported = dict(await asyncio.gather(*(leave(each) for each in ids[:10])))
         ends = {each: (await finished(alpha, each))["status"] for each in ids}
-        for prediction, status in told.items():
+        for prediction, status in reported.items():
             if status in ("canceled", "succeeded"):
                 assert ends[prediction] == status
         assert set(ends.values()) <= {"canceled", "succeeded"}

@@ -1,4 +1,4 @@
-"""Readers of one stream: many, late, slow, gone, each at its own pace and at nobody else's cost."""
+"""Readers of one stream: many, late, slow, gone, each at its own pace and independent of the others."""
 
 import asyncio
 import gc
@@ -114,8 +114,8 @@ async def test_stalled_reader_costs_no_memory_and_delays_no_other(open_gateway: 
         assert ids(await quick.rest())[-1] == b"10:999999"
         for caller in stalled:
             body = await caller.rest()
-            told, _, error = body.partition(b"event: error\n")
-            assert b"".join(wire.said).startswith(told.removeprefix(HI)), "whole events, from the start"
+            reported, _, error = body.partition(b"event: error\n")
+            assert b"".join(wire.said).startswith(reported.removeprefix(HI)), "whole events, from the start"
             assert b"no longer available" in error
             assert error.endswith(b'data: {"reason":"error"}\n\n')
 
@@ -212,7 +212,7 @@ async def test_disconnect_is_noticed_in_a_silent_stream(still: tuple[Stack, Manu
 
 
 async def test_callers_of_a_shared_run_stream_by_their_own_tickets(gateway: Stack):
-    """A joined caller and a hit read the same bytes; a cancelled one is told so at once, alone."""
+    """A joined caller and a hit read the same bytes; only the reader of a cancelled one gets its end at once."""
     given = {"prompt": "hi", "seed": 7, "duration": 40}
     lead, joined, leaver = [(await create(gateway, model="acme/storyteller", **given)).json for _ in range(3)]
     urls = [each["urls"]["stream"] for each in (lead, joined, leaver)]

@@ -146,7 +146,7 @@ async def test_stream_of_a_cleared_prediction_says_so(open_gateway: OpenGateway)
     async with open_gateway(clock=clock) as stack:
         async with stream_host(stack.upstream) as (wire, _):
             url = await stream_url(stack, duration=20)
-            await wire.say(event(0, "a secret that was told"), DONE)
+            await wire.say(event(0, "a secret that was sent"), DONE)
             whole = (await read_stream(stack, url)).body
         await until(lambda: stack.upstream.predictions[0].completed_us is not None)
         await clock.advance(60)
@@ -156,10 +156,10 @@ async def test_stream_of_a_cleared_prediction_says_so(open_gateway: OpenGateway)
             if not _parts(stack):
                 break
             await clock.advance(600)
-        told = (await read_stream(stack, url)).body
-        assert b'data: {"detail":"The data of this prediction has been removed."}\n' in told
-        assert told.endswith(b'data: {"reason":"error"}\n\n')
-        assert len(ids(told)) == 2
+        reported = (await read_stream(stack, url)).body
+        assert b'data: {"detail":"The data of this prediction has been removed."}\n' in reported
+        assert reported.endswith(b'data: {"reason":"error"}\n\n')
+        assert len(ids(reported)) == 2
 
 
 def _parts(stack: Stack) -> int:

@@ -136,13 +136,13 @@ async def test_missing_events_are_reported_as_an_error(open_gateway: OpenGateway
             await caller.until(event(99, "x" * 100))
             assert len(ids(caller.body)) == 100, "who is up to date misses nothing"
             for headers in ({}, {"Last-Event-ID": "10:3"}, {"Last-Event-ID": "9:0"}, {"Last-Event-ID": "never-was"}):
-                told = await read_stream(stack, url, **headers)
-                error, done = told.body.removeprefix(HI).strip().split(b"\n\n")
+                reported = await read_stream(stack, url, **headers)
+                error, done = reported.body.removeprefix(HI).strip().split(b"\n\n")
                 assert error.startswith(b"event: error\nid: ")
                 assert b'data: {"detail":"' in error
                 assert done.startswith(b"event: done\n")
                 assert done.endswith(b'data: {"reason":"error"}')
-                end = ids(told.body)[-1].decode()
+                end = ids(reported.body)[-1].decode()
                 assert (await read_stream(stack, url, **{"Last-Event-ID": end})).status == 204
             async with open_stream(url, Last_Event_ID="10:98") as resumed:
                 assert await resumed.until(event(99, "x" * 100)) == HI + event(99, "x" * 100)

@@ -57,7 +57,7 @@ async def held(url: str) -> AsyncIterator[aiohttp.ClientResponse]:
 @pytest.mark.parametrize("model", ["acme/storyteller", "acme/frames", "acme/fail"])
 async def test_stream_is_relayed_byte_for_byte_and_ends_after_done(gateway: Stack, model: str):
     """Leading spaces, empty tokens, line breaks, ids, logs: all as upstream wrote them, except its comments."""
-    # Long enough for a reader to be there before the end, after which the result alone could be told.
+    # Long enough for a reader to be there before the end, after which only the result can be sent.
     url = await made(gateway, model, **LIVE[model])
     relayed = await read_stream(gateway, url)
     assert relayed.status == 200
@@ -156,12 +156,12 @@ async def test_unread_stream_is_rebuilt_from_the_output(open_gateway: OpenGatewa
     async with open_gateway() as stack:
         reply = (await create(stack, model="acme/storyteller", prompt="hi", seed=7)).json
         result = await finished(stack, reply["id"])
-        told = (await read_stream(stack, reply["urls"]["stream"])).body
-        assert_told_from(told, result)
+        reported = (await read_stream(stack, reply["urls"]["stream"])).body
+        assert_told_from(reported, result)
         keys = stack.keys
     async with open_gateway(keys=keys) as stack:
         path = reply["urls"]["stream"].partition("/v1/")[2]
-        assert (await read_stream(stack, f"{stack.base_url}/{path}")).body == told
+        assert (await read_stream(stack, f"{stack.base_url}/{path}")).body == reported
         assert stack.upstream.requests.count("streams.get") == 0
 
 

@@ -1,4 +1,4 @@
-"""Tickets: a stream's address is its permission, for its time and its pages, and is told to its caller alone."""
+"""Tickets: a stream's URL grants access until it expires, to its pages, and only its caller gets it."""
 
 import asyncio
 import io

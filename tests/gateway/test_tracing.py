@@ -38,7 +38,7 @@ def spans() -> InMemorySpanExporter:
 
 @pytest.fixture
 def propagate() -> bool:
-    """Whether upstream is told of traces."""
+    """Whether upstream gets trace headers."""
     return False
 
 
@@ -140,11 +140,11 @@ async def test_spans_contain_no_input_id_or_secret(
     await ask(traced, "GET", created["urls"]["stream"].removeprefix(traced.origin), key=None)
     await ask(traced, "GET", "/v1/nothing/of/the/kind?token=r8_0123456789abcdef", key=None)
     await until(lambda: any(span.name.startswith("GET /streams") for span in spans.get_finished_spans()))
-    told = "".join(span.to_json() for span in spans.get_finished_spans())
-    secret_scanner.scan("a span", told.encode())
+    reported = "".join(span.to_json() for span in spans.get_finished_spans())
+    secret_scanner.scan("a span", reported.encode())
     for secret in ("secret garden", created["id"], created["urls"]["stream"], "r8_0123", "of/the/kind"):
-        assert secret not in told
-    assert "GET /streams/{ticket}" in told
+        assert secret not in reported
+    assert "GET /streams/{ticket}" in reported
 
 
 async def test_background_polls_make_no_spans(traced: Stack, spans: InMemorySpanExporter):
@@ -213,6 +213,6 @@ async def test_spans_are_exported_to_the_collector(open_gateway: OpenGateway, mo
         async with open_gateway(tracing={"enabled": True}) as stack:
             await ask(stack, "GET", "/v1/account")
     (resource,) = received[0].resource_spans
-    told = {each.key: each.value.string_value for each in resource.resource.attributes}
-    assert (told["service.name"], told["service.version"]) == ("replicate-gateway", __version__)
+    reported = {each.key: each.value.string_value for each in resource.resource.attributes}
+    assert (reported["service.name"], reported["service.version"]) == ("replicate-gateway", __version__)
     assert [span.name for scope in resource.scope_spans for span in scope.spans] == ["GET /account"]

@@ -1,4 +1,4 @@
-"""Uploads and downloads in progress: bounds for teams and pages, least rates, and connections of their own."""
+"""Uploads and downloads in progress: bounds for teams and pages, minimum rates, and connections of their own."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -117,7 +117,7 @@ async def test_an_upload_that_stops_is_ended(open_gateway: OpenGateway, sent: in
 
 
 async def test_a_download_at_a_crawl_is_cut_off(open_gateway: OpenGateway):
-    """Its caller accepts bytes, but fewer than the least rate."""
+    """Its caller accepts bytes, but fewer than the minimum rate."""
     slow = {"body_idle_seconds": 0.2, "body_min_bytes_per_second": 10**9}
     async with open_gateway(server=slow) as stack:
         sample = upload(b"x" * 8 * 10**6)

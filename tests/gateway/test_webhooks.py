@@ -1,4 +1,4 @@
-"""Callers are told by webhook what becomes of their predictions, as Replicate tells it, by the gateway itself."""
+"""The gateway sends callers webhooks about their predictions, in Replicate's form."""
 
 import json
 from collections.abc import AsyncIterator
@@ -155,7 +155,7 @@ async def test_each_caller_of_a_shared_run_gets_its_own_webhooks(stack: Stack, u
 
 
 async def test_cancel_sends_one_webhook_and_the_run_goes_on(stack: Stack, upstream: Simulator):
-    """The caller who cancelled is told at once, the others at the end."""
+    """The caller who cancelled gets its webhook at once, the others at the end."""
     async with start_receiver() as leaver, start_receiver() as stayer:
         given = {"prompt": "a llama", "seed": 7, "max_tokens": 40, "token_delay": 1.0}
         first = await make(stack, leaver, events=["completed"], **given)

@@ -1,6 +1,6 @@
-"""The same life told by upstream itself and by the gateway: the same events in the same order.
+"""Webhooks of one prediction from upstream and from the gateway: the same events in the same order.
 
-What may differ is how often output and logs are told in between (the gateway learns of them by looking), and that one
+What may differ is how often output and logs are sent in between (the gateway learns of them by looking), and that one
 message may tell both. So neighbours of the same kind count as one.
 """
 
@@ -51,10 +51,10 @@ def kinds(messages: list[Message], events: list[str] | None) -> list[str]:
     """Name what messages tell, neighbours of one kind once."""
     named = []
     for message in messages:
-        told = message.json
-        has_progress = told.get("output") or told.get("logs")
-        if told["status"] in _ENDS:
-            named.append(told["status"])
+        reported = message.json
+        has_progress = reported.get("output") or reported.get("logs")
+        if reported["status"] in _ENDS:
+            named.append(reported["status"])
         elif not has_progress and "start" in (events or []):
             named.append("start")
         else:
@@ -62,8 +62,8 @@ def kinds(messages: list[Message], events: list[str] | None) -> list[str]:
     return [name for name, _ in itertools.groupby(named)]
 
 
-async def told(base: str, key: str, life: str, version: str, events: list[str] | None) -> list[str]:
-    """Have a prediction made somewhere; return what its receiver is told by the time that it must have heard all."""
+async def reported(base: str, key: str, life: str, version: str, events: list[str] | None) -> list[str]:
+    """Have a prediction made somewhere; return what its receiver has got by the time that all must have arrived."""
     _, given, cancel_after = LIVES[life]
     body: dict[str, Any] = {"version": version, "input": given}
     if events is not None:
@@ -84,7 +84,7 @@ async def told(base: str, key: str, life: str, version: str, events: list[str] |
 async def ended(
     session: aiohttp.ClientSession, receiver: Receiver, prediction_id: str, events: list[str] | None
 ) -> None:
-    """Wait for the end to be told, or where it is not told, for a later one that is."""
+    """Wait for the webhook of the end, or where it is not sent, for a later one that is."""
     if events is None or "completed" in events:
         await receiver.until(lambda: any(message.json["status"] in _ENDS for message in receiver.messages))
         return
@@ -99,8 +99,8 @@ async def ended(
 async def test_all_events_match_upstreams_own_webhooks(stack: Stack, upstream: Simulator, life: str):
     """A receiver that moves from Replicate to the gateway gets the same messages."""
     version = version_of(upstream, LIVES[life][0])
-    direct = await told(upstream.base_url, upstream.token, life, version, ALL)
-    through = await told(stack.base_url, stack.keys["alpha"], life, version, ALL)
+    direct = await reported(upstream.base_url, upstream.token, life, version, ALL)
+    through = await reported(stack.base_url, stack.keys["alpha"], life, version, ALL)
     assert through == direct
     expected = {"cancelled": ["start", "progress", "canceled"], "cancelled before its start": ["canceled"]}
     last = "failed" if life == "failing" else "succeeded"
@@ -112,8 +112,8 @@ async def test_all_events_match_upstreams_own_webhooks(stack: Stack, upstream: S
 async def test_event_filters_match_upstreams(stack: Stack, upstream: Simulator, life: str, events: list[str] | None):
     """Whatever a receiver asked for, it gets the same."""
     version = version_of(upstream, LIVES[life][0])
-    direct = await told(upstream.base_url, upstream.token, life, version, events)
-    through = await told(stack.base_url, stack.keys["alpha"], life, version, events)
+    direct = await reported(upstream.base_url, upstream.token, life, version, events)
+    through = await reported(stack.base_url, stack.keys["alpha"], life, version, events)
     assert through == direct
 
 

@@ -74,9 +74,9 @@ async def test_thousand_queued_webhooks_survive_kill_9(upstream, installation: I
             async with installation.caller("alpha") as session, session.get("/v1/webhooks/default/secret") as answer:
                 secret = Webhook((await answer.json())["key"])
         for message in receiver.messages:
-            told = secret.verify(message.body, dict(message.headers))
-            assert f"msg_{told['id']}" == message.id
-            assert told["status"] == "succeeded"
+            reported = secret.verify(message.body, dict(message.headers))
+            assert f"msg_{reported['id']}" == message.id
+            assert reported["status"] == "succeeded"
 
 
 async def _all(store: SQLiteStore):

@@ -1,4 +1,4 @@
-"""Slow bodies, large heads, half-closed connections, callers who leave: honest ones are served, none is miscounted."""
+"""Slow bodies, large heads, half-closed connections, callers who leave: correct ones are served."""
 
 import asyncio
 import json
@@ -246,7 +246,7 @@ async def test_file_that_keeps_coming_is_taken_and_one_that_falls_silent_is_not(
         assert len(stack.upstream.world.files._files) == 1
 
 
-async def test_body_below_the_least_rate_is_given_up(open_gateway: OpenGateway) -> None:
+async def test_body_below_the_minimum_rate_is_given_up(open_gateway: OpenGateway) -> None:
     """A byte now and then does not hold a connection, whatever its silence."""
     async with open_gateway(server={"body_idle_seconds": 0.3, "body_min_bytes_per_second": 100_000}) as stack:
         reply = await dribble(stack, story(stack), 20, 0.1, stop_after=10)

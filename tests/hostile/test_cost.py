@@ -17,6 +17,7 @@ from gateway.domain import (
     cache_directives,
     cursors,
     documents,
+    json_scan,
     links,
     rendering,
     scopes,
@@ -82,6 +83,7 @@ def _cache_headers(text: str) -> None:
             continue
 
 
+_TOKEN = b"r8_" + b"Az09" * 10
 _DIGEST = KeyedDigest(b"s" * 32, "inputs")
 _TOKENS = TokenService(b"s" * 32, SystemClock())
 
@@ -227,6 +229,7 @@ BODIES: Mapping[str, Work] = {
     "the inputs that decide": lambda value: _sets_seed(_input(value)),
     "a canonical input": lambda value: fingerprint.Input(_input(value), {}).canonical(None),
     "an estimate": lambda value: estimates.requested_size(b'{"num_outputs":%b}' % value),
+    "a search for secrets": lambda value: json_scan.holds(value, (_TOKEN,)),
     "a token request": lambda value: msgspec.json.decode(b'{"ttl_seconds":%b}' % value, type=TokenRequest),
     "a form's metadata": lambda value: uploads.metadata_of({"metadata": value}),
     "upstream's prediction": _read,
@@ -257,8 +260,8 @@ BODIES: Mapping[str, Work] = {
     "whether an output has links": caching.has_links,
     "the files of an output": lambda value: outputs.files_of(value, _is_output),
     "output links replaced": lambda value: links.replace_addresses(value, {"https://x.example": "y"}),
-    "half surrogates": surrogates.without_halves,
-    "half surrogates kept": lambda value: surrogates.split(_input(value)),
+    "lone surrogates": surrogates.without_halves,
+    "lone surrogates kept": lambda value: surrogates.split(_input(value)),
     "a schema's inputs": lambda value: _schema(value, "properties"),
     "a schema's default": lambda value: _schema(value, "default"),
     "a schema's type": lambda value: _schema(value, "type"),
@@ -291,19 +294,25 @@ def rows(entries: Mapping[str, Work], kinds: Mapping[str, Callable[[int], Any]])
 
 @pytest.mark.parametrize(("work", "make"), rows(HEADERS, TEXTS))
 def test_a_header_costs_in_proportion_to_its_length(work: Work, make: Callable[[int], str]) -> None:
-    """Nobody stops the gateway with a header."""
+    """No header blocks the gateway."""
     assert_linear(make, work, most=MOST_HEADER)
 
 
 @pytest.mark.parametrize(("work", "make"), rows(TEXT, TEXTS))
 def test_a_text_costs_in_proportion_to_its_length(work: Work, make: Callable[[int], str]) -> None:
-    """Nobody stops the gateway with a text, be it in a body or in an answer of upstream."""
+    """No text blocks the gateway, in a body or in an answer of upstream."""
     assert_linear(make, work)
+
+
+@pytest.mark.parametrize("unit", [b"%72", _TOKEN[:3].replace(b"_", b"%5f"), b"%", rb"\u002572"])
+def test_a_search_for_percent_encoded_secrets_costs_in_proportion_to_the_length(unit: bytes) -> None:
+    """Everybody knows how a token begins."""
+    assert_linear(lambda n: unit * (n // len(unit)), lambda text: json_scan.holds(text, (_TOKEN,)))
 
 
 @pytest.mark.parametrize(("work", "make"), rows(BODIES, VALUES))
 def test_a_value_costs_in_proportion_to_its_length(work: Work, make: Callable[[int], bytes]) -> None:
-    """Nobody stops the gateway with a body; nor does a model with its output, logs, metrics or schema."""
+    """No body blocks the gateway; nor does a model's output, logs, metrics or schema."""
     assert_linear(make, work)
 
 

@@ -22,7 +22,7 @@ REFUSALS = {400, 405, 411, 413, 415, 422, 431}
 RECORDED = {f"{path.stem} {each['method']} {each['path']}": each for path in CASSETTES for each in interactions(path)}
 
 
-@pytest.mark.skipif(not RECORDED, reason="the recordings are not at hand")
+@pytest.mark.skipif(not RECORDED, reason="the recordings are not available")
 @pytest.mark.parametrize("recorded", RECORDED.values(), ids=RECORDED)
 async def test_what_the_recordings_send_is_taken(gateway: Stack, recorded: dict[str, Any]) -> None:
     """Each request of the recordings, with its own headers, is refused by the gateway only where upstream does so."""
@@ -204,7 +204,7 @@ async def test_streams_name_their_charset(gateway: Stack) -> None:
 
 @pytest.mark.parametrize("name", ["last_event_id", "lastEventId"])
 async def test_a_stream_is_resumed_by_query(gateway: Stack, name: str) -> None:
-    """Browser polyfills cannot set a header; nobody is told twice."""
+    """Browser polyfills cannot set a header; no event arrives twice."""
     url = (await ended_story(gateway))["urls"]["stream"]
     whole = (await ask(gateway, "GET", url, key=None)).text
     ids = [line[4:] for line in whole.splitlines() if line.startswith("id: ")]

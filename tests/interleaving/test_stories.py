@@ -29,7 +29,7 @@ def ask(story: Interleavings, form: str = "named", what: str = "one", team: str 
 
 
 def id_of(asked: Ask) -> str:
-    """Return the id that the caller was told."""
+    """Return the id that the caller got."""
     created = asked.task.result()
     assert isinstance(created, Created)
     return created.view.prediction.id

@@ -51,10 +51,10 @@ def test_every_alert_has_a_firing_and_a_silent_test(name: str):
                 if each["alertname"] == name:
                     fires, silent = fires or bool(each["exp_alerts"]), silent or not each["exp_alerts"]
             for each in test.get("promql_expr_test", ()):
-                told = " ".join(sample["labels"] for sample in each["exp_samples"])
-                fires = fires or f'"{name}"' in told
+                reported = " ".join(sample["labels"] for sample in each["exp_samples"])
+                fires = fires or f'"{name}"' in reported
                 asked = re.search(r'alertname=~?"([^"]+)"', each["expr"])
-                silent = silent or (not told and asked is not None and re.fullmatch(asked[1], name) is not None)
+                silent = silent or (not reported and asked is not None and re.fullmatch(asked[1], name) is not None)
     assert fires
     assert silent
 

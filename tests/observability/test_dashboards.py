@@ -149,11 +149,11 @@ class Script:
         for prediction in crowd[1:]:
             await self._end("beta", prediction)
         for _ in range(3):
-            told = await self._create("gamma", "acme/storyteller", prompt="Once")
+            reported = await self._create("gamma", "acme/storyteller", prompt="Once")
             # Streams are read to the end, so that their metrics are complete.
-            stream = await ask(self._house, "GET", told["urls"]["stream"], key=None)
+            stream = await ask(self._house, "GET", reported["urls"]["stream"], key=None)
             assert "event: done" in stream.text
-            await self._end("gamma", told)
+            await self._end("gamma", reported)
         for _ in range(2):
             headers = {"Content-Type": FORM}
             sent = form(content("a.txt", b"the same bytes"))

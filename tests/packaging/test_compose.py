@@ -123,5 +123,5 @@ def test_secrets_are_files_that_are_not_committed():
     for secret in COMPOSE["secrets"].values():
         assert secret["file"].startswith("./secrets/")
     assert "/secrets/" in ignored
-    told = json.dumps({name: spec.get("environment") for name, spec in SERVICES.items()})
-    assert re.findall(r"r8_\w+", told) == ["r8_simulator00000000000000000000000000000"]
+    reported = json.dumps({name: spec.get("environment") for name, spec in SERVICES.items()})
+    assert re.findall(r"r8_\w+", reported) == ["r8_simulator00000000000000000000000000000"]

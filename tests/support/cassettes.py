@@ -1,4 +1,4 @@
-"""The recordings of Replicate's answers, where they are at hand."""
+"""The recordings of Replicate's answers, where they are available."""
 
 import gzip
 from pathlib import Path

@@ -73,7 +73,7 @@ async def crash_upstream() -> AsyncIterator[Simulator]:
 
 @dataclass
 class Asked:
-    """One create as a caller asks for it, and what the caller was told."""
+    """One create as a caller asks for it, and the response."""
 
     team: str
     path: str

@@ -61,7 +61,7 @@ class Sent:
     answer: asyncio.Future[Answer] = field(repr=False)
     run: UpstreamRun | None = None
     outcome: str = ""
-    """What its sender was told; empty while it waits."""
+    """The response to its sender; empty while it waits."""
 
 
 class FakeUpstream:

@@ -46,7 +46,7 @@ TEXTS: dict[str, Text] = {
     "stars": lambda n: "*a" * (n // 2) + "/" + "*a" * (n // 2),
     "combining marks": lambda n: "https://a" + marks(n) + "/v1/files/abcdefghijklmnop",
     "combining marks in a path": lambda n: "https://a/v1/" + marks(n),
-    "half surrogates": lambda n: "\ud800" * n,
+    "lone surrogates": lambda n: "\ud800" * n,
     "letters that grow": lambda n: "https://" + "\u0130\ufb03" * (n // 2) + "/",
     "data URI header": lambda n: "data:text/plain" + ";a=b" * (n // 4) + ",x",
     "many data URI headers": lambda n: "data:a/b;" * (n // 9),
@@ -61,7 +61,7 @@ TEXTS: dict[str, Text] = {
 
 
 def string(text: str) -> bytes:
-    """Write a JSON string, half surrogates as escapes."""
+    """Write a JSON string, lone surrogates as escapes."""
     out = ['"']
     for letter in text if any("\ud800" <= each <= "\udfff" for each in text) else ():
         out.append(f"\\u{ord(letter):04x}" if "\ud800" <= letter <= "\udfff" else letter)
@@ -101,8 +101,8 @@ VALUES: dict[str, Value] = {
     "backslashes in a string": lambda n: string("\\" * (n // 2)),
     "line ends in a string": lambda n: string("\n" * (n // 2)),
     "escapes in a string": lambda n: b'"' + b"\\u0041" * (n // 6) + b'"',
-    "half surrogates in a string": lambda n: b'"' + b"\\ud800" * (n // 6) + b'"',
-    "various half surrogates": lambda n: b'"' + b"".join(b"\\u%x" % (0xD800 + i % 2048) for i in range(n // 6)) + b'"',
+    "lone surrogates in a string": lambda n: b'"' + b"\\ud800" * (n // 6) + b'"',
+    "various lone surrogates": lambda n: b'"' + b"".join(b"\\u%x" % (0xD800 + i % 2048) for i in range(n // 6)) + b'"',
     "pairs of surrogates": lambda n: b'"' + b"\\ud83d\\ude00" * (n // 12) + b'"',
     "combining marks in a host": lambda n: string(TEXTS["combining marks"](n)),
     "combining marks, escaped": lambda n: (

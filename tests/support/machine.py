@@ -87,7 +87,7 @@ class Ask:
 
 @dataclass
 class Given:
-    """An id that a caller was told."""
+    """An id that a caller got."""
 
     team: str
     run_id: str
@@ -116,7 +116,7 @@ class Interleavings(RuleBasedStateMachine):
         self.asks: list[Ask] = []
         self.given: dict[str, Given] = {}
         self.keyed: dict[tuple[str, str], str] = {}
-        self.told: set[str] = set()
+        self.reported: set[str] = set()
         self.listed: dict[str, str] = {}
         self.wrongs: list[str] = []
         self.deaths = 0
@@ -371,8 +371,8 @@ class Interleavings(RuleBasedStateMachine):
         if created.is_replay:
             assert self.keyed.get(key, prediction_id) == prediction_id, "a key gave another prediction"
         else:
-            assert prediction_id not in self.told, "one id was given to two"
-            self.told.add(prediction_id)
+            assert prediction_id not in self.reported, "one id was given to two"
+            self.reported.add(prediction_id)
             # Its replay may have been quicker.
             known = self.keyed.get(key, prediction_id)
             assert known == prediction_id or not key[1], "a key that had its prediction led to another"
@@ -414,7 +414,7 @@ class Interleavings(RuleBasedStateMachine):
         ]
 
     def _cancel_arrives(self, run: UpstreamRun) -> None:
-        """Upstream is asked to cancel: everybody who was told of the run must have left it."""
+        """Upstream is asked to cancel: every caller that got the run must have left it."""
         run_creator = self.given.get(run.id)
         if run_creator is not None:
             killed = [
@@ -489,7 +489,7 @@ class Interleavings(RuleBasedStateMachine):
                 self.upstream.end(run, "canceled" if run.cancels else "succeeded")
         self.run_on(self.clock.advance(_AWHILE))
         self.everybody_sees_what_is_theirs()
-        assert all(each.shown.is_terminal for each in self.given.values()), "somebody waits for ever"
+        assert all(each.shown.is_terminal for each in self.given.values()), "somebody waits forever"
         self.run_on(self.clock.advance(_SEARCH_SECONDS + _AWHILE))
         left = self.run_on(self.life.store.open_runs())
         assert not left, f"never settled: {left}"
@@ -539,6 +539,6 @@ class Interleavings(RuleBasedStateMachine):
             users = self.run_on(self.life.store.predictions_of(run.id))
             truth = self.upstream.runs[run.upstream_id]
             if all(each.canceled_at is not None for each in users):
-                assert truth.cancels, f"nobody wants {run.upstream_id}, and upstream was not told"
+                assert truth.cancels, f"nobody wants {run.upstream_id}, and upstream was not asked to cancel"
             else:
                 assert not truth.cancels, f"{run.upstream_id} was cancelled, and is wanted"

@@ -128,5 +128,5 @@ async def run_script(
         text = f"{script} {scenario} ended with {process.returncode}\n{said}\n{complaints}"
         raise ScriptFailed(text.replace(key, "[key]"))
     leaked, answer = (json.loads(line) for line in lines[-2:])
-    assert not leaked["leaked"], f"{script} {scenario} was told its own key again"
+    assert not leaked["leaked"], f"{script} {scenario} got its own key again"
     return Outcome(answer.get("result"), answer.get("error"), tuple(Request(**each) for each in answer["requests"]))

@@ -25,12 +25,12 @@ class Site:
     listed: str
     unlisted: str
     notes: Counter[str] = field(default_factory=Counter)
-    """What pages have told, by a request to `/note/WORD` of their own origin."""
+    """What pages have reported, by a request to `/note/WORD` of their own origin."""
     released: asyncio.Event = field(default_factory=asyncio.Event)
     """When set, a page that asks for `/hold` gets its answer."""
 
-    async def told(self, word: str) -> None:
-        """Wait until a page has told something."""
+    async def reported(self, word: str) -> None:
+        """Wait until a page has reported something."""
         await until(lambda: self.notes[word])
 
 

@@ -24,7 +24,7 @@ def store() -> FakeStore:
 
 @pytest.fixture
 def upstream() -> FakeUpstream:
-    """An upstream that says what it is told to."""
+    """An upstream with responses that the test sets."""
     return FakeUpstream()
 
 

@@ -1,6 +1,7 @@
 // The page of `gateway demo`. It gets a browser token from its own server, and calls the gateway for everything else.
 
 import { POLL_MS, snippet } from "./snippets.js";
+import { tokenOf, tokens } from "./tokens.js";
 
 const TERMINAL = new Set(["succeeded", "failed", "canceled", "aborted"]);
 const TEXT_TOKENS = 160;
@@ -20,26 +21,6 @@ async function reach(url, init) {
   } catch (error) {
     throw new Error("The gateway could not be reached.", { cause: error });
   }
-}
-
-// --- Browser tokens: minted by the page's server, which has the team's key ----------------------------------------
-
-const tokens = new Map();
-
-async function tokenOf(team) {
-  const known = tokens.get(team);
-  if (known && Date.now() < known.until) return known.token;
-  const asked = Date.now();
-  const response = await fetch("token", {
-    method: "POST",
-    headers: { "Content-Type": "application/json" },
-    body: JSON.stringify({ team }),
-  });
-  const answer = await response.json();
-  if (!response.ok) throw new Error(answer.detail);
-  // Renew a minute early, so that a token does not expire during a run.
-  tokens.set(team, { token: answer.token, until: asked + (answer.ttl_seconds - 60) * 1000 });
-  return answer.token;
 }
 
 // --- A run of a model, with timings -------------------------------------------------------------------------------

@@ -52,7 +52,7 @@ class Probes:
 
     @property
     def heartbeat_seconds(self) -> float:
-        """Longest silence on a stream."""
+        """Longest time without data on a stream."""
         return self._settings.value.heartbeat_seconds
 
     @property

@@ -10,7 +10,6 @@ from aiohttp import web
 from gateway.simulator import problems
 from gateway.simulator.api.call import Answer, Call
 from gateway.simulator.api.routes import Route, allowed_methods
-from gateway.simulator.faults import Fault
 from gateway.simulator.journal import RecordedRequest
 from gateway.simulator.settings import MAX_UPLOAD_BYTES
 from gateway.simulator.world import World
@@ -85,7 +84,7 @@ class RouteHandler:
 
     async def _answer(self, call: Call, limits: dict[str, str], *, too_large: bool) -> Answer | web.StreamResponse:
         if call.faults:
-            early = await _before(call.faults)
+            early = await _before(call)
             if early is not None:
                 return early
         if not self._route.open:
@@ -141,10 +140,11 @@ class RouteHandler:
         return response
 
 
-async def _before(faults: dict[str, Fault]) -> Answer | None:
+async def _before(call: Call) -> Answer | None:
     """Apply the faults that come before the request is processed."""
+    faults = call.faults
     if "delay" in faults:
-        await asyncio.sleep(faults["delay"].get("seconds"))
+        await call.world.faults.delay(faults["delay"])
     for name, fault in faults.items():
         match name:
             case "drop_before":

@@ -12,7 +12,7 @@ from gateway.simulator.models.job import Job, ModelError, Program, choose_seed, 
 
 _RATIOS = {"1:1": (1, 1), "16:9": (16, 9), "9:16": (9, 16), "4:3": (4, 3), "3:4": (3, 4)}
 MISSING_PILLOW = (
-    "The simulator's picture models need Pillow; install the extra: pip install 'replicate-gateway[simulator]'"
+    "The simulator's picture models need Pillow; install the extra: pip install '.[simulator]' in a checkout"
 )
 
 

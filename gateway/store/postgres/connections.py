@@ -18,7 +18,7 @@ from gateway.store.postgres.nodes import PostgresNodes
 from gateway.store.postgres.schema import inspect, open_schema
 from gateway.store.sql.connections import Connections, Lane
 from gateway.store.sql.database import Database
-from gateway.store.sql.troubles import Troubles
+from gateway.store.sql.lasting_failures import LastingFailures
 
 T = TypeVar("T")
 
@@ -64,7 +64,7 @@ class PostgresConnections(Connections):
         }
         self._reader = ReadingLane(self.address, max_pending=max_pending, threads=read, identity=self.identity)
         self._nodes = PostgresNodes(self._write, self._read, self.address, self.identity)
-        self._troubles = Troubles(kind_of, translated)
+        self._lasting_failures = LastingFailures(kind_of, translated)
         self._observer: OperationsObserver | None = None
         for writer in self._writers.values():
             writer.on_failed = partial(self._failed, "write")
@@ -102,10 +102,10 @@ class PostgresConnections(Connections):
     @property
     def recent_failure(self) -> str | None:
         """What failed within the last minute and may fail again, although the store answers."""
-        return self._troubles.recent(asyncio.get_running_loop().time())
+        return self._lasting_failures.recent(asyncio.get_running_loop().time())
 
     def _failed(self, lane: str, error: Exception) -> None:
-        kind = self._troubles.note(lane, error, asyncio.get_running_loop().time())
+        kind = self._lasting_failures.note(lane, error, asyncio.get_running_loop().time())
         if kind is not None and self._observer is not None:
             self._observer.store_failed(lane, kind)
 

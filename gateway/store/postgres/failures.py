@@ -105,9 +105,9 @@ def at_start(error: psycopg.Error) -> StoreUnavailable:
     said = " ".join(str(error).split())
     if "unsupported startup parameter" in said:
         said += " Behind PgBouncer, set [store] listen_url to the address of the database itself."
-    told = type(made)(f"{made.detail} {said}" if said else made.detail, retry_after=made.retry_after)
-    told.__cause__ = error
-    return told
+    reported = type(made)(f"{made.detail} {said}" if said else made.detail, retry_after=made.retry_after)
+    reported.__cause__ = error
+    return reported
 
 
 def kind_of(error: Exception) -> str | None:

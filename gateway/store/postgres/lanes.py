@@ -4,7 +4,7 @@ A step runs at READ COMMITTED, with the locks that it takes (`locks.py`). A step
 for one that waited for it, is rolled back and runs again. A step whose connection is lost during its commit is done if
 it was committed, and else runs again (`commits.py`).
 
-A connection that is lost is opened again, for ever: a short outage delays a step, a longer one fails it at once. A
+A connection that is lost is opened again, forever: a short outage delays a step, a longer one fails it at once. A
 thread that cannot connect while others of its lane are connected, because the server allows no more connections, leaves
 the work to them.
 """
@@ -171,7 +171,7 @@ class WritingLane(_Lane[PostgresDatabase]):
 
     def _committed(self, db: PostgresDatabase, operation: Operation[Any]) -> bool:
         if operation.abandoned:
-            # Its caller was told that it may not have been done.
+            # Its caller got an error: it may not have been done.
             operation.error = self.late()
             return False
         try:

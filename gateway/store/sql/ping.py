@@ -5,13 +5,13 @@ import asyncio
 from gateway.errors import StoreUnavailable
 from gateway.store.sql.connections import Connections
 from gateway.store.sql.database import Database
-from gateway.store.sql.troubles import Troubles, try_write
+from gateway.store.sql.lasting_failures import LastingFailures, try_write
 
 
 class PingSteps(Connections):
     """A write that is read back. After a write that failed for a lasting reason, a larger one."""
 
-    _troubles: Troubles
+    _lasting_failures: LastingFailures
 
     async def ping(self) -> None:
         """Prove that the store answers, and that this process is the one that serves from it."""
@@ -28,11 +28,11 @@ class PingSteps(Connections):
     async def _try_again(self) -> None:
         """After a write that failed for a lasting reason, find out whether writes succeed again."""
         loop = asyncio.get_running_loop()
-        if self._troubles.failing(loop.time()) is None:
+        if self._lasting_failures.failing(loop.time()) is None:
             return
         await self._write(try_write, durable=True, erases=True)
-        self._troubles.note_trial()
-        if (failing := self._troubles.failing(loop.time())) is not None:
+        self._lasting_failures.note_trial()
+        if (failing := self._lasting_failures.failing(loop.time())) is not None:
             ago = loop.time() - failing.at
             raise StoreUnavailable(f"{failing.detail} A write failed {ago:.0f} seconds ago.", retry_after=30)
 

@@ -14,7 +14,7 @@
 -- {kept}, {shared}: rows that are read stay until the step ends, or stay as they are. Other locks are taken by
 -- `Database.lock`.
 -- A DELETE of rows that it looks for repeats the condition: in PostgreSQL they can have changed since.
--- For PostgreSQL: a parameter whose type cannot be told is cast, a column that an upsert changes is named with its table,
+-- For PostgreSQL: a parameter whose type cannot be inferred is cast, a column that an upsert changes is named with its table,
 -- and "user" is quoted.
 
 -- Creates

@@ -39,7 +39,7 @@ class Claim:
     def renew(self) -> None:
         """Take the claim again if its file was deleted or replaced. Raise `StoreUnavailable` if another process has it.
 
-        A lock on a file that is gone protects from nobody. Threads may call this at the same time.
+        A lock on a file that is gone protects nothing. Threads may call this at the same time.
         """
         with self._lock:
             self._renew()

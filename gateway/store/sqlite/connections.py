@@ -13,7 +13,7 @@ from typing import TypeVar
 from gateway.domain.ports.observers import OperationsObserver
 from gateway.store.sql.connections import Connections, Lane
 from gateway.store.sql.database import Database
-from gateway.store.sql.troubles import Troubles
+from gateway.store.sql.lasting_failures import DAMAGED, LastingFailures
 from gateway.store.sqlite.connection import inspect
 from gateway.store.sqlite.failures import kind_of, translated
 from gateway.store.sqlite.reader import Reader
@@ -32,7 +32,7 @@ class SQLiteConnections(Connections):
         self._timeout_seconds = timeout_seconds
         self._writer = Writer(self.path, timeout_seconds=timeout_seconds, max_pending=max_pending)
         self._reader = Reader(self.path, timeout_seconds=timeout_seconds, max_pending=max_pending)
-        self._troubles = Troubles(kind_of, translated)
+        self._lasting_failures = LastingFailures(kind_of, translated)
         self._observer: OperationsObserver | None = None
         self._writer.on_failed = partial(self._failed, "write")
         self._reader.on_failed = partial(self._failed, "read")
@@ -74,12 +74,15 @@ class SQLiteConnections(Connections):
     @property
     def recent_failure(self) -> str | None:
         """What failed within the last minute and may fail again, although the store answers."""
-        return self._troubles.recent(asyncio.get_running_loop().time())
+        return self._lasting_failures.recent(asyncio.get_running_loop().time())
 
     def _failed(self, lane: str, error: Exception) -> None:
-        kind = self._troubles.note(lane, error, asyncio.get_running_loop().time())
+        kind = self._lasting_failures.note(lane, error, asyncio.get_running_loop().time())
         if kind is not None and self._observer is not None:
             self._observer.store_failed(lane, kind)
+        if kind == DAMAGED and lane == "read":
+            # Its cache would hide the damage from writes.
+            self._writer.drop_cache()
 
     async def close(self) -> None:
         """Finish the queued operations, then close both connections."""

@@ -5,7 +5,7 @@ from typing import Final
 
 from gateway.domain.ports.observers import STORE_FAILURES
 from gateway.errors import StoreUnavailable
-from gateway.store.sql.troubles import DAMAGED
+from gateway.store.sql.lasting_failures import DAMAGED
 
 # Message and `retry_after` seconds by SQLite error code. A lock is short; a full or broken disk is not.
 _MEANINGS = {

@@ -29,10 +29,15 @@ class Writer(Worker[SQLiteDatabase]):
         self._synchronous = ""
         self._vacuum = Vacuum()
         self._files: OwnFiles | None = None
+        self._drops_cache = False
         self.creates = True
         """Whether opening creates a file that does not exist."""
         self.is_new = False
         """Whether the store was empty when it was opened."""
+
+    def drop_cache(self) -> None:
+        """Read pages from the file again, from the next transaction on."""
+        self._drops_cache = True
 
     def _open(self) -> SQLiteDatabase:
         self._synchronous = ""
@@ -54,6 +59,9 @@ class Writer(Worker[SQLiteDatabase]):
         try:
             if self._files is not None:
                 self._files.check()
+            if self._drops_cache:
+                self._drops_cache = False
+                connection.execute("PRAGMA shrink_memory")
             # FULL syncs the log at commit, NORMAL only at a checkpoint. The mode cannot be set inside a transaction.
             self._set_synchronous(connection, "FULL" if any(each.durable for each in batch) else "NORMAL")
             connection.execute("BEGIN IMMEDIATE")

@@ -18,7 +18,7 @@ EVENTS: Final = 6
 SPACING_SECONDS: Final = 0.25
 """Pause between events: longer than network jitter, and short enough for a user to wait for all events."""
 MAX_SECONDS: Final = 600
-"""Longest silence that a client may request. Common proxies have no timeout above ten minutes."""
+"""Longest time without data that a client may request. Common proxies have no timeout above ten minutes."""
 HELLO: Final = "hello"
 TICK: Final = "tick"
 
@@ -33,7 +33,7 @@ class Hello(msgspec.Struct, frozen=True):
     after: str | None
     """`Last-Event-ID` as it was received."""
     heartbeat_seconds: float
-    """Seconds between heartbeats, the longest silence of a stream."""
+    """Seconds between heartbeats, the longest time without data of a stream."""
 
 
 class Tick(msgspec.Struct, frozen=True):

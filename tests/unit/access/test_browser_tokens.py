@@ -139,7 +139,7 @@ def test_token_cannot_mint_tokens():
 
 
 def test_every_token_is_unique():
-    """Two pages of one moment can be told apart."""
+    """Two pages of one moment can be distinguished."""
     assert mint(caller()).token != mint(caller()).token
 
 

@@ -10,7 +10,7 @@ from tests.support.clock import ManualClock
 
 
 async def test_shutdown_that_takes_too_long_is_aborted():
-    """A disk that hangs does not keep a process for ever; its exit code shows the failure."""
+    """A disk that hangs does not keep a process forever; its exit code shows the failure."""
     left: list[int] = []
     gone = asyncio.Event()
 

@@ -11,32 +11,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import CliRunner
 
 from gateway.cli import main
 from gateway.commands import check as check_module
+from tests.support.checked import OPS, TOKEN, check
 from tests.support.records import make_store
-
-TOKEN = "r8_0123456789abcdefghijklmnopqrstuvwxyz0"
-OPS = "ops-token-ops-token"
-CONFIG = """
-[ops]
-token_env = "OPS"
-[upstream]
-base_url = "{base_url}"
-[store]
-url = "{store_url}"
-[[teams]]
-name = "acme"
-models = ["acme/*"]
-origins = ["https://app.example.com"]
-requests_per_minute = 1000000
-budget_usd_per_day = 200
-per_address = {{ requests_per_minute = 60 }}
-keys = [{{ name = "web", sha256 = "{digest}" }}]
-[[teams]]
-name = "research"
-"""
 
 OUTPUTS = """
 [outputs]
@@ -44,19 +24,6 @@ url = "{url}"
 [[teams]]
 name = "acme"
 """
-
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-def check(*arguments: str, config: str = "", base_url: str = "https://api.replicate.com", **settings: str) -> Result:
-    settings = {"store_url": "sqlite:///gateway.db", "digest": "ab" * 32, **settings}
-    Path("config.toml").write_text(config or CONFIG.format(base_url=base_url, **settings))
-    environ = {"REPLICATE_API_TOKEN": TOKEN, "OPS": OPS, "GATEWAY_CONFIG": ""}
-    return CliRunner().invoke(main, ["check", *arguments], env=environ, prog_name="gateway")
 
 
 @contextmanager
@@ -180,95 +147,6 @@ def test_warnings_have_lines_and_names(folder):
             "7 is above the team's 5, which is reached first"
         ),
     ]
-
-
-PAGES = f"""
-[[teams]]
-name = "acme"
-origins = ["https://app.example.com", "http://localhost:5173", "https://*.preview.example.com"]
-keys = [{{ name = "page", sha256 = "{"ab" * 32}", origins = ["https://app.example.com"] }}]
-[[teams]]
-name = "open"
-origins = ["*"]
-"""
-
-
-@pytest.mark.parametrize(
-    ("page", "lines"),
-    [
-        (
-            "https://App.example.com:443/a/page?x=1",
-            [
-                "team acme: https://app.example.com is listed",
-                "  key page works from this page",
-                "team open: https://app.example.com is allowed by *, so without credentials",
-            ],
-        ),
-        (
-            "https://a.b.preview.example.com/x",
-            [
-                "team acme: https://a.b.preview.example.com is matched by https://*.preview.example.com",
-                "  key page does not work from this page",
-                "team open: https://a.b.preview.example.com is allowed by *, so without credentials",
-            ],
-        ),
-        (
-            "http://localhost:5173",
-            [
-                "team acme: http://localhost:5173 is listed",
-                "  key page does not work from this page",
-                "team open: http://localhost:5173 is allowed by *, so without credentials",
-            ],
-        ),
-    ],
-)
-def test_origin_that_is_allowed_is_explained(folder, page, lines):
-    """Which teams, which publishable keys; the address of a page will do."""
-    result = check("--origin", page, config=PAGES)
-    assert (result.exit_code, result.stdout.splitlines(), result.stderr) == (0, lines, "")
-
-
-@pytest.mark.parametrize(
-    ("page", "hints"),
-    [
-        ("http://app.example.com", ["team acme lists https://app.example.com, which differs in the scheme"]),
-        ("https://www.app.example.com", ["team acme lists https://app.example.com, which differs in the host name"]),
-        ("http://127.0.0.1:5173", ["team acme lists http://localhost:5173, which differs in the host name"]),
-        ("http://localhost:3000", ["team acme lists http://localhost:5173, which differs in the port"]),
-        (
-            "https://preview.example.com",
-            [
-                (
-                    "team acme lists https://*.preview.example.com, which differs in the host name: a pattern does not "
-                    "match its domain itself"
-                )
-            ],
-        ),
-        (
-            "http://a.preview.example.com",
-            ["team acme lists https://*.preview.example.com, which differs in the scheme"],
-        ),
-        ("https://evil.example", []),
-    ],
-)
-def test_origin_that_is_refused_is_explained(folder, page, hints):
-    """The commonest mistakes differ in one part only; the fix has the line of the file."""
-    result = check("--origin", page, config=PAGES.partition('[[teams]]\nname = "open"')[0])
-    assert (result.exit_code, result.stdout) == (1, "")
-    first, *found, last = result.stderr.splitlines()
-    assert first.startswith(f"{page} is in no team's origins: preflights get no Access-Control-Allow-Origin")
-    assert found == [f'{hint}: teams "acme" origins (line 4)' for hint in hints]
-    assert last == f'to allow it, add "{page}" to the origins of a team (acme) and reload'
-
-
-@pytest.mark.parametrize(
-    "page", ["file:///home/me/index.html", "null", "app.example.com", "https://", "https://*.a.com"]
-)
-def test_what_is_no_origin_is_a_usage_error(folder, page):
-    """A page opened from a file has none that could be listed."""
-    result = check("--origin", page, config=PAGES)
-    assert result.exit_code == 2
-    assert ("serve it over http" in result.stderr) == (page in {"file:///home/me/index.html", "null"})
 
 
 def test_reader_that_has_enough_ends_the_check_quietly(folder):
@@ -397,17 +275,17 @@ def test_bucket_without_its_library_is_reported(folder, monkeypatch):
     monkeypatch.delitem(sys.modules, "gateway.store.objects.bucket", raising=False)
     result = check(config=OUTPUTS.format(url="s3://bucket"))
     assert result.exit_code == 1
-    assert "outputs.url: a bucket needs the extra s3: pip install 'replicate-gateway[s3]'" in result.output
+    assert "outputs.url: a bucket needs the extra s3: pip install '.[s3]' in a checkout" in result.output
 
 
 def test_read_only_output_store_is_reported_in_a_sentence(folder):
     """The check finds it, not the first lost file."""
     Path("file").write_text("")
     with upstream(200, json.dumps({"type": "user", "username": "acme"}).encode()) as (url, _):
-        told = OUTPUTS.format(url="file/outputs") + f'[upstream]\nbase_url = "{url}"\n'
-        result = check("--upstream", config=told)
+        reported = OUTPUTS.format(url="file/outputs") + f'[upstream]\nbase_url = "{url}"\n'
+        result = check("--upstream", config=reported)
         assert result.exit_code == 1
         assert "outputs: The output store's disk returned an error: Not a directory." in result.output
-        result = check("--upstream", config=told.replace("file/outputs", "outputs"))
+        result = check("--upstream", config=reported.replace("file/outputs", "outputs"))
         assert result.exit_code == 0, result.output
         assert "outputs    outputs is writable" in result.output

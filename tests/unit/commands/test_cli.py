@@ -244,7 +244,7 @@ def test_invalid_arguments_are_usage_errors(command):
 
 
 @pytest.mark.parametrize(
-    ("raised", "told"),
+    ("raised", "reported"),
     [
         (StoreUnavailable("The store does not answer."), "The store does not answer."),
         (FileNotFoundError(2, "No such file or directory", "x.db"), "x.db: No such file or directory"),
@@ -257,11 +257,11 @@ def test_invalid_arguments_are_usage_errors(command):
         (click.UsageError("used wrongly"), "used wrongly"),
     ],
 )
-def test_exceptions_are_reported_in_one_sentence(raised, told):
+def test_exceptions_are_reported_in_one_sentence(raised, reported):
     """No traceback and no secret."""
     with pytest.raises(click.ClickException) as caught, plain_errors():
         raise raised
-    assert caught.value.message == told
+    assert caught.value.message == reported
     assert caught.value.__cause__ is None
 
 

@@ -46,7 +46,7 @@ def ask(*arguments: str) -> Result:
     return CliRunner().invoke(main, ["usage", *arguments], env=environ, prog_name="gateway")
 
 
-def told(*arguments: str) -> Any:
+def reported(*arguments: str) -> Any:
     result = ask("--format", "json", *arguments)
     assert result.exit_code == 0, result.output
     return json.loads(result.stdout)
@@ -106,7 +106,7 @@ class TestShown:
         ]
 
     def test_json_has_the_shape_of_the_api(self):
-        found = told("--by", "model", "--team", "acme")
+        found = reported("--by", "model", "--team", "acme")
         assert found["from"] == TODAY[:8] + "01"
         assert (found["to"], found["by"]) == (TODAY, "model")
         assert found["rows"][0] == {
@@ -132,14 +132,15 @@ class TestShown:
         ],
     )
     def test_by_selects_the_rows(self, by: str, names: list[str | None]):
-        assert [row.get(by) if by != "team" else None for row in told("--by", by, "--team", "acme")["rows"]] == names
+        rows = reported("--by", by, "--team", "acme")["rows"]
+        assert [row.get(by) if by != "team" else None for row in rows] == names
 
     def test_keys_are_named(self):
         """Nobody knows a key by its id. An issued key has a name in the store, one of the config in its id."""
         asyncio.run(_issue("k1", "=nightly"))
         asyncio.run(_run(9, "acme", "acme/toy", None, at=NOW, microusd=10, key_id="k1"))
         asyncio.run(_run(10, "acme", "acme/toy", None, at=NOW, microusd=5, key_id="gone"))
-        rows = told("--by", "key", "--team", "acme")["rows"]
+        rows = reported("--by", "key", "--team", "acme")["rows"]
         assert [(row["key"], row["key_name"]) for row in rows] == [
             ("acme/web", "web"), ("k1", "=nightly"), ("gone", None)
         ]  # fmt: skip
@@ -168,9 +169,9 @@ class TestShown:
 
     @pytest.mark.parametrize("since", ["90d", windows.text_of(windows.day_of(NOW) - 90)])
     def test_since_is_a_day_or_an_age(self, since: str):
-        assert told("--since", since, "--team", "acme")["total"]["spend_microusd"] == 1_570_001
+        assert reported("--since", since, "--team", "acme")["total"]["spend_microusd"] == 1_570_001
         old = windows.text_of(windows.day_of(NOW) - 60)
-        assert told("--since", since, "--until", old)["total"]["spend_microusd"] == 70_000
+        assert reported("--since", since, "--until", old)["total"]["spend_microusd"] == 70_000
 
 
 @pytest.mark.parametrize(
@@ -200,7 +201,7 @@ def test_invalid_arguments_are_reported(arguments: list[str], said: str):
 
 def test_no_usage_is_reported_as_such():
     assert "No usage from" in ask().stdout
-    assert told()["rows"] == []
+    assert reported()["rows"] == []
 
 
 @pytest.mark.usefixtures("runs")
@@ -208,16 +209,16 @@ def test_corrections_are_separate_entries():
     """A refund and a fee are in the ledger, and the sums include them."""
     assert "Team acme: spend reduced by $2.500000." in ask("adjust", "acme", "-2.50", "--reason", "a refund").stdout
     assert "Team acme: spend raised by $1.000000." in ask("adjust", "acme", "$1", "--reason", "a fee").stdout
-    assert told("--team", "acme")["total"]["spend_microusd"] == 1_500_001 - 1_500_000
-    assert [row["key"] for row in told("--team", "acme", "--by", "key")["rows"]] == ["acme/web", None]
-    assert told("--team", "acme", "--by", "key")["rows"][1]["spend_usd"] == "-1.500000"
+    assert reported("--team", "acme")["total"]["spend_microusd"] == 1_500_001 - 1_500_000
+    assert [row["key"] for row in reported("--team", "acme", "--by", "key")["rows"]] == ["acme/web", None]
+    assert reported("--team", "acme", "--by", "key")["rows"][1]["spend_usd"] == "-1.500000"
 
 
 def test_correction_with_a_known_id_changes_nothing():
     """It is repeated after an error that left open whether it was recorded."""
     for said in ("spend raised by $1.000000.", "There is a correction with the ID june. Nothing was changed."):
         assert said in ask("adjust", "acme", "1", "--reason", "a fee", "--id", "june").stdout
-    assert told("--team", "acme")["total"]["spend_microusd"] == 1_000_000
+    assert reported("--team", "acme")["total"]["spend_microusd"] == 1_000_000
 
 
 def test_correction_in_doubt_says_how_to_repeat_it(folder: Path):

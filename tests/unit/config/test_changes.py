@@ -45,9 +45,9 @@ def test_each_change_is_reported_and_applied_only_if_live(key, tmp_path):
 
 
 def assert_no_secret(changes: list[Change]) -> None:
-    told = " ".join(f"{change.path} {change.old} {change.new}" for change in changes)
+    reported = " ".join(f"{change.path} {change.old} {change.new}" for change in changes)
     for secret in (*SECRETS, HEX, "secret"):
-        assert secret not in told, told
+        assert secret not in reported, reported
 
 
 def test_setting_that_needs_a_restart_is_reported_at_every_reload():

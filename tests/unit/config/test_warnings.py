@@ -55,6 +55,16 @@ def test_plain_config_has_no_warnings():
             "every caller has the proxy's address",
         ),
         ({"upstream": {"creates_per_minute": 6000}}, "upstream.creates_per_minute", "6000 is above the 600 a minute"),
+        (
+            {"teams": [{"name": "a", "predictions_per_minute": 601}]},
+            "teams[0].predictions_per_minute",
+            "601 is above upstream.creates_per_minute (600), which is reached first",
+        ),
+        (
+            {"upstream": {"creates_per_minute": 6}, "teams": [{"name": "a", "predictions_per_minute": 7}]},
+            "teams[0].predictions_per_minute",
+            "7 is above upstream.creates_per_minute (6), which is reached first",
+        ),
         ({"upstream": {"requests_per_minute": 3001}}, "upstream.requests_per_minute", "3001 is above the 3000"),
         (
             {"prices": {"models": [{"model": "a/b", "usd_per_output_token": 1}]}},
@@ -234,6 +244,7 @@ def test_kubernetes_is_a_container(monkeypatch):
         {"upstream": {"base_url": "http://localhost:9090/v1", "creates_per_minute": 6000}},
         {"prices": {"models": [{"model": "a/b", "usd_per_input_token": 0, "usd_per_output_token": 1}]}},
         {"teams": [{"name": "a", "budget_usd_per_day": 5, "budget_usd_per_month": 5}]},
+        {"upstream": {"creates_per_minute": 60}, "teams": [{"name": "a", "predictions_per_minute": 60}]},
         {"upstream": {"base_url": "http://localhost:9090/v1"}},
         {"outputs": {"url": "o", "persist": "off", "ttl_seconds": 60}},
         {

@@ -132,7 +132,7 @@ def test_deterministic_header_is_true(text):
 
 @pytest.mark.parametrize("text", ["", "false", "1", "yes", "?1", "true, true", "x" * 5000])
 def test_any_other_deterministic_header_is_refused(text):
-    """A caller who writes `false` to opt out is told what to write instead."""
+    """A caller who writes `false` to opt out gets an error with the right spelling."""
     with pytest.raises(ValueError, match=r"^Gateway-Deterministic: .*no-store") as error:
         read(deterministic=text)
     assert len(str(error.value)) < 200

@@ -183,9 +183,9 @@ def test_webhook_must_be_a_full_url(webhook):
         ("https://me.example:x/", "a valid host and port"),
         ("https:///hook", "must name a host"),
         ("https://me example/", "a valid host"),
-        ("https://127.0.0.1/", "must not lead to a private address"),
+        ("https://127.0.0.1/", "must not point to a private address"),
         # Digits of another script are the same address.
-        ("https://１２７.0.0.1/", "must not lead to a private address"),
+        ("https://１２７.0.0.1/", "must not point to a private address"),
         ("https://" + "a" * 254 + "/", "a host of at most 253 characters"),
     ],
 )

@@ -38,6 +38,10 @@ def test_a_large_text_is_masked_like_a_small_one(unit: bytes, lead: int) -> None
         KEY.replace(b"r", rb"\u0072"),
         KEY.replace(b"A", rb"\u0041").replace(b"z", rb"\u007A"),
         b"".join(rb"\u%04x" % letter for letter in KEY),
+        b"".join(b"%%%02x" % letter for letter in KEY),
+        KEY.replace(b"_", b"%5F").replace(b"z", b"%7a"),
+        KEY.replace(b"r", b"%72").replace(b"A", rb"\u0041"),
+        KEY.replace(b"r", rb"\u002572"),
     ],
 )
 @pytest.mark.parametrize("more", [b"", rb"\\ \" \/ \n \ud83d", rb"\\\u0041", b"\xff", rb"\u4e2d\ud83d\ude00"])
@@ -45,6 +49,14 @@ def test_a_secret_is_found_in_every_spelling(spelled: bytes, more: bytes) -> Non
     """Also beside escapes of other letters, and bytes that are no text."""
     assert holds(b'{"a":"%b%b%b"}' % (more, spelled, more), [b"another", KEY])
     assert not holds(b'{"a":"%b%b"}' % (more, spelled[:-1]), [KEY])
+
+
+@pytest.mark.parametrize("lead", [0, SLICE - 1, SLICE - len(KEY), 3 * SLICE - 2])
+def test_a_percent_encoded_secret_is_found_anywhere_in_a_large_text(lead: int) -> None:
+    """A large text is searched in pieces."""
+    encoded = b"".join(b"%%%02X" % letter for letter in KEY)
+    assert holds(b"%" * lead + encoded + b"%72" * SLICE, [KEY])
+    assert not holds(b"%" * lead + encoded[:-1] + b"%72" * SLICE, [KEY])
 
 
 def test_an_escaped_backslash_begins_no_escape() -> None:

@@ -56,22 +56,22 @@ def test_cdn_error_page_becomes_a_problem_document(status, shown, headers):
     """A client could neither show nor read Cloudflare's page."""
     answer = Answer(status, headers, b"<html>cloudflare</html>")
     assert answer.is_from_edge
-    told = as_json(answer)
-    assert told.status == shown
-    assert told.headers["content-type"] == "application/problem+json"
-    assert told.headers.get("retry-after") == headers.get("retry-after")
-    body = msgspec.json.decode(told.body)
+    reported = as_json(answer)
+    assert reported.status == shown
+    assert reported.headers["content-type"] == "application/problem+json"
+    assert reported.headers.get("retry-after") == headers.get("retry-after")
+    body = msgspec.json.decode(reported.body)
     assert body["status"] == shown
     assert str(status) in body["detail"]
-    assert b"<html>" not in told.body
+    assert b"<html>" not in reported.body
 
 
 @pytest.mark.parametrize("status", [403, 413, 429])
 def test_html_refusal_becomes_a_problem_document(status):
     """An upload that is too large for the CDN is a 413 in JSON; it is the caller's mistake, not an outage."""
     answer = Answer(status, HTML, b"<html>413</html>")
-    told = as_json(answer)
-    assert (told.status, told.headers["content-type"]) == (status, "application/problem+json")
+    reported = as_json(answer)
+    assert (reported.status, reported.headers["content-type"]) == (status, "application/problem+json")
     assert not answer.is_from_edge
 
 

@@ -17,7 +17,7 @@ def test_silence_is_bounded():
 
 
 def test_byte_now_and_then_does_not_hold_a_connection():
-    """A byte every 29 seconds: the least rate ends it after a second silence."""
+    """A byte every 29 seconds: the minimum rate ends it after a second pause."""
     pace = Pace(IDLE, RATE)
     waits = 0
     while pace.patience >= 29.0:
@@ -28,7 +28,7 @@ def test_byte_now_and_then_does_not_hold_a_connection():
 
 
 @given(st.lists(st.floats(0.01, 29.0), min_size=1, max_size=50), st.floats(1.0, 100.0))
-def test_body_at_the_least_rate_is_taken_whole(pauses, factor):
+def test_body_at_the_minimum_rate_is_taken_whole(pauses, factor):
     """However long it takes in all."""
     pace = Pace(IDLE, RATE)
     for pause in pauses:

@@ -1,4 +1,4 @@
-"""The order in which responses get room: first come, first served in a team, fair over teams, and nobody for ever."""
+"""The order in which responses get room: first come, first served in a team, fair over teams, and nobody forever."""
 
 from collections import Counter, defaultdict, deque
 

@@ -1,5 +1,6 @@
 """Which route a request has. aiohttp's own router is the oracle."""
 
+import re
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -41,13 +42,21 @@ def aiohttps_router() -> tuple[web.UrlDispatcher, dict[web.AbstractRoute, Route]
 ROUTER, ROUTES = aiohttps_router()
 
 
+def has_form(path: str, route: Route) -> bool:
+    """Whether a path is that of a route, whatever its ids and names look like."""
+    form = re.sub(r"\\{\w+\\}", "[^/]+", re.escape(template(route.path)))
+    prefixes = "|".join(map(re.escape, PREFIXES)) if route in PUBLIC else ""
+    return re.fullmatch(f"(?:{prefixes}){form}", path) is not None
+
+
 async def expected(method: str, path: str) -> Match | NoMatch:
     """Return what aiohttp's router finds."""
     asked = cast(web.Request, SimpleNamespace(method=method, rel_url=URL(path, encoded=True)))
     found = await ROUTER.resolve(asked)
     if isinstance(found.http_exception, web.HTTPMethodNotAllowed):
-        return NoMatch(frozenset(found.http_exception.allowed_methods))
-    return NoMatch(frozenset()) if found.http_exception else Match(ROUTES[found.route], dict(found))
+        return NoMatch(frozenset(found.http_exception.allowed_methods), is_known=True)
+    is_known = any(has_form(path, route) for route in ROUTES.values())
+    return NoMatch(frozenset(), is_known) if found.http_exception else Match(ROUTES[found.route], dict(found))
 
 
 def variants(route: Route) -> st.SearchStrategy[str]:

@@ -12,7 +12,7 @@ from tests.support.polling import until
 
 @pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="the platform has no such bound")
 async def test_client_that_takes_nothing_is_dropped_by_the_kernel():
-    """A response that nobody reads does not stay in memory for ever: aiohttp itself waits without a deadline."""
+    """A response that nobody reads does not stay in memory forever: aiohttp itself waits without a deadline."""
     runner, port = await listen(web.Application(), "127.0.0.1", 0, grace_seconds=0.1)
     try:
         _, writer = await asyncio.open_connection("127.0.0.1", port)

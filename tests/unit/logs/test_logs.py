@@ -3,11 +3,7 @@
 import io
 import json
 import logging
-import subprocess
-import sys
-import threading
 import warnings
-from collections.abc import Iterator
 
 import pytest
 from hypothesis import given
@@ -16,7 +12,8 @@ from hypothesis import strategies as st
 from gateway import logs
 from gateway.access.rules.api_keys import mint
 from gateway.logs.formats import FORMATS
-from gateway.logs.sink import DirectSink, QueuedSink
+from gateway.logs.sink import DirectSink
+from tests.support.log_lines import REGISTERED
 
 KEY = mint(bytes(range(48))).key
 TOKEN = "r8_0123456789abcdefghijklmnopqrstuvwxyz0"
@@ -26,21 +23,9 @@ SECRETS += [
     f"https://gateway.example.com/v1/streams/{TICKET}",
     "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAAB",
 ]
-REGISTERED = 'p@ss "word"\\n/x'
 
 
-@pytest.fixture(autouse=True)
-def logging_as_before() -> Iterator[None]:
-    root, gateway = logging.getLogger(), logging.getLogger("gateway")
-    before = root.handlers[:], root.level, gateway.level
-    yield
-    root.handlers[:], root.level, gateway.level = before
-    root.setLevel(before[1])
-    gateway.setLevel(before[2])
-    logging.captureWarnings(capture=False)
-
-
-def told(style: str, level: str = "debug") -> tuple[logging.Logger, io.StringIO]:
+def reported(style: str, level: str = "debug") -> tuple[logging.Logger, io.StringIO]:
     stream = io.StringIO()
     logs.configure(style, level, [REGISTERED, TOKEN], stream)
     return logging.getLogger("gateway.test"), stream
@@ -48,7 +33,7 @@ def told(style: str, level: str = "debug") -> tuple[logging.Logger, io.StringIO]
 
 def test_text_line_has_time_level_logger_message_and_fields():
     """One event, one line."""
-    logger, stream = told("console")
+    logger, stream = reported("console")
     logger.info("prediction finished", extra={"prediction": "abc", "seconds": 1.5, "why": "two words", "none": None})
     time, rest = stream.getvalue().split(" ", 1)
     assert rest == 'INFO    gateway.test: prediction finished prediction=abc seconds=1.5 why="two words" none=null\n'
@@ -58,7 +43,7 @@ def test_text_line_has_time_level_logger_message_and_fields():
 
 def test_json_line_is_one_object():
     """Each line can be parsed alone."""
-    logger, stream = told("json")
+    logger, stream = reported("json")
     logger.warning("prediction %s", "finished", extra={"prediction": "abc", "seconds": 1.5, "tags": ["a", "b"]})
     line = json.loads(stream.getvalue())
     assert line.pop("time").endswith("Z")
@@ -74,7 +59,7 @@ def test_json_line_is_one_object():
 
 def test_times_are_utc(monkeypatch):
     """Logs of machines in different time zones can be combined."""
-    logger, stream = told("json")
+    logger, stream = reported("json")
     record = logger.makeRecord("gateway.test", logging.INFO, "f", 1, "x", (), None)
     record.created = 1_800_000_000.25
     logger.handle(record)
@@ -85,7 +70,7 @@ def test_times_are_utc(monkeypatch):
 @pytest.mark.parametrize("secret", [*SECRETS, REGISTERED])
 def test_secrets_are_redacted_everywhere(style, secret):
     """Message, arguments, fields, nested fields, exceptions with causes, and stacks."""
-    logger, stream = told(style)
+    logger, stream = reported(style)
     logger.info(f"text {secret} text")  # noqa: G004
     logger.info("text %s", secret)
     logger.info("text %(a)s", {"a": secret})
@@ -120,7 +105,7 @@ class Shown:
 
 def test_fields_with_secret_names_are_redacted():
     """For any value and type."""
-    logger, stream = told("json")
+    logger, stream = reported("json")
     logger.info(
         "x", extra={"authorization": "plain", "headers": {"Authorization": "plain", "Cookie": "plain", "A": "b"}}
     )
@@ -130,7 +115,7 @@ def test_fields_with_secret_names_are_redacted():
 
 def test_registered_secret_is_redacted_in_url_encoding_too():
     """A password with special characters appears neither plain nor encoded."""
-    logger, stream = told("console")
+    logger, stream = reported("console")
     logger.info("connecting to redis://:%s@h", "p%40ss%20%22word%22%5Cn%2Fx")
     assert "p%40ss" not in stream.getvalue()
 
@@ -149,7 +134,7 @@ def test_longest_matching_secret_is_redacted():
 
 def test_records_are_not_modified_for_other_handlers():
     """Tests and tools that capture records are not affected."""
-    logger, _ = told("console")
+    logger, _ = reported("console")
     seen = []
 
     class Keep(logging.Handler):
@@ -168,7 +153,7 @@ def test_records_are_not_modified_for_other_handlers():
 
 def test_formatting_error_does_not_print_the_arguments(capsys):
     """Logging's own error report would print them unredacted."""
-    logger, stream = told("console")
+    logger, stream = reported("console")
     logger.info("text %d", TOKEN)
     line = stream.getvalue()
     assert line.endswith("ERROR   gateway.logs: a log line could not be written of=gateway.test\n")
@@ -178,14 +163,14 @@ def test_formatting_error_does_not_print_the_arguments(capsys):
 
 def test_closed_stream_is_ignored():
     """The stderr of a daemon may be closed."""
-    logger, stream = told("console")
+    logger, stream = reported("console")
     stream.close()
     logger.info("x")
 
 
 def test_newline_in_a_text_cannot_forge_a_line():
     """A newline in a caller's text starts no new line."""
-    logger, stream = told("console")
+    logger, stream = reported("console")
     logger.info("text\nINFO forged\x1b[31m", extra={"field": "a\nINFO forged", "eq": "a=b"})
     assert stream.getvalue().count("\n") == 1
     assert "\x1b" not in stream.getvalue()
@@ -208,7 +193,7 @@ def test_any_text_makes_one_valid_json_line(message, field, nested):
 
 def test_deep_fields_are_truncated():
     """A recursive structure makes no endless line."""
-    logger, stream = told("json")
+    logger, stream = reported("json")
     endless: dict[str, object] = {}
     endless["again"] = endless
     logger.info("x", extra={"field": endless})
@@ -222,7 +207,7 @@ def test_deep_fields_are_truncated():
 
 def test_level_applies_to_the_gateway_and_libraries_log_warnings():
     """At debug, libraries do not flood the log."""
-    logger, stream = told("console", "debug")
+    logger, stream = reported("console", "debug")
     logger.debug("mine")
     logging.getLogger("asyncio").info("theirs")
     logging.getLogger("asyncio").warning("their warning")
@@ -233,7 +218,7 @@ def test_level_applies_to_the_gateway_and_libraries_log_warnings():
 
 def test_records_below_the_level_are_dropped():
     """At error, warnings of libraries are dropped too."""
-    logger, stream = told("console", "error")
+    logger, stream = reported("console", "error")
     logger.warning("mine")
     logging.getLogger("asyncio").warning("theirs")
     assert stream.getvalue() == ""
@@ -241,7 +226,7 @@ def test_records_below_the_level_are_dropped():
 
 def test_python_warnings_are_logged():
     """Nothing bypasses the format on stderr."""
-    _, stream = told("json")
+    _, stream = reported("json")
     with warnings.catch_warnings():
         warnings.simplefilter("always")
         logs.logging.captureWarnings(capture=True)
@@ -252,8 +237,8 @@ def test_python_warnings_are_logged():
 
 def test_configuring_twice_logs_each_line_once():
     """The second configuration replaces the first."""
-    _, first = told("console")
-    logger, second = told("console")
+    _, first = reported("console")
+    logger, second = reported("console")
     logger.info("x")
     assert first.getvalue() == ""
     assert second.getvalue().count("\n") == 1
@@ -267,180 +252,8 @@ def test_redact_masks_secrets_in_terminal_output():
 
 def test_surrogates_and_huge_numbers_are_logged():
     """Header bytes that are not UTF-8, and numbers of any size, break no line."""
-    logger, stream = told("json")
+    logger, stream = reported("json")
     logger.info("x", extra={"bad": b"\xff".decode("utf-8", "surrogateescape"), "big": 2**200, "nan": float("nan")})
     line = json.loads(stream.getvalue())
     assert line["big"] == 2**200
     assert line["bad"] == "\udcff"
-
-
-class Jammed(io.StringIO):
-    """A stream whose reader stalls until it is released."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.reached, self.goes_on = threading.Event(), threading.Event()
-
-    def write(self, text: str) -> int:
-        self.reached.set()
-        assert self.goes_on.wait(10)
-        return super().write(text)
-
-
-def queued(stream: io.StringIO, max_lines: int = 5) -> QueuedSink:
-    return QueuedSink(stream, "{} are missing\n".format, max_lines=max_lines)
-
-
-def test_stalled_reader_blocks_nothing():
-    """Lines beyond the limit are dropped and counted, and the gap is reported later."""
-    stream = Jammed()
-    sink = queued(stream)
-    sink.write("first\n")
-    assert stream.reached.wait(10)
-    for number in range(8):
-        sink.write(f"{number}\n")
-    assert sink.dropped == 3
-    stream.goes_on.set()
-    sink.flush(10)
-    assert stream.getvalue() == "first\n0\n1\n2\n3\n4\n3 are missing\n"
-    assert sink.dropped == 3
-
-
-def test_close_does_not_wait_for_a_stalled_reader():
-    """A process can stop although its log is blocked."""
-    stream = Jammed()
-    sink = queued(stream)
-    sink.write("first\n")
-    assert stream.reached.wait(10)
-    sink.write("second\n")
-    sink.flush(0.0)
-    assert stream.getvalue() == ""
-    stream.goes_on.set()
-
-
-def test_queued_lines_are_written_in_order_and_none_is_lost():
-    """Many threads, one stream: lines stay whole and in the order of each thread."""
-    stream = io.StringIO()
-    sink = queued(stream, max_lines=100_000)
-    threads = [
-        threading.Thread(target=lambda mine=mine: [sink.write(f"{mine} {n}\n") for n in range(2000)])
-        for mine in range(4)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    sink.close()
-    lines = [tuple(map(int, line.split())) for line in stream.getvalue().splitlines()]
-    assert len(lines) == 8000
-    for mine in range(4):
-        assert [n for who, n in lines if who == mine] == list(range(2000))
-
-
-def test_lines_for_a_closed_stream_count_as_dropped():
-    """A closed pipe stops nothing and shows in the metrics."""
-    stream = io.StringIO()
-    stream.close()
-    sink = queued(stream)
-    sink.write("x\n")
-    sink.flush(10)
-    assert sink.dropped == 1
-
-
-def test_servers_log_through_the_queue():
-    """Lines are redacted and formatted as usual; dropped lines are counted for the process."""
-    stream = io.StringIO()
-    logs.configure("json", "info", [REGISTERED], stream, queued=True)
-    logging.getLogger("gateway.test").info(
-        "x", extra={"field": f"data:image/png;base64,{'A' * 40}", "other": REGISTERED}
-    )
-    logs.flush(10)
-    line = json.loads(stream.getvalue())
-    assert line["field"] == "data:image/png;base64,[redacted]"
-    assert line["other"] == "[redacted]"
-    assert logs.dropped() == 0
-    (handler,) = logging.getLogger().handlers
-    assert isinstance(handler, logs.Handler)
-    handler.sink.dropped = 2  # type: ignore[attr-defined]
-    logging.getLogger("gateway.test").info("y")
-    handler.flush()
-    missing = json.loads(stream.getvalue().splitlines()[-1])
-    assert (missing["message"], missing["lines"], missing["level"]) == ("log lines were dropped", 2, "WARNING")
-    assert logs.dropped() == 2
-
-
-def test_crashes_that_python_prints_by_itself_are_lines_of_the_log():
-    """A thread, or a finalizer: with JSON logs every line of stderr is JSON."""
-    code = (
-        "import threading\n"
-        "from gateway import logs\n"
-        "logs.configure('json', 'info', queued=True)\n"
-        "class Broken:\n"
-        "    def __del__(self): raise ValueError('in a finalizer')\n"
-        "def crash(): raise ValueError('in a thread')\n"
-        "Broken()\n"
-        "thread = threading.Thread(target=crash, name='worker'); thread.start(); thread.join()\n"
-        "logs.flush(2)\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=20, check=True)
-    lines = [json.loads(line) for line in done.stderr.splitlines()]
-    assert [("in a finalizer" in line["exc_info"], "in a thread" in line["exc_info"]) for line in lines] == [
-        (True, False), (False, True)
-    ]  # fmt: skip
-    assert lines[1]["thread_name"] == "worker"
-
-
-def test_what_is_printed_is_in_the_format_of_the_log():
-    """Text as it is; JSON as an object with time, level, logger and message."""
-    assert logs.line("console", "serves http://x") == "serves http://x"
-    line = json.loads(logs.line("json", "serves http://x"))
-    assert (line["level"], line["logger"], line["message"]) == ("INFO", "gateway", "serves http://x")
-
-
-FORM = logs.Form(recurring=("team", "status"), ids=("request_id",), numbers=("seconds", "bytes"))
-VALUES = st.one_of(st.none(), st.text(max_size=20), st.sampled_from(["rgw_abcdefgh1234", "sesame2024", "alpha"]))
-
-
-@pytest.mark.parametrize("style", ["console", "json"])
-@given(
-    team=VALUES,
-    request_id=st.one_of(st.text(max_size=20), st.sampled_from(["rgw_abcdefgh1234", "xsesame2024x", "0af1"])),
-    size=st.one_of(st.none(), st.integers(0, 2**70)),
-    more=st.dictionaries(st.sampled_from(["origin", "events"]), VALUES),
-)
-def test_line_of_a_form_says_what_a_record_says(style, team, request_id, size, more):
-    """The fast way redacts and escapes like the other, and falls back to it where it cannot."""
-    line = logs.Line(FORM, (team, 200), (request_id,), (0.25, size), more)
-    shown = []
-    for write in (
-        lambda logger: logs.info(logger, "request", line),
-        lambda logger: logger.info("request", extra=line.fields()),
-    ):
-        stream = io.StringIO()
-        logs.configure(style, "info", ["sesame2024"], stream)
-        write(logging.getLogger("gateway.access"))
-        text = stream.getvalue()
-        assert "sesame2024" not in text
-        shown.append({**json.loads(text), "time": ""} if style == "json" else text.partition(" ")[2])
-    assert shown[0] == shown[1]
-
-
-def test_line_of_a_form_reaches_other_handlers_as_a_record(caplog):
-    """What an operator attaches to the log gets the fields too."""
-    with caplog.at_level(logging.INFO, "gateway.access"):
-        logs.info(logging.getLogger("gateway.access"), "request", logs.Line(FORM, ("alpha", 200), ("x",), (1, 2), {}))
-    (record,) = caplog.records
-    assert (record.team, record.status, record.request_id, record.bytes) == ("alpha", 200, "x", 2)
-
-
-def test_secret_that_is_registered_later_is_redacted_in_kept_text():
-    """The text of recurring values is made again when there is one more secret."""
-    stream = io.StringIO()
-    logs.configure("json", "info", [], stream)
-    line = logs.Line(FORM, ("latersecret", 200), ("x",), (1, 2), {})
-    logs.info(logging.getLogger("gateway.access"), "request", line)
-    logs.register_secret("latersecret")
-    logs.info(logging.getLogger("gateway.access"), "request", line)
-    first, second = stream.getvalue().splitlines()
-    assert "latersecret" in first
-    assert "latersecret" not in second

@@ -1,4 +1,4 @@
-"""Creates that wait for a rate or for a place: first come, first served, and nobody for ever."""
+"""Creates that wait for a rate or for a place: first come, first served, and none waits forever."""
 
 import asyncio
 from collections.abc import Callable
@@ -342,13 +342,13 @@ async def test_shutdown_keeps_no_create_waiting(callers: Callers):
 
 
 async def test_refusing_team_budget_is_reported(limit_queue: LimitQueue, heard: Heard):
-    told: list[tuple[str, str]] = []
-    limit_queue.add_budget_exhausted_listener(lambda team, name: told.append((team, name)))
+    reported: list[tuple[str, str]] = []
+    limit_queue.add_budget_exhausted_listener(lambda team, name: reported.append((team, name)))
     demand = ReservationRequest(5, 5)
     assert isinstance(limit_queue.refusal(refused("team/a", 9.5, LimitKind.DOLLARS), demand, "a"), BudgetExceeded)
     limit_queue.refusal(refused("user/a", 9.5, LimitKind.DOLLARS), demand, "a")
     limit_queue.refusal(refused("team/a", 9.5, LimitKind.RATE), demand, "a")
-    assert told == [("a", "concurrent_predictions")]
+    assert reported == [("a", "concurrent_predictions")]
     assert heard.refused == [("a", "dollars"), ("a", "dollars"), ("a", "rate")]
 
 

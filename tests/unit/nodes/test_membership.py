@@ -12,14 +12,14 @@ from tests.support.fake_nodes import FakeNodes
 
 
 class Lease:
-    """A node whose lease is renewed, and what its listeners were told."""
+    """A node whose lease is renewed, and the calls of its listeners."""
 
     def __init__(self, nodes: FakeNodes, clock: ManualClock) -> None:
         self.node = LeasedNode(nodes, clock, name="host")
         self.node.report = lambda: '{"runs": 7}'
-        self.told: list[str] = []
-        self.node.add_lost_listener(lambda: self.told.append("lost"))
-        self.node.add_joined_listener(lambda: self.told.append(f"joined as {self.node.number}"))
+        self.reported: list[str] = []
+        self.node.add_lost_listener(lambda: self.reported.append("lost"))
+        self.node.add_joined_listener(lambda: self.reported.append(f"joined as {self.node.number}"))
         self.task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -54,7 +54,7 @@ async def test_lease_is_renewed_while_the_store_answers(nodes: FakeNodes, clock:
     assert lease.node.may_send()
     assert lease.node.lease_age <= 2
     assert nodes.members[1].report == '{"runs": 7}'
-    assert lease.told == []
+    assert lease.reported == []
 
 
 async def test_lease_counts_from_when_the_renewal_was_sent(nodes: FakeNodes, clock: ManualClock, lease: Lease) -> None:
@@ -85,11 +85,11 @@ async def test_lost_lease_is_told_once_and_the_node_joins_again_under_a_new_numb
 ) -> None:
     nodes.is_away = True
     await clock.advance(30)
-    assert lease.told == ["lost"]
+    assert lease.reported == ["lost"]
     assert not lease.node.is_leader()
     nodes.is_away = False
     await clock.advance(4)
-    assert lease.told == ["lost", "joined as 2"]
+    assert lease.reported == ["lost", "joined as 2"]
     assert lease.node.is_alive()
 
 
@@ -126,15 +126,15 @@ async def test_end_of_the_lease_is_noticed_while_the_store_does_not_answer(
 ) -> None:
     nodes.delay = 1000.0
     await clock.advance(9.9)
-    assert lease.told == []
+    assert lease.reported == []
     await clock.advance(0.2)
-    assert lease.told == ["lost"]
+    assert lease.reported == ["lost"]
 
 
 async def test_node_that_another_has_ended_does_not_renew(nodes: FakeNodes, clock: ManualClock, lease: Lease) -> None:
     nodes.end(1)
     await clock.advance(2.1)
-    assert lease.told == ["lost", "joined as 2"]
+    assert lease.reported == ["lost", "joined as 2"]
 
 
 async def test_node_that_was_paused_knows_it_before_it_does_anything(
@@ -167,7 +167,7 @@ async def test_no_node_is_ended_before_a_lease_has_passed_since_an_outage(
     nodes.is_away = False
     await clock.advance(11.9)
     assert not lease.node.may_take_over()
-    assert lease.told == []
+    assert lease.reported == []
     await clock.advance(2)
     assert lease.node.may_take_over()
 
@@ -192,7 +192,7 @@ async def test_node_that_leaves_is_ended_at_once(nodes: FakeNodes, clock: Manual
     await lease.node.leave()
     assert not lease.node.is_alive()
     assert not nodes.lives(1)
-    assert lease.told == []
+    assert lease.reported == []
 
 
 async def test_node_leaves_although_the_store_is_away(nodes: FakeNodes, clock: ManualClock, lease: Lease) -> None:
@@ -223,4 +223,4 @@ async def test_listener_that_fails_keeps_no_other_from_being_told(
     lease.node._lost.insert(0, fail)
     nodes.end(1)
     await clock.advance(2.1)
-    assert lease.told == ["lost", "joined as 2"]
+    assert lease.reported == ["lost", "joined as 2"]

@@ -93,11 +93,11 @@ async def test_a_failing_store_is_seen_and_logged_without_a_prober(health, store
 
 
 async def test_a_failure_of_some_operations_degrades_and_does_not_fail_readiness(health, store):
-    """One damaged page must not take the whole service away from its callers."""
-    store.recent_failure = "The store's file is damaged."
+    """One sector that cannot be read must not take the whole service away from its callers."""
+    store.recent_failure = "The store's disk cannot be read or written."
     report = await health.report()
     assert (report.ready, report.status) == (True, "degraded")
-    assert report.checks["store"] == "The store's file is damaged. Other operations succeed."
+    assert report.checks["store"] == "The store's disk cannot be read or written. Other operations succeed."
     assert health.degraded() == {"upstream": 0, "store": 1, "database": 0, "connections": 0}
 
 

@@ -503,8 +503,8 @@ async def test_joined_caller_retries_at_most_once(core: CreateCore) -> None:
     second = core.ask()
     await settle()
     core.replicate.held.set()
-    told = await asyncio.gather(first, second, return_exceptions=True)
-    assert [str(each) for each in told] == ["one", "two"]
+    reported = await asyncio.gather(first, second, return_exceptions=True)
+    assert [str(each) for each in reported] == ["one", "two"]
     assert (core.replicate.sent, len(core.pending)) == (2, 0)
 
 
@@ -660,7 +660,7 @@ async def test_end_during_a_detach_is_reported_once(cold: CreateCore) -> None:
 
 
 async def test_detached_caller_does_not_join_provisionally_again(cold: CreateCore) -> None:
-    """Upstream never names the model: each caller gets its own run instead of waiting for ever."""
+    """Upstream never names the model: each caller gets its own run instead of waiting forever."""
     cold.replicate.model = None
     cold.replicate.held = asyncio.Event()
     tasks = [cold.ask(target=VERSION) for _ in range(3)]

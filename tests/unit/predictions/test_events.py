@@ -18,7 +18,7 @@ FAILURES = [StoreUnavailable("The store did not answer."), RuntimeError("a defec
 
 
 class Flaky:
-    """A listener that fails as often as it is told, then succeeds."""
+    """A listener that fails as often as the test sets, then succeeds."""
 
     def __init__(self, failures: int, error: Exception = FAILURES[1]) -> None:
         self.left = failures
@@ -114,7 +114,7 @@ async def test_retry_calls_only_the_listener_that_failed(events: PredictionEvent
 
 
 async def test_retries_are_bounded(events: PredictionEvents, clock: ManualClock, caplog: pytest.LogCaptureFixture):
-    """A permanent defect is not retried for ever; the log says that the listener missed the end."""
+    """A permanent defect is not retried forever; the log says that the listener missed the end."""
     flaky = Flaky(10_000)
     events.add_ended_listener(Listener.ACCOUNTING, flaky, is_retried=True)
     events.on_run_ended(END)

@@ -1,4 +1,4 @@
-"""Hits that are gathered: written at once, gathered during a step, and lost by nobody."""
+"""Hits that are gathered: written at once, gathered during a step, and none is lost."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -91,7 +91,7 @@ async def test_hits_that_come_during_a_step_share_the_next(core: CreateCore) -> 
 
 
 async def test_entry_that_is_gone_costs_one_failed_try(core: CreateCore) -> None:
-    """Another process has purged the cache: the caller gets a run of its own, and nobody tries in vain again."""
+    """Another process has purged the cache: the caller gets a run of its own, and the result is not tried again."""
     run = await known_run(core)
     core.store.runs[run.id] = replace(run, cache_until=None)
     assert (await core.create()).view.prediction.source is Source.MISS

@@ -228,7 +228,7 @@ async def test_no_answer_about_a_run_does_not_end_it(trouble, impatient, replica
 
 
 async def test_errors_instead_of_a_run_end_it_in_time(impatient, replicate, run, store, clock):
-    """A 500 for one run, for ever, does not keep its reservation for ever. It delays no poll meanwhile."""
+    """A 500 for one run, forever, does not keep its reservation forever. It delays no poll meanwhile."""
     store.runs[run.id] = run = live(document=said("starting"), intended_at=START, live_at=START)
     tracked = impatient.follow(run)
     replicate.trouble = 500
@@ -241,7 +241,7 @@ async def test_errors_instead_of_a_run_end_it_in_time(impatient, replicate, run,
 
 @pytest.mark.parametrize("trouble", [UpstreamUnreadable("Too large."), 400, 403, 410])
 async def test_answers_that_are_not_used_end_a_run_in_time(trouble, impatient, replicate, run, store, clock, caplog):
-    """A model that writes more logs than the gateway reads does not keep its reservation for ever; logged once."""
+    """A model that writes more logs than the gateway reads does not keep its reservation forever; logged once."""
     store.runs[run.id] = run = live(document=said("starting"), intended_at=START, live_at=START)
     tracked = impatient.follow(run)
     replicate.trouble = trouble
@@ -327,7 +327,7 @@ async def test_404_shortly_after_the_create_is_tolerated(tracker, replicate, run
 
 
 async def test_run_lost_upstream_fails(tracker, replicate, run, clock, observer):
-    """No caller waits for ever: after two minutes of 404 the prediction is failed and says why."""
+    """No caller waits forever: after two minutes of 404 the prediction is failed and says why."""
     replicate.trouble = 404
     tracked = tracker.follow(run)
     await clock.advance(140)
@@ -625,15 +625,15 @@ async def test_end_seen_twice_at_once_counts_once(upstream, clock, observer):
 
 async def test_progress_listeners_get_each_change_and_not_the_end(tracker, events, replicate, run, store, clock):
     """A progress webhook is sent for each change while the run goes on."""
-    told: list[Run] = []
-    events.add_progressed_listener(Listener.WEBHOOKS, told.append)
+    reported: list[Run] = []
+    events.add_progressed_listener(Listener.WEBHOOKS, reported.append)
     tracker.follow(run)
     await clock.advance(1)
     for body in (said("processing"), said("processing", output=["a"]), said("succeeded", output=["a"])):
         replicate.body = body
         await clock.advance(2)
-    assert [each.document for each in told[-2:]] == [said("processing"), said("processing", output=["a"])]
-    assert {each.status for each in told} <= {Status.STARTING, Status.PROCESSING}
+    assert [each.document for each in reported[-2:]] == [said("processing"), said("processing", output=["a"])]
+    assert {each.status for each in reported} <= {Status.STARTING, Status.PROCESSING}
 
 
 @pytest.mark.parametrize(

@@ -285,7 +285,7 @@ async def test_readers_continue_while_the_store_is_down(stack: HubStack):
 
 
 async def test_stream_with_an_unreadable_beginning_is_not_begun(stack: HubStack):
-    """Every reader is told so; the next one tries again."""
+    """Every reader gets the error; the next one tries again."""
     stack.logs.is_away = True
     async with stack.hub() as hub:
         asked = await asyncio.gather(*(hub.open(stack.view) for _ in range(3)), return_exceptions=True)

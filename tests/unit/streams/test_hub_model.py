@@ -68,18 +68,18 @@ class Crowd:
             caller.take(self.channel.log)
 
     def check_canceled(self) -> None:
-        """Nobody leaves early."""
+        """No reader leaves early."""
 
 
 async def play(steps) -> None:
     stack, clock = None, ManualClock()
     stack = HubStack(clock)
     callers = [Caller() for _ in range(3)]
-    told = 0
+    reported = 0
 
     async def serve(steps: list) -> bool:
         """Run the gateway until it is killed or the steps are done; return whether it was killed."""
-        nonlocal told
+        nonlocal reported
         stops = 0
         async with stack.hub() as hub:
             channel = await hub.open(stack.view)
@@ -97,8 +97,8 @@ async def play(steps) -> None:
                 stops += step in ("cut", "idle")
                 match step:
                     case "say":
-                        await stack.streams.say(*(output(told + n, "a" * (n % 3)) for n in range(value)))
-                        told += value
+                        await stack.streams.say(*(output(reported + n, "a" * (n % 3)) for n in range(value)))
+                        reported += value
                     case "cut":
                         await stack.streams.stop(BROKEN if value else b"")
                     case "idle":

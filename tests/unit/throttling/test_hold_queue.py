@@ -50,7 +50,7 @@ async def test_held_creates_go_one_by_one_in_order(clock: ManualClock, notes: Re
 
 
 async def test_create_that_would_wait_too_long_is_refused_at_once(clock: ManualClock, notes: RecordingObserver):
-    """It is not held in vain, and learns when a retry can succeed."""
+    """It is not held, because it cannot succeed in time, and gets `Retry-After`."""
     buckets, hold_queue = emptied(clock, 6), HoldQueue(clock, notes)
     over = await hold_queue.enqueue("red", buckets, clock.monotonic() + 5)
     assert isinstance(over, RateExceeded)

@@ -183,7 +183,7 @@ async def test_expired_wait_names_the_accounts_limit(clock: ManualClock, notes: 
 
 
 async def test_wait_that_cannot_succeed_is_refused_at_once(clock: ManualClock, notes: RecordingObserver):
-    """Nobody is held in vain: neither the first, whose permit comes too late, nor one behind others of its team."""
+    """No create is held that cannot succeed: not the first, whose permit is too late, nor one behind its team's."""
     async with opened(clock, notes, teams(a=1, b=1), creates=6) as account:
         await empty(account)
         with pytest.raises(RateLimited) as refused:

@@ -15,7 +15,7 @@ class Silent(AbstractResolver):
     """A name server that never answers."""
 
     async def resolve(self, host: str, port: int = 0, family: int = 0) -> list[ResolveResult]:
-        """Look for ever."""
+        """Look forever."""
         await asyncio.Event().wait()
         raise AssertionError
 
@@ -24,7 +24,7 @@ class Silent(AbstractResolver):
 
 
 async def test_hanging_lookup_is_given_up():
-    """The name server is dead, the stream's reader is told the result all the same: the wait has an end."""
+    """The name server is dead, the stream's reader gets the result nevertheless: the wait has a bound."""
     settings = StreamReaderSettings(
         base_url="https://api.replicate.com/v1", trusted_hosts=("*.replicate.com",), connect_seconds=0.05
     )

@@ -1,4 +1,4 @@
-"""What the callers of live predictions have been told."""
+"""Webhook events that callers of running predictions have got."""
 
 from msgspec.structs import replace
 
@@ -116,7 +116,7 @@ def test_large_documents_are_not_kept():
 
 
 def test_abandoned_progress_is_forgotten():
-    """Nothing is kept for ever."""
+    """Nothing is kept forever."""
     lines = ProgressQueue()
     lines.begin(running(), 0.0)
     lines.note_end("run_1", 5.0)

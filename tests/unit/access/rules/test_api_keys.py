@@ -30,7 +30,7 @@ def test_new_key_is_found_by_its_id_and_matches_its_digest(randomness):
 
 @given(RANDOMNESS, st.data())
 def test_key_with_a_changed_character_never_matches(randomness, data):
-    """Nobody gets in with almost the right key."""
+    """A key that is almost right is refused."""
     minted = api_keys.mint(randomness)
     position = data.draw(st.integers(0, len(minted.key) - 1))
     other = data.draw(st.characters().filter(lambda c: c != minted.key[position]))

@@ -1,4 +1,4 @@
-"""What the last runs came to: bounded, and the same in whatever order it was told."""
+"""Costs of the last runs: bounded, and the same in whatever order they arrive."""
 
 import pytest
 from hypothesis import given
@@ -22,9 +22,9 @@ def sample(number: int, microusd: int | None = None) -> Sample:
     return Sample(float(number), f"run{number}", number if microusd is None else microusd, number * 2)
 
 
-def knowing(told: list[tuple[str, Sample]], **bounds: int) -> Recent:
+def knowing(reported: list[tuple[str, Sample]], **bounds: int) -> Recent:
     recent = Recent(**bounds)
-    for target, each in told:
+    for target, each in reported:
         recent.add(target, each)
     return recent
 
@@ -81,11 +81,11 @@ def test_only_completed_runs_count(status: Status) -> None:
 
 
 @given(TOLD, st.randoms(use_true_random=False))
-def test_order_of_runs_makes_no_difference(told: list[tuple[str, Sample]], random: object) -> None:
+def test_order_of_runs_makes_no_difference(reported: list[tuple[str, Sample]], random: object) -> None:
     """Webhooks and polls bring ends in any order."""
-    shuffled = list(told)
+    shuffled = list(reported)
     random.shuffle(shuffled)  # type: ignore[attr-defined]
-    one, other = knowing(told, most_runs=7), knowing(shuffled, most_runs=7)
+    one, other = knowing(reported, most_runs=7), knowing(shuffled, most_runs=7)
     assert known(one) == known(other)
     for target in "xyz":
         assert one.typical(target) == other.typical(target)

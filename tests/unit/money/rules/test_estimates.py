@@ -42,7 +42,7 @@ def typical(p95: int, median: int) -> Typical:
 
 
 @pytest.mark.parametrize(
-    ("given_input", "told"),
+    ("given_input", "reported"),
     [
         ({}, RequestedSize()),
         ({"prompt": "four cats"}, RequestedSize()),
@@ -54,9 +54,9 @@ def typical(p95: int, median: int) -> Typical:
         ({"num_outputs": 10**9, "max_tokens": 10**30}, RequestedSize(MOST_OUTPUTS_REQUESTED, MOST_TOKENS_REQUESTED)),
     ],
 )  # fmt: skip
-def test_input_may_give_the_size(given_input: dict[str, Any], told: RequestedSize) -> None:
+def test_input_may_give_the_size(given_input: dict[str, Any], reported: RequestedSize) -> None:
     """Four images cost four times one; a large number never reserves less than a small one."""
-    assert requested_size(json.dumps(given_input).encode()) == told
+    assert requested_size(json.dumps(given_input).encode()) == reported
 
 
 @pytest.mark.parametrize("odd", [0, -4, 1.5, "4", True, None, [], {}, "∞"])
@@ -76,7 +76,7 @@ def test_body_without_an_input_is_ignored(given_input: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    ("price", "told", "microusd"),
+    ("price", "reported", "microusd"),
     [
         (L40S, RequestedSize(), TABLE),
         (PER_RUN, RequestedSize(), 10_000),
@@ -88,9 +88,9 @@ def test_body_without_an_input_is_ignored(given_input: bytes) -> None:
         (Price(), RequestedSize(outputs=4), 0),
     ],
 )
-def test_table_price_is_for_a_run_of_ordinary_size(price: Price, told: RequestedSize, microusd: int) -> None:
+def test_table_price_is_for_a_run_of_ordinary_size(price: Price, reported: RequestedSize, microusd: int) -> None:
     """A minute, one output, a thousand tokens; or what the input says."""
-    assert estimate(price, size=told) == Amounts(microusd, MINUTE)
+    assert estimate(price, size=reported) == Amounts(microusd, MINUTE)
 
 
 def test_reservation_is_rounded_up() -> None:

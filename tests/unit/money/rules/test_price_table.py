@@ -66,9 +66,9 @@ def test_no_price_is_older_than_the_table() -> None:
 def test_documentation_names_the_tables_date() -> None:
     """Whoever changes a price changes the documentation, too."""
     text = DOCUMENT.read_text().partition("\n## Limits")[0]
-    told = {each.as_of for each in (*HARDWARE.values(), *OFFICIAL.values()) if each.as_of}
-    assert all(day.isoformat() in text for day in told)
-    assert set(re.findall(r"\d{4}-\d\d-\d\d", text)) == {day.isoformat() for day in told}
+    reported = {each.as_of for each in (*HARDWARE.values(), *OFFICIAL.values()) if each.as_of}
+    assert all(day.isoformat() in text for day in reported)
+    assert set(re.findall(r"\d{4}-\d\d-\d\d", text)) == {day.isoformat() for day in reported}
     assert all(f"`{doubt}`" in text for doubt in Doubt)
 
 

@@ -178,13 +178,13 @@ def test_only_doubts_about_the_amount_are_reported() -> None:
     always = {Doubt.DOCUMENT_UNREADABLE, Doubt.METRICS_UNREADABLE}
     time = {Doubt.TIME_ODD, Doubt.TIME_FROM_DATES, Doubt.TIME_MISSING}
 
-    def told(price: Price, status: Status = Status.SUCCEEDED) -> set[Doubt]:
+    def reported(price: Price, status: Status = Status.SUCCEEDED) -> set[Doubt]:
         return set(charge(price, used(status, doubts=every), charge_failed=True).doubts)
 
-    assert told(L40S) == told(PER_RUN) == always | time
-    assert told(PER_OUTPUT) == always | time | {Doubt.OUTPUTS_ODD, Doubt.OUTPUTS_REMOVED}
-    assert told(PER_TOKEN) == always | time | {Doubt.TOKENS_ODD, Doubt.TOKENS_MISSING}
-    assert told(L40S, Status.ABORTED) == set()
+    assert reported(L40S) == reported(PER_RUN) == always | time
+    assert reported(PER_OUTPUT) == always | time | {Doubt.OUTPUTS_ODD, Doubt.OUTPUTS_REMOVED}
+    assert reported(PER_TOKEN) == always | time | {Doubt.TOKENS_ODD, Doubt.TOKENS_MISSING}
+    assert reported(L40S, Status.ABORTED) == set()
 
 
 def test_charge_is_within_what_can_be_recorded() -> None:

@@ -230,7 +230,7 @@ def recorded() -> list[dict[str, Any]]:
     return found
 
 
-@pytest.mark.skipif(not CASSETTES.is_dir(), reason="the recordings of Replicate are not at hand")
+@pytest.mark.skipif(not CASSETTES.is_dir(), reason="the recordings of Replicate are not available")
 def test_recorded_documents_have_their_time_and_outputs() -> None:
     """What the real service wrote is read without doubt, and its dates give the time that it measured."""
     documents = recorded()

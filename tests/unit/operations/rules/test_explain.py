@@ -69,7 +69,7 @@ def prediction(**fields: Any) -> Prediction:
     return Prediction(**given | fields)
 
 
-def told(made: Prediction | None = None, of: Run | None = None, priced: Priced = PRICED, **more: Any) -> Any:
+def reported(made: Prediction | None = None, of: Run | None = None, priced: Priced = PRICED, **more: Any) -> Any:
     given = {"key_name": "default", "owns_run": True} | more
     return explain(PredictionView(made or prediction(), of or run()), priced, **given)
 
@@ -79,7 +79,7 @@ def story(answer: Any) -> list[tuple[float, str]]:
 
 
 def test_unshared_run_is_explained_from_create_to_settlement():
-    answer = told()
+    answer = reported()
     assert story(answer) == [
         (-1.5, "asked"),
         (0.0, "waited"),
@@ -107,7 +107,7 @@ def test_unshared_run_is_explained_from_create_to_settlement():
 
 
 def test_reserved_and_charged_money_is_shown_in_parts():
-    price = told()["price"]
+    price = reported()["price"]
     assert price == {
         "basis": {"usd_per_second": "0.1", "origin": "rule"},
         "parts": [{"unit": "second", "quantity": "2", "usd_each": "0.1", "usd": "0.2"}],
@@ -123,7 +123,8 @@ def test_reserved_and_charged_money_is_shown_in_parts():
 
 def test_parts_that_do_not_sum_to_the_ledger_are_hidden():
     """Prices have changed since: what the ledger says was charged is what was charged."""
-    price = told(priced=replace(PRICED, settled=replace(SETTLED, microusd=150_000, reason="failed; time-odd")))["price"]
+    settled = replace(SETTLED, microusd=150_000, reason="failed; time-odd")
+    price = reported(priced=replace(PRICED, settled=settled))["price"]
     assert price["parts"] is None
     assert price["charged_usd"] == "0.150000"
     assert price["doubts"] == ["time-odd"]
@@ -131,7 +132,7 @@ def test_parts_that_do_not_sum_to_the_ledger_are_hidden():
 
 def test_run_in_progress_has_cost_nothing_yet():
     going = run(state=RunState.LIVE, status=Status.PROCESSING, ended_at=None, document=b'{"started_at":"nonsense"}')
-    answer = told(of=going, priced=Priced(basis=PRICE))
+    answer = reported(of=going, priced=Priced(basis=PRICE))
     assert answer["price"]["charged_usd"] is None
     assert answer["price"]["parts"] is None
     assert [what for _, what in story(answer)] == ["asked", "waited", "reserved", "created", "recorded"]
@@ -139,7 +140,7 @@ def test_run_in_progress_has_cost_nothing_yet():
 
 def test_shared_prediction_shows_what_was_saved():
     for source, word in ((Source.JOINED, "joined"), (Source.HIT, "hit")):
-        answer = told(prediction(id="p2", source=source, created_at=NOW + 2, admitted=None))
+        answer = reported(prediction(id="p2", source=source, created_at=NOW + 2, admitted=None))
         assert answer["source"] == word
         price = answer["price"]
         assert (price["estimate_microusd"], price["charged_microusd"], price["saved_microusd"]) == (0, 0, 200_000)
@@ -149,10 +150,10 @@ def test_shared_prediction_shows_what_was_saved():
 def test_run_of_another_team_shows_no_ids_or_history():
     """Only what happened while the caller's own prediction lived; after its cancel, nothing of the run."""
     joined = prediction(id="p2", team="blue", source=Source.JOINED, created_at=NOW + 2, admitted=None)
-    answer = told(joined, owns_run=False)
+    answer = reported(joined, owns_run=False)
     assert answer["run"] == {"id": None, "upstream_id": None, "status": "succeeded"}
     assert story(answer) == [(2.0, "joined"), (3.0, "started"), (5.0, "ended"), (6.0, "settled")]
-    left = told(replace(joined, canceled_at=NOW + 4, final_status=Status.CANCELED), owns_run=False)
+    left = reported(replace(joined, canceled_at=NOW + 4, final_status=Status.CANCELED), owns_run=False)
     assert left["run"]["status"] == left["status"] == "canceled"
     assert story(left) == [(2.0, "joined"), (3.0, "started"), (4.0, "canceled")]
     assert left["price"]["parts"] is None
@@ -163,19 +164,19 @@ def test_run_of_another_team_shows_no_ids_or_history():
 
 def test_hit_on_another_teams_run_shows_only_itself():
     hit = prediction(id="p2", team="blue", source=Source.HIT, created_at=NOW + 60, admitted=None)
-    assert story(told(hit, owns_run=False)) == [(60.0, "hit")]
+    assert story(reported(hit, owns_run=False)) == [(60.0, "hit")]
 
 
 def test_other_parts_add_to_the_timeline():
     """Webhook deliveries and output copies appear in their place."""
-    answer = told(further=[TimelineEvent(NOW + 4, "delivered", "start, attempt 1")])
+    answer = reported(further=[TimelineEvent(NOW + 4, "delivered", "start, attempt 1")])
     assert story(answer)[-3:] == [(4.0, "delivered"), (5.0, "ended"), (6.0, "settled")]
 
 
 def test_waiting_copies_and_webhooks_have_their_lines():
     """A receiver that accepts nothing is seen here, with its response."""
     first = Copy(place=0, url="u", content_type="image/png", sha256="0", size=10, stored_at=NOW + 7)
-    copied: Any = told(of=run(copies=(first, replace(first, place=1, stored_at=NOW + 8))))
+    copied: Any = reported(of=run(copies=(first, replace(first, place=1, stored_at=NOW + 8))))
     assert copied["timeline"][-1] == {
         "at": times.render(NOW + 8),
         "what": "outputs stored",
@@ -193,7 +194,7 @@ def test_waiting_copies_and_webhooks_have_their_lines():
 
 
 def test_old_record_without_a_reason_says_so():
-    answer = told(prediction(reason="", admitted=None), priced=Priced(basis=PRICE, charge=CHARGE))
+    answer = reported(prediction(reason="", admitted=None), priced=Priced(basis=PRICE, charge=CHARGE))
     assert (answer["deterministic"], answer["reason"]) == (False, None)
     assert story(answer)[0] == (0.0, "asked")
     assert answer["price"]["estimate_usd"] is None
@@ -210,7 +211,7 @@ def test_cancel_and_uncertain_create_have_their_lines():
         status=Status.CANCELED,
         document=b"no JSON",
     )
-    words = [what for _, what in story(told(left, odd))]
+    words = [what for _, what in story(reported(left, odd))]
     assert words[3:] == [
         "created",
         "uncertain",

@@ -187,7 +187,7 @@ def test_ignored_inputs_are_those_of_the_first_matching_rule():
 
 
 def test_deterministic_header_needs_the_teams_permission():
-    """A trusted team shares what no schema proves; another is told that its header is ignored."""
+    """A trusted team shares what no schema proves; for another the reason says that its header is ignored."""
     word = {"asserted": True}
     assert verdict("{}", SEEDED, **word, may_assert=True) is Proof.ASSERTED
     assert verdict("{}", None, **word, may_assert=True) is Proof.ASSERTED

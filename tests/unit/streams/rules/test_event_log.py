@@ -1,8 +1,5 @@
 """The bounded log of a run's events, held against a plain list that forgets nothing."""
 
-import zlib
-
-import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -10,39 +7,9 @@ from hypothesis import strategies as st
 from gateway.streams.rules.event_log import Behind, Dropped, EventLog, Unknown, order
 from gateway.streams.rules.replay import frame
 from gateway.streams.rules.sse import Event, EventSplitter, read_event
+from tests.support.event_logs import PLENTY, filled, output
 
 GREETING = read_event(b": hi\n\n")
-PLENTY = 1_000_000
-
-
-def output(number: int, data: str = "a", second: int = 1698774369) -> Event:
-    return frame("output", f"{second}:{number}", data)
-
-
-def filled(count: int, max_bytes: int = PLENTY) -> EventLog:
-    log = EventLog(max_bytes)
-    for number in range(count):
-        log.append(output(number))
-    return log
-
-
-def dump(log: EventLog) -> bytes:
-    return log.chunk_from(0).dump()
-
-
-def joined(log: EventLog, max_bytes: int) -> EventLog:
-    return EventLog.from_chunks([dump(log)], max_bytes)
-
-
-def read_all(log: EventLog, cursor: int, limit: int) -> bytes:
-    said = b""
-    while cursor < log.end:
-        data, cursor = log.read(cursor, limit)
-        said += data
-    return said
-
-
-# Reading
 
 
 def test_late_reader_gets_history_and_then_live_events():
@@ -84,9 +51,6 @@ def test_event_without_bytes_is_refused():
         EventLog(PLENTY).append(Event(b"", None, "message", True))
 
 
-# The end
-
-
 def test_done_closes_a_log():
     """Events after it reach no reader."""
     log = filled(2)
@@ -104,9 +68,6 @@ def test_log_can_be_closed_without_done():
     assert log.is_closed
     with pytest.raises(ValueError, match="the log is closed"):
         log.append(output(9))
-
-
-# Bounds
 
 
 def test_oldest_events_are_dropped_at_the_limit():
@@ -146,9 +107,6 @@ def test_long_stream_takes_no_more_memory_than_a_short_one():
     assert log.size <= 1000
     assert len(log._ends) < 100
     assert log.read(log.dropped, PLENTY)[1] == 20_000
-
-
-# Coming back
 
 
 def test_reader_resumes_after_its_last_event():
@@ -202,7 +160,7 @@ def test_first_of_events_with_an_equal_id_counts():
 
 
 def test_dropped_id_is_gone():
-    """A reader that would miss something is told so, also for ids that are older than any here."""
+    """A reader that would miss events gets an error, also for ids that are older than any here."""
     log = filled(10, max_bytes=100)
     assert log.dropped == 8
     for number in range(8):
@@ -253,96 +211,6 @@ def test_ids_that_step_back_are_gone():
 def test_ids_compare_in_the_order_of_their_events(event_id: str, pair: tuple[int, int] | None):
     """By second, then by number; other ids are recognised as such."""
     assert order(event_id) == pair
-
-
-# Kept in a store
-
-
-def test_log_is_equal_after_a_restart():
-    """Cursors, numbers, the end, and what is gone."""
-    log = filled(10, max_bytes=100)
-    log.append(frame("done", "1698774370:0", "{}"))
-    again = joined(log, 100)
-    assert (again.end, again.dropped, again.size, again.last_id, again.is_closed) == (
-        11, log.dropped, log.size, "1698774370:0", True,
-    )  # fmt: skip
-    assert again.after("1698774369:2") == Dropped()
-    assert again.after("1698774369:9") == 10
-    assert dump(again) == dump(log)
-
-
-def test_log_continues_after_a_restart():
-    """The run was still sending."""
-    log = joined(filled(3), PLENTY)
-    log.append(output(3))
-    assert read_all(log, 0, 1) == b"".join(output(number).raw for number in range(4))
-
-
-def test_log_is_cut_to_a_lowered_limit():
-    """The current setting counts."""
-    log = joined(filled(10), 100)
-    assert (log.size <= 100, log.end, log.dropped) == (True, 10, 8)
-    assert log.after("1698774369:0") == Dropped()
-    assert log.outputs == 10
-
-
-def test_log_stored_in_parts_is_read_as_one():
-    """Half a second's events a part, as they came."""
-    log, parts, kept = EventLog(PLENTY), [], 0
-    for number in range(10):
-        log.append(output(number) if number % 4 else frame("error", f"9:{number}", "{}"))
-        if number % 3 == 2:
-            part = log.chunk_from(kept)
-            parts.append(part.dump())
-            assert (part.first, part.end) == (kept, number + 1)
-            kept = part.end
-    again = EventLog.from_chunks(parts, PLENTY)
-    assert (again.end, again.outputs, again.has_error, again.last_id) == (9, 6, True, "9:8")
-    again.append(output(9))
-    assert dump(again) == dump(log)
-    assert read_all(again, 0, 1) == read_all(log, 0, 1)
-
-
-def test_parts_with_a_gap_are_refused():
-    """A text with a gap looks like a text."""
-    log = filled(9)
-    head = filled(3).chunk_from(0).dump()
-    with pytest.raises(ValueError, match="a chunk starts at 5, expected 3"):
-        EventLog.from_chunks([head, log.chunk_from(5).dump()], PLENTY)
-
-
-def test_part_of_dropped_events_contains_the_remaining_ones():
-    """Events dropped between two parts leave no gap in numbers or ids."""
-    log = filled(10, max_bytes=100)
-    part = log.chunk_from(2)
-    assert (part.first, part.end) == (8, 10)
-    assert EventLog.from_chunks([part.dump()], 100).after("1698774369:2") == Dropped()
-
-
-def test_dump_is_small():
-    """A token is wrapped in fifty bytes that are nearly the same each time; the store need not keep them all."""
-    log = filled(1000)
-    assert len(dump(log)) < log.size / 5
-
-
-@pytest.mark.parametrize(
-    "dumped",
-    [
-        b"",
-        b"\x02" + dump(filled(1))[1:],
-        dump(filled(3))[:-9],
-        b"\x01" + zlib.compress(b"\x01"),
-        b"\x01" + zlib.compress(msgspec.msgpack.encode([0, None, None, False, 0, False, [3], b"ab"])),
-        b"\x01" + zlib.compress(msgspec.msgpack.encode([0, None, None, False, [3, -1], b"ab"])),
-    ],
-)
-def test_invalid_dump_is_refused(dumped: bytes):
-    """Damaged, of a later version, or something else: the replay from the output takes its place."""
-    with pytest.raises(ValueError, match=r"not an event log|another version"):
-        EventLog.from_chunks([dumped], PLENTY)
-
-
-# Any interleaving
 
 
 EVENTS = st.one_of(

@@ -1,4 +1,4 @@
-"""Streams told again from what a run left behind."""
+"""Streams replayed from the stored document of a run."""
 
 import json
 from typing import Any
@@ -20,7 +20,7 @@ def document(output: Any, status: str = "succeeded", **more: Any) -> bytes:
     return json.dumps(body).encode()
 
 
-def told(document: bytes, **more: Any) -> list[tuple[str, str]]:
+def reported(document: bytes, **more: Any) -> list[tuple[str, str]]:
     return [(event.name, event.data()) for event in replay(document, 0.0, **more)]
 
 
@@ -38,13 +38,13 @@ def test_text_is_replayed_chunk_by_chunk():
 def test_file_stream_is_replayed_link_by_link():
     """One link an event."""
     links = ["https://replicate.delivery/xezq/a/out-0.png", "data:image/png;base64,AAAA"]
-    assert told(document(links)) == [("output", links[0]), ("output", links[1]), ("done", "{}")]
+    assert reported(document(links)) == [("output", links[0]), ("output", links[1]), ("done", "{}")]
 
 
 def test_links_to_copies_may_replace_upstreams():
     """An hour after the end upstream's links are dead, and those of the gateway's copies are not."""
     mine = b'["https://gateway.example/outputs/t/out-0.png"]'
-    assert told(document(["https://replicate.delivery/xezq/a/out-0.png"]), output=mine) == [
+    assert reported(document(["https://replicate.delivery/xezq/a/out-0.png"]), output=mine) == [
         ("output", "https://gateway.example/outputs/t/out-0.png"),
         ("done", "{}"),
     ]
@@ -65,26 +65,26 @@ def test_links_to_copies_may_replace_upstreams():
 )
 def test_other_outputs_are_replayed_as_json(output: Any, chunks: list[str]):
     """A string is one event; other values are written as JSON; null is no event."""
-    assert told(document(output)) == [*(("output", chunk) for chunk in chunks), ("done", "{}")]
+    assert reported(document(output)) == [*(("output", chunk) for chunk in chunks), ("done", "{}")]
 
 
 def test_json_stays_as_upstream_wrote_it():
     """Numbers keep their form and text its escapes."""
     body = b'{"status": "succeeded", "output": { "n" : 1.50,\n "t":"\\u003ca\\u003e" }}'
-    assert told(body) == [("output", '{ "n" : 1.50,\n "t":"\\u003ca\\u003e" }'), ("done", "{}")]
+    assert reported(body) == [("output", '{ "n" : 1.50,\n "t":"\\u003ca\\u003e" }'), ("done", "{}")]
 
 
 def test_document_without_an_output_has_only_an_end():
     """Fields that are not known yet are absent in one of upstream's forms."""
-    assert told(b'{"status":"succeeded"}') == [("done", "{}")]
+    assert reported(b'{"status":"succeeded"}') == [("done", "{}")]
 
 
 def test_lone_surrogate_is_replaced():
     """JSON may contain what UTF-8 cannot; the reader gets the replacement character, and everything else as it is."""
     body = rb'{"status":"succeeded","output":["a\ud83d","\ude00b","\ud83d\ude00","\\ud83d","\uD83Dx\n"]}'
     chunks = ["a\ufffd", "\ufffdb", "\U0001f600", "\\ud83d", "\ufffdx\n"]
-    assert told(body) == [*(("output", chunk) for chunk in chunks), ("done", "{}")]
-    assert told(document(None), output=rb'["a\ud83d"]') == [("output", "a\ufffd"), ("done", "{}")]
+    assert reported(body) == [*(("output", chunk) for chunk in chunks), ("done", "{}")]
+    assert reported(document(None), output=rb'["a\ud83d"]') == [("output", "a\ufffd"), ("done", "{}")]
 
 
 # Ends
@@ -92,7 +92,7 @@ def test_lone_surrogate_is_replaced():
 
 def test_failed_run_sends_its_error_and_then_done():
     """Clients throw at `error` with its `detail`, and close on `done`."""
-    assert told(document(["a"], "failed", error='CUDA "out" of memory é')) == [
+    assert reported(document(["a"], "failed", error='CUDA "out" of memory é')) == [
         ("output", "a"),
         ("error", '{"detail":"CUDA \\"out\\" of memory é"}'),
         ("done", '{"reason":"error"}'),
@@ -102,7 +102,7 @@ def test_failed_run_sends_its_error_and_then_done():
 @pytest.mark.parametrize("error", [None, ""])
 def test_failed_run_without_a_message_still_sends_an_error(error: str | None):
     """A failure is never shown as an output that is merely short."""
-    assert told(document(None, "failed", error=error)) == [
+    assert reported(document(None, "failed", error=error)) == [
         ("error", '{"detail":"Prediction failed"}'),
         ("done", '{"reason":"error"}'),
     ]
@@ -110,13 +110,13 @@ def test_failed_run_without_a_message_still_sends_an_error(error: str | None):
 
 def test_error_that_is_no_text_is_sent_as_json():
     """Some models raise objects."""
-    assert told(document(None, "failed", error={"code": 1}))[0] == ("error", '{"detail":"{\\"code\\": 1}"}')
+    assert reported(document(None, "failed", error={"code": 1}))[0] == ("error", '{"detail":"{\\"code\\": 1}"}')
 
 
 @pytest.mark.parametrize("status", ["canceled", "aborted"])
 def test_cancelled_run_sends_its_output_and_reason(status: str):
     """Streams have two reasons; a run that was aborted before it began counts as cancelled."""
-    assert told(document(["a"], status)) == [("output", "a"), ("done", '{"reason":"canceled"}')]
+    assert reported(document(["a"], status)) == [("output", "a"), ("done", '{"reason":"canceled"}')]
 
 
 def test_cancelled_caller_gets_the_end_at_once():
@@ -273,12 +273,12 @@ def test_gateways_own_ends_have_their_own_ids():
 
 def test_copies_replace_known_links_and_nothing_else():
     """Ids and order stay, so that a reader that resumes goes on where it was."""
-    told = [
+    reported = [
         frame("output", "1:0", "https://x.example/a.png"),
         frame("logs", "1:1", "https://x.example/a.png"),
         frame("output", "1:2", "see https://x.example/a.png"),
         frame("done", "1:3", "{}"),
     ]
-    changed = with_links(told, {"https://x.example/a.png": "https://g/1"})
-    assert changed == [frame("output", "1:0", "https://g/1"), *told[1:]]
-    assert with_links(told, {}) == told
+    changed = with_links(reported, {"https://x.example/a.png": "https://g/1"})
+    assert changed == [frame("output", "1:0", "https://g/1"), *reported[1:]]
+    assert with_links(reported, {}) == reported

@@ -9,121 +9,27 @@ Where the others differ from the standard, and their domains are therefore narro
 - Replicate's Python client gives no event before the first id, and refuses names that are not its four.
 """
 
-import base64
-import json
 import re
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
-from itertools import pairwise
 
-import httpx
-import httpx_sse
 import pytest
 import replicate  # noqa: F401  its module `stream` is hidden behind a function of that name
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.streams.rules.sse import Event, EventSplitter, EventTooLong, is_done, is_idle_timeout, read_event
-from tests.support.node import CLIENTS, install_clients
-from tests.support.tools import absent, clean_environment, require_tool
-
-# Recorded in October 2023 (docs/replicate-api.md, Streaming); the greeting and the texts as they stand there.
-RECORDED = b"""\
-: hi
-
-event: output
-id: 1698774369:0
-data:
-
-event: output
-id: 1698774369:1
-data:
-
-event: output
-id: 1698774370:0
-data: Hello,
-
-event: output
-id: 1698774370:1
-data: world
-
-event: output
-id: 1698774370:2
-data: .
-
-event: output
-id: 1698774371:0
-data:
-
-event: done
-id: 1698774371:1
-data: {}
-
-"""
-RECORDED_EVENTS = [
-    ("output", "1698774369:0", ""),
-    ("output", "1698774369:1", ""),
-    ("output", "1698774370:0", "Hello,"),
-    ("output", "1698774370:1", "world"),
-    ("output", "1698774370:2", "."),
-    ("output", "1698774371:0", ""),
-    ("done", "1698774371:1", "{}"),
-]
-LINE_ENDS = {"LF": b"\n", "CRLF": b"\r\n", "CR": b"\r"}
-LIMIT = 4096
-BOM = b"\xef\xbb\xbf"
-
-Said = tuple[str, str | None, str]
-
-# Words of which any stream can be made, the broken ones first of all.
-WORDS = [
-    *(b"\n", b"\r", b"\r\n", b"\n\n", b"\r\r", b"\r\n\r\n", b"\n\r"),
-    *(b"data", b"id", b"event", b"retry", b":", b": ", b" ", b"  ", b"x", b"done", b"\0", b"datax:", b"Data:"),
-    *(b"data: a", b"data:  b", b"data:", b"id: 1:2", b"id:3", b"event: output", b"event:", b": hi", b":408: 408"),
-    *(b"\xff", b"\xc3", b"\xc3\xa9", b"\xe2\x82", b"\xe2\x80\xa8", b"\xf0\x9f\x98\x80", b"\xed\xa0\xbd", BOM),
-    *(b"\x85", b"\x0b"),
-]  # fmt: skip
-STREAMS = st.lists(st.sampled_from(WORDS), max_size=40).map(b"".join)
-CUTS = st.lists(st.integers(0, 10_000), max_size=12)
-
-TEXTS = st.text(st.characters(exclude_characters="\r\n", exclude_categories=["Cs"]), max_size=8)
-WIRE_NAMES = st.sampled_from(["output", "logs", "error", "done"])
-
-
-@st.composite
-def tame_streams(draw: st.DrawFn) -> bytes:
-    """Streams as Replicate's: each event has a name, an id and data; comments between them; any one line end."""
-    end = draw(st.sampled_from(["\n", "\r\n", "\r"]))
-    blocks = []
-    for number in range(draw(st.integers(0, 6))):
-        if draw(st.integers(0, 3)) == 0:
-            blocks.append(f":{draw(TEXTS)}")
-            continue
-        data = [
-            f"data:{draw(st.sampled_from(['', ' ']))}{text}" for text in draw(st.lists(TEXTS, min_size=1, max_size=3))
-        ]
-        blocks.append(end.join([f"event: {draw(WIRE_NAMES)}", f"id: 1698774369:{number}", *data]))
-    return "".join(block + end + end for block in blocks).encode()
-
-
-def cut(stream: bytes, places: list[int]) -> list[bytes]:
-    """Cut a stream at these places, wherever they fall."""
-    bounds = sorted({0, len(stream), *(place % (len(stream) + 1) for place in places)})
-    return [stream[begin:end] for begin, end in pairwise(bounds)]
-
-
-def split(chunks: list[bytes], limit: int = LIMIT) -> tuple[list[Event], bytes]:
-    """Feed a splitter, and give its events and what it was left with."""
-    splitter = EventSplitter(limit)
-    events = [event for chunk in chunks for event in splitter.feed(chunk)]
-    assert splitter.pending == len(splitter.rest())
-    return events, splitter.rest()
-
-
-def said(events: list[Event]) -> list[Said]:
-    """What a reader is told: blocks without data tell it nothing."""
-    return [(event.name, event.id, event.data()) for event in events if event.has_data()]
+from tests.support.sse_streams import (
+    BOM,
+    CUTS,
+    LIMIT,
+    LINE_ENDS,
+    RECORDED,
+    RECORDED_EVENTS,
+    STREAMS,
+    Said,
+    cut,
+    said,
+    split,
+)
 
 
 def by_the_standard(stream: bytes) -> list[Said]:
@@ -146,9 +52,6 @@ def by_the_standard(stream: bytes) -> list[Said]:
         elif field == "id" and "\0" not in value:
             event_id = value
     return events
-
-
-# The recorded wire
 
 
 @pytest.mark.parametrize("end", LINE_ENDS.values(), ids=LINE_ENDS)
@@ -185,9 +88,6 @@ def test_trailing_partial_event_is_kept_apart():
     splitter.reset()
     assert (splitter.pending, splitter.rest()) == (0, b"")
     assert said(splitter.feed(b"data: whole\n\n")) == [("message", None, "whole")]
-
-
-# Line ends
 
 
 @pytest.mark.parametrize("end", LINE_ENDS.values(), ids=LINE_ENDS)
@@ -250,9 +150,6 @@ def test_stored_event_parses_to_the_same(stream: bytes):
     """What a log keeps of an event is its bytes: everything else can be read from them again."""
     events, _ = split([stream])
     assert [read_event(event.raw) for event in events] == events
-
-
-# Fields
 
 
 @pytest.mark.parametrize(
@@ -354,9 +251,6 @@ def test_done_counts_only_if_clients_see_it():
     assert not is_done(read_event(b"event: output\ndata: done\n\n"))
 
 
-# The byte order mark
-
-
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 100])
 def test_byte_order_mark_is_dropped(size: int):
     """The standard drops it, once per connection, however it is cut."""
@@ -374,9 +268,6 @@ def test_only_the_first_byte_order_mark_is_dropped():
     (event,), _ = split([BOM + BOM + b"data: a\n\n"])
     assert event.raw == BOM + b"data: a\n\n"
     assert not event.has_data()
-
-
-# Bounds
 
 
 def test_endless_line_is_refused_at_the_limit():
@@ -452,107 +343,3 @@ def test_long_and_many_events_take_linear_time():
     for stream, expected in ((picture, 1), (tokens, 16_000)):
         count = sum(len(splitter.feed(stream[at : at + 4096])) for at in range(0, len(stream), 4096))
         assert count == expected
-
-
-# The parsers of others
-
-
-class _Chunks(httpx.SyncByteStream):
-    def __init__(self, chunks: list[bytes]) -> None:
-        self._chunks = chunks
-
-    def __iter__(self) -> Iterator[bytes]:
-        yield from self._chunks
-
-
-def by_httpx_sse(chunks: list[bytes]) -> list[Said]:
-    response = httpx.Response(
-        200,
-        headers={"Content-Type": "text/event-stream; charset=utf-8"},
-        stream=_Chunks([each for each in chunks if each]),
-    )
-    return [(event.event, event.id, event.data) for event in httpx_sse.EventSource(response).iter_sse()]
-
-
-@given(tame_streams(), CUTS)
-@settings(max_examples=300, deadline=None)
-def test_httpx_sse_parses_the_same(stream: bytes, places: list[int]):
-    """Names, ids and data of every stream that is like Replicate's."""
-    theirs = [event for event in by_httpx_sse(cut(stream, places)) if event[0] != "message"]
-    assert said(split(cut(stream, places))[0]) == theirs
-
-
-def test_httpx_sse_parses_the_recorded_stream_the_same():
-    """And so does a client built on it."""
-    assert [event for event in by_httpx_sse([RECORDED]) if event[0] != "message"] == RECORDED_EVENTS
-
-
-def test_httpx_sse_differs_where_it_is_known_to():
-    """Should it change, the compared streams can be widened."""
-    assert by_httpx_sse([BOM + b"data: a\n\n"]) == []
-    assert by_httpx_sse([b"id: 1\n\n: hi\n\n"]) == [("message", "1", "")] * 2
-
-
-Judge = Callable[[list[bytes]], list[Said]]
-
-
-@pytest.fixture(scope="module")
-def by_eventsource_parser() -> Iterator[Judge]:
-    """One Node process for as many streams as a test likes."""
-    node = require_tool("node")
-    require_tool("npm")
-    if reason := install_clients():
-        absent(reason)
-    with subprocess.Popen(
-        [node, str(CLIENTS / "oracle.mjs")],
-        cwd=CLIENTS,
-        env=clean_environment(),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        encoding="utf-8",
-    ) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        asked, answers = process.stdin, process.stdout
-
-        def judge(chunks: list[bytes]) -> list[Said]:
-            asked.write(json.dumps([base64.b64encode(chunk).decode() for chunk in chunks]) + "\n")
-            asked.flush()
-            return [(name, event_id, data) for name, event_id, data in json.loads(answers.readline())]
-
-        yield judge
-
-
-@pytest.mark.node
-@pytest.mark.timeout(300)  # the first test of a run may have to install the package
-def test_eventsource_parser_parses_the_recorded_stream_the_same(by_eventsource_parser: Judge):
-    """The parser inside most JavaScript clients, with every line end, whole and byte by byte."""
-    for end in LINE_ENDS.values():
-        stream = RECORDED.replace(b"\n", end)
-        assert by_eventsource_parser([stream]) == RECORDED_EVENTS
-        assert by_eventsource_parser([bytes([byte]) for byte in stream]) == RECORDED_EVENTS
-
-
-@pytest.mark.node
-@pytest.mark.timeout(300)
-def test_eventsource_parser_parses_the_same(by_eventsource_parser: Judge):
-    """Any bytes, cut anywhere, broken ones too."""
-
-    @given(STREAMS | tame_streams(), CUTS)
-    @settings(max_examples=1000, deadline=None)
-    def check(stream: bytes, places: list[int]) -> None:
-        chunks = cut(stream, places)
-        assert said(split(chunks)[0]) == by_eventsource_parser(chunks)
-
-    check()
-
-
-@given(tame_streams())
-@settings(max_examples=200, deadline=None)
-def test_python_client_parses_the_same(stream: bytes):
-    """Replicate's own decoder, fed line by line as its `stream()` does."""
-    decoder = sys.modules["replicate.stream"].EventSource.Decoder()
-    read = [decoder.decode(line) for line in re.split("\r\n|\r|\n", stream.decode())]
-    theirs = [(event.event.value, event.id, event.data) for event in read if event is not None]
-    assert said(split([stream])[0]) == theirs

@@ -1,4 +1,4 @@
-"""The fair queue: shares by weight, nobody starved, nobody late."""
+"""The fair queue: shares by weight, none starved, none late."""
 
 from collections import Counter
 from fractions import Fraction

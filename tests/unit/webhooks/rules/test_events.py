@@ -30,13 +30,13 @@ def told_in_turn(
     looks: list[tuple[float, ProgressSnapshot]], events: frozenset[Event] = ALL
 ) -> list[tuple[float, Event]]:
     """Look once after the other, and again whenever something was held back; list what was due when."""
-    told, found, again = Sent(), [], None
+    reported, found, again = Sent(), [], None
     for at, moment in looks:
         if again is not None and again[0] < at:
-            result = due(told, again[1], events, again[0])
-            told, found = result.sent, found + [(again[0], event) for event in result.events]
-        result = due(told, moment, events, at)
-        told, found = result.sent, found + [(at, event) for event in result.events]
+            result = due(reported, again[1], events, again[0])
+            reported, found = result.sent, found + [(again[0], event) for event in result.events]
+        result = due(reported, moment, events, at)
+        reported, found = result.sent, found + [(at, event) for event in result.events]
         again = None if result.again_at is None else (result.again_at, moment)
     return found
 
@@ -95,12 +95,12 @@ def test_end_is_always_sent(life: list[tuple[float, ProgressSnapshot]], events: 
 @given(lives(), filters)
 def test_throttled_event_is_sent_later(life: list[tuple[float, ProgressSnapshot]], events: frozenset[Event]):
     """The last output before a long silence is not lost to the throttle."""
-    told = Sent()
+    reported = Sent()
     for at, moment in life:
-        result = due(told, moment, events, at)
-        told = result.sent
+        result = due(reported, moment, events, at)
+        reported = result.sent
         if result.again_at is not None:
-            later = due(told, moment, events, result.again_at)
+            later = due(reported, moment, events, result.again_at)
             assert [event for event in later.events if event in (OUTPUT, LOGS)]
             assert later.again_at is None
 

@@ -1,6 +1,6 @@
-"""CPU of a hit in the store: single steps compared with sets, in one run.
+"""CPU of a hit in the store: single steps compared with batches, in one run.
 
-    python -m bench.hit_sets [--hits 6000] [--rounds 3] [--folder DIR]
+    python -m bench.hit_batches [--hits 6000] [--rounds 3] [--folder DIR]
 
 So many callers at once ask for hits on 20 results of ten teams, through `share`, one step each, and through the
 recorder of hits, which gathers them (`gateway/predictions/hits.py`). Microseconds of CPU of the whole process for each
@@ -98,7 +98,7 @@ async def compare(folder: Path, hits: int, rounds: int) -> dict[str, dict[str, d
     seen: dict[str, dict[str, list[dict[str, float]]]] = {}
     for _ in range(rounds):
         for callers in CALLERS:
-            for name, ask in (("single", single), ("sets", recorder.record)):
+            for name, ask in (("single", single), ("batches", recorder.record)):
                 few = hits // 4 if callers == 1 else hits
                 result = await measured(ask, few, callers)
                 seen.setdefault(f"c{callers}", {}).setdefault(name, []).append(result)
@@ -123,7 +123,7 @@ def main() -> None:
         found = asyncio.run(compare(Path(name), options.hits, options.rounds))
     for callers, ways in found.items():
         print(callers, *(f"{name} {each['cpu_us']} us, {each['per_s']}/s;" for name, each in ways.items()))
-    print(json.dumps({"bench": "hit_sets", "sqlite": sqlite3.sqlite_version, **found}))
+    print(json.dumps({"bench": "hit_batches", "sqlite": sqlite3.sqlite_version, **found}))
 
 
 if __name__ == "__main__":

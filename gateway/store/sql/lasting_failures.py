@@ -1,8 +1,9 @@
 """Lasting failures: of the disk, the file or the data in it. A locked file or a full queue is not one.
 
 A small write may succeed on a disk that is full for a large one, so a ping does not prove that creates can be recorded.
-After such a failure of a write, the store counts as failing until a trial write has succeeded, and where pages are
-damaged, which a trial may not touch, for a minute.
+After such a failure of a write, the store counts as failing until a trial write has succeeded. Damaged pages, which a
+trial may not touch, make it count as failing for a minute, whether a write or a read has found them: what is recorded
+beside them may not survive a restart.
 """
 
 from collections.abc import Callable
@@ -26,7 +27,7 @@ class Failure(NamedTuple):
     at: float
 
 
-class Troubles:
+class LastingFailures:
     """The last failures of reads and writes. Times are those of the event loop."""
 
     def __init__(
@@ -43,10 +44,10 @@ class Troubles:
         kind = self._kind_of(error)
         if kind is None:
             return None
-        told = self._translated(error)
-        detail = told.detail if isinstance(told, StoreUnavailable) else str(told)
+        reported = self._translated(error)
+        detail = reported.detail if isinstance(reported, StoreUnavailable) else str(reported)
         self._last = Failure(kind, detail, now)
-        if lane == "write":
+        if lane == "write" or kind == DAMAGED:
             self._failing = self._last
         return kind
 

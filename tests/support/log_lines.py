@@ -1,0 +1,3 @@
+"""Lines of the log."""
+
+REGISTERED = 'p@ss "word"\\n/x'
