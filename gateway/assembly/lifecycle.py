@@ -1,6 +1,7 @@
 """The steps before serving (resume what an earlier process left) and after it (drain)."""
 
 import logging
+from collections.abc import Awaitable, Callable
 
 from gateway.assembly.build import Parts
 
@@ -32,9 +33,14 @@ def retire(parts: Parts) -> None:
     parts.operations.health.draining = True
 
 
-async def drain(parts: Parts) -> None:
-    """Answer callers who wait, before the listeners close."""
+async def drain(parts: Parts, close_idle: Callable[[], Awaitable[None]]) -> None:
+    """Answer callers who wait, before the listeners close. `close_idle` closes connections without a request.
+
+    It goes first: the client of a caller who is answered sends the next request at once, and must not find such a
+    connection still open.
+    """
     retire(parts)
+    await close_idle()
     parts.money.limit_queue.close()
     parts.upstream.limiter.close()
     await parts.rates.hold_queue.close()

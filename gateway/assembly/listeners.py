@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from gateway.http.ops.config_state import ConfigState
 from gateway.http.ops.dashboard_streams import OPEN_PAGES, OpenPages
 from gateway.http.ops.guards import SIGN_IN_ATTEMPTS, SignInAttempts
 from gateway.http.pipeline import Pipeline
-from gateway.http.request import Handle
+from gateway.http.request import IS_DRAINING, Handle
 from gateway.http.response_memory import ResponseMemory
 from gateway.http.route import Route
 from gateway.http.sse import registry
@@ -36,6 +37,8 @@ class OpenListeners(msgspec.Struct, frozen=True):
     origin: str
     ops_url: str
     config_state: ConfigState
+    close_idle: Callable[[], Awaitable[None]]
+    """Closes the port of callers, and their connections without a request."""
 
 
 async def open_listeners(
@@ -59,13 +62,15 @@ async def open_listeners(
     base.stack.push_async_callback(runner.cleanup)
     origin, ops_url = shown_origin(config.server.host, port), shown_origin(config.ops.host, ops_port)
     logger.info("serving", extra={"url": origin, "ops_url": ops_url, "port": port, "ops_port": ops_port})
-    return OpenListeners(origin, ops_url, state)
+    return OpenListeners(origin, ops_url, state, runner.close_idle)
 
 
 def _public_app(parts: Parts) -> web.Application:
     """Return the application of callers: what the handlers call. `_pipeline` handles its requests."""
     app = web.Application()
     _share(app, parts)
+    health = parts.operations.health
+    app[IS_DRAINING] = lambda: health.draining
     app.on_shutdown.append(_end_streams)
     return app
 

@@ -6,6 +6,9 @@ from typing import Any
 
 from aiohttp import web
 
+IS_DRAINING: web.AppKey[Callable[[], bool]] = web.AppKey("is_draining")
+"""Whether the process is about to stop: then every response closes its connection."""
+
 
 class Request(web.Request):
     """A request that `pipeline.py` handles: aiohttp's, without its router and its application signals.
@@ -38,6 +41,15 @@ class Request(web.Request):
         self.state: dict[Any, Any] = {}
         """The values themselves: `request[KEY]` reads them too. For code that runs for every request."""
         super().__init__(message, payload, protocol, writer, task, loop, state=self.state)
+
+    @property
+    def keep_alive(self) -> bool:  # not cached as in aiohttp: it can change before the response
+        """Return whether the connection stays open after the response.
+
+        A process that is about to stop says `Connection: close`, so that the next request opens a connection to another
+        one. It closes what is idle in the end, and a request that is on its way by then would be lost.
+        """
+        return not self._message.should_close and not self.app[IS_DRAINING]()
 
     def get(self, key: Any, default: Any = None) -> Any:
         """Return a value of the request."""

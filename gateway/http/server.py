@@ -83,6 +83,11 @@ class Connection(RequestHandler):
         if not self._messages and not self._is_idle():
             self.close()
 
+    def close_if_idle(self) -> None:
+        """Close the connection unless a request has arrived on it, or a part of its head."""
+        if self._is_idle() and not self._head_bytes:
+            self.force_close()
+
     def _is_idle(self) -> bool:
         return self._waiter is not None and not self._waiter.done()
 
@@ -196,6 +201,20 @@ class Runner(web.AppRunner):
     def __init__(self, app: web.Application, handle: Handle | None, *, grace_seconds: float) -> None:
         super().__init__(app, handle_signals=False, shutdown_timeout=grace_seconds)
         self._handle = handle
+
+    async def close_idle(self) -> None:
+        """Stop listening, and close the connections on which no request has arrived. Requests in progress go on.
+
+        aiohttp's `cleanup` ignores what such connections receive, and closes them only when all streams have ended.
+        """
+        for site in tuple(self.sites):
+            await site.stop()
+        # What the kernel has received by now is parsed first: after one turn of the loop, and handled after the next.
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        for connection in self.server.connections if self.server is not None else ():
+            assert isinstance(connection, Connection)
+            connection.close_if_idle()
 
     async def _make_server(self) -> web.Server:
         await super()._make_server()

@@ -16,7 +16,7 @@ from gateway.domain.ports.clock import Clock
 from gateway.domain.ports.observers import UpstreamObserver
 from gateway.domain.records import PredictionView
 from gateway.domain.teams import Teams
-from gateway.errors import NotFound, RateLimited, UpstreamUnavailable
+from gateway.errors import NotFound, RateLimited
 from gateway.http.sse.connection import Block, Reader
 from gateway.http.sse.fan_out import WRITES_PER_YIELD, FanOut
 from gateway.runtime.live import LiveSettings
@@ -81,12 +81,11 @@ class OpenStreams:
     def take_place(self, team: str) -> None:
         """Count a stream of the team, until `leave_place` is called. Not a context: each would keep one for its time.
 
-        Raise `RateLimited` at a limit, `NotFound` for a team that was removed, `UpstreamUnavailable` during shutdown.
+        Raise `RateLimited` at a limit, `NotFound` for a team that was removed. During shutdown a stream ends as soon as
+        it is open: `EventSource` reconnects after that, and not after a 503.
         """
         if team not in self._teams.value:
             raise NotFound
-        if self._closing:
-            raise UpstreamUnavailable("The gateway is shutting down.", retry_after=_RETRY_SECONDS)
         settings = self._settings.value
         if self._by_team.total() >= settings.max_total or self._by_team[team] >= settings.max_per_team:
             raise RateLimited("Too many streams are open.", retry_after=_RETRY_SECONDS)
@@ -140,7 +139,10 @@ class OpenStreams:
                     await asyncio.sleep(0)
 
     async def end(self) -> None:
-        """Close every stream, and refuse new ones. Clients resume at the next process with `Last-Event-ID`."""
+        """Close every stream, and new ones as soon as they are open. Clients resume at another process.
+
+        They do so with `Last-Event-ID`.
+        """
         self._closing = True
         self.end_all()
         try:
