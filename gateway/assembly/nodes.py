@@ -115,6 +115,7 @@ class _Handover:
                 predictions.events.call(Listener.TRACKER, run.id, search, run, self._released_after)
             else:
                 predictions.events.call(Listener.TRACKER, run.id, predictions.tracker.follow, run)
+                predictions.events.call(Listener.STREAMS, run.id, self._parts.streams.hub.take_over, run)
 
     async def resume(self) -> None:
         """Go on with what belongs to runs: deadlines, webhooks, copies of outputs. Raise `StoreUnavailable`."""

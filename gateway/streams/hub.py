@@ -177,6 +177,23 @@ class StreamHub:
             if tracked is not None and channel is None and tracked.run.stream_url is not None:
                 self._fill_new(replace(tracked.run, document=b"", request=b""))
 
+    def take_over(self, run: Run) -> None:
+        """Read on a stream that another node has read until now. Call when this node follows the run.
+
+        Its readers come back to any node, and perhaps only when the run has ended: then nobody would read the rest.
+        """
+        if run.stream_url is not None and self._known_channel(run.id) is None:
+            self._tasks.spawn(self._read_on(run), f"taken stream {run.id}")
+
+    async def _read_on(self, run: Run) -> None:
+        try:
+            log = await self.log_writer.load(run.id)
+        except GatewayError:
+            # A reader who comes loads it again.
+            return
+        if log is not None and not log.is_closed and self._known_channel(run.id) is None:
+            self._fill_new(replace(run, document=b"", request=b""))
+
     def check_canceled(self, run_id: str) -> None:
         """End the streams of a run's canceled predictions. Call after a prediction of a shared run was canceled."""
         if channel := self._live.get(run_id):

@@ -31,7 +31,7 @@ from tests.support.records import live, prediction
 
 MIB = 1024 * 1024
 SETTINGS = StreamSettings(max_log_bytes=MIB, kept_log_bytes=MIB, heartbeat_seconds=15.0, max_total=10, max_per_team=10)
-OWNER, READER = 1, 2
+OWNER, READER, TAKER = 1, 2, 3
 
 
 class Wire:
@@ -247,6 +247,31 @@ async def test_reader_reads_upstream_when_its_node_takes_the_run_over(pair: Pair
         await settle()
         assert heard.heard == raws(output(0), output(1), output(2), DONE)
         assert reader.live == 0
+
+
+@pytest.mark.parametrize("was_read", [True, False])
+async def test_stream_of_a_run_that_was_taken_over_is_read_on(pair: Pair, was_read: bool):
+    """Its readers come back when the run has ended: the rest is stored by then. What nobody has read is left alone."""
+    async with pair.hub(OWNER) as owner:
+        if was_read:
+            await owner.open(pair.view)
+            await pair.streams.say(output(0))
+            await settle()
+    asked = len(pair.streams.asked)
+    pair.store.runs["run1"] = taken = replace(pair.run, owner=TAKER)
+    async with pair.hub(TAKER) as taker, pair.hub(READER) as reader:
+        pair.trackers[TAKER].follow(taken)
+        taker.take_over(taken)
+        await settle()
+        assert pair.streams.asked[asked:] == (["10:0"] if was_read else [])
+        if was_read:
+            await pair.streams.say(output(1), DONE)
+            await settle()
+            pair.end()
+            await pair.clock.advance(PAUSE_SECONDS)
+            rest = await reader.open(pair.view)
+            assert rest.is_complete
+            assert rest.log.read(rest.log.start(), MIB)[0] == raws(output(0), output(1), DONE)
 
 
 async def test_gap_in_what_is_stored_ends_the_stream(pair: Pair):
