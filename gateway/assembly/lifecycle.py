@@ -1,5 +1,6 @@
 """The steps before serving (resume what an earlier process left) and after it (drain)."""
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
@@ -9,6 +10,8 @@ logger = logging.getLogger(__name__)
 
 # A webhook that is cut off is sent again by the next start; callers who wait for answers come first.
 _WEBHOOK_GRACE_SECONDS = 2.0
+# How long a connection stays open after a stream was ended, for a request of the same client that waited for it.
+_AFTER_STREAMS_SECONDS = 0.25
 
 
 async def resume(parts: Parts) -> None:
@@ -34,12 +37,15 @@ def retire(parts: Parts) -> None:
 
 
 async def drain(parts: Parts, close_idle: Callable[[], Awaitable[None]]) -> None:
-    """Answer callers who wait, before the listeners close. `close_idle` closes connections without a request.
+    """End streams and answer callers who wait, before the listeners close. `close_idle` closes idle connections.
 
-    It goes first: the client of a caller who is answered sends the next request at once, and must not find such a
-    connection still open.
+    The client of a caller who is answered sends its next request at once, and must not find a connection that is about
+    to close. So idle ones close first. A stream's response does not say that its connection closes, as it began long
+    ago: a request that follows on it is answered, and that response says so.
     """
     retire(parts)
+    if await parts.streams.open_streams.end():
+        await asyncio.sleep(_AFTER_STREAMS_SECONDS)
     await close_idle()
     parts.money.limit_queue.close()
     parts.upstream.limiter.close()

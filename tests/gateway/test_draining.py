@@ -1,5 +1,8 @@
 """A gateway that is about to stop: every response closes its connection, so that the next request goes elsewhere."""
 
+import asyncio
+from contextlib import AsyncExitStack
+
 import aiohttp
 import pytest
 
@@ -31,3 +34,27 @@ async def test_creates_and_streams_close_their_connections_while_it_drains(open_
         async with alpha.get(prediction.json["urls"]["stream"], timeout=aiohttp.ClientTimeout(total=None)) as stream:
             assert stream.headers["Connection"] == "close"
             assert b"event: done\n" in await stream.read()
+
+
+async def test_request_after_a_stream_that_was_ended_is_answered(open_gateway: OpenGateway):
+    """The client may send it on the connection of the stream, whose response did not say that it closes."""
+    async with AsyncExitStack() as closed_last:
+        async with open_gateway() as stack:
+            alpha = await closed_last.enter_async_context(stack.caller())
+            prediction = (await create(stack, model="acme/storyteller", prompt="hi", duration=600)).json
+            opened = asyncio.Event()
+
+            async def read_on() -> tuple[bytes, str]:
+                async with alpha.get(prediction["urls"]["stream"]) as stream:
+                    await stream.content.readline()
+                    opened.set()
+                    said = await stream.read()
+                async with alpha.get(f"/v1/predictions/{prediction['id']}") as answer:
+                    assert (await answer.json())["id"] == prediction["id"]
+                    return said, answer.headers["Connection"]
+
+            reading = asyncio.create_task(read_on())
+            await opened.wait()
+        said, connection = await reading
+        assert said.endswith(b"retry: 1000\n\n")
+        assert connection == "close"

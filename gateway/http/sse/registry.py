@@ -138,12 +138,12 @@ class OpenStreams:
                 if number % WRITES_PER_YIELD == 0:
                     await asyncio.sleep(0)
 
-    async def end(self) -> None:
-        """Close every stream, and new ones as soon as they are open. Clients resume at another process.
+    async def end(self) -> bool:
+        """Close every stream, and new ones as soon as they are open. Return whether there was any.
 
-        They do so with `Last-Event-ID`.
+        Clients resume at another process with `Last-Event-ID`.
         """
-        self._closing = True
+        self._closing, had_any = True, bool(self._fan_outs)
         self.end_all()
         try:
             async with asyncio.timeout(_CLOSE_SECONDS):
@@ -151,6 +151,7 @@ class OpenStreams:
         except TimeoutError:
             for reader in self._readers():
                 reader.abort()
+        return had_any
 
     def _readers(self) -> list[Reader]:
         return [reader for fan_out in self._fan_outs.values() for reader in fan_out.readers]
