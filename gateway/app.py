@@ -53,7 +53,7 @@ class GatewayHandle(msgspec.Struct, frozen=True):
     origin: str
     ops_url: str
     retire: Callable[[], None] = lambda: None
-    """Report not ready, so that no more requests come. Those that come are answered."""
+    """Report not ready, so that no more requests come, and end open streams. Requests that come are answered."""
     reloading: Reloading | None = None
     """Reloads the config; `None` where no `reread` was given."""
 
@@ -72,8 +72,8 @@ async def serve(
 ) -> None:
     """Serve until a signal to stop arrives; then shut down within the grace of the config. SIGHUP reloads the config.
 
-    At shutdown `/readyz` answers 503 at once. After `drain_seconds` callers who wait are answered with what is known,
-    streams end with a hint to reconnect, and the listeners close. Runs go on upstream; the next start follows them.
+    At shutdown `/readyz` answers 503 at once, and streams end with a hint to reconnect. After `drain_seconds` callers
+    who wait are answered with what is known, and the listeners close. Runs go on upstream; the next start follows them.
     `link` is that of a worker to its supervisor, whose end is a signal to stop.
     """
     stop = SignalHandler(float(config.server.shutdown_grace_seconds))

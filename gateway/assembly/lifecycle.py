@@ -31,17 +31,21 @@ def start_webhooks(parts: Parts, origin: str) -> None:
 
 
 def retire(parts: Parts) -> None:
-    """Report not ready, so that no more requests come. Those that come are answered."""
+    """Report not ready, so that no more requests come. Those that come are answered. Open streams end.
+
+    Their readers resume elsewhere. The responses of these streams did not say that the connection closes, so it stays
+    open while the process drains, for the requests that clients send on it.
+    """
     parts.base.shutdown_deadline.begin()
     parts.operations.health.draining = True
+    parts.streams.open_streams.end_all()
 
 
 async def drain(parts: Parts, close_idle: Callable[[], Awaitable[None]]) -> None:
     """End streams and answer callers who wait, before the listeners close. `close_idle` closes idle connections.
 
     The client of a caller who is answered sends its next request at once, and must not find a connection that is about
-    to close. So idle ones close first. A stream's response does not say that its connection closes, as it began long
-    ago: a request that follows on it is answered, and that response says so.
+    to close. So idle ones close first.
     """
     retire(parts)
     if await parts.streams.open_streams.end():

@@ -55,6 +55,7 @@ async def test_request_after_a_stream_that_was_ended_is_answered(open_gateway: O
 
             reading = asyncio.create_task(read_on())
             await opened.wait()
-        said, connection = await reading
+            stack.running.retire()
+            said, connection = await reading
         assert said.endswith(b"retry: 1000\n\n")
         assert connection == "close"
