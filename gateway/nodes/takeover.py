@@ -75,7 +75,7 @@ class Takeover:
         self._is_due = True
         self._looks = 0
         self._has_taken_live = False
-        """Whether live runs were taken. A run that a step had locked at the look that was due is taken at a later one."""
+        """Whether live runs were taken: one that a step had locked at the look that was due is taken at a later one."""
 
     @property
     def living(self) -> int:
