@@ -153,6 +153,6 @@ class _Handover:
         parts = self._parts
         parts.predictions.tracker.drop()
         parts.predictions.run_creator.drop()
-        parts.webhooks.dispatcher.drop_progress()
+        parts.webhooks.dispatcher.drop()
         parts.streams.hub.drop()
         parts.streams.open_streams.end_all()
