@@ -103,7 +103,7 @@ class ObservedRuns:
                     if self._owns(newest):
                         self._on_owned(newest)
                         return
-                    tracked.run = newest
+                    tracked.set_run(newest)
                     tracked.wake()
                 if tracked.run.status.is_terminal:
                     return
