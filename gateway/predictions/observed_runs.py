@@ -54,6 +54,9 @@ class ObservedRuns:
         tracked = self.runs.get(run.id)
         if tracked is None:
             tracked = TrackedRun(run, self._documents)
+            if not run.document:
+                # It is large, and was left in the store.
+                tracked.drop_document()
             if run.state is RunState.LIVE:
                 self.runs[run.id] = tracked
                 self._tasks.spawn(self._read_until_end(tracked), f"observe {run.id}")
@@ -103,7 +106,7 @@ class ObservedRuns:
                     if self._owns(newest):
                         self._on_owned(newest)
                         return
-                    tracked.run = newest
+                    tracked.set_run(newest)
                     tracked.wake()
                 if tracked.run.status.is_terminal:
                     return

@@ -89,6 +89,8 @@ class PredictionService:
         """How often another node has told that a run has changed."""
         self._told_of: LRUCache[str, int] = LRUCache(_RENEWED)
         """The number of the last such news, by run: a read that began before them may return an older state."""
+        self._forgot = 0
+        """How often that was, when all ended runs were dropped last."""
         self._in_doubt: set[str] = set()
         """Cancels that may be recorded although the store did not answer."""
         self._tasks = Tasks()
@@ -197,10 +199,15 @@ class PredictionService:
         view = await self._store.prediction(prediction_id, most_bytes=most_bytes)
         if view is None or not is_settled(view):
             return None
-        if self._told > told_before and self._told_of.get(view.run.id, 0) > told_before:
+        if self._told > told_before and self._may_be_older(view, told_before):
             return view
         view = self._keep(view)
         return self._newest(view) or view
+
+    def _may_be_older(self, view: PredictionView, told_before: int) -> bool:
+        """Say whether a run may have changed since its read began, with so many news before."""
+        is_known = self._told - told_before <= _RENEWED and self._forgot <= told_before
+        return not is_known or self._told_of.get(view.run.id, 0) > told_before
 
     def _keep(self, view: PredictionView) -> PredictionView:
         """Keep a prediction in memory. A cancel that was recorded while it was read is kept."""
@@ -401,7 +408,7 @@ class PredictionService:
     async def look_at(self, prediction_id: str) -> None:
         """Read a prediction that another node has cancelled, perhaps, and end it for those who wait for it here."""
         self._recent.pop(prediction_id, None)
-        view = await self._store.prediction(prediction_id)
+        view = await self._store.prediction(prediction_id, most_bytes=LARGE_DOCUMENT)
         if view is None or view.prediction.canceled_at is None or prediction_id in self._lately_canceled:
             return
         self._lately_canceled[prediction_id] = view.prediction
@@ -419,6 +426,8 @@ class PredictionService:
 
     def forget_ended(self) -> None:
         """Drop every ended prediction from memory, because the janitor has removed data."""
+        self._told += 1
+        self._forgot = self._told
         self._renewed.clear()
         self._bodies.clear()
         surrogates.forget()

@@ -146,7 +146,7 @@ class Tracker:
             if tracked is None:
                 tracked = TrackedRun(run, self._documents)
             else:
-                tracked.run = run
+                tracked.set_run(run)
                 tracked.wake()
             if run.state is RunState.LIVE and not self._is_closing:
                 self._tracked[run.id] = tracked
