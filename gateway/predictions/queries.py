@@ -29,20 +29,21 @@ from gateway.domain.records import (
 )
 from gateway.domain.run_end import RunEnded
 from gateway.domain.teams import NO_LIST, Caller
-from gateway.errors import Forbidden, NotFound, StoreUnavailable
+from gateway.errors import Forbidden, NotFound
 from gateway.nodes.news import News, NoNews, Topic, of_run
 from gateway.predictions.bodies import PredictionBodies
+from gateway.predictions.cancel_recorder import CancelRecorder
+from gateway.predictions.changes import Changes
 from gateway.predictions.events import PredictionEvents
 from gateway.predictions.ports.outputs import CopyLinks
 from gateway.predictions.ports.sharing import CreateStore
 from gateway.predictions.recent import RecentPredictions
 from gateway.predictions.settings import PredictionSettings
-from gateway.predictions.tracked_run import mark_of
 from gateway.predictions.tracker import Tracker
 from gateway.predictions.views import is_settled, owned_by, size_of_view
 from gateway.runtime.live import LiveSettings
 from gateway.runtime.lru import resize_lru
-from gateway.runtime.pauses import LARGE, off_the_loop
+from gateway.runtime.pauses import off_the_loop
 from gateway.runtime.tasks import Tasks
 
 PAGE_SIZE = 100
@@ -50,8 +51,6 @@ _RENEWED = 100
 """Number of runs with new copies to remember: a read that began before them may return the run without them."""
 _CANCELED = 10_000
 """Number of cancelled predictions to remember: a read that began before a cancel may return the view without it."""
-
-_REPEAT_SECONDS = 1.0
 
 
 class PredictionService:
@@ -85,15 +84,9 @@ class PredictionService:
         self._settings = settings
         self._waiting: dict[str, int] = {}
         self._canceled: set[str] = set()
-        self._told = 0
-        """How often another node has told that a run has changed."""
-        self._told_of: LRUCache[str, int] = LRUCache(_RENEWED)
-        """The number of the last such news, by run: a read that began before them may return an older state."""
-        self._forgot = 0
-        """How often that was, when all ended runs were dropped last."""
-        self._in_doubt: set[str] = set()
-        """Cancels that may be recorded although the store did not answer."""
+        self._changes = Changes()
         self._tasks = Tasks()
+        self._cancels = CancelRecorder(store, clock, self._tasks, self._after_cancel)
         self._closing = False
         self._shortening = asyncio.Lock()
         settings.subscribe(self._resize)
@@ -161,11 +154,7 @@ class PredictionService:
 
     async def owned(self, caller: Caller, prediction_id: str, kind: Kind | None = None) -> PredictionView:
         """Return what `get` returns, without counting a poll."""
-        return owned_by(await self._find(prediction_id), caller, kind)
-
-    async def find(self, prediction_id: str) -> PredictionView | None:
-        """Find a prediction of any team, without a large document. The caller checks who may see it."""
-        return await self._find(prediction_id)
+        return owned_by(await self.find(prediction_id), caller, kind)
 
     async def whole(self, view: PredictionView) -> PredictionView:
         """Return a prediction as it is now, with its document. Raise `NotFound` if it is gone.
@@ -182,7 +171,8 @@ class PredictionService:
             raise NotFound
         return known
 
-    async def _find(self, prediction_id: str) -> PredictionView | None:
+    async def find(self, prediction_id: str) -> PredictionView | None:
+        """Find a prediction of any team, without a large document. The caller checks who may see it."""
         return self._from_memory(prediction_id) or await self._from_store(prediction_id)
 
     def _from_memory(self, prediction_id: str) -> PredictionView | None:
@@ -195,19 +185,14 @@ class PredictionService:
         return self._newest(view)
 
     async def _from_store(self, prediction_id: str, most_bytes: int | None = LARGE_DOCUMENT) -> PredictionView | None:
-        told_before = self._told
+        changes = self._changes.count
         view = await self._store.prediction(prediction_id, most_bytes=most_bytes)
         if view is None or not is_settled(view):
             return None
-        if self._told > told_before and self._may_be_older(view, told_before):
+        if self._changes.may_concern(view.run.id, changes):
             return view
         view = self._keep(view)
         return self._newest(view) or view
-
-    def _may_be_older(self, view: PredictionView, told_before: int) -> bool:
-        """Say whether a run may have changed since its read began, with so many news before."""
-        is_known = self._told - told_before <= _RENEWED and self._forgot <= told_before
-        return not is_known or self._told_of.get(view.run.id, 0) > told_before
 
     def _keep(self, view: PredictionView) -> PredictionView:
         """Keep a prediction in memory. A cancel that was recorded while it was read is kept."""
@@ -237,14 +222,7 @@ class PredictionService:
         if tracked.run is view.run:
             return view
         if not tracked.is_whole:
-            # Its document was dropped from memory. The view may have the same one; to compare a large one takes long.
-            document = view.run.document
-            is_newest = (
-                tracked.run.status is view.run.status
-                and len(document) <= LARGE
-                and tracked.has_document(mark_of(document))
-            )
-            return view if is_newest else None
+            return view if tracked.is_known_as(view.run) else None
         return self._keep(PredictionView(view.prediction, tracked.run))
 
     async def list(
@@ -290,33 +268,10 @@ class PredictionService:
         await self._tasks.run_to_completion(self._cancel(prediction_id, by_deadline=True), "expire")
 
     async def _cancel(self, prediction_id: str, *, by_deadline: bool = False) -> PredictionView:
-        at = self._clock.now()
-        try:
-            cancellation = await self._store.cancel(prediction_id, at, by_deadline=by_deadline)
-        except StoreUnavailable:
-            if prediction_id not in self._in_doubt and len(self._in_doubt) < _CANCELED:
-                self._in_doubt.add(prediction_id)
-                self._tasks.spawn(self._cancel_when_possible(prediction_id, at, by_deadline=by_deadline), "cancel")
-            raise
+        cancellation = await self._cancels.record(prediction_id, by_deadline=by_deadline)
         if cancellation is None:
             raise NotFound
         return self._after_cancel(cancellation, by_deadline=by_deadline)
-
-    async def _cancel_when_possible(self, prediction_id: str, at: float, *, by_deadline: bool) -> None:
-        """Repeat a cancel that may be recorded although the store did not answer.
-
-        Else nobody would ask upstream, or tell those who wait.
-        """
-        try:
-            while not self._closing:
-                await self._clock.sleep(_REPEAT_SECONDS)
-                with suppress(StoreUnavailable):
-                    found = await self._store.cancel(prediction_id, at, by_deadline=by_deadline, is_repeated=True)
-                    if found is not None:
-                        self._after_cancel(found, by_deadline=by_deadline)
-                    return
-        finally:
-            self._in_doubt.discard(prediction_id)
 
     def _after_cancel(self, cancellation: Cancellation, *, by_deadline: bool) -> PredictionView:
         view = cancellation.view
@@ -359,7 +314,7 @@ class PredictionService:
         prediction_id = view.prediction.id
         tracked = self._tracker.awaited(view.run)
         if tracked is None:
-            return await self._find(prediction_id) or view
+            return await self.find(prediction_id) or view
         is_canceled = False
         self._waiting[prediction_id] = self._waiting.get(prediction_id, 0) + 1
         try:
@@ -373,7 +328,7 @@ class PredictionService:
                 del self._waiting[prediction_id]
                 self._canceled.discard(prediction_id)
         if is_canceled or prediction_id in self._lately_canceled or not tracked.is_whole:
-            return await self._find(prediction_id) or view
+            return await self.find(prediction_id) or view
         return PredictionView(view.prediction, tracked.run)
 
     async def by_ticket(self, ticket: str, origin: str | None) -> PredictionView:
@@ -397,8 +352,7 @@ class PredictionService:
 
     def forget_run(self, run_id: str) -> None:
         """Drop the predictions of a run from memory, because another node has changed its record."""
-        self._told += 1
-        self._told_of[run_id] = self._told
+        self._changes.note(run_id)
         self._recent.drop_run(run_id)
 
     def is_known(self, prediction_id: str) -> bool:
@@ -426,8 +380,7 @@ class PredictionService:
 
     def forget_ended(self) -> None:
         """Drop every ended prediction from memory, because the janitor has removed data."""
-        self._told += 1
-        self._forgot = self._told
+        self._changes.note_all()
         self._renewed.clear()
         self._bodies.clear()
         surrogates.forget()
@@ -437,6 +390,7 @@ class PredictionService:
     async def drain(self) -> None:
         """Answer all waiting requests with the current state. Their predictions continue."""
         self._closing = True
+        self._cancels.stop()
         self._tracker.wake_all()
 
     async def close(self) -> None:

@@ -78,6 +78,14 @@ class TrackedRun:
         """Return whether the newest document is known to have this mark."""
         return self._document_mark == mark
 
+    def is_known_as(self, run: Run) -> bool:
+        """Return whether a run is known to be the newest state, although its document is not in memory.
+
+        False also for a large document: to compare it takes long.
+        """
+        document = run.document
+        return self.run.status is run.status and len(document) <= LARGE and self.has_document(mark_of(document))
+
     def note_mark(self, mark: Mark) -> None:
         """Take the mark of the newest document from the store, which says that another one is equal to it."""
         if self._document_mark is None and mark[0] == self.document_size:

@@ -266,8 +266,6 @@ class Tracker:
         await self._tasks.close(0.0)
         await self.observed.close()
 
-    # Tasks
-
     def _start(self, job: Job, run_id: str, work: Callable[[], Coroutine[Any, Any, None]]) -> asyncio.Task[None]:
         """Start a task for a run, or return the one that does this job for it already."""
         key = (job, run_id)
@@ -369,8 +367,6 @@ class Tracker:
                 await self._merger.merge_body(tracked, answer.body)
         # 404: not there yet (docs/replicate-api.md, States), or gone; the polls find out which.
         return answer.is_ok or (answer.status < 500 and answer.status not in (404, 429))
-
-    # Ends
 
     def _report(self, ended: RunEnded) -> None:
         run = ended.run

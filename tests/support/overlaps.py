@@ -59,7 +59,7 @@ def store_of(url: str, gate: Gate | None = None, without: Iterable[Lock | str] =
     class ChangedStore(PostgresStore):
         database = ChangedDatabase
 
-        def _write(
+        def _run_in_lane(
             self,
             step: Callable[[Database], T],
             *,
@@ -73,7 +73,7 @@ def store_of(url: str, gate: Gate | None = None, without: Iterable[Lock | str] =
                     gate.stop()
                 return value
 
-            return super()._write(stopped, durable=durable, erases=erases, lane=lane)
+            return super()._run_in_lane(stopped, durable=durable, erases=erases, lane=lane)
 
     return ChangedStore(url, decide=1, read=1)
 

@@ -18,7 +18,7 @@ STATUS = {
     "RunTakenOver": 504,
     "UpstreamUnreadable": 502, "UpstreamTooLarge": 502,
     "UpstreamTimeout": 504, "NotCached": 504, "Overloaded": 503, "UpstreamTokenRefused": 502, "StoreUnavailable": 503,
-    "StoreAway": 503, "StoreTaken": 503, "RunTakenOver": 504,
+    "StoreAway": 503, "StoreTaken": 503,
 }  # fmt: skip
 
 

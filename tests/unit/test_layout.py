@@ -17,8 +17,10 @@ IN_SEVERAL_FOLDERS = {
     "Entry": "cached metadata; a cache entry; a line of the ledger",
     "Event": "a webhook event; a block of a stream",
     "Files": "files of an output; records of uploaded files",
+    "Attempt": "of a job for a run; of a reload",
     "Finding": "result of `check --stream`; result of `check`",
     "Found": "a readable copy; cached metadata",
+    "Granted": "a reservation; a share of a rate",
     "Hit": "the record of a hit; the rule that allows one",
     "Kind": "type of a metric; prediction or training",
     "Lane": "one of the account's rates; one of the store's connections",
@@ -33,6 +35,7 @@ IN_SEVERAL_FOLDERS = {
     "Refused": "outcome of a create, for those that wait for it; of the step that starts a run; the exceeded limit",
     "Rule": "for prices; for sharing",
     "Spool": "an upload; an output",
+    "Taken": "a place in the webhook queue; a token of a divided rate",
     "Usage": "of a run; of a team, key or user",
     "Worker": "a thread of the store; a process of `serve --workers`",
 }

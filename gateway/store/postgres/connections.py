@@ -63,6 +63,8 @@ class PostgresConnections(Connections):
             Lane.PROGRESS: lane("store-progress", threads=1, is_relaxed=True),
         }
         self._reader = ReadingLane(self.address, max_pending=max_pending, threads=read, identity=self.identity)
+        self._write = self._run_in_lane
+        self._read = self._reader.submit
         self._nodes = PostgresNodes(self._write, self._read, self.address, self.identity)
         self._lasting_failures = LastingFailures(kind_of, translated)
         self._observer: OperationsObserver | None = None
@@ -118,7 +120,7 @@ class PostgresConnections(Connections):
     def _lanes(self) -> "list[WritingLane | ReadingLane]":
         return [*self._writers.values(), self._reader]
 
-    def _write(
+    def _run_in_lane(
         self,
         step: Callable[[Database], T],
         *,
@@ -128,7 +130,3 @@ class PostgresConnections(Connections):
     ) -> asyncio.Future[T]:
         """Run `step` in a transaction on one of the lane's connections."""
         return self._writers[lane].submit(step)
-
-    def _read(self, step: Callable[[Database], T]) -> asyncio.Future[T]:
-        """Run `step`, which only reads, on one snapshot."""
-        return self._reader.submit(step)

@@ -5,9 +5,8 @@ After a caller has awaited a write, its next read sees that write.
 
 import asyncio
 import enum
-from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from gateway.store.sql.database import Database
 
@@ -25,28 +24,38 @@ class Lane(enum.Enum):
     """What may be lost when a machine fails: parts of event logs, the state of runs in progress, times of last use."""
 
 
-class Connections(ABC):
-    """Runs steps on a database."""
+class Write(Protocol):
+    """Runs a step in a transaction, atomically."""
 
-    _is_shared: bool
-    """Whether steps run at the same time."""
-
-    @property
-    def is_shared(self) -> bool:
-        """Whether other processes use the same store."""
-        return self._is_shared
-
-    @abstractmethod
-    def _write(
-        self, step: Callable[[Database], T], *, durable: bool = False, erases: bool = False, lane: Lane = Lane.DECIDE
+    def __call__(
+        self, step: Callable[[Database], T], /, *, durable: bool = ..., erases: bool = ..., lane: Lane = ...
     ) -> asyncio.Future[T]:
-        """Run `step` in a transaction, atomically. Raise `StoreUnavailable` when the store fails or is late.
+        """Raise `StoreUnavailable` when the store fails or is late.
 
         `durable` syncs the transaction to disk before the result is returned. `erases` says that data is deleted, for
         an engine that removes it from the disk. `step` can run twice, with the first run rolled back, so it must only
         depend on its arguments and the database.
         """
+        ...
 
-    @abstractmethod
-    def _read(self, step: Callable[[Database], T]) -> asyncio.Future[T]:
-        """Run `step`, which only reads, on one snapshot. It can run twice."""
+
+class Read(Protocol):
+    """Runs a step, which only reads, on one snapshot. It can run twice."""
+
+    def __call__(self, step: Callable[[Database], T], /) -> asyncio.Future[T]:
+        """Raise `StoreUnavailable` when the store fails or is late."""
+        ...
+
+
+class Connections:
+    """Runs steps on a database."""
+
+    _is_shared: bool
+    """Whether steps run at the same time."""
+    _write: Write
+    _read: Read
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether other processes use the same store."""
+        return self._is_shared

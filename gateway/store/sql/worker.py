@@ -16,6 +16,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from gateway.errors import StoreUnavailable
+from gateway.store.sql.connections import Lane
 from gateway.store.sql.database import Database
 
 T = TypeVar("T")
@@ -127,7 +128,12 @@ class Worker(Generic[DatabaseT]):
             self._queue.put(None)
 
     def submit(
-        self, step: Callable[[Database], T], *, durable: bool = False, erases: bool = False
+        self,
+        step: Callable[[Database], T],
+        *,
+        durable: bool = False,
+        erases: bool = False,
+        lane: Lane = Lane.DECIDE,  # noqa: ARG002  chosen before, where there are several
     ) -> asyncio.Future[T]:
         """Queue a step and return the future of its result. A write whose future is cancelled may still be done.
 

@@ -5,14 +5,12 @@ submitted.
 """
 
 import asyncio
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 from gateway.domain.ports.observers import OperationsObserver
-from gateway.store.sql.connections import Connections, Lane
-from gateway.store.sql.database import Database
+from gateway.store.sql.connections import Connections
 from gateway.store.sql.lasting_failures import DAMAGED, LastingFailures
 from gateway.store.sqlite.connection import inspect
 from gateway.store.sqlite.failures import kind_of, translated
@@ -32,6 +30,9 @@ class SQLiteConnections(Connections):
         self._timeout_seconds = timeout_seconds
         self._writer = Writer(self.path, timeout_seconds=timeout_seconds, max_pending=max_pending)
         self._reader = Reader(self.path, timeout_seconds=timeout_seconds, max_pending=max_pending)
+        self._write = self._writer.submit
+        """One connection writes for all lanes. `erases` removes deleted data from the write-ahead log too."""
+        self._read = self._reader.submit
         self._lasting_failures = LastingFailures(kind_of, translated)
         self._observer: OperationsObserver | None = None
         self._writer.on_failed = partial(self._failed, "write")
@@ -89,21 +90,3 @@ class SQLiteConnections(Connections):
         # The writer closes last, because the last connection to close writes the write-ahead log into the file.
         await self._reader.stop()
         await self._writer.stop()
-
-    def _write(
-        self,
-        step: Callable[[Database], T],
-        *,
-        durable: bool = False,
-        erases: bool = False,
-        lane: Lane = Lane.DECIDE,  # noqa: ARG002
-    ) -> asyncio.Future[T]:
-        """Run `step` in a transaction. One connection writes for all lanes.
-
-        `erases` removes the deleted data from the write-ahead log too.
-        """
-        return self._writer.submit(step, durable=durable, erases=erases)
-
-    def _read(self, step: Callable[[Database], T]) -> asyncio.Future[T]:
-        """Run `step`, which only reads, on one snapshot."""
-        return self._reader.submit(step)
