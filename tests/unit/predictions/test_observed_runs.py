@@ -7,7 +7,7 @@ from typing import cast
 import pytest
 from msgspec.structs import replace
 
-from gateway.domain.records import LARGE_DOCUMENT, PredictionView, Run, RunState, Status
+from gateway.domain.records import LARGE_DOCUMENT, PredictionView, RunState, Status
 from gateway.errors import StoreUnavailable
 from gateway.predictions.events import PredictionEvents
 from gateway.predictions.ports.sharing import CreateStore
@@ -23,7 +23,8 @@ from tests.support.records import live, prediction
 from tests.support.sharing_store import SharingStore
 
 OWN, OTHER = 1, 2
-MOST = 4 * LARGE_DOCUMENT
+MOST = 2 * LARGE_DOCUMENT
+MIDDLE = b'{"input":"%s"}' % (b"a" * (LARGE_DOCUMENT // 2))
 LARGE = b'{"input":"%s"}' % (b"a" * LARGE_DOCUMENT)
 
 
@@ -94,29 +95,44 @@ async def test_document_that_was_left_in_the_store_is_never_an_empty_one(node: N
     assert (shown.run.document, shown.left_out) == (b"", view.left_out)
 
 
-async def test_documents_of_observed_runs_count_for_the_bound(node: Node):
-    views = [node.add(number, LARGE) for number in range(10)]
-    waiting = [node.wait(view) for view in views]
+async def test_large_documents_are_not_read_for_those_who_wait(node: Node):
+    waiting = [node.wait(node.add(number, LARGE)) for number in range(10)]
     await settle()
     assert len(node.tracker.observed) == 10
-    assert len(LARGE) < node.tracker.document_bytes <= MOST
+    assert node.tracker.document_bytes == 0
+    assert not any(each.run.document for each in node.tracker.observed.runs.values())
+    node.store.runs["run3"] = replace(
+        node.store.runs["run3"], state=RunState.ENDED, status=Status.SUCCEEDED, ended_at=START
+    )
+    await node.clock.advance(1.0)
+    shown = await waiting[3]
+    assert (shown.run.status, shown.run.document, shown.left_out) == (Status.SUCCEEDED, b"", shown.size)
+    assert shown.size > LARGE_DOCUMENT
+    for each in waiting:
+        each.cancel()
+
+
+async def test_documents_of_observed_runs_count_for_the_bound(node: Node):
+    views = [node.add(number, MIDDLE) for number in range(10)]
+    waiting = [node.wait(view) for view in views]
+    await settle()
+    assert len(MIDDLE) < node.tracker.document_bytes <= MOST
     held = sum(len(each.run.document) for each in node.tracker.observed.runs.values())
     assert held == node.tracker.document_bytes
     for each in waiting:
         each.cancel()
 
 
-async def test_document_that_grows_is_counted_as_it_is(node: Node):
-    waiting = node.wait(node.add(1, b'{"logs":""}'))
+async def test_run_that_is_taken_over_has_its_document(node: Node):
+    waiting = node.wait(node.add(1, LARGE).without_document())
     await settle()
-    node.store.runs["run1"] = grown = replace(node.store.runs["run1"], document=LARGE)
+    assert node.tracker.document_bytes == 0
+    node.store.runs["run1"] = replace(node.store.runs["run1"], owner=OWN)
     await node.clock.advance(1.0)
-    assert node.tracker.document_bytes == len(LARGE)
-    node.tracker.follow(_taken(grown))
-    assert node.tracker.document_bytes == len(LARGE)
     tracked = node.tracker.tracked("run1")
     assert tracked is not None
-    assert tracked.document_size == len(LARGE)
+    assert (tracked.run.document, tracked.is_whole, tracked.document_size) == (LARGE, True, len(LARGE))
+    assert node.tracker.document_bytes == len(LARGE)
     waiting.cancel()
 
 
@@ -158,7 +174,3 @@ class TestReadsInProgress:
     async def test_data_of_some_runs_was_removed(self, node: Node, reading: "asyncio.Task[PredictionView]"):
         node.service.forget_ended()
         assert not await self.is_kept(node, reading)
-
-
-def _taken(run: Run) -> Run:
-    return replace(run, owner=OWN)
