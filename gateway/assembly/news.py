@@ -5,7 +5,6 @@ from functools import partial
 
 from gateway.assembly.build import Parts
 from gateway.assembly.reload import Reloading
-from gateway.assembly.streams import forget_ended
 from gateway.nodes.news import Topic
 from gateway.predictions.events import Listener
 from gateway.runtime.loops import BackgroundLoop
@@ -24,7 +23,7 @@ def connect_news(parts: Parts) -> None:
     money.limit_queue.add_freed_listener(lambda team: news.tell(Topic.FREED, team))
     news.add_listener(Topic.FREED, _each(partial(money.limit_queue.freed, is_elsewhere=True), money.limit_queue.retry))
     news.add_listener(Topic.KEY, parts.access.authenticator.forget)
-    news.add_listener(Topic.PURGE, lambda _: forget_ended(predictions, parts.streams))
+    predictions.other_nodes.add_purged_listener(parts.streams.hub.forget)
     predictions.other_nodes.listen(news)
     parts.base.keep_running(predictions.other_nodes.run, BackgroundLoop.NEWS)
 

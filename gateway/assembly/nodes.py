@@ -67,6 +67,7 @@ async def connect_nodes(parts: Parts) -> None:
         look_seconds=node.times.look,
         on_taken=handover.take,
         on_nodes_ended=handover.resume,
+        find_dropped=handover.find_dropped,
         observer=base.metrics,
     )
     node.add_lost_listener(handover.drop)
@@ -105,17 +106,36 @@ class _Handover:
         self._node = node
         # A node whose lease expired may have sent a create until then, and wait for its answer.
         self._released_after = node.times.lease + parts.upstream.create_seconds
+        self._missing: set[str] = set()
+        """Own runs that nothing was done for at the last check."""
 
     def take(self, runs: Sequence[Run]) -> None:
         """Go on with runs that were taken over, each isolated from the others' failures."""
         predictions = self._parts.predictions
         for run in runs:
             if run.state is RunState.INTENDED:
-                search = predictions.run_creator.search_taken
-                predictions.events.call(Listener.TRACKER, run.id, search, run, self._released_after)
+                predictions.events.call(Listener.TRACKER, run.id, self._search, run)
             else:
                 predictions.events.call(Listener.TRACKER, run.id, predictions.tracker.follow, run)
                 predictions.events.call(Listener.STREAMS, run.id, self._parts.streams.hub.take_over, run)
+
+    def _search(self, intent: Run) -> None:
+        creator = self._parts.predictions.run_creator
+        if self._node.is_leader():
+            creator.search_taken(intent, self._released_after)
+        else:
+            # One of its own that was dropped: the node that leads searches for it.
+            creator.search(intent)
+
+    async def find_dropped(self, owned: Sequence[str]) -> Sequence[Run]:
+        """Return those of this node's runs that nothing was done for at this check nor the last one."""
+        predictions = self._parts.predictions
+        tracker, pending = predictions.tracker, predictions.run_creator.pending_creates
+        missing = {each for each in owned if tracker.tracked(each) is None and pending.get(each) is None}
+        again, self._missing = missing & self._missing, missing
+        # Read after that: a run whose end was recorded meanwhile is not open any more.
+        read = [await self._parts.base.store.run(each) for each in sorted(again)]
+        return [run for run in read if run is not None and run.state is not RunState.ENDED and tracker.owns(run)]
 
     async def resume(self) -> None:
         """Go on with what belongs to runs: deadlines, webhooks, copies of outputs. Raise `StoreUnavailable`."""
@@ -134,6 +154,6 @@ class _Handover:
         parts = self._parts
         parts.predictions.tracker.drop()
         parts.predictions.run_creator.drop()
-        parts.webhooks.dispatcher.drop_progress()
+        parts.webhooks.dispatcher.drop()
         parts.streams.hub.drop()
         parts.streams.open_streams.end_all()

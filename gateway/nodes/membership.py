@@ -246,7 +246,11 @@ class LeasedNode:
 
     async def _check_clock(self) -> None:
         before = self._clock.now()
-        at = await self._nodes.clock()
+        try:
+            at = await self._nodes.clock()
+        except GatewayError:
+            # It has joined all the same.
+            return
         after = self._clock.now()
         self.clock_skew_seconds = at - (before + after) / 2
         if abs(self.clock_skew_seconds) > _TOLERATED_SKEW_SECONDS + (after - before):

@@ -63,6 +63,10 @@ class Nodes(Protocol):
         """
         ...
 
+    async def owned_runs(self, number: int) -> list[str]:
+        """List the ids of the open runs that a node owns."""
+        ...
+
     async def nodes(self) -> list[Node]:
         """List the nodes: those alive, and those that ended lately. The newest come first."""
         ...

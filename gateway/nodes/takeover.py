@@ -9,7 +9,7 @@ from typing import Protocol
 
 from gateway.domain.ports.clock import Clock
 from gateway.domain.ports.observers import NodesObserver
-from gateway.domain.records import Run
+from gateway.domain.records import Run, RunState
 from gateway.errors import GatewayError
 from gateway.nodes.ports import Nodes
 
@@ -18,6 +18,7 @@ logger = logging.getLogger(__name__)
 PAGE = 20
 """Runs that are taken at a time: each has a document, and others should get some too."""
 _PAUSE_BETWEEN_PAGES = 0.02
+_LOOKS_BETWEEN_CHECKS = 15
 
 
 class Taker(Protocol):
@@ -53,12 +54,14 @@ class Takeover:
         look_seconds: float,
         on_taken: Callable[[Sequence[Run]], None],
         on_nodes_ended: Callable[[], Awaitable[None]],
+        find_dropped: Callable[[Sequence[str]], Awaitable[Sequence[Run]]],
         observer: NodesObserver,
     ) -> None:
         """Take `on_taken`, called with runs that are this node's from now on, and `on_nodes_ended`.
 
         `on_nodes_ended` is called after the runs were taken: there may be deliveries, deadlines and copies too. If it
-        raises, it is called again later.
+        raises, it is called again later. `find_dropped` returns those of this node's open runs, of which it gets the
+        ids, that this process does nothing for.
         """
         self._nodes = nodes
         self._node = node
@@ -66,9 +69,13 @@ class Takeover:
         self._look_seconds = look_seconds
         self._on_taken = on_taken
         self._on_nodes_ended = on_nodes_ended
+        self._find_dropped = find_dropped
         self._observer = observer
         self._living: set[int] = set()
         self._is_due = True
+        self._looks = 0
+        self._has_taken_live = False
+        """Whether live runs were taken: one that a step had locked at the look that was due is taken at a later one."""
 
     @property
     def living(self) -> int:
@@ -104,10 +111,15 @@ class Takeover:
             # The leader also takes uncertain creates, which their nodes pass on, and what a node that did not know of
             # its end has begun since.
             taken = await self._take(number) if is_due or node.is_leader() else 0
-            if is_due:
+            self._looks += 1
+            if self._looks % _LOOKS_BETWEEN_CHECKS == 0:
+                taken += await self._take_dropped(number)
+            has_live, self._has_taken_live = self._has_taken_live, False
+            if is_due or has_live:
                 await self._on_nodes_ended()
         except GatewayError:
-            self._is_due = is_due
+            # Runs may have been taken before it failed.
+            self._is_due = True
             raise
         if taken:
             self._observer.runs_taken_over(taken)
@@ -118,9 +130,22 @@ class Takeover:
         while self._node.number == number and self._node.is_alive():
             runs = await self._nodes.take_runs(number, PAGE)
             if runs and self._node.number == number:
-                self._on_taken(runs)
+                self._go_on(runs)
             taken += len(runs)
             if len(runs) < PAGE:
                 break
             await self._clock.sleep(_PAUSE_BETWEEN_PAGES)
         return taken
+
+    async def _take_dropped(self, number: int) -> int:
+        """Go on with this node's own runs that it does nothing for: it took or recorded them, and was not answered."""
+        dropped = await self._find_dropped(await self._nodes.owned_runs(number))
+        if not dropped or self._node.number != number:
+            return 0
+        logger.error("runs of this node were not followed", extra={"runs": len(dropped), "node": number})
+        self._go_on(dropped)
+        return len(dropped)
+
+    def _go_on(self, runs: Sequence[Run]) -> None:
+        self._has_taken_live = self._has_taken_live or any(run.state is RunState.LIVE for run in runs)
+        self._on_taken(runs)

@@ -120,7 +120,8 @@ class Adopter:
         Return its pending create, which is uncertain from now on and resolved when the search ends. The intent is
         released only after a search that began later than `not_released_before`.
         """
-        self._not_released_before[run.id] = not_released_before
+        known = self._not_released_before.get(run.id, 0.0)
+        self._not_released_before[run.id] = max(known, not_released_before)
         pending = self._pending_creates.start(run)
         pending.turn_uncertain()
         if run.id not in self._sought:

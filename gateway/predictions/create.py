@@ -50,7 +50,7 @@ from gateway.predictions.ports.sharing import (
     ShareRequest,
     Started,
 )
-from gateway.predictions.run_creator import RunCreator
+from gateway.predictions.run_creator import MAY_NOT_CREATE, RunCreator
 from gateway.runtime.live import LiveSettings
 from gateway.runtime.tasks import Tasks
 from gateway.sharing.identity import Identity, IdentityService
@@ -288,7 +288,7 @@ class CreateService:
         """Start a run, unless a create that came earlier waits for one of the same limits."""
         if (may_start := self._run_creator.may_start) is not None and not may_start():
             # Its intent would be another node's before it could be discarded, and hold money for minutes.
-            raise UpstreamUnavailable("This node of the gateway may not create predictions now.", retry_after=1)
+            raise UpstreamUnavailable(MAY_NOT_CREATE, retry_after=1)
         place = attempts.take_priced_place(self._limit_queue, request.prediction.user, self._pricing)
         if (behind := place.check_turn()) is not None:
             return behind

@@ -1,14 +1,14 @@
 """Runs of other nodes that somebody waits for here.
 
-They are read from the store, on news and else every second. Their owner reads upstream, writes, and calls the
-end-of-run listeners.
+They are read from the store, on news and else every second, without large documents: whoever shows one reads it when
+there is room. Their owner reads upstream, writes, and calls the end-of-run listeners.
 """
 
 from collections.abc import Callable
 
 from gateway.domain.ports.clock import Clock
 from gateway.domain.ports.observers import PredictionObserver
-from gateway.domain.records import Run, RunState
+from gateway.domain.records import LARGE_DOCUMENT, Run, RunState
 from gateway.predictions.attempt import Attempt
 from gateway.predictions.document_memory import DocumentMemory
 from gateway.predictions.ports.sharing import Sharing
@@ -54,6 +54,7 @@ class ObservedRuns:
         tracked = self.runs.get(run.id)
         if tracked is None:
             tracked = TrackedRun(run, self._documents)
+            _set(tracked, run)
             if run.state is RunState.LIVE:
                 self.runs[run.id] = tracked
                 self._tasks.spawn(self._read_until_end(tracked), f"observe {run.id}")
@@ -97,13 +98,14 @@ class ObservedRuns:
         try:
             while self.runs.get(run_id) is tracked:
                 with Attempt("observe", tracked.run, self._observer):
-                    newest = await self._store.run(run_id)
+                    newest = await self._store.run(run_id, most_bytes=LARGE_DOCUMENT)
                     if self.runs.get(run_id) is not tracked or newest is None:
                         return
                     if self._owns(newest):
-                        self._on_owned(newest)
+                        if (whole := await self._store.run(run_id)) is not None and self._owns(whole):
+                            self._on_owned(whole)
                         return
-                    tracked.set_run(newest)
+                    _set(tracked, newest)
                     tracked.wake()
                 if tracked.run.status.is_terminal:
                     return
@@ -115,3 +117,10 @@ class ObservedRuns:
                 del self.runs[run_id]
                 tracked.leave_memory()
                 tracked.wake()
+
+
+def _set(tracked: TrackedRun, run: Run) -> None:
+    """Set the newest state. Every live run has a document: one without was left in the store."""
+    tracked.set_run(run)
+    if not run.document:
+        tracked.drop_document()

@@ -80,6 +80,8 @@ class OtherCreates:
                     return
         finally:
             del self._pending[run_id], self._changed[run_id]
+            # Nothing is read any more: nobody waits for longer than a limit.
+            pending.turn_uncertain()
 
     async def _outcome(self, pending: PendingCreate) -> Resolved | None:
         """Return the outcome, if there is one; note that it has become uncertain."""

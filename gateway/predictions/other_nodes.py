@@ -6,7 +6,7 @@ cancels, which stop a run from costing more. What a node that ends has left is t
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import assert_never
 
 from gateway.domain.ports.clock import Clock
@@ -29,6 +29,7 @@ _RETRY_SECONDS = 1.0
 _MOST = 10_000
 """News that wait to be worked off. When there are more, everything is looked at."""
 
+_OF_ALL = (Topic.CANCEL, Topic.JOINED, Topic.PURGE, Topic.PREDICTION)
 _Task = tuple[Topic, str | None]
 """A topic, and the name that was told; `None` for anything."""
 
@@ -47,6 +48,7 @@ class OtherNodes:
         events: PredictionEvents,
         clock: Clock,
     ) -> None:
+        self._purged: list[Callable[[], None]] = [service.forget_ended]
         self._pending_creates = pending_creates
         self._store = store
         self._tracker = tracker
@@ -64,6 +66,10 @@ class OtherNodes:
         """How many news wait to be worked off."""
         return len(self._due)
 
+    def add_purged_listener(self, listener: Callable[[], None]) -> None:
+        """Call `listener` when another node has, or may have, deleted data of ended runs."""
+        self._purged.append(listener)
+
     def listen(self, news: News) -> None:
         """Work off the news from now on."""
         news.add_listener(Topic.RUN, self._on_runs)
@@ -71,12 +77,13 @@ class OtherNodes:
         news.add_listener(Topic.CANCEL, self._on_cancels)
         news.add_listener(Topic.JOINED, self._on_joined)
         news.add_listener(Topic.PREDICTION, self._on_predictions)
+        news.add_listener(Topic.PURGE, self._on_purges)
 
     def _on_runs(self, names: Sequence[str] | None) -> None:
         if names is None:
             self._tracker.observed.look_at_all()
             self._other_creates.look_at_all()
-            self._service.forget_ended()
+            self._add(Topic.PURGE, None)
             return
         for run_id in names:
             self._tracker.observed.look_at(run_id)
@@ -85,6 +92,16 @@ class OtherNodes:
             if self._is_own(run_id):
                 # Another node has settled its identity.
                 self._add(Topic.RUN, run_id)
+
+    def _on_purges(self, names: Sequence[str] | None) -> None:
+        if names is None:
+            self._add(Topic.PURGE, None)
+        else:
+            self._forget_ended()
+
+    def _forget_ended(self) -> None:
+        for listener in self._purged:
+            listener()
 
     def _on_polls(self, names: Sequence[str] | None) -> None:
         # Polls come by themselves too.
@@ -123,7 +140,7 @@ class OtherNodes:
 
     def _add(self, topic: Topic, name: str | None) -> None:
         if len(self._due) >= _MOST:
-            self._due = dict.fromkeys((each, None) for each in (Topic.CANCEL, Topic.JOINED, Topic.PREDICTION))
+            self._due = dict.fromkeys((each, None) for each in _OF_ALL)
         self._due[topic, name] = None
         self._has_due.set()
 
@@ -170,6 +187,10 @@ class OtherNodes:
                     await self._deadlines.resume()
                 else:
                     await self._take_joined(name)
+            case Topic.PURGE:
+                # While the store is away, nobody deletes anything, and what is in memory is all there is to serve.
+                await self._look_for_cancels()
+                self._forget_ended()
             case Topic.PREDICTION:
                 await (self._service.look_at_all() if name is None else self._service.look_at(name))
             case Topic():

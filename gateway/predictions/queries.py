@@ -33,6 +33,7 @@ from gateway.errors import Forbidden, NotFound
 from gateway.nodes.news import News, NoNews, Topic, of_run
 from gateway.predictions.bodies import PredictionBodies
 from gateway.predictions.cancel_recorder import CancelRecorder
+from gateway.predictions.changes import Changes
 from gateway.predictions.events import PredictionEvents
 from gateway.predictions.ports.outputs import CopyLinks
 from gateway.predictions.ports.sharing import CreateStore
@@ -83,10 +84,7 @@ class PredictionService:
         self._settings = settings
         self._waiting: dict[str, int] = {}
         self._canceled: set[str] = set()
-        self._told = 0
-        """How often another node has told that a run has changed."""
-        self._told_of: LRUCache[str, int] = LRUCache(_RENEWED)
-        """The number of the last such news, by run: a read that began before them may return an older state."""
+        self._changes = Changes()
         self._tasks = Tasks()
         self._cancels = CancelRecorder(store, clock, self._tasks, self._after_cancel)
         self._closing = False
@@ -187,11 +185,11 @@ class PredictionService:
         return self._newest(view)
 
     async def _from_store(self, prediction_id: str, most_bytes: int | None = LARGE_DOCUMENT) -> PredictionView | None:
-        told_before = self._told
+        changes = self._changes.count
         view = await self._store.prediction(prediction_id, most_bytes=most_bytes)
         if view is None or not is_settled(view):
             return None
-        if self._told > told_before and self._told_of.get(view.run.id, 0) > told_before:
+        if self._changes.may_concern(view.run.id, changes):
             return view
         view = self._keep(view)
         return self._newest(view) or view
@@ -354,8 +352,7 @@ class PredictionService:
 
     def forget_run(self, run_id: str) -> None:
         """Drop the predictions of a run from memory, because another node has changed its record."""
-        self._told += 1
-        self._told_of[run_id] = self._told
+        self._changes.note(run_id)
         self._recent.drop_run(run_id)
 
     def is_known(self, prediction_id: str) -> bool:
@@ -365,7 +362,7 @@ class PredictionService:
     async def look_at(self, prediction_id: str) -> None:
         """Read a prediction that another node has cancelled, perhaps, and end it for those who wait for it here."""
         self._recent.pop(prediction_id, None)
-        view = await self._store.prediction(prediction_id)
+        view = await self._store.prediction(prediction_id, most_bytes=LARGE_DOCUMENT)
         if view is None or view.prediction.canceled_at is None or prediction_id in self._lately_canceled:
             return
         self._lately_canceled[prediction_id] = view.prediction
@@ -383,6 +380,7 @@ class PredictionService:
 
     def forget_ended(self) -> None:
         """Drop every ended prediction from memory, because the janitor has removed data."""
+        self._changes.note_all()
         self._renewed.clear()
         self._bodies.clear()
         surrogates.forget()

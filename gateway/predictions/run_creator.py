@@ -58,6 +58,7 @@ from gateway.throttling.ports import CreateLimiter
 logger = logging.getLogger(__name__)
 
 _DISCARD_PAUSE = 1.0
+MAY_NOT_CREATE = "This node of the gateway may not create predictions now."
 
 
 class RunCreator:
@@ -193,6 +194,7 @@ class RunCreator:
         is_repeated = False
         while True:
             await self._permit(intent, command, is_repeated=is_repeated)
+            self._check_owner(intent, command.operation)
             sent_at = self._clock.monotonic()
             answer = await self._upstream.send(command.operation, "POST", command.path, body, headers=headers)
             if answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
@@ -213,6 +215,16 @@ class RunCreator:
             if pending is None or not pending.waiters:
                 self._create_limiter.give_back(command.operation)
                 raise CallerLeft("The client disconnected while its create waited for the account's rate.")
+
+    def _check_owner(self, intent: Run, operation: str) -> None:
+        """Raise `UpstreamUnavailable` if the lease under which the intent was recorded is lost.
+
+        The valid one of now is not enough: another node searches for the intent's run, and releases it in time.
+        """
+        if intent.owner != self._membership.number:
+            if self._create_limiter is not None:
+                self._create_limiter.give_back(operation)
+            raise UpstreamUnavailable(MAY_NOT_CREATE, retry_after=1)
 
     async def _found(self, intent: Run, context: CreateContext) -> PredictionView:
         """Search for the run of an uncertain create, and wait for it as long as a caller can be held."""
@@ -272,6 +284,10 @@ class RunCreator:
         except UpstreamUncertain:
             self.pending_creates.forget(run_id)
         else:
+            if isinstance(outcome, in_flight.Created) and outcome.view.run.owner == self._membership.number:
+                # It was recorded here after all, and the store's answer was lost: nobody else follows it.
+                with suppress(GatewayError):
+                    return await self.recorder.take_up(outcome.view.run)
             self.pending_creates.resolve(run_id, outcome)
 
     async def _pass_on(self, run_id: str) -> None:

@@ -117,7 +117,7 @@ class LogReader:
             except Exception:
                 # A defect, which must not end other streams.
                 logger.exception("an event log of another node could not be read", extra={"run": run_id})
-                await channel.publish(replay.lost(self._clock.now(), _GAP))
+                await self._end(channel)
                 self._grow(run_id)
 
     async def _append(self, channel: Channel, parts: Sequence[bytes]) -> None:
@@ -127,7 +127,10 @@ class LogReader:
             except ValueError as exc:
                 extra = {"run": channel.run_id, "reason": str(exc)}
                 logger.error("stored event log is corrupt", extra=extra)  # noqa: TRY400
-                await channel.publish(replay.lost(self._clock.now(), _GAP))
+                await self._end(channel)
+                break
+            if channel.is_complete or self._channels.get(channel.run_id) is not channel:
+                # By a gap, or by the end of its run: from then on its task appends to it.
                 break
             await self._append_chunk(channel, chunk)
         self._grow(channel.run_id)
@@ -140,13 +143,18 @@ class LogReader:
         log = channel.log
         if chunk.first > log.end:
             # More has been dropped from the owner's log than was read here.
-            await channel.publish(replay.lost(self._clock.now(), _GAP))
+            await self._end(channel)
             return
         if chunk.end > log.end:
             await channel.publish(chunk.events_from(log.end))
         if chunk.is_closed:
             await channel.close()
         channel.stored = log.end
+
+    async def _end(self, channel: Channel) -> None:
+        """End a log whose other events cannot be read."""
+        if not channel.is_complete:
+            await channel.publish(replay.lost(self._clock.now(), _GAP))
 
 
 async def _load(part: bytes) -> LogChunk:

@@ -120,7 +120,8 @@ class DividedRequestRates(RequestRates):
     def _note(self, bucket: DividedBucket, now: float) -> None:
         bucket.requests += 1
         bucket.used_at = now
-        self.active[bucket.name] = bucket
+        # One that was evicted meanwhile stays without a share: two would be twice the rate.
+        self.active.setdefault(bucket.name, bucket)
         bucket.estimate(now)
 
 

@@ -4,12 +4,15 @@ While a step runs, requests gather for the next one, so a busy node makes larger
 """
 
 import asyncio
+import logging
 from collections.abc import Callable
 
 from gateway.errors import GatewayError
 from gateway.runtime.tasks import Tasks
 from gateway.throttling.ports import DividedRates
 from gateway.throttling.rules.divided_rate import Taken, Want
+
+logger = logging.getLogger(__name__)
 
 _MOST_AT_ONCE = 200
 _MOST_RETURNED = 1000
@@ -65,7 +68,10 @@ class PermitDesk:
                     taken = await self._store.take_permits(
                         self._number(), [*returned, *(wanted for wanted, _ in batch)]
                     )
-                except GatewayError as exc:
+                except Exception as exc:
+                    # Also for a defect: nothing else would answer those who wait.
+                    if not isinstance(exc, GatewayError):
+                        logger.exception("tokens could not be taken")
                     for _, answer in batch:
                         if not answer.done():
                             answer.set_exception(exc)

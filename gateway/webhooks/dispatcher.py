@@ -170,9 +170,11 @@ class WebhookDispatcher:
         self._wake()
         return reclaimed
 
-    def drop_progress(self) -> None:
-        """Send no progress of the runs that were this node's: other nodes have taken them over."""
+    def drop(self) -> None:
+        """Send nothing of what waits: other nodes have taken over the runs, and the claims of deliveries."""
         self._progress.drop()
+        for job in self._slots.clear():
+            self._claimed.discard(job.work.id if isinstance(job.work, Delivery) else job.work)
 
     def start(self, origin: str) -> None:
         """Start sending. `origin` (without `/v1`) is the base of links in bodies if no public URL is set."""

@@ -3,6 +3,7 @@
 import asyncio
 
 from gateway.domain.records import Cancellation, PredictionView, RunState, Source, Status
+from gateway.predictions.ports.predictions import AdvanceOutcome
 from gateway.predictions.ports.sharing import Hit
 from gateway.store.interface import Store
 from tests.support.records import NOW, ended, finish, go, join, lead, live, moved, prediction, start
@@ -183,8 +184,11 @@ async def test_concurrent_cancel_and_end_are_consistent(store: Store) -> None:
     for n in range(40):
         run_id, prediction_id = f"run{n}", f"p{n}"
         await store.record_created(live(run_id), prediction(prediction_id, run_id))
-        cancel = store.cancel(prediction_id, NOW + 1)
-        advance = store.advance(run_id, status=Status.SUCCEEDED, document=b"done", stream_url=None, at=NOW + 2)
+
+        async def end(run_id: str = run_id) -> AdvanceOutcome:
+            return await store.advance(run_id, status=Status.SUCCEEDED, document=b"done", stream_url=None, at=NOW + 2)
+
+        cancel, advance = store.cancel(prediction_id, NOW + 1), end()
         if n % 2:
             cancellation, outcome = await asyncio.gather(cancel, advance)
         else:

@@ -1,6 +1,7 @@
 """Large documents are left in the store until somebody has room for them: the store says how large they are."""
 
 import pytest
+from msgspec.structs import replace
 
 from gateway.domain.records import LARGE_DOCUMENT, Kind, PredictionView, Run, Status
 from gateway.predictions.ports.sharing import Hit, Replayed
@@ -35,6 +36,17 @@ async def test_large_document_is_read_only_where_it_is_wanted(store: Store) -> N
     view = await store.prediction("up1", most_bytes=SIZE - 1)
     assert view == whole.without_document()
     assert left_out(view) == SIZE
+
+
+async def test_run_can_be_read_without_a_large_document(store: Store) -> None:
+    await go(store)
+    await progress(store)
+    whole = await store.run("run1")
+    assert whole is not None
+    assert whole.document == LARGE
+    assert await store.run("run1", most_bytes=SIZE) == whole
+    assert await store.run("run1", most_bytes=SIZE - 1) == replace(whole, document=b"", request=b"")
+    assert await store.run("unknown", most_bytes=SIZE) is None
 
 
 async def test_document_that_is_not_large_is_read_at_once(store: Store) -> None:

@@ -5,7 +5,7 @@ Each race is run many times with its parts in changing order. What counts is tha
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import Any
 
 import pytest
@@ -26,6 +26,11 @@ async def stores(store: Store, another: StoreMaker) -> AsyncIterator[tuple[Store
     await second.open()
     yield store, second
     await second.close()
+
+
+async def when_awaited(step: Callable[..., Awaitable[Any]], *arguments: Any, **options: Any) -> Any:
+    """Ask for a step when this is awaited: some are queued as soon as they are called."""
+    return await step(*arguments, **options)
 
 
 async def in_turn(round_: int, first: Awaitable[Any], second: Awaitable[Any]) -> tuple[Any, Any]:
@@ -101,8 +106,14 @@ async def test_caller_at_the_end_of_a_run_joins_or_hits(stores: tuple[Store, Sto
     stories = set()
     for n in range(ROUNDS):
         await go(stores[0], f"{n}a", fingerprint=f"F{n}")
-        end = stores[0].advance(
-            f"run{n}a", status=Status.SUCCEEDED, document=b"x", stream_url=None, at=NOW, cache_until=NOW + 9
+        end = when_awaited(
+            stores[0].advance,
+            f"run{n}a",
+            status=Status.SUCCEEDED,
+            document=b"x",
+            stream_url=None,
+            at=NOW,
+            cache_until=NOW + 9,
         )
         _, outcome = await in_turn(n, end, start(stores[n % 4 // 2], f"{n}b", fingerprint=f"F{n}"))
         assert isinstance(outcome, Hit | Joined)
@@ -117,7 +128,7 @@ async def test_caller_at_the_failure_of_a_run_joins_or_starts(store: Store) -> N
     """It joins and shares the failure, or starts a new run."""
     for n in range(ROUNDS):
         await go(store, f"{n}a", fingerprint=f"F{n}")
-        end = store.advance(f"run{n}a", status=Status.FAILED, document=b"x", stream_url=None, at=NOW)
+        end = when_awaited(store.advance, f"run{n}a", status=Status.FAILED, document=b"x", stream_url=None, at=NOW)
         _, outcome = await in_turn(n, end, start(store, f"{n}b", fingerprint=f"F{n}"))
         assert isinstance(outcome, Joined | Started)
         assert await store.run(view_of(outcome).run.id) is not None
@@ -143,7 +154,7 @@ async def test_caller_at_a_refused_create_joins_or_starts(stores: tuple[Store, S
 async def test_caller_at_the_record_of_a_create_joins(stores: tuple[Store, Store]) -> None:
     for n in range(ROUNDS):
         await lead(stores[0], f"{n}a", fingerprint=f"F{n}")
-        created = stores[0].record_created(live(f"run{n}a"), prediction(f"up{n}a", f"run{n}a"))
+        created = when_awaited(stores[0].record_created, live(f"run{n}a"), prediction(f"up{n}a", f"run{n}a"))
         _, outcome = await in_turn(n, created, start(stores[n % 4 // 2], f"{n}b", fingerprint=f"F{n}"))
         assert isinstance(outcome, Joined)
         known = await stores[0].predictions_of(f"run{n}a")
@@ -154,7 +165,9 @@ async def test_concurrent_record_and_discard_of_a_create_are_consistent(store: S
     """The search gives up as the response arrives: a run that exists upstream is recorded either way."""
     for n in range(ROUNDS):
         await lead(store, str(n), fingerprint=f"F{n}")
-        created = store.record_created(live(f"run{n}", fingerprint=f"F{n}"), prediction(f"up{n}", f"run{n}"))
+        created = when_awaited(
+            store.record_created, live(f"run{n}", fingerprint=f"F{n}"), prediction(f"up{n}", f"run{n}")
+        )
         await in_turn(n, created, store.discard_intent(f"run{n}"))
         view = await store.prediction(f"up{n}")
         assert view is not None
@@ -220,8 +233,8 @@ async def test_concurrent_settlement_and_end_lose_no_expiry(store: Store) -> Non
     """Whichever comes first, a second settlement after both finds the run ended and caches it."""
     for n in range(ROUNDS):
         await go(store, str(n), provisional=f"P{n}")
-        end = store.advance(
-            f"run{n}", status=Status.SUCCEEDED, document=b"x", stream_url=None, at=NOW, cache_until=None
+        end = when_awaited(
+            store.advance, f"run{n}", status=Status.SUCCEEDED, document=b"x", stream_url=None, at=NOW, cache_until=None
         )
         await in_turn(n, store.settle_identity(f"run{n}", f"F{n}", NOW + 9), end)
         assert await store.settle_identity(f"run{n}", f"F{n}", NOW + 9)

@@ -28,7 +28,7 @@ from tests.support.rounds import amounts
 
 T = TypeVar("T")
 OWN = {"schema_version", "pings", "sqlite_sequence"}
-OF_NODES = {"nodes", "leases", "create_outcomes", "commits"}
+OF_NODES = {"nodes", "leases", "create_outcomes", "commits", "rates", "rate_shares"}
 """Tables of PostgreSQL alone, about the processes that serve."""
 
 
@@ -152,7 +152,12 @@ def test_copy_of_a_store_that_a_process_serves_from_is_refused(file: Path, url: 
 
     async def while_it_serves(store: Store) -> Result:
         await store.claim()
-        return await asyncio.to_thread(ask, "copy", source, target)
+        if store.nodes is None:
+            return await asyncio.to_thread(ask, "copy", source, target)
+        number = await store.nodes.join("a node", 60)
+        result = await asyncio.to_thread(ask, "copy", source, target)
+        await store.nodes.leave(number)
+        return result
 
     refused = on(source, while_it_serves)
     assert refused.exit_code == 1

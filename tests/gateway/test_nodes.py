@@ -244,3 +244,24 @@ def keep_nodes_from_joining(url: str) -> psycopg.Connection[Any]:
     connection = psycopg.connect(url, autocommit=True)
     connection.execute("SELECT pg_advisory_lock(%s)", [key_of("NODES", "")])
     return connection
+
+
+async def test_run_that_a_node_has_taken_without_learning_of_it_is_followed(
+    opened: Open, upstream: Simulator, url: str, log_scanner: LogScanner
+):
+    """The answer of the step that took it was lost: the run is owned, and no other node looks for it."""
+    (one, leave), (two, _) = await opened(), await opened()
+    async with sessions(one, two) as (first, second):
+        made = await start_slow(first, one)
+        number = (await nodes_of(two))["this_node"]
+
+        def take() -> None:
+            with psycopg.connect(url, autocommit=True) as connection:
+                connection.execute("UPDATE runs SET owner = %s", [number])
+
+        await asyncio.to_thread(take)
+        await leave()
+        await until_taken(1, two)
+        assert (await finished(second, made))["status"] == "succeeded"
+    assert creates(upstream) == 1
+    log_scanner.errors.clear()

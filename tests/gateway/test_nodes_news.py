@@ -9,6 +9,7 @@ from typing import Any
 import aiohttp
 import psycopg
 import pytest
+from aiohttp import web
 
 from gateway.access.rules.api_keys import new_key
 from gateway.domain import signing
@@ -36,6 +37,7 @@ from tests.support.session_calls import (
 )
 from tests.support.stack import OpenGateway, Stack
 from tests.support.upstream import CREATES, creates, reads, version_of
+from tests.support.webhook_receiver import start_receiver
 
 LONG = STORY | {"duration": 1200.0}
 MODEL = "acme/storyteller"
@@ -294,3 +296,32 @@ async def tell_of(stack: Stack, address: str, body: bytes) -> int:
     url = address.replace("https://gateway.example", stack.origin)
     async with aiohttp.ClientSession() as session, session.post(url, data=body, headers=headers) as answer:
         return answer.status
+
+
+async def test_progress_webhooks_are_sent_once_whichever_node_delivers_the_end(
+    open_gateway: OpenGateway, upstream: Simulator, database: str
+):
+    """Only the node that follows a run knows which events it has sent."""
+    allowed = {"allow_http": True, "allow_private_addresses": True}
+    async with start_receiver() as receiver, open_nodes(open_gateway, database, webhooks=allowed) as nodes:
+
+        async def slow(_: web.Request) -> web.StreamResponse:
+            # So the node has many messages to send, and the other one sends some of them.
+            await asyncio.sleep(0.5)
+            return web.Response(status=204)
+
+        async def hooked(number: int) -> str:
+            asked = {"prompt": str(number), "duration": 60.0}
+            more = {"webhook": receiver.url, "webhook_events_filter": ["start", "completed"]}
+            version = version_of(upstream, MODEL)
+            body = {"version": version, "input": asked} | more
+            reply = await ask(nodes.sessions[0], "POST", "/v1/predictions", json=body)
+            assert reply.status == 201
+            return str(reply.json["id"])
+
+        made = await asyncio.gather(*(hooked(number) for number in range(40)))
+        await receiver.count(40)
+        receiver.answer = slow
+        await receiver.until(lambda: all(set(TERMINAL) & set(receiver.statuses(each)) for each in made))
+        twice = [receiver.statuses(each) for each in made if len(receiver.of(each)) != 2]
+        assert not twice

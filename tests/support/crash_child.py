@@ -18,15 +18,17 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from gateway import cli
+from gateway import app, cli
 from gateway.http import prefer
 from gateway.predictions import adoption
 from gateway.predictions.ports.sharing import Hit, Joined
 from gateway.store.objects.folder import FolderStore
 from gateway.store.sql.steps import Steps
 from gateway.upstream.replicate import ReplicateClient
+from tests.support.node_child import times_of
 
 SEARCH_SECONDS = 0.8
+LEASE_SECONDS = 2.0
 _LONGEST_AMID = {"create": 0.08, "ask-cancel": 0.01}
 _LONGEST = 0.004
 
@@ -118,6 +120,8 @@ def arrange(when: str, name: str, passage: int) -> None:
 def main(config: str, *point: str) -> None:
     """Serve, until the point is reached if one is given."""
     adoption._SEARCH_SECONDS = SEARCH_SECONDS
+    # With PostgreSQL, the runs of the killed process are taken over when its lease has expired.
+    vars(app)["running"] = functools.partial(app.running, lease_times=times_of(LEASE_SECONDS))
     prefer.CANCEL_AFTER_SECONDS = (1, prefer.CANCEL_AFTER_SECONDS[1])
     if point:
         when, name, passage = point

@@ -87,6 +87,10 @@ class FakeNodes:
         await self._called("take_ended_runs")
         return 0
 
+    async def owned_runs(self, number: int) -> list[str]:
+        await self._called("owned_runs")
+        return [run.id for run in self.runs.values() if run.owner == number]
+
     async def nodes(self) -> list[Node]:
         await self._called("nodes")
         return sorted(self.members.values(), key=lambda node: -node.number)

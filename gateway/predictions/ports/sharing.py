@@ -227,8 +227,8 @@ class Sharing(Protocol):
         """
         ...
 
-    async def run(self, run_id: str) -> Run | None:
-        """Find a run."""
+    async def run(self, run_id: str, *, most_bytes: int | None = None) -> Run | None:
+        """Find a run. If its document and request have more than `most_bytes`, it is without them."""
         ...
 
     async def shared_run(self, may_hit: FinishedRuns | None, may_join: OpenRuns | None, now: float) -> Run | None:

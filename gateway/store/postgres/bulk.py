@@ -11,7 +11,6 @@ from gateway.errors import StoreUnavailable
 from gateway.store.copying import AT_ONCE, LEDGER, ColumnKind, Columns, Reading, Row, Sums, Writing, named, summing
 from gateway.store.postgres.connection import Address
 from gateway.store.postgres.failures import at_start
-from gateway.store.postgres.locks import key_of
 from gateway.store.postgres.schema import Connection, open_schema, refuse_older
 
 _LOCK_MILLISECONDS: Final = 10_000
@@ -125,8 +124,7 @@ def locked_database(address: Address, *, create: bool) -> Iterator[PostgresTable
 
 
 def _refuse_served(connection: Connection) -> None:
-    is_free = connection.execute(b"SELECT pg_try_advisory_xact_lock($1)", [key_of("CLAIM", "")]).fetchone()
-    if is_free != (True,) or connection.execute(_NODES).fetchone() != (0,):
+    if connection.execute(_NODES).fetchone() != (0,):
         raise StoreUnavailable("A process serves from the database. Stop it first.")
 
 

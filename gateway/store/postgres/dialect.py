@@ -27,6 +27,10 @@ _WORDS: Final = {
     "{at_most}": "LIMIT 10000",
     # The command line is no node, and has the number 0.
     "{node_acts}": "(:node = 0 OR EXISTS (SELECT 1 FROM nodes WHERE nodes.number = :node AND nodes.ended_at IS NULL))",
+    # Hits come after the end of their run, and have no earlier events.
+    "{owner_first}": "(attempts > 0 OR NOT EXISTS (SELECT 1 FROM runs JOIN nodes ON nodes.number = runs.owner"
+    " WHERE runs.id = deliveries.run_id AND runs.owner <> :node AND nodes.ended_at IS NULL"
+    " AND (runs.ended_at IS NULL OR runs.ended_at >= deliveries.created_at)))",
     "{holder_gone}": "NOT EXISTS"
     " (SELECT 1 FROM nodes WHERE nodes.number = deliveries.held_by AND nodes.ended_at IS NULL)",
 }

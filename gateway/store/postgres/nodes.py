@@ -111,6 +111,12 @@ class PostgresNodes:
 
         return await self._write(step)
 
+    async def owned_runs(self, number: int) -> list[str]:
+        """List the ids of the open runs that a node owns."""
+        return [
+            each for (each,) in await self._read(lambda db: db.execute("owned_runs", {"number": number}).fetchall())
+        ]
+
     async def nodes(self) -> list[Node]:
         """List the nodes."""
         return await self._read(

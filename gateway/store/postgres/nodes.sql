@@ -46,6 +46,9 @@ WITH found AS MATERIALIZED (
 )
 UPDATE runs SET owner = :number FROM found WHERE runs.id = found.id;
 
+-- name: owned_runs
+SELECT id FROM runs WHERE state IN ('intended', 'live') AND owner = :number;
+
 -- name: nodes
 SELECT number, name, started_at, renewed_at, expires_at, ended_at, report FROM nodes ORDER BY number DESC LIMIT :limit;
 

@@ -235,6 +235,7 @@ def _add(db: Database, delivery: Delivery, body: bytes | None) -> None:
 def _find_due(db: Database, now: float, limit: int, busy: Busy) -> list[str]:
     parameters = {
         "now": now,
+        "node": db.node,
         "receivers": msgspec.json.encode(busy.receivers).decode(),
         "teams": msgspec.json.encode(busy.teams).decode(),
     }

@@ -11,6 +11,8 @@
 -- {join} keeps the order of a join as written in SQLite. `> ''` and `> {lowest}`, which are always true, and
 -- {unindexed:column} make SQLite choose the intended index.
 -- {node_acts}: the node `:node` has not ended; {holder_gone}: the node that holds a delivery has.
+-- {owner_first}: the node `:node` may attempt a delivery. The first attempt for the end of a run is its owner's, while that
+-- lives: it knows which earlier events it has sent.
 -- {kept}, {shared}: rows that are read stay until the step ends, or stay as they are. Other locks are taken by
 -- `Database.lock`.
 -- A DELETE of rows that it looks for repeats the condition: in PostgreSQL they can have changed since.
@@ -104,6 +106,9 @@ DELETE FROM predictions WHERE id = :id AND source = 'joined';
 
 -- name: run
 SELECT {run} FROM runs WHERE id = :id;
+
+-- name: run_unless_large
+SELECT {run_columns} FROM runs AS r WHERE r.id = :id;
 
 -- name: predictions_of_run
 SELECT {prediction} FROM predictions WHERE run_id = :run_id ORDER BY created_at, id LIMIT :limit;
@@ -573,11 +578,13 @@ SELECT team, sum(taken) FROM delivery_counts WHERE team > '' GROUP BY team;
 SELECT id, receiver FROM deliveries
 WHERE state = 'queued' AND next_at <= :now AND (held_until IS NULL OR held_until <= :now)
     AND receiver NOT IN (SELECT value FROM {each::receivers}) AND team NOT IN (SELECT value FROM {each::teams})
+    AND {owner_first}
 ORDER BY next_at, created_at, id {at_most};
 
 -- name: hold_delivery
 UPDATE deliveries SET held_until = :until, held_by = :node, attempts = attempts + 1
-WHERE id = :id AND state = 'queued' AND next_at <= :now AND (held_until IS NULL OR held_until <= :now) AND {node_acts}
+WHERE id = :id AND state = 'queued' AND next_at <= :now AND (held_until IS NULL OR held_until <= :now)
+    AND {node_acts} AND {owner_first}
 RETURNING {delivery};
 
 -- name: release_delivery

@@ -99,9 +99,17 @@ class SharingSteps(Connections):
 
         await self._write(step, erases=True)
 
-    async def run(self, run_id: str) -> Run | None:
+    async def run(self, run_id: str, *, most_bytes: int | None = None) -> Run | None:
         """Find a run."""
-        return await self._read(lambda db: find_run(db, "run", {"id": run_id}))
+        if most_bytes is None:
+            return await self._read(lambda db: find_run(db, "run", {"id": run_id}))
+        given = {"id": run_id, "most_bytes": most_bytes}
+
+        def step(db: Database) -> Run | None:
+            row = db.execute("run_unless_large", given).fetchone()
+            return None if row is None else RUNS.record(row[:-1])
+
+        return await self._read(step)
 
     async def shared_run(self, may_hit: FinishedRuns | None, may_join: OpenRuns | None, now: float) -> Run | None:
         """Find the run that `share` would choose."""

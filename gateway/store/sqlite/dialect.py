@@ -18,6 +18,7 @@ SQL = load(
         "{at_most}": "",
         # One process serves, and it holds every delivery that is held. At the start, those are of the process before.
         "{node_acts}": "0 = :node",
+        "{owner_first}": ":node >= 0",
         "{holder_gone}": "held_until > 0",
         # One connection writes, so rows stay as they are.
         "{shared}": "",

@@ -214,6 +214,19 @@ async def test_clock_that_differs_from_the_stores_is_told(
     assert node.is_alive()
 
 
+async def test_node_that_has_joined_again_tells_it_although_the_clock_could_not_be_read(
+    nodes: FakeNodes, clock: ManualClock, lease: Lease
+) -> None:
+    def away_at_clock(name: str) -> None:
+        nodes.is_away = name == "clock"
+
+    nodes.end(1)
+    nodes.on_call = away_at_clock
+    await clock.advance(3)
+    assert lease.node.is_alive()
+    assert lease.reported == ["lost", "joined as 2"]
+
+
 async def test_listener_that_fails_keeps_no_other_from_being_told(
     nodes: FakeNodes, clock: ManualClock, lease: Lease
 ) -> None:

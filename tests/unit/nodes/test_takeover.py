@@ -1,6 +1,7 @@
 """Which node takes over the runs of those that have ended, and when."""
 
 import asyncio
+from collections.abc import Sequence
 
 import pytest
 
@@ -23,6 +24,7 @@ class Survivor:
         self.notes = RecordingObserver()
         self.calls = 0
         self.fails = False
+        self.dropped: list[Run] = []
         self.takeover = Takeover(
             nodes,
             self.node,
@@ -30,8 +32,12 @@ class Survivor:
             look_seconds=1.0,
             on_taken=lambda runs: self.taken.extend(run.id for run in runs),
             on_nodes_ended=self._ended,
+            find_dropped=self._find_dropped,
             observer=self.notes,
         )
+
+    async def _find_dropped(self, owned: Sequence[str]) -> list[Run]:
+        return [run for run in self.dropped if run.id in owned]
 
     async def _ended(self) -> None:
         self.calls += 1
@@ -149,3 +155,35 @@ async def test_looks_go_on_after_a_failure(nodes: FakeNodes, clock: ManualClock)
     await clock.advance(1)
     assert one.taken == ["run1"]
     task.cancel()
+
+
+async def test_live_run_that_was_locked_at_the_look_that_was_due_brings_its_deadlines_later(
+    nodes: FakeNodes, clock: ManualClock
+) -> None:
+    one = Survivor(nodes, clock)
+    await one.node.start()
+    await one.takeover.look()
+    assert one.calls == 1
+    add(nodes, intent("run1"))
+    await one.takeover.look()
+    assert (one.taken, one.calls) == (["run1"], 1)
+    add(nodes, live("run2"))
+    await one.takeover.look()
+    assert (one.taken, one.calls) == (["run1", "run2"], 2)
+    await one.takeover.look()
+    assert one.calls == 2
+
+
+async def test_own_runs_that_the_process_does_nothing_for_are_gone_on_with(
+    nodes: FakeNodes, clock: ManualClock
+) -> None:
+    one = Survivor(nodes, clock)
+    await one.node.start()
+    number = one.node.number
+    add(nodes, live("run1", owner=number), live("run2", owner=number), live("run3", owner=number + 1))
+    one.dropped = [live("run2", owner=number), live("run3", owner=number + 1)]
+    nodes.members[number + 1] = nodes.members[number]
+    for _ in range(15):
+        await one.takeover.look()
+    assert one.taken == ["run2"]
+    assert one.calls == 2

@@ -373,6 +373,17 @@ class TestCreates:
         await node.clock.advance(5.0)
         assert (node.reads(), node.creates.waiting) == (before, 0)
 
+    async def test_outcome_that_cannot_be_read_holds_nobody_for_longer_than_a_limit(
+        self, node: Node, waiting: "asyncio.Task[Any]"
+    ):
+        """A newer gateway may have recorded it."""
+        await settle()
+        await node.store.discard_intent("run3", b"no outcome")
+        await self.told(node)
+        with pytest.raises(UpstreamUncertain):
+            await waiting
+        assert node.creates.waiting == 0
+
     async def test_store_that_is_away_is_asked_again(self, node: Node, waiting: "asyncio.Task[Any]"):
         node.store.trouble = StoreUnavailable("away")
         await settle()

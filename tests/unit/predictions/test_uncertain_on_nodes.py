@@ -1,11 +1,13 @@
 """Uncertain creates of several nodes: the node that leads searches for all of them."""
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
 from msgspec.structs import replace
 
 from gateway.domain.create_request import Created
+from gateway.domain.hold import Hold
 from gateway.domain.records import RunState
 from gateway.errors import RunTakenOver, StoreUnavailable, UpstreamUnavailable, UpstreamUncertain
 from gateway.predictions.equal_creates import EqualCreates
@@ -18,6 +20,25 @@ from tests.support.sharing_store import SharingStore, fail
 
 OWN, OTHER = 1, 2
 REQUEST = b'{"version":"acme/toy","input":{"prompt":"one"}}'
+
+
+class Limiter:
+    """Gives permits when the test says so."""
+
+    def __init__(self) -> None:
+        self.free = asyncio.Event()
+        self.returned = 0
+
+    async def create_permit(
+        self, operation: str, team: str, until: float, *, returned: bool = False, hold: Hold | None = None
+    ) -> bool:
+        """Wait for a permit."""
+        await self.free.wait()
+        return True
+
+    def give_back(self, operation: str) -> None:
+        """Take a permit back."""
+        self.returned += 1
 
 
 @pytest.fixture
@@ -66,6 +87,41 @@ async def test_create_is_passed_on_when_the_store_is_there_again(core: CreateCor
     found_elsewhere(core)
     await core.clock.advance(1.1)
     assert isinstance(await asked, Created)
+
+
+async def test_create_that_was_recorded_without_an_answer_is_followed_by_its_own_node(core: CreateCore) -> None:
+    """No other node looks for it: its owner lives."""
+    core.store.unheard["record_created"] = [StoreUnavailable("lost")]
+    core.store.before["record_created"] = lambda: fail(
+        core.store, "record_created", *(StoreUnavailable("away") for _ in range(4))
+    )
+    asked = core.ask()
+    await core.clock.advance(10.0)
+    made = await asked
+    assert isinstance(made, Created)
+    ((run_id, run),) = core.store.runs.items()
+    assert (run.state, run.owner) == (RunState.LIVE, OWN)
+    assert core.tracker.tracked(run_id) is not None
+    assert [view.prediction.id for view in core.announced] == [made.view.prediction.id]
+    assert core.replicate.sent == 1
+
+
+async def test_create_that_waited_while_the_lease_was_lost_is_not_sent_under_the_next_one(
+    node: NumberedNode,
+) -> None:
+    """The intent is another node's, which may release it before the permit comes."""
+    limiter = Limiter()
+    core = CreateCore(membership=node, create_limiter=limiter)
+    core.store.node = OWN
+    asked = core.ask()
+    await settle()
+    node.number = core.store.node = OWN + 2
+    limiter.free.set()
+    with pytest.raises(UpstreamUnavailable, match="may not create"):
+        await asked
+    assert core.replicate.sent == 0
+    assert limiter.returned == 1
+    await core.close()
 
 
 async def test_nothing_is_recorded_for_a_create_that_could_not_be_sent(core: CreateCore, node: NumberedNode) -> None:

@@ -52,6 +52,17 @@ async def test_failure_of_the_store_fails_the_requests_of_its_step_only(store: M
     assert (await desk.take((WANT,))).refused is None
 
 
+async def test_defect_fails_the_requests_of_its_step_and_no_others(store: MemoryRates, desk: PermitDesk) -> None:
+    def fails() -> bool:
+        raise KeyError("team:red")
+
+    store.loses_answer = fails
+    failed = await asyncio.gather(*(desk.take((WANT,)) for _ in range(2)), return_exceptions=True)
+    assert [type(each) for each in failed] == [KeyError] * 2
+    store.loses_answer = lambda: False
+    assert (await desk.take((WANT,))).refused is None
+
+
 async def test_token_that_was_not_used_can_be_put_back(store: MemoryRates, desk: PermitDesk) -> None:
     await desk.take((WANT,))
     desk.put_back(WANT)

@@ -61,6 +61,29 @@ async def test_unstarted_deliveries_are_returned_at_shutdown(open_house: Callabl
         await stack.until_empty()
 
 
+async def test_node_without_a_lease_sends_nothing_of_what_waits(open_house: Callable[..., Stack], receiver: Receiver):
+    """Other nodes claim it. What is being sent goes on."""
+    stack = open_house()
+    opened = asyncio.Event()
+    receiver.answer = after(opened)
+    async with stack.working() as dispatcher:
+        for n in range(10):
+            await dispatcher.announce("red", receiver.url, "test", n)
+        await stack.until_claimed(10)
+        await receiver.count(4)
+        dispatcher.drop()
+        opened.set()
+        await stack.until(lambda: len(stack.counted.tries) == 4)
+        await stack.clock.advance(5.0)
+        assert len(receiver.messages) == 4
+        assert len(await stack.store.deliveries()) == 6
+        # As whoever takes over does.
+        await dispatcher.resume()
+        await receiver.count(10)
+        await stack.until_empty()
+    assert len(set(receiver.ids)) == 10
+
+
 def after(event: asyncio.Event) -> Answer:
     """Accept messages, and not before the event."""
 
