@@ -311,8 +311,9 @@ STORE_FAILURES = _counter("store_failures", "Store operations that failed for a 
                           "no access, damaged data, file deleted or replaced (lost).",
                           closed("lane", "read", "write"), closed("kind", *observers.STORE_FAILURES))
 STORE_RETRIES = _counter("store_retries", "Steps that ran again, by cause. key: another step wrote the same key; "
-                         "deadlock; connection: lost before the commit; commit: lost during the commit, whose outcome "
-                         "was then found out.", closed("cause", *observers.STORE_RETRIES))
+                         "deadlock; lock: waited too long for one; connection: lost before the commit; commit: lost "
+                         "during the commit, whose outcome was then found out.",
+                         closed("cause", *observers.STORE_RETRIES))
 STORE_PENDING = _gauge("store_pending", "Store operations in progress or queued.")
 
 _section("Nodes on one PostgreSQL")

@@ -9,7 +9,7 @@ from typing import Final, Protocol
 from gateway.domain.bypass import BypassReason
 from gateway.domain.records import Source, Status
 
-STORE_RETRIES: Final = ("key", "deadlock", "connection", "commit")
+STORE_RETRIES: Final = ("key", "deadlock", "lock", "connection", "commit")
 STORE_FAILURES: Final = ("full", "io", "access", "damaged", "lost")
 """Why a store fails for longer than a moment: disk full, disk errors, no permission, damaged data, file gone."""
 

@@ -50,13 +50,13 @@ _PERMANENT: Final = ("28", "3D000", "42501", "XX")
 _OTHERWISE: Final = ("The store failed.", 5)
 _LASTING: Final = (_REFUSED, _OTHERWISE, *(_MEANINGS[each] for each in _PERMANENT))
 _KINDS: Final = {"53100": "full", "58": "io", "25006": "access", "42501": "access", "XX": "damaged"}
-_REPEATED: Final = {"23505": "key", "40001": "deadlock", "40P01": "deadlock"}
+_REPEATED: Final = {"23505": "key", "40001": "deadlock", "40P01": "deadlock", "55P03": "lock"}
 
 
 def retry_cause(error: Exception | None) -> str | None:
     """Return why a step that was rolled back can succeed if it runs again at once (`STORE_RETRIES`), or `None`.
 
-    Another step has inserted the same key, or each of two waited for the other.
+    Another step has inserted the same key, each of two waited for the other, or it waited for a lock for long.
     """
     return _REPEATED.get(error.sqlstate or "") if isinstance(error, psycopg.Error) else None
 
