@@ -156,13 +156,13 @@ async def running(
                     await connect_nodes(parts)
                     await waiting.close()
                     listeners = await open_listeners(parts, tuple(routes), ops_socket)
-                    # From here on it is closed with the gateway.
+                    start_webhooks(parts, listeners.origin)
+                    # From here on it is closed with the gateway. What is opened later must not be closed by `base`.
                     stack.push_async_exit(attempt.pop_all())
                     break
             except StoreAway as exc:
                 await waiting.answer(exc.detail)
                 await _pause(clock, stop)
-        start_webhooks(parts, listeners.origin)
         reloading = reread and Reloading(
             config, listeners.config_state, clock, base.metrics, read=reread, prepare=partial(prepare, base.live)
         )

@@ -1,9 +1,11 @@
 """The gateway sends callers webhooks about their predictions, in Replicate's form."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 
 import pytest
+from aiohttp import web
 from standardwebhooks.webhooks import Webhook
 
 from gateway.simulator import Simulator
@@ -266,3 +268,22 @@ async def test_deliveries_are_counted_in_metrics(stack: Stack, receiver: Receive
     for name in ("webhooks_queued", "webhooks_dead", "webhooks_oldest_queued_seconds", "webhooks_dropped_total"):
         assert f"replicate_gateway_{name}" in seen
     await until(lambda: receiver.messages)
+
+
+async def test_webhooks_in_progress_end_with_the_gateway(open_gateway: OpenGateway, receiver: Receiver):
+    """The next start sends them again."""
+    called, goes_on = asyncio.Event(), asyncio.Event()
+
+    async def hang(_: web.Request) -> web.StreamResponse:
+        called.set()
+        await goes_on.wait()
+        return web.Response()
+
+    receiver.answer = hang
+    async with open_gateway(**LOCAL) as stack:
+        await make(stack, receiver, prompt="hi")
+        await called.wait()
+        running = {task for task in asyncio.all_tasks() if "webhook" in task.get_name()}
+        assert running
+    assert all(task.done() for task in running)
+    goes_on.set()
