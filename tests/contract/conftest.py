@@ -9,7 +9,7 @@ from blockbuster import blockbuster_ctx
 from gateway.store.interface import Store
 from tests.support.stores import ALL_BACKENDS, BACKENDS, StoreMaker
 
-_BEHIND_PGBOUNCER = {"test_hits", "test_money", "test_share_and_start", "test_sharing_races"}
+_BEHIND_PGBOUNCER = {"test_hits", "test_sharing_races"}
 """Files whose tests always run behind PgBouncer, too. `make test-long` runs all there."""
 
 

@@ -31,6 +31,7 @@ class Balancer:
         self._ready: dict[str, bool] = {}
         self._probes: dict[str, asyncio.Task[None]] = {}
         self._next = 0
+        self._open: set[asyncio.Task[None]] = set()
 
     def add(self, origin: str) -> None:
         """Add a node, which gets connections as soon as it is ready."""
@@ -46,9 +47,12 @@ class Balancer:
             await probe
 
     async def close(self) -> None:
-        """Remove all nodes."""
+        """Remove all nodes, and close all connections."""
         for origin in tuple(self._ready):
             await self.remove(origin)
+        for each in self._open:
+            each.cancel()
+        await asyncio.gather(*self._open, return_exceptions=True)
 
     @property
     def ready(self) -> list[str]:
@@ -63,9 +67,14 @@ class Balancer:
                 self._ready[origin] = await _is_ready(session)
                 await asyncio.sleep(_PROBE_PAUSE)
 
-    async def connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Pass a client's connection to a node."""
-        with contextlib.closing(writer):
+        task = asyncio.create_task(self._pass(reader, writer))
+        self._open.add(task)
+        task.add_done_callback(self._open.discard)
+
+    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        async with _closing(writer):
             ready = self.ready
             if not ready:
                 self.refused.append("no node is ready")
@@ -79,8 +88,18 @@ class Balancer:
                 self.refused.append(f"{origin}: {exc}")
                 return
             self.connections[origin] += 1
-            with contextlib.closing(node_writer):
+            async with _closing(node_writer):
                 await asyncio.gather(_copy(reader, node_writer), _copy(node_reader, writer))
+
+
+@asynccontextmanager
+async def _closing(writer: asyncio.StreamWriter) -> AsyncIterator[None]:
+    try:
+        yield
+    finally:
+        writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
 
 
 async def _is_ready(session: aiohttp.ClientSession) -> bool:
