@@ -89,11 +89,13 @@ def holds(text: bytes, secrets: Iterable[bytes]) -> bool:
 
 def _holds_encoded(text: bytes, secret: bytes) -> bool:
     letter, whole = _percent_encoded(secret)
-    if letter.search(text) is None:
-        return False
     # In pieces, for the sake of the other threads.
     longest = 3 * len(secret)
-    return any(whole.search(text, at, at + SLICE + longest) is not None for at in range(0, len(text), SLICE))
+    return any(
+        letter.search(text, at, end) is not None and whole.search(text, at, end) is not None
+        for at in range(0, len(text), SLICE)
+        if (end := at + SLICE + longest)
+    )
 
 
 @lru_cache(maxsize=64)
