@@ -20,7 +20,6 @@ import asyncio
 import json
 import os
 import re
-import signal
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,6 +31,7 @@ from aiohttp import web
 
 from bench.processes import KEY, cpu_seconds, process, raise_file_limit, run_on_loop
 from bench.rounds import MACHINE
+from bench.stream_host import serve_streams, until_stopped
 from tests.support.postgres import new_database
 
 _MODEL = "acme/storyteller"
@@ -46,7 +46,7 @@ _UNLIMITED = 600_000
 
 async def upstream(every: str) -> None:
     """Run the simulator, and a host of streams with an event every few hundredths of a second or more."""
-    from gateway.simulator import Simulator, SimulatorSettings
+    from gateway.simulator import SimulatorSettings
 
     async def stream(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
@@ -58,19 +58,8 @@ async def upstream(every: str) -> None:
                 await response.write(event.encode())
         return response
 
-    app = web.Application()
-    app.router.add_get("/v1/streams/{token}", stream)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
     settings = SimulatorSettings(speed=20.0, creates_per_minute=_UNLIMITED, requests_per_minute=_UNLIMITED)
-    async with Simulator(settings) as simulator:
-        simulator.world.links.delivery = f"http://127.0.0.1:{runner.addresses[0][1]}"
-        latest = simulator.world.registry.models[_MODEL].latest
-        assert latest is not None
-        said = {"token": simulator.token, "base_url": simulator.base_url, "version": latest.id}
-        print(json.dumps(said), flush=True)
-        await _until_stopped()
+    await serve_streams(settings, _MODEL, stream)
 
 
 async def node(database: str, base_url: str, token: str) -> None:
@@ -94,13 +83,7 @@ async def node(database: str, base_url: str, token: str) -> None:
     )
     async with running(config) as stack:
         print(json.dumps({"url": stack.base_url, "ops": stack.ops_url, "pid": os.getpid()}), flush=True)
-        await _until_stopped()
-
-
-async def _until_stopped() -> None:
-    stop = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    await stop.wait()
+        await until_stopped()
 
 
 @contextmanager

@@ -8,10 +8,8 @@ everything. `simulator` is the simulator without its rates. Each prints a line o
 it is stopped.
 """
 
-import asyncio
 import json
 import logging
-import signal
 import sys
 from pathlib import Path
 
@@ -19,6 +17,7 @@ import aiohttp
 from aiohttp import web
 
 from bench.processes import run_on_loop
+from bench.stream_host import until_stopped
 
 _RELAYED = ("Authorization", "Content-Type", "Prefer")
 
@@ -66,7 +65,7 @@ async def simulator() -> None:
         print(
             json.dumps({"origin": running.base_url.removesuffix("/v1"), "delivery": running.delivery_url}), flush=True
         )
-        await _until_stopped()
+        await until_stopped()
 
 
 async def _serve(app: web.Application, logger: logging.Logger | None = None) -> None:
@@ -74,14 +73,8 @@ async def _serve(app: web.Application, logger: logging.Logger | None = None) -> 
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0, backlog=1024).start()
     print(json.dumps({"origin": f"http://127.0.0.1:{runner.addresses[0][1]}"}), flush=True)
-    await _until_stopped()
+    await until_stopped()
     await runner.cleanup()
-
-
-async def _until_stopped() -> None:
-    stop = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    await stop.wait()
 
 
 def main() -> None:

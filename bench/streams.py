@@ -12,7 +12,6 @@ is raised to the hard limit. Rounds alternate. The last line is a JSON object.
 import argparse
 import asyncio
 import json
-import signal
 import subprocess
 import sys
 import tempfile
@@ -35,6 +34,7 @@ from bench.processes import (
     run_on_loop,
 )
 from bench.rounds import Row, report, row
+from bench.stream_host import serve_streams, until_stopped
 
 _STORYTELLER = "acme/storyteller"
 _PADDING = "x" * 60
@@ -79,13 +79,13 @@ async def bare() -> None:
     await web.TCPSite(runner, "127.0.0.1", 0, backlog=1024).start()
     telling = asyncio.create_task(tell())
     print(json.dumps({"url": f"http://127.0.0.1:{runner.addresses[0][1]}/stream"}), flush=True)
-    await _until_stopped()
+    await until_stopped()
     telling.cancel()
 
 
 async def upstream() -> None:
     """Run the upstream: the simulator, and a stream host that sends an event every second."""
-    from gateway.simulator import Simulator, SimulatorSettings
+    from gateway.simulator import SimulatorSettings
 
     async def stream(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
@@ -98,18 +98,8 @@ async def upstream() -> None:
                 number += 1
         return response
 
-    app = web.Application()
-    app.router.add_get("/v1/streams/{token}", stream)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    async with Simulator(SimulatorSettings()) as simulator:
-        simulator.world.links.delivery = f"http://127.0.0.1:{runner.addresses[0][1]}"
-        latest = simulator.world.registry.models[_STORYTELLER].latest
-        assert latest is not None
-        said = {"token": simulator.token, "base_url": simulator.base_url, "version": latest.id}
-        print(json.dumps(said), flush=True)
-        await _until_stopped()
+    settings = SimulatorSettings()
+    await serve_streams(settings, _STORYTELLER, stream)
 
 
 async def gateway(base_url: str, token: str, version: str) -> None:
@@ -138,13 +128,7 @@ async def gateway(base_url: str, token: str, version: str) -> None:
             ):
                 made = await response.json()
             print(json.dumps({"url": made["urls"]["stream"]}), flush=True)
-            await _until_stopped()
-
-
-async def _until_stopped() -> None:
-    stop = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    await stop.wait()
+            await until_stopped()
 
 
 # The subscribers
