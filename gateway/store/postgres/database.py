@@ -133,7 +133,7 @@ class PostgresDatabase:
             self.close()
 
     def execute(self, name: str, parameters: Parameters = ()) -> Rows:
-        """Execute a statement of `queries.sql`."""
+        """Execute a statement of the store."""
         statement = self._sql[name]
         values = statement.values(parameters) if isinstance(parameters, Mapping) else parameters
         try:
@@ -145,7 +145,7 @@ class PostgresDatabase:
             raise
 
     def executemany(self, name: str, parameters: Iterable[Parameters]) -> Rows:
-        """Execute a statement of `queries.sql` once for each set of parameters, in one exchange with the server."""
+        """Execute a statement of the store once for each set of parameters, in one exchange with the server."""
         statement = self._sql[name]
         values = [statement.values(each) if isinstance(each, Mapping) else each for each in parameters]
         cursor = self.connection.cursor()
@@ -199,7 +199,7 @@ class ReadingDatabase(PostgresDatabase):
         self._end(b"COMMIT")
 
     def execute(self, name: str, parameters: Parameters = ()) -> Rows:
-        """Execute a statement of `queries.sql`. Raise `SeveralStatements` if it is one too many."""
+        """Execute a statement of the store. Raise `SeveralStatements` if it is one too many."""
         self._executed += 1
         is_page = name.endswith(_PAGES)
         if not self._is_snapshot and (is_page or self._executed > 1):

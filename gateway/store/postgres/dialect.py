@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from importlib import resources
 from typing import Final, NamedTuple, get_args
 
 import msgspec
@@ -65,6 +66,8 @@ _WORDS_OF_NODES: Final = {
     "{ownerless}": "NOT EXISTS (SELECT 1 FROM nodes WHERE nodes.number = runs.owner AND nodes.ended_at IS NULL)",
 }
 
+_OWN: Final = resources.files("gateway.store.postgres")
+"""Where the statements of this engine alone are."""
 _SEARCHED: Final = frozenset({"id", "run_id", "prediction_id", "sha256"})
 """Parameters of updates that are compared, not set."""
 
@@ -106,9 +109,9 @@ def _statement(text: str) -> Statement:
 
 def _statements(words: dict[str, str]) -> dict[str, Statement]:
     of_both = load(_WORDS | words)
-    of_nodes = load(_WORDS | _WORDS_OF_NODES | words, "gateway.store.postgres", "nodes.sql")
-    of_hits = load(_WORDS | _WORDS_OF_HITS | words, "gateway.store.postgres", "hits.sql")
-    of_rates = load(_WORDS_OF_NODES, "gateway.store.postgres", "rates.sql")
+    of_nodes = load(_WORDS | _WORDS_OF_NODES | words, _OWN.joinpath("nodes.sql"))
+    of_hits = load(_WORDS | _WORDS_OF_HITS | words, _OWN.joinpath("hits.sql"))
+    of_rates = load(_WORDS_OF_NODES, _OWN.joinpath("rates.sql"))
     return {name: _statement(text) for name, text in (of_both | of_nodes | of_hits | of_rates).items()}
 
 

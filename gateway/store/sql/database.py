@@ -41,11 +41,11 @@ class Database(Protocol):
     """A connection inside a transaction."""
 
     def execute(self, name: str, parameters: Parameters = ()) -> Rows:
-        """Execute a statement of `queries.sql`."""
+        """Execute a statement of the store."""
         ...
 
     def executemany(self, name: str, parameters: Iterable[Parameters]) -> Rows:
-        """Execute a statement of `queries.sql` once for each set of parameters."""
+        """Execute a statement of the store once for each set of parameters."""
         ...
 
     def lock(self, lock: Lock, *names: str) -> None:

@@ -23,26 +23,26 @@ class SharedRun(NamedTuple):
 
 
 def find_run(db: Database, query: str, parameters: Parameters) -> Run | None:
-    """Return the run that a statement of `queries.sql` selects."""
+    """Return the run that a statement of the store selects."""
     row = db.execute(query, parameters).fetchone()
     return None if row is None else RUNS.record(row)
 
 
 def find_run_to_share(db: Database, query: str, parameters: Parameters) -> SharedRun | None:
-    """Return the run that a statement of `queries.sql` selects, without its document if that is large."""
+    """Return the run that a statement of the store selects, without its document if that is large."""
     row = db.execute(query, {**parameters, "most_bytes": LARGE_DOCUMENT}).fetchone()
     return None if row is None else SharedRun(RUNS.record(row[:-1]), row[-1])
 
 
 def find_view(db: Database, query: str, parameters: Parameters, most_bytes: int | None = None) -> PredictionView | None:
-    """Return the prediction that a statement of `queries.sql` selects, with its run."""
+    """Return the prediction that a statement of the store selects, with its run."""
     most_bytes = EVERYTHING if most_bytes is None else most_bytes
     row = db.execute(query, {**parameters, "most_bytes": most_bytes}).fetchone()
     return None if row is None else view(row)
 
 
 def list_runs(db: Database, query: str, parameters: Parameters) -> list[Run]:
-    """Return the runs that a statement of `queries.sql` selects, fewer if they are large, but one at least."""
+    """Return the runs that a statement of the store selects, fewer if they are large, but one at least."""
     runs: list[Run] = []
     size = 0
     found = db.execute(query, parameters)

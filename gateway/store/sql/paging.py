@@ -25,7 +25,7 @@ class Statements(NamedTuple):
 
     @classmethod
     def named(cls, name: str) -> "Statements":
-        """Return the three statements of a list in `queries.sql`."""
+        """Return the three statements of a list."""
         return cls(f"{name}_older", f"{name}_newer", f"{name}_any")
 
 

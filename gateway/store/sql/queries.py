@@ -1,8 +1,30 @@
-"""Load the statements of `queries.sql` and replace their placeholders."""
+"""The statements of the store by name, for both engines: the files of `statements/`, with placeholders replaced.
+
+{run}, {prediction}, {key}, {file}, {delivery}, {reservation}, {entry}: the columns of a record.
+{run_columns}: the columns of a run `r`, without its document and request if both have more than :most_bytes, and the
+bytes that were so left out. {view}: the columns of a prediction `p`, and those of its run `r`.
+{open}: a run that can be joined.
+{shown}: a prediction whose id a caller can know. The id of the prediction that starts a run is a placeholder until
+upstream's id is known, even if the run's end was recorded before.
+The dialect of an engine (`sqlite/dialect.py`, `postgres/dialect.py`) replaces the words that the engines spell
+differently: {join}, {lowest}, {greatest}, {least}, {differs_from}, {no_bytes}, {like:pattern}, and {each:array}, which
+has the strings of a JSON array as `value`.
+{join} keeps the order of a join as written in SQLite. `> ''` and `> {lowest}`, which are always true, and
+{unindexed:column} make SQLite choose the intended index.
+{node_acts}: the node `:node` has not ended; {holder_gone}: the node that holds a delivery has.
+{owner_first}: the node `:node` may attempt a delivery. The first attempt for the end of a run is its owner's, while
+that lives: it knows which earlier events it has sent.
+{kept}, {shared}: rows that are read stay until the step ends, or stay as they are. Other locks are taken by
+`Database.lock`.
+A DELETE of rows that it looks for repeats the condition: in PostgreSQL they can have changed since.
+For PostgreSQL: a parameter whose type cannot be inferred is cast, a column that an upsert changes is named with its
+table, and "user" is quoted.
+"""
 
 import re
 from collections.abc import Mapping
 from importlib import resources
+from importlib.resources.abc import Traversable
 from typing import Any
 
 from gateway.store.sql.rows import DELIVERIES, ENTRIES, FILES, KEYS, PREDICTIONS, RESERVATIONS, RUNS, Table
@@ -39,18 +61,20 @@ _RESERVED = {"user"}
 """Names of columns that are words of SQL."""
 
 
-def load(words: Mapping[str, str], package: str = "gateway.store.sql", file: str = "queries.sql") -> dict[str, str]:
-    """Return the statements of a file by name, in the dialect of an engine.
+def load(words: Mapping[str, str], file: Traversable | None = None) -> dict[str, str]:
+    """Return the statements of a file by name, or those of both engines, in the dialect of an engine.
 
     `words` are patterns and what takes their place.
     """
-    text = resources.files(package).joinpath(file).read_text(encoding="utf-8")
+    folder = resources.files("gateway.store.sql").joinpath("statements")
+    files = sorted(folder.iterdir(), key=lambda each: each.name) if file is None else [file]
+    text = "".join(each.read_text(encoding="utf-8") for each in files)
     for placeholder, value in _placeholders().items():
         text = text.replace(placeholder, value)
     for pattern, value in words.items():
         text = re.sub(pattern, value, text)
     _, *parts = re.split(r"^-- name: (\w+)\n", text, flags=re.MULTILINE)
-    # Text after a statement's semicolon is a heading of the file.
+    # Text after a statement's semicolon is a heading.
     return {name: body.partition(";\n")[0] for name, body in zip(parts[::2], parts[1::2], strict=True)}
 
 

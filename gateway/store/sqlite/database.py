@@ -21,11 +21,11 @@ class SQLiteDatabase:
         self._execute = connection.execute
 
     def execute(self, name: str, parameters: Parameters = ()) -> sqlite3.Cursor:
-        """Execute a statement of `queries.sql`."""
+        """Execute a statement of the store."""
         return self._execute(SQL[name], parameters)
 
     def executemany(self, name: str, parameters: Iterable[Parameters]) -> sqlite3.Cursor:
-        """Execute a statement of `queries.sql` once for each set of parameters."""
+        """Execute a statement of the store once for each set of parameters."""
         return self.connection.executemany(SQL[name], parameters)
 
     def tell(self, topic: Topic, name: str) -> None:
