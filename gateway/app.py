@@ -146,23 +146,26 @@ async def running(
         waiting = WaitingListeners(config, ops_socket)
         stack.push_async_callback(waiting.close)
         while True:
+            attempt = AsyncExitStack()
             try:
-                async with AsyncExitStack() as attempt:
-                    join = partial(join_nodes, times=lease_times)
-                    base = await open_base(config, clock, tracer, deadline, attempt, join)
-                    parts = await build(base, receiver_network or ReceiverNetwork())
-                    connect_news(parts)
-                    await resume(parts)
-                    await connect_nodes(parts)
-                    await waiting.close()
-                    listeners = await open_listeners(parts, tuple(routes), ops_socket)
-                    start_webhooks(parts, listeners.origin)
-                    # From here on it is closed with the gateway. What is opened later must not be closed by `base`.
-                    stack.push_async_exit(attempt.pop_all())
-                    break
+                join = partial(join_nodes, times=lease_times)
+                base = await open_base(config, clock, tracer, deadline, attempt, join)
+                parts = await build(base, receiver_network or ReceiverNetwork())
+                connect_news(parts)
+                await resume(parts)
+                await connect_nodes(parts)
+                await waiting.close()
+                listeners = await open_listeners(parts, tuple(routes), ops_socket)
+                break
             except StoreAway as exc:
+                await attempt.aclose()
                 await waiting.answer(exc.detail)
                 await _pause(clock, stop)
+            except BaseException:
+                await attempt.aclose()
+                raise
+        stack.push_async_exit(attempt)
+        start_webhooks(parts, listeners.origin)
         reloading = reread and Reloading(
             config, listeners.config_state, clock, base.metrics, read=reread, prepare=partial(prepare, base.live)
         )
