@@ -16,10 +16,11 @@ from gateway.store import sql
 from gateway.store.postgres import PostgresStore
 from gateway.store.postgres.commits import NumberedStep
 from tests.support import every_step
-from tests.support.polling import attempts, until
+from tests.support.polling import until
 from tests.support.postgres import emptied_database, server
 from tests.support.postgres_proxy import Cut, Plan, Proxy, every, every_other, proxy
 from tests.support.records import NOW
+from tests.support.stores import answered
 
 _OWN = ("commits", "schema_version")
 
@@ -52,16 +53,6 @@ def contents(url: str) -> dict[str, list[str]]:
             for (name,) in found
             if name not in _OWN
         }
-
-
-async def answered(store: PostgresStore) -> None:
-    """Wait until the store answers."""
-    async for _ in attempts():
-        try:
-            await store.ping()
-        except StoreUnavailable:
-            continue
-        break
 
 
 async def run_all(url: str, store: PostgresStore) -> tuple[list[tuple[str, str]], list[dict[str, list[str]]]]:

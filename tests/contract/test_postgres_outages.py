@@ -16,6 +16,7 @@ from gateway.errors import StoreAway, StoreUnavailable
 from gateway.store.postgres import PostgresStore
 from tests.support.polling import attempts
 from tests.support.postgres import emptied_database, server
+from tests.support.stores import answered
 
 
 @pytest.fixture
@@ -57,12 +58,7 @@ async def test_server_without_a_free_connection_is_told(limited: str) -> None:
         await refused(store)
     for each in taken:
         each.close()
-    async for _ in attempts():
-        try:
-            await store.ping()
-        except StoreUnavailable:
-            continue
-        break
+    await answered(store)
     await store.close()
 
 

@@ -19,6 +19,7 @@ from gateway.store.urls import open_store
 from tests.support.polling import attempts
 from tests.support.postgres import emptied_database, new_database, server
 from tests.support.records import NOW, go, key, live, prediction, share, start
+from tests.support.stores import answered
 
 END_ALL = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'replicate-gateway'"
 
@@ -126,12 +127,7 @@ async def test_outage_is_an_error_after_a_moment_and_heals_by_itself(store: Post
     finally:
         with psycopg.connect(postgres, autocommit=True) as connection:
             connection.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
-    async for _ in attempts():
-        try:
-            await store.ping()
-        except StoreUnavailable:
-            continue
-        break
+    await answered(store)
     assert await store.prediction("up1") is not None
     assert await store.model_of("v") is None
 

@@ -6,10 +6,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
+from gateway.errors import StoreUnavailable
 from gateway.store.interface import Store
 from gateway.store.postgres import PostgresStore
 from gateway.store.sqlite import SQLiteStore
 from tests.support.pgbouncer import pooled
+from tests.support.polling import attempts
 from tests.support.postgres import emptied_database, server
 from tests.support.postgres_proxy import Cut, Proxy, every
 
@@ -68,3 +70,13 @@ ALL_BACKENDS: dict[str, Backend] = {**BACKENDS, "postgres-cut": cut_maker, "pgbo
 async def edit(store: Any, statement: str) -> int:
     """Change the data of a store by a statement of SQL, as a defect would. Return the number of rows changed."""
     return int(await store._write(lambda db: db.connection.execute(statement).rowcount))
+
+
+async def answered(store: Store) -> None:
+    """Wait until the store answers."""
+    async for _ in attempts():
+        try:
+            await store.ping()
+        except StoreUnavailable:
+            continue
+        break

@@ -67,7 +67,6 @@ class PostgresConnections(Connections):
         self._read = self._reader.submit
         self._nodes = PostgresNodes(self._write, self._read, self.address, self.identity)
         self._lasting_failures = LastingFailures(kind_of, translated)
-        self._observer: OperationsObserver | None = None
         for writer in self._writers.values():
             writer.on_failed = partial(self._failed, "write")
         self._reader.on_failed = partial(self._failed, "read")
@@ -100,16 +99,6 @@ class PostgresConnections(Connections):
     async def inspect(self) -> bool:
         """Say whether the store exists. Create and change nothing. Raise `StoreUnavailable` if it cannot be used."""
         return await asyncio.to_thread(inspect, self.listen_address, self.address)
-
-    @property
-    def recent_failure(self) -> str | None:
-        """What failed within the last minute and may fail again, although the store answers."""
-        return self._lasting_failures.recent(asyncio.get_running_loop().time())
-
-    def _failed(self, lane: str, error: Exception) -> None:
-        kind = self._lasting_failures.note(lane, error, asyncio.get_running_loop().time())
-        if kind is not None and self._observer is not None:
-            self._observer.store_failed(lane, kind)
 
     async def close(self) -> None:
         """Finish the queued operations, then close all connections."""

@@ -8,7 +8,9 @@ import enum
 from collections.abc import Callable
 from typing import Protocol, TypeVar
 
+from gateway.domain.ports.observers import OperationsObserver
 from gateway.store.sql.database import Database
+from gateway.store.sql.lasting_failures import LastingFailures
 
 T = TypeVar("T")
 
@@ -54,8 +56,22 @@ class Connections:
     """Whether steps run at the same time."""
     _write: Write
     _read: Read
+    _lasting_failures: LastingFailures
+    _observer: OperationsObserver | None = None
 
     @property
     def is_shared(self) -> bool:
         """Whether other processes use the same store."""
         return self._is_shared
+
+    @property
+    def recent_failure(self) -> str | None:
+        """What failed within the last minute and may fail again, although the store answers."""
+        return self._lasting_failures.recent(asyncio.get_running_loop().time())
+
+    def _failed(self, lane: str, error: Exception) -> str | None:
+        """Note that an operation has failed; return the kind of a lasting failure."""
+        kind = self._lasting_failures.note(lane, error, asyncio.get_running_loop().time())
+        if kind is not None and self._observer is not None:
+            self._observer.store_failed(lane, kind)
+        return kind

@@ -5,13 +5,11 @@ import asyncio
 from gateway.errors import StoreUnavailable
 from gateway.store.sql.connections import Connections
 from gateway.store.sql.database import Database
-from gateway.store.sql.lasting_failures import LastingFailures, try_write
+from gateway.store.sql.lasting_failures import try_write
 
 
 class PingSteps(Connections):
     """A write that is read back. After a write that failed for a lasting reason, a larger one."""
-
-    _lasting_failures: LastingFailures
 
     async def ping(self) -> None:
         """Prove that the store answers, and that this process is the one that serves from it."""

@@ -72,7 +72,7 @@ class Worker(Generic[DatabaseT]):
         self._ended: list[asyncio.Future[None]] = []
         self.on_answered: Callable[[str, float], None] = lambda _result, _seconds: None
         """Called for every finished operation with `done`, `failed` or `late`, and the seconds since its submission."""
-        self.on_failed: Callable[[Exception], None] = lambda _error: None
+        self.on_failed: Callable[[Exception], object] = lambda _error: None
         """Called with the error of every operation that failed."""
         self.on_retried: Callable[[str], None] = lambda _cause: None
         """Called with the cause of every retry."""

@@ -34,7 +34,6 @@ class SQLiteConnections(Connections):
         """One connection writes for all lanes. `erases` removes deleted data from the write-ahead log too."""
         self._read = self._reader.submit
         self._lasting_failures = LastingFailures(kind_of, translated)
-        self._observer: OperationsObserver | None = None
         self._writer.on_failed = partial(self._failed, "write")
         self._reader.on_failed = partial(self._failed, "read")
 
@@ -72,18 +71,12 @@ class SQLiteConnections(Connections):
         """Say whether the store exists. Create and change nothing. Raise `StoreUnavailable` if it cannot be opened."""
         return await asyncio.to_thread(inspect, self.path, self._timeout_seconds)
 
-    @property
-    def recent_failure(self) -> str | None:
-        """What failed within the last minute and may fail again, although the store answers."""
-        return self._lasting_failures.recent(asyncio.get_running_loop().time())
-
-    def _failed(self, lane: str, error: Exception) -> None:
-        kind = self._lasting_failures.note(lane, error, asyncio.get_running_loop().time())
-        if kind is not None and self._observer is not None:
-            self._observer.store_failed(lane, kind)
+    def _failed(self, lane: str, error: Exception) -> str | None:
+        kind = super()._failed(lane, error)
         if kind == DAMAGED and lane == "read":
             # Its cache would hide the damage from writes.
             self._writer.drop_cache()
+        return kind
 
     async def close(self) -> None:
         """Finish the queued operations, then close both connections."""
