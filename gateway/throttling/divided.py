@@ -14,13 +14,11 @@ from gateway.errors import UpstreamUnavailable
 from gateway.runtime.live import LiveSettings
 from gateway.throttling.fair_limiter import FairLimiter
 from gateway.throttling.rules.adaptive_rate import LearnedRate
-from gateway.throttling.rules.divided_bucket import LEAST_MEASURED_SECONDS
 from gateway.throttling.rules.divided_learned_rate import DividedLearnedRate
-from gateway.throttling.rules.division import Demand
+from gateway.throttling.rules.division import LEAST_MEASURED_SECONDS, Demand, smoothed
 from gateway.throttling.settings import Lane, ThrottlingSettings, weights_of
 from gateway.throttling.share_lease import ShareLease
 
-_SMOOTHED_SECONDS = 1.0
 _NEGLIGIBLE = 0.01
 
 
@@ -114,10 +112,8 @@ class DividedLimiter(FairLimiter):
         """Return the calls per second by team: those made, falling within a second or two, and those that wait."""
         passed = now - self._measured_at
         if passed >= LEAST_MEASURED_SECONDS:
-            part = min(1.0, passed / _SMOOTHED_SECONDS)
             for name in {*self._demand, *self._used}:
-                fresh, before = self._used[name] / passed, self._demand.get(name, 0.0)
-                self._demand[name] = max(fresh, before + (fresh - before) * part)
+                self._demand[name] = smoothed(self._demand.get(name, 0.0), self._used[name], passed)
             self._demand = {name: amount for name, amount in self._demand.items() if amount > _NEGLIGIBLE}
             self._used.clear()
             self._measured_at = now

@@ -9,11 +9,9 @@ import math
 from gateway.domain.limits import SubjectKind
 from gateway.throttling.rules import node_share
 from gateway.throttling.rules.divided_rate import Seen, Want
+from gateway.throttling.rules.division import LEAST_MEASURED_SECONDS, smoothed
 from gateway.throttling.rules.request_rates import Bucket
 
-LEAST_MEASURED_SECONDS = 0.25
-"""In less time, a single request would look like many a second."""
-_SMOOTHED_SECONDS = 1.0
 _SHORT_SECONDS = 1.0
 _ROUNDING = 1e-6
 
@@ -97,8 +95,7 @@ class DividedBucket(Bucket):
         """Return the requests per second: at once as many as there were, falling within a second or two."""
         passed = now - self._measured_at
         if passed >= LEAST_MEASURED_SECONDS:
-            fresh = self.requests / passed
-            self._demand = max(fresh, self._demand + (fresh - self._demand) * min(1.0, passed / _SMOOTHED_SECONDS))
+            self._demand = smoothed(self._demand, self.requests, passed)
             self.requests = 0
             self._measured_at = now
         return self._demand

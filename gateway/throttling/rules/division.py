@@ -20,6 +20,9 @@ import msgspec
 Demand = Mapping[str, float]
 """Calls per second by flow, made or waiting."""
 
+LEAST_MEASURED_SECONDS = 0.25
+"""In less time, a single request would look like many a second."""
+_SMOOTHED_SECONDS = 1.0
 _NEGLIGIBLE = 1e-9
 
 
@@ -30,6 +33,12 @@ class Part(msgspec.Struct, frozen=True):
     """Part of the rate, from 0 to 1."""
     flows: Mapping[str, float]
     """Calls per second that each flow gets at this node. A queue at the node takes them as weights."""
+
+
+def smoothed(before: float, count: int, passed: float) -> float:
+    """Return the calls per second after `count` in `passed` seconds: rising at once, falling within a second or two."""
+    fresh = count / passed
+    return max(fresh, before + (fresh - before) * min(1.0, passed / _SMOOTHED_SECONDS))
 
 
 def divide(
