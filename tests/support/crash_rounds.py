@@ -145,7 +145,7 @@ class Matrix:
         self.config = folder / "config.toml"
         self.config.write_text(
             f"[server]\nport = {self.port}\n[ops]\nport = 0\n"
-            f'[upstream]\nbase_url = "{upstream.base_url}"\nadopt_wait_seconds = 4\n'
+            f'[upstream]\nbase_url = "{upstream.base_url}"\nadopt_wait_seconds = 4\ncreates_per_minute = 100000\n'
             f'[store]\nurl = "{postgres or f"sqlite:///{self.database}"}"\n'
             f'[[prices.models]]\nmodel = "acme/*"\nusd_per_second = {USD_PER_SECOND}\n{teams}'
         )
@@ -282,7 +282,7 @@ class Matrix:
         while True:
             prediction_id = await self.create(session, asked)
             status = asked.statuses[-1]
-            if status not in (409, 503, 504) or time.monotonic() > until:
+            if status not in (409, 429, 503, 504) or time.monotonic() > until:
                 break
             await asyncio.sleep(_RETRY_PAUSE)
         if asked.key is not None and known:

@@ -117,7 +117,7 @@ class _Lane(Worker[LaneDatabaseT]):
             pause = min(2 * pause, _LONGEST_PAUSE)
 
 
-class _NotCommitted(StoreUnavailable):
+class _NotCommitted(Exception):
     """The connection was lost during the commit, and nothing was committed."""
 
 
@@ -146,8 +146,12 @@ class WritingLane(_Lane[PostgresDatabase]):
     def _run_step(self, db: PostgresDatabase, operation: Operation[Any]) -> None:
         attempts = moves = 0
         while self._begun(db, operation):
-            if operation.attempt(db) and self._committed(db, operation):
-                return
+            is_undone = False
+            try:
+                if operation.attempt(db) and self._committed(db, operation):
+                    return
+            except _NotCommitted:
+                is_undone = True
             is_lost = db.is_lost
             db.roll_back()
             if is_read_only(operation.error) and moves < _MOVES:
@@ -156,7 +160,7 @@ class WritingLane(_Lane[PostgresDatabase]):
                 db.close()
                 time.sleep(_LONGEST_PAUSE)
                 is_lost = True
-            if is_lost or isinstance(operation.error, _NotCommitted):
+            if is_lost or is_undone:
                 if is_lost:
                     operation.retries.append("connection")
                 # Only the step's deadline bounds how often that happens.
@@ -170,6 +174,7 @@ class WritingLane(_Lane[PostgresDatabase]):
             operation.retries.append(cause)
 
     def _committed(self, db: PostgresDatabase, operation: Operation[Any]) -> bool:
+        """Commit. Raise `_NotCommitted` if the connection was lost and another one found nothing committed."""
         if operation.abandoned:
             # Its caller got an error: it may not have been done.
             operation.error = self.late()
@@ -182,8 +187,8 @@ class WritingLane(_Lane[PostgresDatabase]):
                 return False
             operation.retries.append("commit")
             if not self._was_committed(db):
-                operation.error = _NotCommitted("The store's database was lost during a commit.", retry_after=1)
-                return False
+                operation.error = StoreUnavailable("The store's database was lost during a commit.", retry_after=1)
+                raise _NotCommitted
             operation.error = None
         return True
 

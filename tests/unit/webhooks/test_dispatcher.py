@@ -73,6 +73,7 @@ async def test_undeliverable_message_is_dead_and_can_be_redelivered(
     async with stack.working() as dispatcher:
         await dispatcher.announce("red", receiver.url, "test", 1)
         await stack.until(lambda: stack.counted.dropped, passing=10.0)
+        await stack.until_kept(DeliveryState.DEAD, 1)
         (dead,) = await stack.store.deliveries(state=DeliveryState.DEAD)
         assert (dead.attempts, dead.error) == (3, "answered 503")
         assert len(receiver.messages) == 3
