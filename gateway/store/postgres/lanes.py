@@ -188,7 +188,7 @@ class WritingLane(_Lane[PostgresDatabase]):
             operation.retries.append("commit")
             if not self._was_committed(db):
                 operation.error = StoreUnavailable("The store's database was lost during a commit.", retry_after=1)
-                raise _NotCommitted
+                raise _NotCommitted from exc
             operation.error = None
         return True
 
