@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from gateway.dashboard.render import usd
+from gateway.dashboard.formats import usd
 from gateway.simulator import Simulator
 from tests.support.month_of_usage import write_month
 from tests.support.node import run_script

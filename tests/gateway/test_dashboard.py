@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 
 from gateway.access.rules.api_keys import new_key
-from gateway.dashboard.render import usd
+from gateway.dashboard.formats import usd
 from gateway.domain.records import Key
 from gateway.http.ops import dashboard_streams
 from gateway.store.sqlite import SQLiteStore
