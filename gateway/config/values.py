@@ -16,6 +16,8 @@ from pydantic import BeforeValidator, Strict
 
 from gateway.domain import scopes
 from gateway.domain.money import MOST_USD, exact_microusd, exact_price
+from gateway.domain.targets import is_model_name
+from gateway.models.rules.aliases import parse_target
 from gateway.sharing.rules import external_links
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -211,6 +213,21 @@ def _pattern(value: str) -> str:
     return value
 
 
+def _model_name(value: str) -> str:
+    if not is_model_name(value):
+        raise ValueError("expected owner/name")
+    return value
+
+
+def _alias_target(value: str) -> str:
+    try:
+        parse_target(value)
+    except ValueError:
+        forms = "owner/name, owner/name:version with the 64 digits of its id, or deployments/owner/name"
+        raise ValueError(f"expected {forms}") from None
+    return value
+
+
 def _scope(value: str) -> scopes.Scope:
     try:
         return scopes.Scope(value)
@@ -266,6 +283,8 @@ FileName = Annotated[Path, _matching(r"[^\x00]+", "the path of a file")]
 TrustedHost = Annotated[str, _text(_trusted_host, "a host name")]
 ProxyNetwork = Annotated[Network, _text(_network, "a network")]
 Pattern = Annotated[str, _text(_pattern, "owner/name")]
+ModelName = Annotated[str, _text(_model_name, "owner/name")]
+AliasTarget = Annotated[str, _text(_alias_target, "owner/name")]
 Origin = Annotated[str, _text(scopes.normal_origin, "an origin (scheme://host) or *")]
 ScopeName = Annotated[scopes.Scope, _text(_scope, "a scope")]
 TeamName = Annotated[str, _matching(r"[a-z0-9_-]{1,64}", "1 to 64 of the characters a-z 0-9 _ -")]
@@ -281,5 +300,6 @@ LinkPattern = Annotated[str, BeforeValidator(_link_pattern)]
 Moment = Annotated[datetime, BeforeValidator(_moment)]
 LevelWord = BeforeValidator(_level)
 NotEmptyScopes = Annotated[tuple[ScopeName, ...], BeforeValidator(_some)]
+NotEmptyTeams = Annotated[tuple[TeamName, ...], BeforeValidator(_some)]
 NotEmptyPatterns = Annotated[tuple[Pattern, ...], BeforeValidator(_some)]
 NotEmptyOrigins = Annotated[tuple[Origin, ...], BeforeValidator(_some)]
