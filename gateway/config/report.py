@@ -10,6 +10,7 @@ from gateway.config.positions import Location, lines
 from gateway.config.problems import Problem, spell
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._@-]{0,63}")
+DEFAULT: Final = "default"
 _PATH: Final = re.compile(r"([A-Za-z0-9_-]+)|\[([0-9]+)\]")
 
 
@@ -36,6 +37,12 @@ class Places:
         """Return the line of a location, else of the smallest part of the file that contains it."""
         prefixes = (location[:length] for length in range(len(location), 0, -1))
         return next((self._lines[prefix] for prefix in prefixes if prefix in self._lines), None)
+
+    def source(self, location: Location) -> str:
+        """Return where a value comes from: a line of the file, a variable, or `DEFAULT`."""
+        if len(location) == 2 and (variable := self._variables.get(location)) is not None:
+            return variable
+        return f"{self._file}:{line}" if (line := self._lines.get(location)) is not None else DEFAULT
 
     def problem(self, location: Location, message: str) -> Problem:
         """Return a problem with the place of its location."""
