@@ -9,6 +9,7 @@ from gateway.config import Config
 from gateway.simulator import Simulator
 from tests.support.access_log import AccessLog
 from tests.support.http_calls import ask
+from tests.support.python_client import python_client
 from tests.support.stack import OpenGateway, Stack, stack_config
 from tests.support.upstream import creates, version_of
 
@@ -168,6 +169,18 @@ async def test_token_for_an_alias_may_run_its_target(gateway: Stack):
         return (await ask(gateway, "POST", path, json={"input": IMAGE}, key=None, headers=headers)).status
 
     assert [await status(model) for model in ("team/image", SCHNELL, "team/story")] == [201, 201, 403]
+
+
+async def test_replicates_own_client_runs_an_alias(gateway: Stack):
+    """`run`, and what it reads of the model, with the alias for a name."""
+    python = python_client(gateway.keys["alpha"], gateway.origin, is_async=False)
+    output = await python.do(python.client, "run", "team/story", input=WORDS)
+    assert "".join(output).startswith("\n\nHere is")
+    model = await python.do(python.client.models, "get", "team/story")
+    assert (model.owner, model.name) == ("acme", "storyteller")
+    versions = await python.do(model.versions, "list")
+    assert next(version.id for version in versions) == version_of(gateway.upstream, STORY)
+    await python.close()
 
 
 async def test_reload_changes_an_alias_for_new_creates_only(gateway: Stack, found: list[Config]):
