@@ -4,6 +4,7 @@ from pydantic import Field
 
 from gateway.config.listeners import Limits, Ops, Server
 from gateway.config.sections import (
+    Alias,
     Cache,
     Logs,
     Metrics,
@@ -37,6 +38,7 @@ class Config(Section):
     metrics: Metrics = Field(default_factory=Metrics, description="Prometheus metrics.")
     logs: Logs = Field(default_factory=Logs, description="Logging.")
     tracing: Tracing = Field(default_factory=Tracing, description="Tracing by OpenTelemetry.")
+    aliases: tuple[Alias, ...] = Field((), description="Names of your own for models, versions and deployments.")
     teams: tuple[Team, ...] = Field((), description="The tenants.")
 
     def team(self, name: str) -> Team | None:

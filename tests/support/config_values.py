@@ -121,9 +121,9 @@ def config_of(**sections: Any) -> Config:
 
 
 def keys_of_the_config() -> Iterator[str]:
-    """Yield every setting outside of teams."""
+    """Yield every setting of a section that is a table."""
     for section, field in Config.model_fields.items():
-        if section != "teams":
+        if section not in ("aliases", "teams"):
             assert field.annotation is not None
             yield from (f"{section}.{name}" for name in field.annotation.model_fields)
 

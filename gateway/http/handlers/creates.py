@@ -16,7 +16,8 @@ from gateway.domain.records import LARGE_DOCUMENT, Kind, PredictionView, Source
 from gateway.domain.targets import Target, TargetKind
 from gateway.domain.upstream_response import Answer
 from gateway.errors import Forbidden, GatewayError, Overloaded, RateLimited, Unprocessable
-from gateway.http import access_log, base_url, errors, request_limits, response, response_body
+from gateway.http import access_log, aliases, base_url, errors, request_limits, response, response_body
+from gateway.http.aliases import CreateRoute
 from gateway.http.keys import (
     BODY_BYTES,
     CALLER,
@@ -107,12 +108,14 @@ async def _create(
         raise Forbidden("Web pages of your team may not have webhooks sent: its setting public_webhooks is off.")
     target = target or body.target
     assert target is not None
+    route = aliases.route_create(request, kind, CreateRoute(operation, path, target, body))
     command = CreateCommand(
         kind=kind,
-        operation=operation,
-        path=path,
-        target=target,
-        body=body,
+        operation=route.operation,
+        path=route.path,
+        target=route.target,
+        body=route.body,
+        named_by=route.named_by,
         cancel_after=cancel_after,
         cancel_after_header=request.headers.get("Cancel-After"),
         user=user,
@@ -128,7 +131,7 @@ async def _create(
     # The wait for the run's end does not hold what the run was created from.
     if BODY_BYTES in state:
         release(request)
-    del body, command
+    del body, route, command
     if isinstance(outcome, Answer):
         return errors.pass_on(outcome)
     if len(outcome.view.run.document) > LARGE_DOCUMENT:

@@ -10,7 +10,8 @@ from gateway.domain.ledger import By
 from gateway.domain.records import Kind
 from gateway.domain.windows import Window
 from gateway.errors import BadRequest, Unprocessable
-from gateway.http import base_url, request_limits
+from gateway.http import aliases, base_url, request_limits
+from gateway.http.aliases import CreateRoute
 from gateway.http.handlers.creates import read_create, read_directives
 from gateway.http.keys import (
     CALLER,
@@ -47,6 +48,9 @@ async def mint_token(request: web.Request) -> web.Response:
         raise Unprocessable.field(field, text, "invalid_type") from exc
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
         raise BadRequest(f"Failed to parse request body as JSON: {exc}") from exc
+    if token_request.models is not None:
+        models = aliases.targets_of_models(request, token_request.models)
+        token_request = msgspec.structs.replace(token_request, models=models)
     minted = request.app[TOKENS].mint(request[CALLER], token_request)
     answer = {
         "token": minted.token,
@@ -66,12 +70,15 @@ async def estimate(request: web.Request) -> web.Response:
     body = read_create(request, given, "version")
     await pause_after(given)
     assert body.target is not None
+    given_route = CreateRoute("predictions.create", "/predictions", body.target, body)
+    route = aliases.route_create(request, Kind.PREDICTION, given_route)
     command = CreateCommand(
         kind=Kind.PREDICTION,
-        operation="predictions.create",
-        path="/predictions",
-        target=body.target,
-        body=body,
+        operation=route.operation,
+        path=route.path,
+        target=route.target,
+        body=route.body,
+        named_by=route.named_by,
         user=None if request[CALLER].is_public else request_limits.user_of(request),
         address=request_limits.address_of(request) if request[CALLER].is_public else None,
         own_origins=base_url.own_origins(request),
