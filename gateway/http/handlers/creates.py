@@ -37,7 +37,7 @@ from gateway.http.prefer import parse_cancel_after, parse_prefer
 from gateway.http.request import Request
 from gateway.http.request_body import read_json, release
 from gateway.http.response_memory import SMALL_RESPONSE
-from gateway.runtime.pauses import LARGE, pause_after
+from gateway.runtime.pauses import LARGE, off_the_loop
 
 JSON = "application/json"
 _SPAN_NAMES = {"hit": "hit", "joined": "join"}
@@ -100,10 +100,9 @@ async def _create(
     if len(given) > SMALL_RESPONSE:
         # Its response repeats the input, and is always given once there is a prediction.
         request.app[RESPONSE_MEMORY].check_creates(caller.team.name)
-    body = read_create(request, given, form)
-    if len(given) > LARGE:
-        await pause_after(given)
-    del given
+    parse = partial(read_create, request, given, form)
+    body = parse() if len(given) <= LARGE else await off_the_loop(given, parse)
+    del given, parse
     if body.webhook is not None and caller.is_public and not caller.team.public_webhooks:
         raise Forbidden("Web pages of your team may not have webhooks sent: its setting public_webhooks is off.")
     target = target or body.target

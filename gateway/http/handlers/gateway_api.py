@@ -1,5 +1,7 @@
 """The gateway's own routes: tokens, estimates, explain, usage, limits, webhook secret, upstream webhooks, probes."""
 
+from functools import partial
+
 import msgspec
 from aiohttp import web
 
@@ -26,7 +28,7 @@ from gateway.http.keys import (
     WEBHOOK_SECRETS,
 )
 from gateway.http.request_body import read, read_json, require_json
-from gateway.runtime.pauses import pause_after
+from gateway.runtime.pauses import off_the_loop
 from gateway.throttling.upstream_limiter import state_shown
 
 _JSON = "application/json"
@@ -67,8 +69,7 @@ async def estimate(request: web.Request) -> web.Response:
     require_json(request)
     directives = read_directives(request)
     given = await read_json(request)
-    body = read_create(request, given, "version")
-    await pause_after(given)
+    body = await off_the_loop(given, partial(read_create, request, given, "version"))
     assert body.target is not None
     given_route = CreateRoute("predictions.create", "/predictions", body.target, body)
     route = aliases.route_create(request, Kind.PREDICTION, given_route)
