@@ -155,8 +155,8 @@ class LeasedNode:
     def may_take_over(self) -> bool:
         """Say whether it may end other nodes: it has renewed its lease for the length of one, without a failure.
 
-        While the store was away nobody could renew, so an expired lease says nothing of a node. Nor does it after a jump
-        of the store's clock, until the living nodes have renewed theirs.
+        While the store was away nobody could renew, so an expired lease says nothing of a node. Nor does it after
+        the store's clock has jumped, until the living nodes have renewed theirs.
         """
         return self.is_alive() and self._monotonic() >= self._counted_from + self.times.lease
 

@@ -4,6 +4,7 @@ See docs/architecture.md, Nodes.
 """
 
 import asyncio
+import logging
 import random
 import signal
 import time
@@ -17,6 +18,8 @@ from tests.support.node_rounds import NODES, Cluster, check, play, settled
 from tests.support.postgres import new_database
 from tests.support.rounds import amounts
 from tests.support.webhook_receiver import Receiver, start_receiver
+
+logger = logging.getLogger(__name__)
 
 LEASE = 3.0
 FINISHED_SECONDS = 15.0
@@ -65,7 +68,7 @@ async def test_killed_node_loses_nothing(cluster: Cluster, receiver: Receiver, r
     taken_over = "SELECT count(*) FROM notes WHERE owner_before <> 0 AND owner_before <> owner"
     assert (await cluster.rows(taken_over))[0][0] >= rounds
     assert cluster.resumed >= rounds
-    print(f"{rounds} rounds, {cluster.resumed} streams resumed; all finished {min(took):.1f} to {max(took):.1f} s after")
+    logger.warning("%d rounds, %d streams resumed, finished after %s", rounds, cluster.resumed, sorted(took))
 
 
 @pytest.mark.parametrize("rounds", amounts(1, 50))
@@ -84,4 +87,4 @@ async def test_node_that_stood_still_writes_nothing_of_its_old_runs(cluster: Clu
         await check(cluster, receiver)
     lost = await cluster.rows("SELECT count(*) FROM nodes WHERE ended_at IS NOT NULL")
     assert lost[0][0] >= rounds
-    print(f"{rounds} rounds, {cluster.resumed} streams resumed, {lost[0][0]} nodes ended")
+    logger.warning("%d rounds, %d streams resumed, %d nodes ended", rounds, cluster.resumed, lost[0][0])
