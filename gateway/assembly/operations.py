@@ -80,5 +80,6 @@ def _start_janitor(base: Base, predictions: PredictionParts, streams: StreamPart
         on_cleared=partial(forget_everywhere, base.news, predictions, streams),
         observer=base.metrics,
         is_leader=base.membership.is_leader,
+        forget_sessions=None if base.store.nodes is None else base.store.nodes.forget_sessions,
     )
     base.keep_running(janitor.run, BackgroundLoop.JANITOR)

@@ -42,8 +42,10 @@ class Janitor:
         observer: PredictionObserver | None = None,
         every_seconds: float = 60.0,
         is_leader: Callable[[], bool] = lambda: True,
+        forget_sessions: Callable[[int], Awaitable[int]] | None = None,
     ) -> None:
-        """Take `is_leader`: of several nodes, only that one cleans."""
+        """Take `is_leader`: of several nodes, only that one cleans. `forget_sessions` deletes their own old records."""
+        self._forget_sessions = forget_sessions
         self._is_leader = is_leader
         self._predictions = predictions
         self._files = files
@@ -71,6 +73,8 @@ class Janitor:
         await _in_steps(partial(self._predictions.delete_records, now - self._settings.value.retain_days * _DAY))
         await _in_steps(partial(self._files.delete_expired_files, now))
         await _in_steps(partial(self._predictions.delete_expired_idempotency, now))
+        if self._forget_sessions is not None:
+            await _in_steps(self._forget_sessions)
 
     async def _evict(self, now: float) -> None:
         evicted = await _in_steps(partial(self._predictions.evict_cache, self._settings.value.max_cache_bytes, now))
