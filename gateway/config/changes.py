@@ -106,6 +106,7 @@ LIVE: Final[Mapping[str, frozenset[str]]] = {
         }
     ),
     "prices": frozenset({"unknown", "default_hardware", "charge_failed", "models"}),
+    "tags": frozenset({"keys", "max_values"}),
     "metrics": frozenset({"top_targets"}),
     "logs": frozenset({"level"}),
 }

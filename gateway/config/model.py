@@ -12,6 +12,7 @@ from gateway.config.sections import (
     Section,
     Store,
     Streams,
+    Tags,
     Tracing,
     Transfers,
     Upstream,
@@ -34,6 +35,7 @@ class Config(Section):
     streams: Streams = Field(default_factory=Streams, description="Server-sent events.")
     webhooks: Webhooks = Field(default_factory=Webhooks, description="Delivery of webhooks.")
     prices: Prices = Field(default_factory=Prices, description="Prices of runs.")
+    tags: Tags = Field(default_factory=Tags, description="Cost tags of predictions.")
     metrics: Metrics = Field(default_factory=Metrics, description="Prometheus metrics.")
     logs: Logs = Field(default_factory=Logs, description="Logging.")
     tracing: Tracing = Field(default_factory=Tracing, description="Tracing by OpenTelemetry.")

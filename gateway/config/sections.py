@@ -27,9 +27,12 @@ from gateway.config.values import (
     SecondsOrZero,
     Sku,
     StoreUrl,
+    TagKey,
     TrustedHost,
     Whole,
 )
+from gateway.domain import tags
+from gateway.domain.ledger import MOST_VALUES_A_DAY
 
 _MIB = 1024 * 1024
 
@@ -266,6 +269,22 @@ class Webhooks(Section):
     )
     max_queued_total: Count = Field(50_000, description="Places of all teams.", examples=[50000])
     retain_dead_days: Count = Field(7, description="How long a failed delivery is kept for redelivery.", examples=[7])
+
+
+class Tags(Section):
+    """Cost tags: what apps say that their predictions are for."""
+
+    keys: tuple[TagKey, ...] = Field(
+        (),
+        description="Names of the tags that requests may have (header Gateway-Tags); at most 10.",
+        max_length=tags.MOST_KEYS,
+        examples=[["project", "feature"]],
+    )
+    max_values: Count = Field(
+        MOST_VALUES_A_DAY,
+        description="Values of a tag that usage counts by name, per team and day. Further ones count as (other).",
+        examples=[1000],
+    )
 
 
 class ModelPrice(Section):

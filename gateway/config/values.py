@@ -14,7 +14,7 @@ from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from pydantic import BeforeValidator, Strict
 
-from gateway.domain import scopes
+from gateway.domain import scopes, tags
 from gateway.domain.money import MOST_USD, exact_microusd, exact_price
 from gateway.sharing.rules import external_links
 
@@ -278,6 +278,7 @@ Sha256 = Annotated[
 Sku = Annotated[str, _matching(r"[a-z0-9][a-z0-9-]{0,63}", "a hardware SKU in lower case")]
 InputName = Annotated[str, _matching(r"[^\x00-\x1f]{1,200}", "the name of an input")]
 LinkPattern = Annotated[str, BeforeValidator(_link_pattern)]
+TagKey = Annotated[str, _matching(tags.KEY.pattern, "1 to 32 of a-z 0-9 _ -, beginning with a letter")]
 Moment = Annotated[datetime, BeforeValidator(_moment)]
 LevelWord = BeforeValidator(_level)
 NotEmptyScopes = Annotated[tuple[ScopeName, ...], BeforeValidator(_some)]

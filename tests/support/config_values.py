@@ -96,6 +96,8 @@ VALUES: dict[str, tuple[Any, Any]] = {
     "prices.default_hardware": ("gpu-l40s", "gpu-t4"),
     "prices.charge_failed": (True, False),
     "prices.models": ([], [{"model": "acme/x", "usd_per_run": Decimal("0.5")}]),
+    "tags.keys": (["project"], ["project", "feature"]),
+    "tags.max_values": (1000, 10),
     "metrics.top_targets": (50, 5),
     "logs.format": ("console", "json"),
     "logs.level": ("info", "debug"),
