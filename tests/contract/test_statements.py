@@ -72,7 +72,7 @@ TEXTS: dict[str, list[Any]] = {
     "high_id": ["", "up1"],
     "after_text": ["", "m"],
     "actor": [BY_TEST, "none", None],
-    "action": ["key.created", "config.reloaded", None],
+    "action": ["key.created", "config.loaded", None],
     "subject": ["k1", None],
     "before_values": ["{}", None],
     "after_values": ["{}"],
