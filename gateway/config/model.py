@@ -4,6 +4,7 @@ from pydantic import Field
 
 from gateway.config.listeners import Limits, Ops, Server
 from gateway.config.sections import (
+    Audit,
     Cache,
     Logs,
     Metrics,
@@ -37,6 +38,7 @@ class Config(Section):
     prices: Prices = Field(default_factory=Prices, description="Prices of runs.")
     tags: Tags = Field(default_factory=Tags, description="Cost tags of predictions.")
     metrics: Metrics = Field(default_factory=Metrics, description="Prometheus metrics.")
+    audit: Audit = Field(default_factory=Audit, description="The log of changes.")
     logs: Logs = Field(default_factory=Logs, description="Logging.")
     tracing: Tracing = Field(default_factory=Tracing, description="Tracing by OpenTelemetry.")
     teams: tuple[Team, ...] = Field((), description="The tenants.")

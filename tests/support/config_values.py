@@ -99,6 +99,7 @@ VALUES: dict[str, tuple[Any, Any]] = {
     "tags.keys": (["project"], ["project", "feature"]),
     "tags.max_values": (1000, 10),
     "metrics.top_targets": (50, 5),
+    "audit.retain_days": (365, 30),
     "logs.format": ("console", "json"),
     "logs.level": ("info", "debug"),
     "tracing.enabled": (False, True),
