@@ -117,6 +117,7 @@ def http_settings(config: Config, teams: Teams) -> HttpSettings:
         body_min_bytes_per_second=config.server.body_min_bytes_per_second,
         allow_http_webhooks=config.webhooks.allow_http,
         allow_private_webhooks=config.webhooks.allow_private_addresses,
+        tag_keys=frozenset(config.tags.keys),
         origins=frozenset(origin for team in teams.values() for origin in team.origins),
         team_origins={team.name: team.origins for team in teams.values()},
     )
@@ -177,6 +178,7 @@ def money_settings(config: Config) -> MoneySettings:
         ),
         budget_webhooks={team.name: team.budget_webhook for team in config.teams if team.budget_webhook is not None},
         retain_days=float(config.store.retain_days),
+        max_tag_values=config.tags.max_values,
     )
 
 

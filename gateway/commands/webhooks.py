@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from gateway.commands.common import CONFIG_OPTION, load_config, opened_store, plain_errors, run
+from gateway.commands.common import CONFIG_OPTION, actor, load_config, opened_store, plain_errors, run
 
 if TYPE_CHECKING:
     from gateway.config import Config
@@ -73,8 +73,8 @@ def redeliver(delivery_id: str | None, team_name: str | None, *, dead: bool, con
         async def repeat() -> int:
             async with opened_store(config) as store:
                 if delivery_id is None:
-                    return await store.redeliver_all(time.time(), team=team_name, dead_only=dead)
-                return int(await store.redeliver(time.time(), delivery_id))
+                    return await store.redeliver_all(time.time(), actor=actor(), team=team_name, dead_only=dead)
+                return int(await store.redeliver(time.time(), delivery_id, actor=actor()))
 
         count = run(repeat())
         if delivery_id is not None and not count:
@@ -104,7 +104,7 @@ def rotate_secret(team_name: str, overlap: str, config_path: Path | None) -> Non
         async def replace() -> tuple[int, str]:
             async with opened_store(config) as store:
                 secrets = WebhookSecrets(store, SystemClock())
-                return await secrets.rotate(team_name, seconds), await secrets.of(team_name)
+                return await secrets.rotate(team_name, seconds, actor=actor()), await secrets.of(team_name)
 
         in_use, secret = run(replace())
         # Only the secret goes to stdout, so that it can be captured. Messages go to stderr.

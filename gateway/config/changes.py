@@ -107,7 +107,9 @@ LIVE: Final[Mapping[str, frozenset[str]]] = {
         }
     ),
     "prices": frozenset({"unknown", "default_hardware", "charge_failed", "models"}),
+    "tags": frozenset({"keys", "max_values"}),
     "metrics": frozenset({"top_targets"}),
+    "audit": frozenset({"retain_days"}),
     "logs": frozenset({"level"}),
 }
 """Settings that a reload applies, by section. Everything in `teams` and `aliases` is applied too."""

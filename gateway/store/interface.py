@@ -2,6 +2,7 @@
 
 from typing import Protocol
 
+from gateway.domain.ports.audit import AuditLog
 from gateway.domain.ports.observers import NewsObserver, OperationsObserver
 from gateway.domain.ports.records import Files, Keys, Secrets, Versions
 from gateway.money.ports import Ledger
@@ -25,6 +26,7 @@ class Store(
     Versions,
     Secrets,
     Ledger,
+    AuditLog,
     Outputs,
     DividedRates,
     Protocol,
@@ -38,6 +40,10 @@ class Store(
 
     def set_observer(self, observer: OperationsObserver) -> None:
         """Set the observer that is notified of every finished operation."""
+        ...
+
+    def bound_tag_values(self, most: int) -> None:
+        """Set how many values of a cost tag are counted by name, for each team and day."""
         ...
 
     async def open(self, *, create: bool = True) -> bool:

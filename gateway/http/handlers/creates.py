@@ -8,7 +8,7 @@ from http import HTTPStatus
 from aiohttp import web
 from msgspec.structs import replace
 
-from gateway.domain import cache_directives, documents
+from gateway.domain import cache_directives, documents, tags
 from gateway.domain.cache_directives import Directives
 from gateway.domain.create_body import BodyForm, CreateBody, parse_create
 from gateway.domain.create_request import CreateCommand, Created
@@ -91,8 +91,11 @@ async def _create(
             wait = parse_prefer(request.headers.getall("Prefer"))
         if "Cancel-After" in request.headers:
             cancel_after = _cancel_after(request)
-    # A page cannot name its user: the header is ignored.
+    # A page can name neither its user nor its tags: the headers are ignored.
     user = None if caller.is_public else request_limits.user_of(request)
+    tagged = caller.tags
+    if tags.HEADER in request.headers and not caller.is_public:
+        tagged = _tags(request)
     directives = read_directives(request)
     idempotency_key = _idempotency_key(request)
     base, own_origins = base_url.addresses_of(request)
@@ -118,6 +121,7 @@ async def _create(
         cancel_after=cancel_after,
         cancel_after_header=request.headers.get("Cancel-After"),
         user=user,
+        tags=tagged,
         address=request_limits.address_of(request) if caller.is_public else None,
         own_origins=own_origins,
         directives=directives,
@@ -240,6 +244,14 @@ def _may_show_output(request: web.Request, view: PredictionView, wait: float | N
     if not documents.shown_status(view).is_terminal:
         return False
     return wait is not None or not request.headers.get("User-Agent", "").startswith(_PYPI_REPLICATE_1)
+
+
+def _tags(request: web.Request) -> str:
+    """Read `Gateway-Tags`. Raise `Unprocessable` if it is not valid."""
+    try:
+        return tags.parse(",".join(request.headers.getall(tags.HEADER)), request.app[SETTINGS].value.tag_keys)
+    except ValueError as exc:
+        raise Unprocessable.field(tags.HEADER, f"{tags.HEADER} is not valid: {exc}") from exc
 
 
 def _cancel_after(request: web.Request) -> float | None:

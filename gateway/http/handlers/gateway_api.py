@@ -6,9 +6,9 @@ import msgspec
 from aiohttp import web
 
 from gateway.access.browser_tokens import TokenRequest
-from gateway.domain import money, times, windows
+from gateway.domain import money, tags, times, windows
 from gateway.domain.create_request import CreateCommand
-from gateway.domain.ledger import By
+from gateway.domain.ledger import By, Grouping
 from gateway.domain.records import Kind
 from gateway.domain.windows import Window
 from gateway.errors import BadRequest, Unprocessable
@@ -33,7 +33,7 @@ from gateway.throttling.upstream_limiter import state_shown
 
 _JSON = "application/json"
 _LONGEST_REASON = 500
-_GROUPINGS = (By.DAY, By.KEY, By.MODEL, By.USER)
+_GROUPINGS = (By.DAY, By.KEY, By.MODEL, By.USER, By.TAG)
 """Values of `by` that a team may use; it only sees its own usage, so `team` is not among them."""
 
 
@@ -60,6 +60,7 @@ async def mint_token(request: web.Request) -> web.Response:
         "team": minted.team,
         "scopes": minted.scopes,
         "origins": minted.origins,
+        "tags": tags.mapping(minted.tags),
     }
     return web.Response(status=201, body=msgspec.json.encode(answer), content_type=_JSON)
 
@@ -104,12 +105,12 @@ async def get_usage(request: web.Request) -> web.Response:
     if until < since:
         raise Unprocessable.field("to", "to must not be before from")
     try:
-        by = By(request.query.get("by", By.DAY))
+        grouping = Grouping.parse(request.query.get("by", By.DAY))
     except ValueError:
-        by = By.TEAM
-    if by not in _GROUPINGS:
-        raise Unprocessable.field("by", f"by must be one of {', '.join(_GROUPINGS)}", "enum")
-    answer = await request.app[USAGE].usage(request[CALLER].team.name, by, since, until)
+        grouping = Grouping(By.TEAM)
+    if grouping.by not in _GROUPINGS:
+        raise Unprocessable.field("by", f"by must be one of {', '.join(_GROUPINGS)}:<key>", "enum")
+    answer = await request.app[USAGE].usage(request[CALLER].team.name, grouping, since, until)
     return web.Response(body=msgspec.json.encode(answer), content_type=_JSON)
 
 

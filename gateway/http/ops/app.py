@@ -9,12 +9,14 @@ import msgspec
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from gateway.domain.audit import BY_API
 from gateway.errors import GatewayError, Unauthenticated
 from gateway.http import errors
 from gateway.http.handlers import gateway_api
 from gateway.http.keys import ACCESS, CLOCK, METRICS, STORE
 from gateway.http.ops import config_state, dashboard, nodes
 from gateway.http.ops.guards import check_host, is_ops_token
+from gateway.operations.purging import purge
 
 logger = logging.getLogger(__name__)
 
@@ -39,11 +41,8 @@ async def purge_cache(request: web.Request) -> web.Response:
 
     Without a query, drop all of them.
     """
-    store, purged = request.app[STORE], 0
     team, target = request.query.get("team"), request.query.get("target")
-    # The store purges in batches.
-    while (count := await store.purge_cache(team=team, target=target)) > 0:
-        purged += count
+    purged = await purge(request.app[STORE], request.app[CLOCK].now(), BY_API, team=team, target=target)
     return web.Response(body=msgspec.json.encode({"purged": purged}), content_type="application/json")
 
 

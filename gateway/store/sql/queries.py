@@ -7,8 +7,9 @@ bytes that were so left out. {view}: the columns of a prediction `p`, and those 
 {shown}: a prediction whose id a caller can know. The id of the prediction that starts a run is a placeholder until
 upstream's id is known, even if the run's end was recorded before.
 The dialect of an engine (`sqlite/dialect.py`, `postgres/dialect.py`) replaces the words that the engines spell
-differently: {join}, {lowest}, {greatest}, {least}, {differs_from}, {no_bytes}, {like:pattern}, and {each:array}, which
-has the strings of a JSON array as `value`.
+differently: {join}, {lowest}, {greatest}, {least}, {differs_from}, {no_bytes}, {like:pattern}, {each:array}, which has
+the strings of a JSON array as `value`, and {pairs:object}, which has the names and texts of a JSON object, or of the
+empty text, as `pair.key` and `pair.value`.
 {join} keeps the order of a join as written in SQLite. `> ''` and `> {lowest}`, which are always true, and
 {unindexed:column} make SQLite choose the intended index.
 {node_acts}: the node `:node` has not ended; {holder_gone}: the node that holds a delivery has.
