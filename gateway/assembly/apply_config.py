@@ -18,7 +18,7 @@ from gateway.http.settings import HttpSettings
 from gateway.metrics import MetricsSettings
 from gateway.models.metadata import MetadataSettings
 from gateway.money.settings import MoneySettings
-from gateway.operations.settings import RetentionSettings
+from gateway.operations.settings import AdminSettings, RetentionSettings
 from gateway.predictions.settings import PredictionSettings
 from gateway.runtime.live import LiveSettings, replace_all
 from gateway.sharing.settings import SharingSettings
@@ -49,6 +49,7 @@ class Live(msgspec.Struct, frozen=True, kw_only=True):
     webhooks: LiveSettings[WebhookSettings]
     webhook_transport: LiveSettings[TransportSettings]
     retention: LiveSettings[RetentionSettings]
+    admin: LiveSettings[AdminSettings]
 
 
 def live_settings(config: Config) -> Live:
@@ -94,6 +95,7 @@ def live_settings(config: Config) -> Live:
                 retain_days=float(store.retain_days),
             )
         ),
+        admin=LiveSettings(settings.admin_settings(config)),
     )
 
 

@@ -152,6 +152,8 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
     recorded."""
     admitted: Admitted | None = None
     """How its run was admitted, if this prediction started it."""
+    request_id: str = ""
+    """The `X-Request-Id` of the create; empty if not recorded."""
 
 
 class PredictionView(msgspec.Struct, frozen=True):

@@ -3,6 +3,9 @@
 from collections.abc import Mapping
 from typing import Protocol
 
+from gateway.predictions.ports.predictions import Predictions
+from gateway.predictions.ports.search import PredictionSearch
+
 
 class Figures(Protocol):
     """Counters of requests and refusals since the process started."""
@@ -36,3 +39,7 @@ class Ping(Protocol):
     def recent_failure(self) -> str | None:
         """What failed lately and may fail again, although the store answers."""
         ...
+
+
+class PredictionRecords(Predictions, PredictionSearch, Protocol):
+    """Predictions, and the search of them."""

@@ -70,6 +70,14 @@ TEXTS: dict[str, list[Any]] = {
     "low_id": ["", "up1"],
     "high_id": ["", "up1"],
     "after_text": ["", "m"],
+    "only_team": ["red", "red", None],
+    "only_key": ["k1", None],
+    "only_user": ["ann", None, None],
+    "only_owner": ["user:ann"],
+    "only_target": ["acme/*", None],
+    "only_versions": ["acme/toy:*"],
+    "only_status": ["succeeded", None, None],
+    "only_source": ["miss", None, None],
 }
 BLOBS = {"document": [b"news", b"\0\xff"], "body": [b"body"], "part": [b"part"], "secret": [b"new"], "proposal": [b"p"]}
 NUMBERS: dict[str, list[Any]] = {
@@ -80,6 +88,7 @@ NUMBERS: dict[str, list[Any]] = {
     "kept_from": [0],
     "percent": [50],
     "rank": [1],
+    "skipped": [0, 1],
     "most": [1],
     "takes": [True, False],
     "size": [3],
