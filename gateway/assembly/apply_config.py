@@ -93,6 +93,7 @@ def live_settings(config: Config) -> Live:
                 max_cache_bytes=cache.max_bytes,
                 retain_data_seconds=float(store.retain_data_seconds),
                 retain_days=float(store.retain_days),
+                audit_days=float(config.audit.retain_days),
             )
         ),
         admin=LiveSettings(settings.admin_settings(config)),

@@ -81,6 +81,7 @@ def _start_janitor(base: Base, predictions: PredictionParts, streams: StreamPart
     janitor = Janitor(
         base.store,
         base.store,
+        base.store,
         base.clock,
         base.live.retention,
         on_cleared=partial(forget_everywhere, base.news, predictions, streams),

@@ -108,6 +108,7 @@ LIVE: Final[Mapping[str, frozenset[str]]] = {
     ),
     "prices": frozenset({"unknown", "default_hardware", "charge_failed", "models"}),
     "metrics": frozenset({"top_targets"}),
+    "audit": frozenset({"retain_days"}),
     "logs": frozenset({"level"}),
 }
 """Settings that a reload applies, by section. Everything in `teams` is applied too."""

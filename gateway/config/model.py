@@ -4,6 +4,7 @@ from pydantic import Field
 
 from gateway.config.listeners import Console, Limits, Ops, Server
 from gateway.config.sections import (
+    Audit,
     Cache,
     Logs,
     Metrics,
@@ -36,6 +37,7 @@ class Config(Section):
     webhooks: Webhooks = Field(default_factory=Webhooks, description="Delivery of webhooks.")
     prices: Prices = Field(default_factory=Prices, description="Prices of runs.")
     metrics: Metrics = Field(default_factory=Metrics, description="Prometheus metrics.")
+    audit: Audit = Field(default_factory=Audit, description="The log of changes.")
     logs: Logs = Field(default_factory=Logs, description="Logging.")
     tracing: Tracing = Field(default_factory=Tracing, description="Tracing by OpenTelemetry.")
     teams: tuple[Team, ...] = Field((), description="The tenants.")

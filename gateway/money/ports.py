@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol
 
+from gateway.domain.audit import Actor
 from gateway.domain.ledger import By, Entry, Reservation, Settlement, Usage
 from gateway.domain.quota import Counters
 from gateway.domain.records import Run
@@ -31,11 +32,12 @@ class Ledger(Protocol):
         ...
 
     async def adjust(
-        self, team: str, microusd: int, reason: str, at: float, *, adjustment_id: str | None = None
+        self, team: str, microusd: int, reason: str, at: float, *, actor: Actor, adjustment_id: str | None = None
     ) -> bool:
         """Add a correction of a team's spending. Durable. It counts in the team's budgets at once.
 
         One whose answer was lost can be repeated with the same id. Return whether this call added it.
+        It is recorded in the audit log, in the same transaction.
         """
         ...
 

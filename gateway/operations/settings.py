@@ -20,3 +20,5 @@ class RetentionSettings(msgspec.Struct, frozen=True, kw_only=True):
     """How long the inputs and outputs of ended runs are kept, and what errors quote of them."""
     retain_days: float
     """How long records without data are kept."""
+    audit_days: float
+    """How long entries of the audit log are kept."""

@@ -2,6 +2,7 @@
 
 from typing import Protocol
 
+from gateway.domain.ports.audit import AuditLog
 from gateway.domain.ports.observers import NewsObserver, OperationsObserver
 from gateway.domain.ports.records import Files, Keys, Secrets, Versions
 from gateway.money.ports import Ledger
@@ -27,6 +28,7 @@ class Store(
     Versions,
     Secrets,
     Ledger,
+    AuditLog,
     Outputs,
     DividedRates,
     Protocol,

@@ -21,6 +21,7 @@ from gateway.predictions.ports.sharing import MOST_HITS, Hit, Nothing, ShareRequ
 from gateway.store.interface import Store
 from gateway.store.postgres.hits import USED_SECONDS
 from gateway.store.sqlite import SQLiteStore
+from tests.support.audit import PURGE
 from tests.support.records import NOW, finish, go, idempotency, share, wish
 from tests.support.rounds import amounts
 from tests.support.stores import BACKENDS, StoreMaker
@@ -75,7 +76,7 @@ async def test_requests_that_no_finished_run_answers_are_not_recorded(store: Sto
     assert [hit is not None for hit in found] == [False] * 5 + [True] + [False] * 2
     for request, hit in zip(requests, found, strict=True):
         assert (await store.prediction(request.prediction.id) is not None) == (hit is not None)
-    await store.purge_cache()
+    await store.purge_cache(PURGE)
     assert await store.record_hits([asked("late", "F", now=NOW + 30)]) == [None]
 
 

@@ -39,6 +39,7 @@ from gateway.predictions.ports.sharing import (
     StartOutcome,
 )
 from gateway.store.interface import Store
+from tests.support.audit import BY_TEST
 from tests.support.records import NOW, Wish, ended, intent, live, prediction
 from tests.support.rounds import amounts
 from tests.support.stores import StoreMaker
@@ -247,7 +248,7 @@ class Money(RuleBasedStateMachine):
 
     @rule(team=st.sampled_from(["red", "blue"]), amount=st.sampled_from([-50, 20]))
     def somebody_corrects(self, team: str, amount: int) -> None:
-        self.stack.do(self.stack.store.adjust(self.team(team), amount, "why", self.now))
+        self.stack.do(self.stack.store.adjust(self.team(team), amount, "why", self.now, actor=BY_TEST))
         self.adjusted.append((team, amount, self.now))
         self.slack[team] += max(0, amount)
         self.stack.days.add(int(self.now // _DAY))

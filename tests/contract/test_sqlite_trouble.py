@@ -18,6 +18,7 @@ from gateway.errors import StoreUnavailable
 from gateway.store.sqlite import SQLiteStore
 from gateway.store.sqlite.dialect import SQL
 from gateway.store.urls import open_store
+from tests.support.audit import BY_TEST
 from tests.support.observer import RecordingObserver
 from tests.support.records import NOW, ended, key, live, prediction, wish
 
@@ -197,7 +198,7 @@ async def test_unopenable_file_is_a_clear_error(tmp_path: Path) -> None:
 
 async def test_file_of_a_newer_gateway_is_refused_and_unchanged(store: SQLiteStore, path: Path) -> None:
     """After a downgrade the gateway names the problem before it changes anything."""
-    await store.add_key(key())
+    await store.add_key(key(), actor=BY_TEST)
     await store._write(lambda db: db.connection.execute("PRAGMA user_version = 99"))
     await store.close()
     before = path.read_bytes()

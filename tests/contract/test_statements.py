@@ -26,6 +26,7 @@ from gateway.store.postgres.dialect import SQL as OF_POSTGRES
 from gateway.store.sql.rows import DELIVERIES, ENTRIES, FILES, KEYS, PREDICTIONS, RESERVATIONS, RUNS
 from gateway.store.sqlite.dialect import SQL
 from gateway.webhooks.rules.deliveries import Delivery, DeliveryKind, message_id
+from tests.support.audit import BY_TEST
 from tests.support.filled_store import DAY, fill
 from tests.support.records import NOW, file, intent, key, live, prediction
 from tests.support.stores import BACKENDS
@@ -78,6 +79,12 @@ TEXTS: dict[str, list[Any]] = {
     "only_versions": ["acme/toy:*"],
     "only_status": ["succeeded", None, None],
     "only_source": ["miss", None, None],
+    "actor": [BY_TEST, "none", None],
+    "action": ["key.created", "config.reloaded", None],
+    "subject": ["k1", None],
+    "before_values": ["{}", None],
+    "after_values": ["{}"],
+    "operation": [None, "purge"],
 }
 BLOBS = {"document": [b"news", b"\0\xff"], "body": [b"body"], "part": [b"part"], "secret": [b"new"], "proposal": [b"p"]}
 NUMBERS: dict[str, list[Any]] = {
@@ -96,6 +103,8 @@ NUMBERS: dict[str, list[Any]] = {
     "largest": [9],
     "seconds": [3600],
     "node": [0, 7],
+    "older_id": [2**62],
+    "older_at": [float("inf"), NOW],
     "owned_by": [0],
     "low_at": [float("-inf"), NOW],
     "high_at": [float("inf"), NOW],
@@ -106,6 +115,8 @@ NUMBERS: dict[str, list[Any]] = {
 OF_DAYS = re.compile(r"\bday (?:<|BETWEEN|>=)|day < :end")
 OF_LINES = re.compile(r"FROM ledger")
 PARTLY_ORDERED = {"old_users", "old_copies", "files_of_content"}
+NUMBERED = {"audit_entries", "audit_entries_of_team"}
+"""The first column is a number that a table gives, in which PostgreSQL leaves gaps."""
 ROWS: dict[str, tuple[Any, ...]] = {
     "add_run": RUNS.row(intent("new")),
     "save_run": (*RUNS.row(live("run1", fingerprint="F")), "run1"),
@@ -180,6 +191,8 @@ async def tried(store: Any, name: str, given: Any) -> tuple[int | None, list[tup
         if not isinstance(refused.__cause__, sqlite3.IntegrityError | psycopg.IntegrityError):
             raise
         return None, [("refused",)]
+    if name in NUMBERED:
+        rows = [row[1:] for row in rows]
     if "ORDER BY" not in SQL[name] or name in PARTLY_ORDERED:
         # Which rows come first is open, so with a limit only their number is the same.
         rows = sorted(rows, key=repr) if name in ROWS or given["limit"] > 1 else [()] * len(rows)

@@ -99,6 +99,7 @@ VALUES: dict[str, tuple[Any, Any]] = {
     "prices.charge_failed": (True, False),
     "prices.models": ([], [{"model": "acme/x", "usd_per_run": Decimal("0.5")}]),
     "metrics.top_targets": (50, 5),
+    "audit.retain_days": (365, 30),
     "logs.format": ("console", "json"),
     "logs.level": ("info", "debug"),
     "tracing.enabled": (False, True),

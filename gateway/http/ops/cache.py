@@ -5,8 +5,10 @@ from typing import Annotated
 import msgspec
 from aiohttp import web
 
+from gateway.domain.audit import BY_API
 from gateway.http.keys import CLOCK, STORE
 from gateway.http.ops import answers
+from gateway.operations.purging import purge
 
 
 class CacheQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -38,11 +40,8 @@ async def cache_stats(request: web.Request) -> web.Response:
 async def purge_cache(request: web.Request) -> web.Response:
     """Handle `DELETE /admin/cache`: drop cached results so that they are not reused."""
     query = answers.read_query(request, PurgeQuery)
-    store, purged = request.app[STORE], 0
-    # The store purges in batches.
-    while (count := await store.purge_cache(team=query.team, target=query.target)) > 0:
-        purged += count
-    return answers.json_answer(Purged(purged))
+    store, now = request.app[STORE], request.app[CLOCK].now()
+    return answers.json_answer(Purged(await purge(store, now, BY_API, team=query.team, target=query.target)))
 
 
 def add_routes(app: web.Application) -> None:

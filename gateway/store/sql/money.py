@@ -6,9 +6,11 @@ The operations in `intents.py`, `predictions.py` and others write the entries, i
 from collections.abc import Sequence
 
 from gateway.domain import quota
+from gateway.domain.audit import Action, Actor, Change
 from gateway.domain.ledger import By, Entry, EntryKind, Reservation, Settlement, Usage
 from gateway.domain.quota import Counters
 from gateway.domain.records import RunState
+from gateway.store.sql.audit import record
 from gateway.store.sql.connections import Connections
 from gateway.store.sql.database import Database
 from gateway.store.sql.ledger_entries import forget_users, insert_entry, settle, settlement_of
@@ -38,7 +40,7 @@ class MoneySteps(Connections):
         return await self._read(step)
 
     async def adjust(
-        self, team: str, microusd: int, reason: str, at: float, *, adjustment_id: str | None = None
+        self, team: str, microusd: int, reason: str, at: float, *, actor: Actor, adjustment_id: str | None = None
     ) -> bool:
         """Add a correction entry."""
         entry = Entry(
@@ -50,7 +52,16 @@ class MoneySteps(Connections):
             scopes=quota.scopes_of(team),
             adjustment_id=adjustment_id,
         )
-        return await self._write(lambda db: insert_entry(db, entry), durable=True)
+        after = {"microusd": microusd, "reason": reason, "adjustment": adjustment_id}
+        change = Change(action=Action.USAGE_ADJUSTED, subject=team, team=team, after=after)
+
+        def step(db: Database) -> bool:
+            is_added = insert_entry(db, entry)
+            if is_added:
+                record(db, at, actor, change)
+            return is_added
+
+        return await self._write(step, durable=True)
 
     async def spend_of(self, run_id: str) -> Entry | None:
         """Return the entry that settled a run."""

@@ -1,5 +1,6 @@
 """The roles of the store in one class. Each has a file with its steps."""
 
+from gateway.store.sql.audit import AuditLogSteps
 from gateway.store.sql.auditing import AuditingSteps
 from gateway.store.sql.cache import CacheSteps
 from gateway.store.sql.deliveries import DeliverySteps
@@ -34,6 +35,7 @@ class Steps(
     SecretSteps,
     MoneySteps,
     AuditingSteps,
+    AuditLogSteps,
     PingSteps,
 ):
     """Every operation on the data, for an engine to run."""

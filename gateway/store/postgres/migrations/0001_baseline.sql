@@ -290,6 +290,22 @@ CREATE TABLE keys (
 );
 CREATE INDEX keys_of_team ON keys (team, created_at, id);
 
+CREATE TABLE audit (
+    id BIGINT GENERATED ALWAYS AS IDENTITY NOT NULL PRIMARY KEY,
+    at DOUBLE PRECISION NOT NULL,
+    actor TEXT COLLATE "C" NOT NULL,
+    action TEXT COLLATE "C" NOT NULL,
+    subject TEXT COLLATE "C" NOT NULL,
+    team TEXT COLLATE "C",
+    before_values TEXT COLLATE "C",
+    after_values TEXT COLLATE "C",
+    operation TEXT COLLATE "C"
+);
+CREATE INDEX audit_by_time ON audit (at, id);
+CREATE INDEX audit_of_team ON audit (team, at, id);
+CREATE INDEX audit_by_action ON audit (action, at, id);
+CREATE UNIQUE INDEX audit_by_operation ON audit (operation) WHERE operation IS NOT NULL;
+
 CREATE TABLE versions (
     version TEXT COLLATE "C" NOT NULL PRIMARY KEY,
     model TEXT COLLATE "C" NOT NULL
