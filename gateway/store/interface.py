@@ -44,6 +44,10 @@ class Store(
         """Set the observer that is notified of every finished operation."""
         ...
 
+    def bound_tag_values(self, most: int) -> None:
+        """Set how many values of a cost tag are counted by name, for each team and day."""
+        ...
+
     async def open(self, *, create: bool = True) -> bool:
         """Connect and bring the schema up to date. Return whether the store is new.
 

@@ -46,6 +46,9 @@ TEXTS: dict[str, list[Any]] = {
     "owner": ["user:ann", "none"],
     "path": ["/predictions", "none"],
     "other": ["other"],
+    "other_values": ["(other)"],
+    "tag": ["project", "none"],
+    "value": ["apollo", "new"],
     "kind": ["prediction", "training"],
     "target": ["acme/*", "acme/toy", "a?me/t_y", "*%"],
     "state": ["queued", "dead", None],
@@ -78,6 +81,7 @@ TEXTS: dict[str, list[Any]] = {
     "only_target": ["acme/*", None],
     "only_versions": ["acme/toy:*"],
     "only_status": ["succeeded", None, None],
+    "only_tag": ['*"project":"apollo"*', None, None],
     "only_source": ["miss", None, None],
     "actor": [BY_TEST, "none", None],
     "action": ["key.created", "config.reloaded", None],
@@ -135,7 +139,7 @@ ROWS: dict[str, tuple[Any, ...]] = {
             run_id="new", team="red", key_id="k", user=None, scopes=("team/red",), milliseconds=1, microusd=2, at=NOW
         )
     ),
-    "enter_hits": (DAY, NOW, "red", "k1", "ann", "acme/toy", "run1", "new", 7),
+    "enter_hits": (DAY, NOW, "red", "k1", "ann", "acme/toy", "run1", "new", 7, '{"project":"a"}'),
     "insert_entry": (
         DAY,
         *ENTRIES.row(Entry(at=NOW, team="red", kind=EntryKind.SPEND, run_id="new", microusd=7, scopes=("team/red",))),

@@ -11,7 +11,7 @@ from gateway.errors import Unprocessable
 from gateway.http.keys import PREDICTION_LOG, SETTINGS
 from gateway.http.ops import answers
 from gateway.operations.prediction_log import MOST_ROWS
-from gateway.operations.rules.prediction_rows import COLUMNS
+from gateway.operations.rules.prediction_rows import COLUMNS, cells_of
 from gateway.predictions.ports.search import Wanted
 
 _LIMIT: Final = 100
@@ -28,6 +28,8 @@ class PredictionQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     """With or without its version, or a glob such as `acme/*`."""
     status: Status | None = None
     source: Source | None = None
+    tag: Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_-]{0,31}:[A-Za-z0-9._~:/@+-]{1,100}$")] | None = None
+    """A cost tag, as `project:apollo`."""
     since: str | None = None
     """A time or a day (UTC), inclusive."""
     until: str | None = None
@@ -47,6 +49,7 @@ async def list_predictions(request: web.Request) -> web.Response:
         target=query.target,
         status=query.status,
         source=query.source,
+        tag=None if query.tag is None else _pair(query.tag),
         since=answers.read_time("since", query.since),
         until=answers.read_time("until", query.until),
     )
@@ -58,7 +61,12 @@ async def list_predictions(request: web.Request) -> web.Response:
     if not answers.wants_csv(request):
         return answers.json_answer(page)
     following = None if page.next is None else str(request.rel_url.update_query(cursor=page.next))
-    return answers.csv_answer(COLUMNS, map(msgspec.structs.astuple, page.predictions), following)
+    return answers.csv_answer(COLUMNS, map(cells_of, page.predictions), following)
+
+
+def _pair(tag: str) -> tuple[str, str]:
+    key, _, value = tag.partition(":")
+    return key, value
 
 
 async def show_prediction(request: web.Request) -> web.Response:

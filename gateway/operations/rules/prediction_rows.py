@@ -4,7 +4,7 @@ from typing import Final
 
 import msgspec
 
-from gateway.domain import times
+from gateway.domain import tags, times
 from gateway.domain.records import Kind, Source, Status
 from gateway.predictions.ports.search import Found
 
@@ -21,6 +21,8 @@ class PredictionRow(msgspec.Struct, frozen=True, kw_only=True):
     """The id of the key; of a browser token, that of the key that minted it."""
     key_name: str | None
     user: str | None
+    tags: dict[str, str]
+    """Its cost tags."""
     target: str
     status: Status
     source: Source
@@ -53,6 +55,7 @@ def row_of(found: Found) -> PredictionRow:
         # The id of a key of the config contains its name.
         key_name=found.key_name or found.key_id.partition("/")[2] or None,
         user=found.user,
+        tags=tags.mapping(found.tags),
         target=found.target,
         status=found.status,
         source=found.source,
@@ -63,6 +66,12 @@ def row_of(found: Found) -> PredictionRow:
         held_seconds=0.0 if found.admitted is None else round(found.admitted.waited_seconds, 3),
         request_id=found.request_id or None,
     )
+
+
+def cells_of(row: PredictionRow) -> list[object]:
+    """Return the cells of a row for CSV, in the order of `COLUMNS`. Tags are as in the header `Gateway-Tags`."""
+    cells = msgspec.structs.asdict(row) | {"tags": ", ".join(f"{key}={value}" for key, value in row.tags.items())}
+    return list(cells.values())
 
 
 def _completed_at(found: Found) -> float | None:

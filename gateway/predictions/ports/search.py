@@ -21,6 +21,8 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     status: Status | None = None
     """As the caller sees it."""
     source: Source | None = None
+    tag: tuple[str, str] | None = None
+    """A cost tag: its key and value."""
     since: float | None = None
     """Created at this time or later."""
     until: float | None = None
@@ -37,6 +39,8 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     key_name: str | None
     """The name of an issued key."""
     user: str | None
+    tags: str
+    """As `gateway.domain.tags` writes them."""
     target: str
     status: Status
     """As the caller sees it."""

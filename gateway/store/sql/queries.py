@@ -8,8 +8,9 @@ bytes that were so left out. {view}: the columns of a prediction `p`, and those 
 {shown}: a prediction whose id a caller can know. The id of the prediction that starts a run is a placeholder until
 upstream's id is known, even if the run's end was recorded before.
 The dialect of an engine (`sqlite/dialect.py`, `postgres/dialect.py`) replaces the words that the engines spell
-differently: {join}, {lowest}, {greatest}, {least}, {differs_from}, {no_bytes}, {like:pattern}, and {each:array}, which
-has the strings of a JSON array as `value`.
+differently: {join}, {lowest}, {greatest}, {least}, {differs_from}, {no_bytes}, {like:pattern}, {each:array}, which has
+the strings of a JSON array as `value`, and {pairs:object}, which has the names and texts of a JSON object, or of the
+empty text, as `pair.key` and `pair.value`.
 {join} keeps the order of a join as written in SQLite. `> ''` and `> {lowest}`, which are always true, and
 {unindexed:column} make SQLite choose the intended index.
 {node_acts}: the node `:node` has not ended; {holder_gone}: the node that holds a delivery has.
@@ -45,7 +46,7 @@ _CONDITIONS = {
 }
 _SEARCH = {
     "{found}": """
-        p.id, p.kind, p.team, p.key_id, k.name AS key_name, p."user", r.target,
+        p.id, p.kind, p.team, p.key_id, k.name AS key_name, p."user", p.tags, r.target,
         CASE WHEN p.canceled_at IS NULL THEN r.status ELSE p.final_status END AS status,
         p.source, p.created_at, p.canceled_at, r.ended_at, l.microusd, p.admitted, p.request_id
     FROM predictions AS p {join} runs AS r ON r.id = p.run_id
@@ -57,6 +58,7 @@ _SEARCH = {
         AND (CAST(:only_key AS TEXT) IS NULL OR p.key_id = :only_key)
         AND (CAST(:only_user AS TEXT) IS NULL OR p."user" = :only_user)
         AND (CAST(:only_source AS TEXT) IS NULL OR p.source = :only_source)
+        AND (CAST(:only_tag AS TEXT) IS NULL OR p.tags {like::only_tag})
         AND (
             CAST(:only_target AS TEXT) IS NULL
             OR r.target {like::only_target}

@@ -95,6 +95,8 @@ def _scope(wanted: Wanted) -> dict[str, str | None]:
         "only_owner": None if wanted.user is None else owner_of_user(wanted.user),
         "only_target": wanted.target,
         "only_versions": None if wanted.target is None else f"{wanted.target}:*",
+        # Neither keys nor values have quotes, nor the wildcards of a glob.
+        "only_tag": None if wanted.tag is None else '*"{}":"{}"*'.format(*wanted.tag),
         "only_status": None if wanted.status is None else wanted.status.value,
         "only_source": None if wanted.source is None else wanted.source.value,
     }
@@ -109,4 +111,4 @@ def _place(found: Found) -> Place:
 
 
 def _size(found: Found) -> int:
-    return sum(len(text) for text in (found.id, found.team, found.key_id, found.user or "", found.target))
+    return sum(len(text) for text in (found.id, found.team, found.key_id, found.user or "", found.tags, found.target))
