@@ -1,6 +1,7 @@
 """What the routes of `/admin` share: reading a query into a struct, and answers as JSON or CSV."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Final, TypeVar
 
 import msgspec
@@ -51,8 +52,12 @@ def json_answer(body: object) -> web.Response:
 def csv_answer(columns: Sequence[str], rows: Iterable[Sequence[object]], next_url: str | None = None) -> web.Response:
     """Return an answer as CSV. `next_url`, of the next page, is in the header `Link` (RFC 8288)."""
     link = {} if next_url is None else {"Link": f'<{next_url}>; rel="next"'}
-    text = csv_text.write(columns, rows)
-    return web.Response(text=text, content_type=CSV, charset="utf-8", headers=_HEADERS | link)
+    return csv_text_answer(csv_text.write(columns, rows), link)
+
+
+def csv_text_answer(text: str, headers: Mapping[str, str] = MappingProxyType({})) -> web.Response:
+    """Return a table that is written already."""
+    return web.Response(text=text, content_type=CSV, charset="utf-8", headers={**_HEADERS, **headers})
 
 
 def wants_csv(request: web.Request) -> bool:
