@@ -21,6 +21,7 @@ from gateway.metrics import MetricsSettings
 from gateway.models.rules.aliases import Aliases, parse_target
 from gateway.money.rules import pricing
 from gateway.money.settings import MoneySettings
+from gateway.operations.settings import AdminSettings
 from gateway.predictions.settings import PredictionSettings
 from gateway.sharing.rules import determinism, external_links
 from gateway.sharing.settings import SharingSettings
@@ -60,6 +61,11 @@ def aliases_of(config: Config) -> Aliases:
         for scope in [common] if alias.teams is None else [of_teams.setdefault(team, {}) for team in alias.teams]:
             scope[alias.name] = target
     return Aliases(common, of_teams)
+
+
+def admin_settings(config: Config) -> AdminSettings:
+    """Return what operators read of predictions."""
+    return AdminSettings(max_searched=config.ops.max_searched, show_data=config.console.show_data)
 
 
 def access_settings(config: Config) -> AccessSettings:

@@ -55,7 +55,8 @@ LIVE: Final[Mapping[str, frozenset[str]]] = {
             "max_spool_bytes",
         }
     ),
-    "ops": frozenset({"token_env", "token_file"}),
+    "ops": frozenset({"token_env", "token_file", "max_searched"}),
+    "console": frozenset({"show_data"}),
     "upstream": frozenset(
         {
             "token_env",

@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from gateway.config.listeners import Limits, Ops, Server
+from gateway.config.listeners import Console, Limits, Ops, Server
 from gateway.config.sections import (
     Alias,
     Audit,
@@ -29,6 +29,7 @@ class Config(Section):
     server: Server = Field(default_factory=Server, description="The public listener.")
     limits: Limits = Field(default_factory=Limits, description="Bounds of requests and responses.")
     ops: Ops = Field(default_factory=Ops, description="The operators' listener.")
+    console: Console = Field(default_factory=Console, description="What operators see.")
     upstream: Upstream = Field(default_factory=Upstream, description="The Replicate API and the account.")
     store: Store = Field(default_factory=Store, description="The database.")
     cache: Cache = Field(default_factory=Cache, description="Sharing of runs between identical requests.")

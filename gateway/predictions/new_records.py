@@ -78,6 +78,7 @@ class NewRecords:
             reason=str(identity.reason),
             tags=command.tags,
             admitted=None if command.hold.limit is None else admission_record.held(command.hold),
+            request_id=command.request_id,
         )
         return ShareRequest(
             prediction=prediction,

@@ -100,8 +100,8 @@ async def get_usage(request: web.Request) -> web.Response:
     Without `from` and `to`: this month so far, in UTC.
     """
     today = windows.day_of(request.app[CLOCK].now())
-    since = _day(request, "from", windows.first_day(Window.MONTH, today))
-    until = _day(request, "to", max(since, today))
+    since = read_day("from", request.query.get("from"), windows.first_day(Window.MONTH, today))
+    until = read_day("to", request.query.get("to"), max(since, today))
     if until < since:
         raise Unprocessable.field("to", "to must not be before from")
     try:
@@ -114,9 +114,8 @@ async def get_usage(request: web.Request) -> web.Response:
     return web.Response(body=msgspec.json.encode(answer), content_type=_JSON)
 
 
-def _day(request: web.Request, name: str, default: int) -> int:
-    """Read a day, or the UTC day of a time. Raise `Unprocessable` for anything else."""
-    text = request.query.get(name)
+def read_day(name: str, text: str | None, default: int) -> int:
+    """Read a day of a query, or the UTC day of a time. Raise `Unprocessable` for anything else."""
     if text is None:
         return default
     try:
