@@ -19,6 +19,7 @@ from gateway.http.settings import HttpSettings
 from gateway.metrics import MetricsSettings
 from gateway.money.rules import pricing
 from gateway.money.settings import MoneySettings
+from gateway.operations.settings import AdminSettings
 from gateway.predictions.settings import PredictionSettings
 from gateway.sharing.rules import determinism, external_links
 from gateway.sharing.settings import SharingSettings
@@ -47,6 +48,11 @@ def teams_of(config: Config) -> Teams:
         )
         for team in config.teams
     }
+
+
+def admin_settings(config: Config) -> AdminSettings:
+    """Return what operators read of predictions."""
+    return AdminSettings(max_searched=config.ops.max_searched, show_data=config.console.show_data)
 
 
 def access_settings(config: Config) -> AccessSettings:

@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 
 import click
 
-from gateway.commands.common import CONFIG_OPTION, known_team, load_config, opened_store, plain_errors, run
+from gateway.commands.common import CONFIG_OPTION, actor, known_team, load_config, opened_store, plain_errors, run
 from gateway.errors import StoreUnavailable
 
 _LONGEST_REASON: Final = 500
@@ -106,7 +106,9 @@ def adjust(team_name: str, amount: str, reason: str, adjustment_id: str | None, 
         async def correct() -> bool:
             async with opened_store(config) as store:
                 try:
-                    return await store.adjust(team.name, microusd, reason, time.time(), adjustment_id=name)
+                    return await store.adjust(
+                        team.name, microusd, reason, time.time(), actor=actor(), adjustment_id=name
+                    )
                 except StoreUnavailable as exc:
                     text = f"{exc.detail} The correction may be recorded. To make sure, repeat it with --id {name}."
                     raise click.ClickException(text) from exc

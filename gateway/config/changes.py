@@ -54,7 +54,8 @@ LIVE: Final[Mapping[str, frozenset[str]]] = {
             "max_spool_bytes",
         }
     ),
-    "ops": frozenset({"token_env", "token_file"}),
+    "ops": frozenset({"token_env", "token_file", "max_searched"}),
+    "console": frozenset({"show_data"}),
     "upstream": frozenset(
         {
             "token_env",
@@ -107,6 +108,7 @@ LIVE: Final[Mapping[str, frozenset[str]]] = {
     ),
     "prices": frozenset({"unknown", "default_hardware", "charge_failed", "models"}),
     "metrics": frozenset({"top_targets"}),
+    "audit": frozenset({"retain_days"}),
     "logs": frozenset({"level"}),
 }
 """Settings that a reload applies, by section. Everything in `teams` is applied too."""

@@ -305,6 +305,12 @@ class Metrics(Section):
     )
 
 
+class Audit(Section):
+    """The log of changes: of keys, secrets, budgets' corrections, the cache, and the config."""
+
+    retain_days: Count = Field(365, description="How long entries are kept.", examples=[365])
+
+
 class Tracing(Section):
     """Tracing by OpenTelemetry. Requires the extra `otel`; the OTEL_… variables configure the exporter."""
 

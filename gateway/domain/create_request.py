@@ -30,6 +30,7 @@ class CreateCommand(msgspec.Struct, frozen=True, kw_only=True):
     user: str | None = None
     address: str | None = None
     """The address of a caller that uses a public credential."""
+    request_id: str = ""
     own_origins: frozenset[str] = frozenset()
     directives: Directives = Directives()
     idempotency_key: str | None = None

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Protocol
 
+from gateway.predictions.ports.predictions import Predictions
+from gateway.predictions.ports.search import PredictionSearch
 from gateway.webhooks.rules.deliveries import DeliveryCounts
 
 
@@ -46,3 +48,7 @@ class DeliveryCounter(Protocol):
     async def delivery_counts(self) -> DeliveryCounts:
         """Count queued deliveries, dead letters, and the places that are taken."""
         ...
+
+
+class PredictionRecords(Predictions, PredictionSearch, Protocol):
+    """Predictions, and the search of them."""

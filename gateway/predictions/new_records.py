@@ -75,6 +75,7 @@ class NewRecords:
             deadline_at=now + command.cancel_after if command.cancel_after is not None else None,
             reason=str(identity.reason),
             admitted=None if command.hold.limit is None else admission_record.held(command.hold),
+            request_id=command.request_id,
         )
         return ShareRequest(
             prediction=prediction,

@@ -19,6 +19,7 @@ from gateway.domain.quota import ReservationRequest
 from gateway.domain.records import Key, Kind, Prediction, Run, Source, Status
 from gateway.predictions.ports.sharing import ShareRequest
 from gateway.store.urls import open_store
+from tests.support.audit import BY_TEST
 from tests.support.records import make_store
 
 CONFIG = """
@@ -55,7 +56,7 @@ def reported(*arguments: str) -> Any:
 async def _issue(key_id: str, name: str) -> None:
     store = open_store("sqlite:///gateway.db")
     await store.open()
-    await store.add_key(Key(id=key_id, team="acme", name=name, sha256="ab" * 32, created_at=NOW))
+    await store.add_key(Key(id=key_id, team="acme", name=name, sha256="ab" * 32, created_at=NOW), actor=BY_TEST)
     await store.close()
 
 
