@@ -1,5 +1,7 @@
 """The nodes that serve from the store, for operators."""
 
+from typing import Any
+
 import msgspec
 from aiohttp import web
 
@@ -13,12 +15,16 @@ async def show_nodes(request: web.Request) -> web.Response:
 
     Where one process serves from the store, the list is empty.
     """
-    nodes, own = request.app[STORE].nodes, request.app[MEMBERSHIP].number
-    now, listed = 0.0, list[Node]()
+    return web.Response(body=msgspec.json.encode(await listed(request.app)), content_type="application/json")
+
+
+async def listed(app: web.Application) -> dict[str, Any]:
+    """Return this node's number, and the nodes."""
+    nodes, own = app[STORE].nodes, app[MEMBERSHIP].number
+    now, found = 0.0, list[Node]()
     if nodes is not None:
-        now, listed = await nodes.clock(), await nodes.nodes()
-    body = {"this_node": own, "nodes": [_shown(each, now) for each in listed]}
-    return web.Response(body=msgspec.json.encode(body), content_type="application/json")
+        now, found = await nodes.clock(), await nodes.nodes()
+    return {"this_node": own, "nodes": [_shown(each, now) for each in found]}
 
 
 def _shown(node: Node, now: float) -> dict[str, object]:
