@@ -5,7 +5,7 @@ from typing import NamedTuple
 import msgspec
 
 
-class Page(NamedTuple):
+class NavigationEntry(NamedTuple):
     """An entry of the navigation."""
 
     name: str
@@ -14,14 +14,14 @@ class Page(NamedTuple):
 
 
 PAGES = (
-    Page("board", "Overview", "/dashboard"),
-    Page("predictions", "Predictions", "/dashboard/predictions"),
-    Page("outputs", "Outputs", "/dashboard/outputs"),
-    Page("usage", "Usage", "/dashboard/usage"),
-    Page("limits", "Limits", "/dashboard/limits"),
-    Page("webhooks", "Webhooks", "/dashboard/webhooks"),
+    NavigationEntry("board", "Overview", "/dashboard"),
+    NavigationEntry("predictions", "Predictions", "/dashboard/predictions"),
+    NavigationEntry("outputs", "Outputs", "/dashboard/outputs"),
+    NavigationEntry("usage", "Usage", "/dashboard/usage"),
+    NavigationEntry("limits", "Limits", "/dashboard/limits"),
+    NavigationEntry("webhooks", "Webhooks", "/dashboard/webhooks"),
 )
-OF_OPERATORS = (Page("nodes", "Nodes", "/dashboard/nodes"),)
+OF_OPERATORS = (NavigationEntry("nodes", "Nodes", "/dashboard/nodes"),)
 
 
 class Frame(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,6 +38,6 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True):
     """What every form of the page sends back: see `gateway.access.sessions`."""
 
     @property
-    def pages(self) -> tuple[Page, ...]:
+    def pages(self) -> tuple[NavigationEntry, ...]:
         """The navigation."""
         return PAGES if self.team is not None else PAGES + OF_OPERATORS

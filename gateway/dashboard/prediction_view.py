@@ -14,7 +14,7 @@ _NULL: Final = b"null"
 _DATA_URI: Final = "data:"
 
 
-class Shown(msgspec.Struct, frozen=True):
+class ShownValue(msgspec.Struct, frozen=True):
     """A value as text."""
 
     text: str
@@ -23,7 +23,7 @@ class Shown(msgspec.Struct, frozen=True):
     """The http and https links in it, in their order."""
 
 
-def texts_of(data: PredictionData | None) -> dict[str, Shown]:
+def texts_of(data: PredictionData | None) -> dict[str, ShownValue]:
     """Return the values that are not null, as indented JSON or plain text."""
     if data is None:
         return {}
@@ -35,13 +35,13 @@ def _bytes_of(value: Any) -> bytes:
     return bytes(value) if isinstance(value, msgspec.Raw) else msgspec.json.encode(value)
 
 
-def _shown(raw: bytes) -> Shown:
+def _shown(raw: bytes) -> ShownValue:
     if len(raw) > _MOST_DECODED:
         # A character has at most four bytes.
-        return Shown(raw[: 4 * MOST_TEXT].decode(errors="replace")[:MOST_TEXT], is_cut=True)
+        return ShownValue(raw[: 4 * MOST_TEXT].decode(errors="replace")[:MOST_TEXT], is_cut=True)
     plain = _shortened(msgspec.json.decode(raw))
     text = plain if isinstance(plain, str) else msgspec.json.format(msgspec.json.encode(plain), indent=2).decode()
-    return Shown(text[:MOST_TEXT], len(text) > MOST_TEXT, tuple(_links(plain)))
+    return ShownValue(text[:MOST_TEXT], len(text) > MOST_TEXT, tuple(_links(plain)))
 
 
 def _shortened(value: Any) -> Any:
