@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from gateway.domain import windows
 from gateway.domain.windows import Window
-from gateway.operations.rules.attention import Item, Concern, Urgency, items
+from gateway.operations.rules.attention import Concern, Item, Urgency, items
 from gateway.operations.rules.dashboard_view import Budget
 
 NOW = 1_781_280_000.5
