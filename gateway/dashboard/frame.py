@@ -33,9 +33,14 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True):
     """The team whose data is shown; `None` for the operators, who see all."""
     can_sign_out: bool = False
     entry: str | None = None
-    """The entry of the navigation that a page belongs to, unless that is its own."""
+    """The entry of the navigation that a page belongs to, unless that is its own; `""` for none."""
     form_token: str = ""
     """What every form of the page sends back: see `gateway.access.sessions`."""
+
+    @property
+    def current(self) -> str:
+        """The current entry of the navigation; `""` for none."""
+        return self.page if self.entry is None else self.entry
 
     @property
     def pages(self) -> tuple[NavigationEntry, ...]:

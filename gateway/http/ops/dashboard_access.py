@@ -16,8 +16,8 @@ from gateway.dashboard.frame import Frame
 from gateway.domain.audit import Actor
 from gateway.domain.scopes import Scope
 from gateway.domain.teams import Caller
-from gateway.errors import BadRequest, Forbidden, Unauthenticated
-from gateway.http import base_url
+from gateway.errors import BadRequest, Forbidden, GatewayError, Unauthenticated
+from gateway.http import base_url, errors
 from gateway.http.keys import ACCESS, AUTHENTICATOR, SESSIONS
 from gateway.http.ops.guards import is_ops_token
 
@@ -100,9 +100,22 @@ def for_visitors(handler: Handler) -> Callable[[web.Request], Awaitable[web.Stre
             if "Authorization" in request.headers:
                 raise
             return redirect(SIGN_IN)
-        return await handler(Visit(request, caller, renderer))
+        visit = Visit(request, caller, renderer)
+        try:
+            return await handler(visit)
+        except GatewayError as exc:
+            if not _wants_page(request):
+                raise
+            return await visit.page(
+                "problem", entry="", status=errors.status_of(exc), title=exc.title, detail=exc.detail
+            )
 
     return handle
+
+
+def _wants_page(request: web.Request) -> bool:
+    """Return whether a browser asks for a page, which shows errors as pages too."""
+    return HTML in request.headers.get("Accept", "")
 
 
 async def viewer_of(request: web.Request) -> Caller | None:
