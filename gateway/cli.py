@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from gateway import __version__
+from gateway.commands.audit import audit
 from gateway.commands.cache import cache
 from gateway.commands.check import check
 from gateway.commands.keys import keys
@@ -33,5 +34,5 @@ def main(config_path: Path | None) -> None:
     del config_path
 
 
-for command in (serve, demo, simulate, check, keys, usage, cache, webhooks, store):
+for command in (serve, demo, simulate, check, keys, usage, cache, webhooks, audit, store):
     main.add_command(command)

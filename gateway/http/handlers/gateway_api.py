@@ -9,9 +9,10 @@ from gateway.domain.create_request import CreateCommand
 from gateway.domain.ledger import By
 from gateway.domain.records import Kind
 from gateway.domain.windows import Window
-from gateway.errors import BadRequest, Unprocessable
+from gateway.errors import Unprocessable
 from gateway.http import base_url, request_limits
 from gateway.http.handlers.creates import read_create, read_directives
+from gateway.http.json_body import read_body
 from gateway.http.keys import (
     CALLER,
     CLOCK,
@@ -29,24 +30,13 @@ from gateway.runtime.pauses import pause_after
 from gateway.throttling.upstream_limiter import state_shown
 
 _JSON = "application/json"
-_LONGEST_REASON = 500
 _GROUPINGS = (By.DAY, By.KEY, By.MODEL, By.USER)
 """Values of `by` that a team may use; it only sees its own usage, so `team` is not among them."""
 
 
 async def mint_token(request: web.Request) -> web.Response:
     """Handle `POST /gateway/tokens`: mint a short-lived browser token with some of the key's permissions."""
-    require_json(request)
-    body = await read_json(request)
-    try:
-        token_request = msgspec.json.decode(body, type=TokenRequest)
-    except msgspec.ValidationError as exc:
-        # It names the field, and a field that does not exist can be as long as the body.
-        text = str(exc)[:_LONGEST_REASON]
-        field = text.rpartition("`$.")[2].partition("`")[0] if "`$." in text else ""
-        raise Unprocessable.field(field, text, "invalid_type") from exc
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
-        raise BadRequest(f"Failed to parse request body as JSON: {exc}") from exc
+    token_request = await read_body(request, TokenRequest)
     minted = request.app[TOKENS].mint(request[CALLER], token_request)
     answer = {
         "token": minted.token,

@@ -14,7 +14,7 @@ from gateway.errors import GatewayError, Unauthenticated
 from gateway.http import errors
 from gateway.http.handlers import gateway_api
 from gateway.http.keys import ACCESS, CLOCK, METRICS, STORE
-from gateway.http.ops import config_state, dashboard, nodes
+from gateway.http.ops import audit, config_state, dashboard, keys, nodes
 from gateway.http.ops.guards import check_host, is_ops_token
 from gateway.operations.purging import purge
 
@@ -79,4 +79,6 @@ def add_routes(app: web.Application) -> None:
     app.router.add_get("/admin/cache", cache_stats)
     app.router.add_delete("/admin/cache", purge_cache)
     app.router.add_get("/admin/nodes", nodes.show_nodes)
+    keys.add_routes(app)
+    audit.add_routes(app)
     dashboard.add_routes(app)
