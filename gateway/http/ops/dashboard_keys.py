@@ -168,12 +168,10 @@ def _request_of(fields: Fields, team: str | None) -> KeyRequest:
 
 
 def _number(name: str, text: str) -> Decimal | int:
+    kind: type[Decimal] | type[int] = Decimal if name.startswith(_DOLLARS) else int
     try:
-        number = Decimal(text)
-        if not number.is_finite():
-            raise InvalidOperation
-        return number if name.startswith(_DOLLARS) else int(number)
-    except (InvalidOperation, ValueError, OverflowError):
+        return kind(text)
+    except (InvalidOperation, ValueError):
         raise Unprocessable([InvalidField("invalid_value", f"limits.{name}", "expected a number")]) from None
 
 
