@@ -46,12 +46,13 @@ def build_operations(
         waiting=lambda team: limit_queue.waiting_of(team) + hold_queue.count(team),
         streams=streams.open_streams.count,
     )
+    health = _start_health(base, upstream)
     return OperationsParts(
         recent_errors=recent_errors,
         run_timings=RunTimings(metrics),
-        health=_start_health(base, upstream),
+        health=health,
         explain=ExplainService(predictions.service, store, store, store, money.pricing, live.access, store),
-        dashboard=DashboardService(live.teams, store, metrics, recent_errors, sources, clock),
+        dashboard=DashboardService(live.teams, store, metrics, recent_errors, sources, clock, store, health.known),
     )
 
 

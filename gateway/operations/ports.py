@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Protocol
 
+from gateway.webhooks.rules.deliveries import DeliveryCounts
+
 
 class Figures(Protocol):
     """Counters of requests and refusals since the process started."""
@@ -35,4 +37,12 @@ class Ping(Protocol):
     @property
     def recent_failure(self) -> str | None:
         """What failed lately and may fail again, although the store answers."""
+        ...
+
+
+class DeliveryCounter(Protocol):
+    """Counts webhook deliveries."""
+
+    async def delivery_counts(self) -> DeliveryCounts:
+        """Count queued deliveries, dead letters, and the places that are taken."""
         ...
