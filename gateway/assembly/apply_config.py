@@ -19,7 +19,7 @@ from gateway.metrics import MetricsSettings
 from gateway.models.metadata import MetadataSettings
 from gateway.models.rules.aliases import Aliases
 from gateway.money.settings import MoneySettings
-from gateway.operations.settings import RetentionSettings
+from gateway.operations.settings import AdminSettings, RetentionSettings
 from gateway.predictions.settings import PredictionSettings
 from gateway.runtime.live import LiveSettings, replace_all
 from gateway.sharing.settings import SharingSettings
@@ -51,6 +51,7 @@ class Live(msgspec.Struct, frozen=True, kw_only=True):
     webhooks: LiveSettings[WebhookSettings]
     webhook_transport: LiveSettings[TransportSettings]
     retention: LiveSettings[RetentionSettings]
+    admin: LiveSettings[AdminSettings]
 
 
 def live_settings(config: Config) -> Live:
@@ -95,8 +96,10 @@ def live_settings(config: Config) -> Live:
                 max_cache_bytes=cache.max_bytes,
                 retain_data_seconds=float(store.retain_data_seconds),
                 retain_days=float(store.retain_days),
+                audit_days=float(config.audit.retain_days),
             )
         ),
+        admin=LiveSettings(settings.admin_settings(config)),
     )
 
 

@@ -142,6 +142,8 @@ def _share(app: web.Application, parts: Parts) -> None:
         app[keys.OUTPUTS] = parts.outputs.service
     app[keys.RECENT_ERRORS] = operations.recent_errors
     app[keys.EXPLAIN] = operations.explain
+    app[keys.PREDICTION_LOG] = operations.prediction_log
+    app[keys.TEAMS] = operations.teams
     app[keys.HEALTH] = operations.health
 
 

@@ -21,6 +21,7 @@ from gateway.metrics import MetricsSettings
 from gateway.models.rules.aliases import Aliases, parse_target
 from gateway.money.rules import pricing
 from gateway.money.settings import MoneySettings
+from gateway.operations.settings import AdminSettings
 from gateway.predictions.settings import PredictionSettings
 from gateway.sharing.rules import determinism, external_links
 from gateway.sharing.settings import SharingSettings
@@ -60,6 +61,11 @@ def aliases_of(config: Config) -> Aliases:
         for scope in [common] if alias.teams is None else [of_teams.setdefault(team, {}) for team in alias.teams]:
             scope[alias.name] = target
     return Aliases(common, of_teams)
+
+
+def admin_settings(config: Config) -> AdminSettings:
+    """Return what operators read of predictions."""
+    return AdminSettings(max_searched=config.ops.max_searched, show_data=config.console.show_data)
 
 
 def access_settings(config: Config) -> AccessSettings:
@@ -117,6 +123,7 @@ def http_settings(config: Config, teams: Teams) -> HttpSettings:
         body_min_bytes_per_second=config.server.body_min_bytes_per_second,
         allow_http_webhooks=config.webhooks.allow_http,
         allow_private_webhooks=config.webhooks.allow_private_addresses,
+        tag_keys=frozenset(config.tags.keys),
         origins=frozenset(origin for team in teams.values() for origin in team.origins),
         team_origins={team.name: team.origins for team in teams.values()},
     )
@@ -177,6 +184,7 @@ def money_settings(config: Config) -> MoneySettings:
         ),
         budget_webhooks={team.name: team.budget_webhook for team in config.teams if team.budget_webhook is not None},
         retain_days=float(config.store.retain_days),
+        max_tag_values=config.tags.max_values,
     )
 
 

@@ -55,7 +55,8 @@ LIVE: Final[Mapping[str, frozenset[str]]] = {
             "max_spool_bytes",
         }
     ),
-    "ops": frozenset({"token_env", "token_file"}),
+    "ops": frozenset({"token_env", "token_file", "max_searched"}),
+    "console": frozenset({"show_data"}),
     "upstream": frozenset(
         {
             "token_env",
@@ -107,7 +108,9 @@ LIVE: Final[Mapping[str, frozenset[str]]] = {
         }
     ),
     "prices": frozenset({"unknown", "default_hardware", "charge_failed", "models"}),
+    "tags": frozenset({"keys", "max_values"}),
     "metrics": frozenset({"top_targets"}),
+    "audit": frozenset({"retain_days"}),
     "logs": frozenset({"level"}),
 }
 """Settings that a reload applies, by section. Everything in `teams` and `aliases` is applied too."""

@@ -30,9 +30,12 @@ from gateway.config.values import (
     SecondsOrZero,
     Sku,
     StoreUrl,
+    TagKey,
     TrustedHost,
     Whole,
 )
+from gateway.domain import tags
+from gateway.domain.ledger import MOST_VALUES_A_DAY
 
 _MIB = 1024 * 1024
 
@@ -286,6 +289,22 @@ class Webhooks(Section):
     retain_dead_days: Count = Field(7, description="How long a failed delivery is kept for redelivery.", examples=[7])
 
 
+class Tags(Section):
+    """Cost tags: what apps say that their predictions are for."""
+
+    keys: tuple[TagKey, ...] = Field(
+        (),
+        description="Names of the tags that requests may have (header Gateway-Tags); at most 10.",
+        max_length=tags.MOST_KEYS,
+        examples=[["project", "feature"]],
+    )
+    max_values: Count = Field(
+        MOST_VALUES_A_DAY,
+        description="Values of a tag that usage counts by name, per team and day. Further ones count as (other).",
+        examples=[1000],
+    )
+
+
 class ModelPrice(Section):
     """The price of a target, of exactly one kind. Both token prices count as one kind."""
 
@@ -321,6 +340,12 @@ class Metrics(Section):
     top_targets: CountOrZero = Field(
         50, description="How many targets have their own label; others count as `other`.", examples=[50]
     )
+
+
+class Audit(Section):
+    """The log of changes: of keys, secrets, budgets' corrections, the cache, and the config."""
+
+    retain_days: Count = Field(365, description="How long entries are kept.", examples=[365])
 
 
 class Tracing(Section):

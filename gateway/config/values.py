@@ -16,7 +16,7 @@ from pydantic import BeforeValidator, GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema
 from pydantic_core.core_schema import no_info_before_validator_function
 
-from gateway.domain import scopes
+from gateway.domain import scopes, tags
 from gateway.domain.money import MOST_USD, exact_microusd, exact_price
 from gateway.domain.targets import is_model_name
 from gateway.models.rules.aliases import parse_target
@@ -322,6 +322,7 @@ Sha256 = Annotated[
 Sku = Annotated[str, _matching(r"[a-z0-9][a-z0-9-]{0,63}", "a hardware SKU in lower case")]
 InputName = Annotated[str, _matching(r"[^\x00-\x1f]{1,200}", "the name of an input")]
 LinkPattern = Annotated[str, _Check(_link_pattern, type="string", minLength=1)]
+TagKey = Annotated[str, _matching(tags.KEY.pattern, "1 to 32 of a-z 0-9 _ -, beginning with a letter")]
 Moment = Annotated[datetime, _Check(_moment, type="string")]
 LevelWord = BeforeValidator(_level)
 NotEmptyScopes = Annotated[tuple[ScopeName, ...], _Check(_some, minItems=1)]

@@ -12,6 +12,7 @@ from gateway.domain.create_body import CreateBody
 from gateway.domain.file_content import FileContent
 from gateway.domain.hold import Hold
 from gateway.domain.records import Copy, Kind, PredictionView
+from gateway.domain.tags import NONE
 from gateway.domain.targets import Target
 from gateway.domain.teams import Caller
 from gateway.domain.upstream_response import Answer
@@ -38,8 +39,11 @@ class CreateCommand(msgspec.Struct, frozen=True, kw_only=True):
     cancel_after: float | None = None
     cancel_after_header: str | None = None
     user: str | None = None
+    tags: str = NONE
+    """The cost tags, as `gateway.domain.tags` writes them."""
     address: str | None = None
     """The address of a caller that uses a public credential."""
+    request_id: str = ""
     own_origins: frozenset[str] = frozenset()
     directives: Directives = Directives()
     idempotency_key: str | None = None

@@ -11,7 +11,7 @@ from aiohttp import web
 
 from gateway import logs
 from gateway.access.rules.api_keys import REDACTED
-from gateway.domain import trace_context
+from gateway.domain import tags, trace_context
 from gateway.domain.records import PredictionView
 from gateway.domain.teams import Caller
 from gateway.http.keys import (
@@ -101,6 +101,8 @@ def log_request(
         _bytes_of(response),
     )
     more: dict[str, object] = {}
+    if about is not None and about.prediction.tags:
+        more["tags"] = tags.mapping(about.prediction.tags)
     if (trace_id := _trace_id(request)) is not None:
         more["trace_id"] = trace_id
     if ALIAS in state:

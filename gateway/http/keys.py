@@ -27,7 +27,9 @@ from gateway.nodes.membership import Membership
 from gateway.operations.dashboard import DashboardService
 from gateway.operations.explain import ExplainService
 from gateway.operations.health import Health
+from gateway.operations.prediction_log import PredictionLog
 from gateway.operations.recent_errors import RecentErrors
+from gateway.operations.teams import TeamService
 from gateway.outputs.downloads import OutputService
 from gateway.predictions.create import CreateService
 from gateway.predictions.estimate import EstimateService
@@ -53,6 +55,7 @@ AUTHENTICATOR = web.AppKey("authenticator", Authenticator)
 DASHBOARD = web.AppKey("dashboard", DashboardService)
 CREATES = web.AppKey("creates", CreateService)
 ESTIMATES = web.AppKey("estimates", EstimateService)
+PREDICTION_LOG = web.AppKey("prediction_log", PredictionLog)
 PREDICTIONS = web.AppKey("predictions", PredictionService)
 EXPLAIN = web.AppKey("explain", ExplainService)
 FILES = web.AppKey("files", FileService)
@@ -62,6 +65,7 @@ MEMBERSHIP = web.AppKey("membership", Membership)
 METADATA = web.AppKey("metadata", MetadataService)
 POLICY = web.AppKey("policy", Policy)
 SESSIONS = web.AppKey("sessions", Sessions)
+TEAMS = web.AppKey("teams", TeamService)
 TOKENS = web.AppKey("tokens", TokenService)
 RECENT_ERRORS = web.AppKey("recent_errors", RecentErrors)
 USAGE = web.AppKey("usage", UsageService)

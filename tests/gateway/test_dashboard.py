@@ -14,6 +14,7 @@ from gateway.dashboard.formats import usd
 from gateway.domain.records import Key
 from gateway.http.ops import dashboard_streams
 from gateway.store.sqlite import SQLiteStore
+from tests.support.audit import BY_TEST
 from tests.support.dashboard import Tables, look, sign_in, visitor
 from tests.support.session_calls import STORY, ask, create, finished, open_session
 from tests.support.session_calls import cancel as cancel_prediction
@@ -198,11 +199,11 @@ async def test_page_with_a_revoked_key_is_asked_to_sign_in(open_gateway: OpenGat
         await beside.open()
         minted = new_key(secrets.token_bytes)
         key = Key(id=minted.id, team="beta", name="lead", sha256=minted.sha256, created_at=time.time())
-        await beside.add_key(key)
+        await beside.add_key(key, actor=BY_TEST)
         assert (await sign_in(lead, minted.key)).status == 303
         async with lead.get("/dashboard/events") as stream, asyncio.timeout(10):
             await stream.content.readuntil(b"\n\n")
-            await beside.revoke_key(key.id, time.time())
+            await beside.revoke_key(key.id, time.time(), actor=BY_TEST)
             text = (await stream.content.read()).decode()
         await beside.close()
         assert text.endswith("event: signed-out\ndata: {}\n\n")

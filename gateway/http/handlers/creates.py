@@ -8,7 +8,7 @@ from http import HTTPStatus
 from aiohttp import web
 from msgspec.structs import replace
 
-from gateway.domain import cache_directives, documents
+from gateway.domain import cache_directives, documents, tags
 from gateway.domain.cache_directives import Directives
 from gateway.domain.create_body import BodyForm, CreateBody, parse_create
 from gateway.domain.create_request import CreateCommand, Created
@@ -25,6 +25,7 @@ from gateway.http.keys import (
     HOLD,
     OVERHEAD,
     PREDICTIONS,
+    REQUEST_ID,
     RESPONSE_MEMORY,
     RUN_SECONDS,
     SETTINGS,
@@ -37,7 +38,7 @@ from gateway.http.prefer import parse_cancel_after, parse_prefer
 from gateway.http.request import Request
 from gateway.http.request_body import read_json, release
 from gateway.http.response_memory import SMALL_RESPONSE
-from gateway.runtime.pauses import LARGE, pause_after
+from gateway.runtime.pauses import LARGE, off_the_loop
 
 JSON = "application/json"
 _SPAN_NAMES = {"hit": "hit", "joined": "join"}
@@ -91,8 +92,11 @@ async def _create(
             wait = parse_prefer(request.headers.getall("Prefer"))
         if "Cancel-After" in request.headers:
             cancel_after = _cancel_after(request)
-    # A page cannot name its user: the header is ignored.
+    # A page can name neither its user nor its tags: the headers are ignored.
     user = None if caller.is_public else request_limits.user_of(request)
+    tagged = caller.tags
+    if tags.HEADER in request.headers and not caller.is_public:
+        tagged = _tags(request)
     directives = read_directives(request)
     idempotency_key = _idempotency_key(request)
     base, own_origins = base_url.addresses_of(request)
@@ -100,10 +104,9 @@ async def _create(
     if len(given) > SMALL_RESPONSE:
         # Its response repeats the input, and is always given once there is a prediction.
         request.app[RESPONSE_MEMORY].check_creates(caller.team.name)
-    body = read_create(request, given, form)
-    if len(given) > LARGE:
-        await pause_after(given)
-    del given
+    parse = partial(read_create, request, given, form)
+    body = parse() if len(given) <= LARGE else await off_the_loop(given, parse)
+    del given, parse
     if body.webhook is not None and caller.is_public and not caller.team.public_webhooks:
         raise Forbidden("Web pages of your team may not have webhooks sent: its setting public_webhooks is off.")
     target = target or body.target
@@ -119,7 +122,9 @@ async def _create(
         cancel_after=cancel_after,
         cancel_after_header=request.headers.get("Cancel-After"),
         user=user,
+        tags=tagged,
         address=request_limits.address_of(request) if caller.is_public else None,
+        request_id=state[REQUEST_ID],
         own_origins=own_origins,
         directives=directives,
         idempotency_key=idempotency_key,
@@ -241,6 +246,14 @@ def _may_show_output(request: web.Request, view: PredictionView, wait: float | N
     if not documents.shown_status(view).is_terminal:
         return False
     return wait is not None or not request.headers.get("User-Agent", "").startswith(_PYPI_REPLICATE_1)
+
+
+def _tags(request: web.Request) -> str:
+    """Read `Gateway-Tags`. Raise `Unprocessable` if it is not valid."""
+    try:
+        return tags.parse(",".join(request.headers.getall(tags.HEADER)), request.app[SETTINGS].value.tag_keys)
+    except ValueError as exc:
+        raise Unprocessable.field(tags.HEADER, f"{tags.HEADER} is not valid: {exc}") from exc
 
 
 def _cancel_after(request: web.Request) -> float | None:

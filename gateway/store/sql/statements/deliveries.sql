@@ -85,7 +85,9 @@ SELECT {delivery} FROM deliveries WHERE prediction_id = :prediction_id AND state
 -- name: redeliver_one
 UPDATE deliveries
 SET state = 'queued', next_at = 0, attempts = 0, dead_at = NULL
-WHERE id = :id AND state <> 'reserved' AND (held_until IS NULL OR held_until <= :now);
+WHERE id = :id AND state <> 'reserved' AND (held_until IS NULL OR held_until <= :now)
+    AND (CAST(:team AS TEXT) IS NULL OR team = :team)
+RETURNING team, prediction_id;
 
 -- name: redeliver_dead
 UPDATE deliveries
