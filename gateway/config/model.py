@@ -2,6 +2,7 @@
 
 from pydantic import Field
 
+from gateway.config.issuers import Issuer
 from gateway.config.listeners import Limits, Ops, Server
 from gateway.config.sections import (
     Cache,
@@ -38,6 +39,7 @@ class Config(Section):
     logs: Logs = Field(default_factory=Logs, description="Logging.")
     tracing: Tracing = Field(default_factory=Tracing, description="Tracing by OpenTelemetry.")
     teams: tuple[Team, ...] = Field((), description="The tenants.")
+    issuers: tuple[Issuer, ...] = Field((), description="Providers whose tokens are accepted instead of keys.")
 
     def team(self, name: str) -> Team | None:
         """Return the team of that name."""

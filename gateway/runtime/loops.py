@@ -29,6 +29,7 @@ class BackgroundLoop(StrEnum):
     EVENT_LOGS = "event_logs"
     HEALTH = "health"
     HEARTBEATS = "heartbeats"
+    ISSUER_KEYS = "issuer_keys"
     JANITOR = "janitor"
     LEASE = "lease"
     LEDGER_AUDIT = "ledger_audit"
