@@ -15,7 +15,7 @@ from cachetools import TTLCache
 from gateway.access.browser_tokens import NEVER_PUBLIC, TOKEN_PREFIX, BrowserToken, TokenService
 from gateway.access.external_identities import ExternalIdentities
 from gateway.access.rules import api_keys
-from gateway.access.rules.issuers import Identity
+from gateway.access.rules.issuers import ExternalIdentity
 from gateway.domain.limits import NO_LIMITS, UNLIMITED, Allowance
 from gateway.domain.ports.clock import Clock
 from gateway.domain.ports.records import Keys
@@ -261,7 +261,7 @@ class Authenticator:
             token_limits=token.limits.as_limits() if token.limits is not None else UNLIMITED,
         )
 
-    def _external(self, identity: Identity) -> Caller:
+    def _external(self, identity: ExternalIdentity) -> Caller:
         """Return the caller that an issuer vouches for. It acts for its user only, like a browser token."""
         issuer, team = identity.issuer, self._teams.value.get(identity.team)
         if team is None:

@@ -8,9 +8,9 @@ import msgspec
 
 from gateway.access.issuer_keys import IssuerKeys
 from gateway.access.rules import api_keys, issuers, json_web_tokens
-from gateway.access.rules.issuers import Identity, IssuerSettings
+from gateway.access.rules.issuers import ExternalIdentity, IssuerSettings
 from gateway.access.rules.json_web_keys import PublicKey
-from gateway.access.rules.json_web_tokens import Reason, Refusal
+from gateway.access.rules.json_web_tokens import Reason, TokenRefusal
 from gateway.domain.ports.clock import Clock
 from gateway.domain.ports.observers import IdentityObserver
 from gateway.errors import IssuerUnavailable, Unauthenticated
@@ -20,7 +20,7 @@ _RETRY_SECONDS = 10
 
 
 class _Verified(msgspec.Struct, frozen=True):
-    identity: Identity
+    identity: ExternalIdentity
     key: PublicKey
 
 
@@ -46,31 +46,31 @@ class ExternalIdentities:
         """Return whether a credential is to be read as a token: there are issuers, and it looks like one."""
         return bool(self._settings.value.issuers) and json_web_tokens.looks_like_one(presented)
 
-    async def identify(self, presented: str) -> Identity:
+    async def identify(self, presented: str) -> ExternalIdentity:
         """Return whom a token names. Raise `Unauthenticated`, or `IssuerUnavailable`."""
         found = await self._identify(presented)
-        if isinstance(found, Identity):
+        if isinstance(found, ExternalIdentity):
             return found
         self._observer.token_refused(found.reason)
         if found.reason is Reason.KEYS_UNAVAILABLE:
             raise IssuerUnavailable(found.detail, retry_after=_RETRY_SECONDS)
         raise Unauthenticated(found.detail)
 
-    async def _identify(self, presented: str) -> Identity | Refusal:
+    async def _identify(self, presented: str) -> ExternalIdentity | TokenRefusal:
         settings = self._settings.value
         if len(presented) > settings.max_token_bytes:
-            return Refusal(Reason.TOO_LONG, f"This token is longer than {settings.max_token_bytes} bytes.")
+            return TokenRefusal(Reason.TOO_LONG, f"This token is longer than {settings.max_token_bytes} bytes.")
         digest = api_keys.digest(presented)
         if (known := self._recall(digest)) is not None:
             return known
         found = await self._verify(presented, settings)
-        if isinstance(found, Refusal):
+        if isinstance(found, TokenRefusal):
             return found
         if settings is self._settings.value:
             self._remember(digest, found)
         return found.identity
 
-    def _recall(self, digest: str) -> Identity | None:
+    def _recall(self, digest: str) -> ExternalIdentity | None:
         known = self._verified.get(digest)
         if known is None:
             return None
@@ -85,23 +85,23 @@ class ExternalIdentities:
             del self._verified[next(iter(self._verified))]  # the oldest
         self._verified[digest] = verified
 
-    async def _verify(self, presented: str, settings: IssuerSettings) -> _Verified | Refusal:
+    async def _verify(self, presented: str, settings: IssuerSettings) -> _Verified | TokenRefusal:
         token = json_web_tokens.read(presented)
-        if isinstance(token, Refusal):
+        if isinstance(token, TokenRefusal):
             return token
         issuer = issuers.issuer_of(settings.issuers, token.claims)
-        if isinstance(issuer, Refusal):
+        if isinstance(issuer, TokenRefusal):
             return issuer
         if token.algorithm not in issuer.algorithms:
             accepted = ", ".join(sorted(issuer.algorithms))
-            return Refusal(Reason.ALGORITHM, f"This token is not signed with an accepted algorithm ({accepted}).")
+            return TokenRefusal(Reason.ALGORITHM, f"This token is not signed with an accepted algorithm ({accepted}).")
         # Before the key is looked for: an expired token does not make the gateway read keys.
         if (refusal := issuers.check_times(issuer, token.claims, self._clock.now())) is not None:
             return refusal
         key = await self._keys.find(issuer, token.key_id, token.algorithm)
-        if isinstance(key, Refusal):
+        if isinstance(key, TokenRefusal):
             return key
         if not json_web_tokens.has_valid_signature(token, key.key):
-            return Refusal(Reason.SIGNATURE, "The signature of this token is not valid.")
+            return TokenRefusal(Reason.SIGNATURE, "The signature of this token is not valid.")
         identity = issuers.identify(issuer, token.claims)
-        return identity if isinstance(identity, Refusal) else _Verified(identity, key)
+        return identity if isinstance(identity, TokenRefusal) else _Verified(identity, key)

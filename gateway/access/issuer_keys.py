@@ -14,7 +14,7 @@ from gateway.access.ports import KeySource, KeysUnread
 from gateway.access.rules import json_web_keys, key_refresh
 from gateway.access.rules.issuers import Issuer, IssuerSettings, KeyLocation
 from gateway.access.rules.json_web_keys import KeySet, PublicKey
-from gateway.access.rules.json_web_tokens import Refusal
+from gateway.access.rules.json_web_tokens import TokenRefusal
 from gateway.access.rules.key_refresh import KnownKeys, Next
 from gateway.domain.ports.clock import Clock
 from gateway.domain.ports.observers import IdentityObserver
@@ -66,11 +66,11 @@ class IssuerKeys:
             return False
         return key in known.keys.keys and self._clock.monotonic() < known.read_at + issuer.keys.stale_seconds
 
-    async def find(self, issuer: Issuer, key_id: str | None, algorithm: str) -> PublicKey | Refusal:
+    async def find(self, issuer: Issuer, key_id: str | None, algorithm: str) -> PublicKey | TokenRefusal:
         """Return the key that a token names, or why there is none. Wait for the issuer only if the key is unknown."""
         where = issuer.keys
         found = self._look_up(where, key_id, algorithm)
-        if found is Next.READ or (isinstance(found, Refusal) and where in self._reading):
+        if found is Next.READ or (isinstance(found, TokenRefusal) and where in self._reading):
             await self._read(issuer)
             found = self._look_up(where, key_id, algorithm, may_read=False)
         assert not isinstance(found, Next)
@@ -78,7 +78,7 @@ class IssuerKeys:
 
     def _look_up(
         self, where: KeyLocation, key_id: str | None, algorithm: str, *, may_read: bool = True
-    ) -> PublicKey | Next | Refusal:
+    ) -> PublicKey | Next | TokenRefusal:
         known = self._known.get(where, KnownKeys())
         return key_refresh.look_up(known, where, key_id, algorithm, self._clock.monotonic(), may_read=may_read)
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
-from gateway.access.rules.json_web_tokens import Reason, Refusal
+from gateway.access.rules.json_web_tokens import Reason, TokenRefusal
 from gateway.domain.scopes import Scope
 
 LONGEST_USER: Final = 200
@@ -81,7 +81,7 @@ class IssuerSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Verified tokens that are remembered, so that their signature is verified once."""
 
 
-class Identity(msgspec.Struct, frozen=True, kw_only=True):
+class ExternalIdentity(msgspec.Struct, frozen=True, kw_only=True):
     """Whom a verified token names."""
 
     issuer: Issuer
@@ -93,50 +93,52 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     """When it is no longer accepted, as epoch time: its expiry and the leeway."""
 
 
-def issuer_of(issuers: Iterable[Issuer], claims: Mapping[str, Any]) -> Issuer | Refusal:
+def issuer_of(issuers: Iterable[Issuer], claims: Mapping[str, Any]) -> Issuer | TokenRefusal:
     """Return the issuer that a token claims to be from: the first one with its `iss` and one of its `aud`."""
     given = claims.get("iss")
     if not isinstance(given, str):
-        return Refusal(Reason.UNKNOWN_ISSUER, "This token names no issuer (iss).")
+        return TokenRefusal(Reason.UNKNOWN_ISSUER, "This token names no issuer (iss).")
     named = [issuer for issuer in issuers if issuer.keys.issuer == given]
     if not named:
         detail = f"This gateway does not accept tokens of the issuer {_shown(given)}."
-        return Refusal(Reason.UNKNOWN_ISSUER, detail)
+        return TokenRefusal(Reason.UNKNOWN_ISSUER, detail)
     audiences = _texts(claims.get("aud"))
     for issuer in named:
         if not issuer.audiences.isdisjoint(audiences):
             return issuer
-    return Refusal(Reason.AUDIENCE, "This token was issued for another audience (aud) than this gateway.")
+    return TokenRefusal(Reason.AUDIENCE, "This token was issued for another audience (aud) than this gateway.")
 
 
-def check_times(issuer: Issuer, claims: Mapping[str, Any], now: float) -> Refusal | None:
+def check_times(issuer: Issuer, claims: Mapping[str, Any], now: float) -> TokenRefusal | None:
     """Return why a token is not valid at `now`; `None` if it is."""
     expires_at, begins_at = _time(claims.get("exp")), _time(claims.get("nbf", 0))
     if expires_at is None:
-        return Refusal(Reason.CLAIM, "This token has no valid expiry (exp).")
+        return TokenRefusal(Reason.CLAIM, "This token has no valid expiry (exp).")
     if begins_at is None:
-        return Refusal(Reason.CLAIM, "The time from which this token is valid (nbf) is not a number.")
+        return TokenRefusal(Reason.CLAIM, "The time from which this token is valid (nbf) is not a number.")
     if now >= expires_at + issuer.leeway_seconds:
-        return Refusal(Reason.EXPIRED, "This token has expired. Sign in again, or refresh it.")
+        return TokenRefusal(Reason.EXPIRED, "This token has expired. Sign in again, or refresh it.")
     if now < begins_at - issuer.leeway_seconds:
-        return Refusal(Reason.NOT_YET_VALID, "This token is not valid yet (nbf).")
+        return TokenRefusal(Reason.NOT_YET_VALID, "This token is not valid yet (nbf).")
     return None
 
 
-def identify(issuer: Issuer, claims: Mapping[str, Any]) -> Identity | Refusal:
+def identify(issuer: Issuer, claims: Mapping[str, Any]) -> ExternalIdentity | TokenRefusal:
     """Return whom a token names. Its signature and its times must be valid."""
     team = _team(issuer, claims)
-    if isinstance(team, Refusal):
+    if isinstance(team, TokenRefusal):
         return team
     user = claim(claims, issuer.user_claim)
     if not isinstance(user, str) or not user:
         return _missing(issuer.user_claim, "a text")
     if _EMAIL.fullmatch(issuer.user_claim) and claims.get("email_verified") is not True:
-        return Refusal(Reason.EMAIL_UNVERIFIED, "The e-mail address of this token is not verified (email_verified).")
+        return TokenRefusal(
+            Reason.EMAIL_UNVERIFIED, "The e-mail address of this token is not verified (email_verified)."
+        )
     user = issuer.user_prefix + user
     if not user.isprintable() or len(user) > LONGEST_USER:
         detail = f"The user that this token names is not 1 to {LONGEST_USER} printable characters."
-        return Refusal(Reason.CLAIM, detail)
+        return TokenRefusal(Reason.CLAIM, detail)
     scopes = None
     if issuer.scope_claim is not None:
         given = claim(claims, issuer.scope_claim)
@@ -145,7 +147,7 @@ def identify(issuer: Issuer, claims: Mapping[str, Any]) -> Identity | Refusal:
         # Scopes are separated by spaces (RFC 8693, 4.2). Those of other services mean nothing here.
         scopes = frozenset(given.split() if isinstance(given, str) else given)
     ends_at = (_time(claims.get("exp")) or 0.0) + issuer.leeway_seconds
-    return Identity(issuer=issuer, team=team, user=user, scopes=scopes, ends_at=ends_at)
+    return ExternalIdentity(issuer=issuer, team=team, user=user, scopes=scopes, ends_at=ends_at)
 
 
 def claim(claims: Mapping[str, Any], name: str) -> Any:
@@ -163,7 +165,7 @@ def claim(claims: Mapping[str, Any], name: str) -> Any:
     return found
 
 
-def _team(issuer: Issuer, claims: Mapping[str, Any]) -> str | Refusal:
+def _team(issuer: Issuer, claims: Mapping[str, Any]) -> str | TokenRefusal:
     if issuer.team is not None:
         return issuer.team
     given = claim(claims, issuer.team_claim)
@@ -174,11 +176,11 @@ def _team(issuer: Issuer, claims: Mapping[str, Any]) -> str | Refusal:
     if len(found) == 1:
         return found.pop()
     what = "belongs to several teams" if found else "does not belong to a team"
-    return Refusal(Reason.TEAM, f"This token {what} of this gateway (claim {_shown(issuer.team_claim)}).")
+    return TokenRefusal(Reason.TEAM, f"This token {what} of this gateway (claim {_shown(issuer.team_claim)}).")
 
 
-def _missing(name: str, form: str) -> Refusal:
-    return Refusal(Reason.CLAIM, f"This token lacks the claim {_shown(name)}, or it is not {form}.")
+def _missing(name: str, form: str) -> TokenRefusal:
+    return TokenRefusal(Reason.CLAIM, f"This token lacks the claim {_shown(name)}, or it is not {form}.")
 
 
 def _is_texts(value: Any) -> bool:

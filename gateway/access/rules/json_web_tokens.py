@@ -43,7 +43,7 @@ class Reason(StrEnum):
     TEAM = "team"
 
 
-class Refusal(msgspec.Struct, frozen=True):
+class TokenRefusal(msgspec.Struct, frozen=True):
     """A token is not accepted. `detail` is a sentence for its holder."""
 
     reason: Reason
@@ -64,9 +64,9 @@ def looks_like_one(presented: str) -> bool:
     return presented.startswith("eyJ") and presented.count(".") == 2
 
 
-def read(text: str) -> UnverifiedToken | Refusal:
+def read(text: str) -> UnverifiedToken | TokenRefusal:
     """Read a token. Its content is what anybody may have written."""
-    malformed = Refusal(Reason.MALFORMED, "This is not a valid JSON Web Token.")
+    malformed = TokenRefusal(Reason.MALFORMED, "This is not a valid JSON Web Token.")
     if not _FORM.fullmatch(text):
         return malformed
     try:
@@ -75,10 +75,10 @@ def read(text: str) -> UnverifiedToken | Refusal:
         return malformed
     algorithm, key_id = header.get("alg"), header.get("kid")
     if not isinstance(algorithm, str) or not (key_id is None or isinstance(key_id, str)):
-        return Refusal(Reason.MALFORMED, "The header of this token is not valid.")
+        return TokenRefusal(Reason.MALFORMED, "The header of this token is not valid.")
     if "crit" in header or "b64" in header:
         # Extensions that must be understood (RFC 7515, 4.1.11), such as an unencoded payload (RFC 7797).
-        return Refusal(Reason.MALFORMED, "The header of this token names extensions that are not supported.")
+        return TokenRefusal(Reason.MALFORMED, "The header of this token names extensions that are not supported.")
     return UnverifiedToken(text=text, algorithm=algorithm, key_id=key_id, claims=claims)
 
 

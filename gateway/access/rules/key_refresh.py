@@ -11,7 +11,7 @@ import msgspec
 
 from gateway.access.rules.issuers import KeyLocation
 from gateway.access.rules.json_web_keys import KeySet, PublicKey
-from gateway.access.rules.json_web_tokens import Reason, Refusal
+from gateway.access.rules.json_web_tokens import Reason, TokenRefusal
 
 PAUSE_SECONDS: Final = 10.0
 _LONGEST_PAUSE_SECONDS: Final = 300.0
@@ -39,7 +39,7 @@ class Next(Enum):
 
 def look_up(
     known: KnownKeys, where: KeyLocation, key_id: str | None, algorithm: str, now: float, *, may_read: bool
-) -> PublicKey | Next | Refusal:
+) -> PublicKey | Next | TokenRefusal:
     """Return the key of a token, or say that the keys must be read first, or why there is no key.
 
     Pass `may_read=False` directly after they were read.
@@ -50,8 +50,8 @@ def look_up(
     if may_read and now >= known.tried_at + PAUSE_SECONDS:
         return Next.READ
     if known.failures or not is_usable:
-        return Refusal(Reason.KEYS_UNAVAILABLE, "The keys of this token's issuer cannot be read at the moment.")
-    return Refusal(Reason.UNKNOWN_KEY, "The issuer of this token publishes no such key (kid).")
+        return TokenRefusal(Reason.KEYS_UNAVAILABLE, "The keys of this token's issuer cannot be read at the moment.")
+    return TokenRefusal(Reason.UNKNOWN_KEY, "The issuer of this token publishes no such key (kid).")
 
 
 def due_at(known: KnownKeys, where: KeyLocation) -> float:

@@ -10,7 +10,7 @@ from gateway.access.issuer_keys import IssuerKeys
 from gateway.access.ports import KeysUnread
 from gateway.access.rules.issuers import IssuerSettings
 from gateway.access.rules.json_web_keys import PublicKey
-from gateway.access.rules.json_web_tokens import Reason, Refusal
+from gateway.access.rules.json_web_tokens import Reason, TokenRefusal
 from gateway.runtime.live import LiveSettings
 from tests.support.clock import ManualClock, settle
 from tests.support.issuers import FakeKeySource, issuer, jwks, new_key
@@ -46,7 +46,7 @@ async def keys(settings, source, clock: ManualClock, observer: RecordingObserver
 
 async def find(keys: IssuerKeys, kid: str = "k1") -> PublicKey | Reason:
     found = await keys.find(ID, kid, "ES256")
-    return found.reason if isinstance(found, Refusal) else found
+    return found.reason if isinstance(found, TokenRefusal) else found
 
 
 async def test_keys_are_read_once_for_all_who_wait(keys, source, observer):

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.access.rules import issuers
-from gateway.access.rules.issuers import Identity
-from gateway.access.rules.json_web_tokens import Reason, Refusal
+from gateway.access.rules.issuers import ExternalIdentity
+from gateway.access.rules.json_web_tokens import Reason, TokenRefusal
 from tests.support.clock import START
 from tests.support.issuers import AUDIENCE, ISSUER, claims_for, issuer
 
@@ -17,7 +17,7 @@ BY_CLAIM = {"team": None, "team_claim": "org.id", "teams": {"o1": "red", "o2": "
 
 def identified(claims: dict[str, Any], **settings: Any) -> tuple[str, str] | Reason:
     found = issuers.identify(issuer(**settings), claims_for(START) | claims)
-    return (found.team, found.user) if isinstance(found, Identity) else found.reason
+    return (found.team, found.user) if isinstance(found, ExternalIdentity) else found.reason
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def test_a_token_is_of_the_issuer_and_audience_that_it_names(claims, expected):
     """Exactly: identifiers are compared as texts (OpenID Connect Core, 2)."""
     known = (issuer(), issuer(name="id2", audiences=frozenset({"second"})))
     found = issuers.issuer_of(known, claims_for(START) | claims)
-    assert (found.reason if isinstance(found, Refusal) else found.name) == expected
+    assert (found.reason if isinstance(found, TokenRefusal) else found.name) == expected
 
 
 @pytest.mark.parametrize(
@@ -131,15 +131,15 @@ def test_claims_name_a_user_of_a_team(claims, settings, expected):
 def test_a_claim_may_name_scopes(given, expected):
     """As a list, or separated by spaces as OAuth has it."""
     found = issuers.identify(issuer(scope_claim="permissions"), claims_for(START, permissions=given))
-    assert (found.reason if isinstance(found, Refusal) else found.scopes) == expected
+    assert (found.reason if isinstance(found, TokenRefusal) else found.scopes) == expected
 
 
 def test_refusals_quote_little_of_a_token():
     """And nothing of the config: neither other issuers nor the audience."""
     long = issuers.issuer_of((issuer(),), {"iss": "\n" * 10_000})
     other = issuers.issuer_of((issuer(),), claims_for(START, aud="x"))
-    assert isinstance(long, Refusal)
-    assert isinstance(other, Refusal)
+    assert isinstance(long, TokenRefusal)
+    assert isinstance(other, TokenRefusal)
     assert len(long.detail) < 1000
     assert long.detail.isprintable()
     assert AUDIENCE not in other.detail
@@ -158,7 +158,7 @@ NAMES = st.sampled_from(["iss", "aud", "exp", "nbf", "sub", "org", "org.id", "pe
 def test_any_claims_have_an_answer(claims: dict[str, Any]):
     """Whatever an issuer signs, nothing raises, and whoever is identified is of a team of the config."""
     chosen = issuer(scope_claim="permissions", **BY_CLAIM)
-    assert isinstance(issuers.issuer_of((chosen,), claims), Refusal) or claims.get("iss") == ISSUER
+    assert isinstance(issuers.issuer_of((chosen,), claims), TokenRefusal) or claims.get("iss") == ISSUER
     issuers.check_times(chosen, claims, START)
     found = issuers.identify(chosen, claims)
-    assert isinstance(found, Refusal) or (found.team in {"red", "blue"} and found.user.startswith("id:"))
+    assert isinstance(found, TokenRefusal) or (found.team in {"red", "blue"} and found.user.startswith("id:"))

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.access.rules import json_web_tokens
-from gateway.access.rules.json_web_tokens import ALGORITHMS, Reason, Refusal, UnverifiedToken
+from gateway.access.rules.json_web_tokens import ALGORITHMS, Reason, TokenRefusal, UnverifiedToken
 from tests.support.issuers import new_key, part, sign_raw
 
 KEY = new_key()
@@ -57,14 +57,14 @@ MALFORMED = {
 def test_what_is_not_a_token_is_refused(name: str):
     """Also a name that is given twice: readers would differ in which one counts."""
     found = json_web_tokens.read(MALFORMED[name])
-    assert isinstance(found, Refusal)
+    assert isinstance(found, TokenRefusal)
     assert found.reason is Reason.MALFORMED
 
 
 @given(st.text(max_size=200))
 def test_any_text_is_read_or_refused(text: str):
     """Nothing that a caller sends raises."""
-    assert isinstance(json_web_tokens.read(f"eyJ{text}"), UnverifiedToken | Refusal)
+    assert isinstance(json_web_tokens.read(f"eyJ{text}"), UnverifiedToken | TokenRefusal)
 
 
 @given(
@@ -75,7 +75,7 @@ def test_any_text_is_read_or_refused(text: str):
 def test_any_claims_are_read_or_refused(claims: object):
     """Neither does any JSON in it."""
     text = f"{part({'alg': 'ES256'})}.{part(json.dumps(claims).encode())}.a"
-    assert isinstance(json_web_tokens.read(text), UnverifiedToken | Refusal)
+    assert isinstance(json_web_tokens.read(text), UnverifiedToken | TokenRefusal)
 
 
 @pytest.mark.parametrize("algorithm", ["RS256", "PS384", "ES256", "ES384", "ES512", "EdDSA"])

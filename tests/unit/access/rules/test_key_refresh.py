@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from gateway.access.rules import json_web_keys, key_refresh
 from gateway.access.rules.issuers import KeyLocation
-from gateway.access.rules.json_web_tokens import Reason, Refusal
+from gateway.access.rules.json_web_tokens import Reason, TokenRefusal
 from gateway.access.rules.key_refresh import KnownKeys, Next
 from tests.support.issuers import ISSUER, jwks, new_key
 
@@ -19,7 +19,7 @@ READ = KnownKeys(keys=KEYS, read_at=100.0, tried_at=99.0)
 
 def look_up(known: KnownKeys, now: float, kid: str = "k1", *, may_read: bool = True) -> object:
     found = key_refresh.look_up(known, WHERE, kid, "ES256", now, may_read=may_read)
-    return found.reason if isinstance(found, Refusal) else found
+    return found.reason if isinstance(found, TokenRefusal) else found
 
 
 def test_a_known_key_is_used():
