@@ -179,7 +179,7 @@ async def _reaches_only_its_own(people: Callers, route: Route, who: str, *, may_
 
 async def _shows_only_its_own(people: Callers, route: Route, who: str) -> None:
     family = route.name.partition(".")[0]
-    made = {each: await people.make_works(each) for each in (SERVER, ALICE, ALICE_AGAIN, BOB, NOBODY, NOBODY_ELSE)}
+    made = {each: await people.make_works(each) for each in {SERVER, ALICE, ALICE_AGAIN, BOB, NOBODY, NOBODY_ELSE, who}}
     mine = {ALICE, ALICE_AGAIN} if who == ALICE else {who}
     listed = {each["id"] for each in (await people.route(who, route)).json["results"]}
     ids = {each: getattr(works, family.removesuffix("s")) for each, works in made.items()}

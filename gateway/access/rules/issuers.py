@@ -132,9 +132,8 @@ def identify(issuer: Issuer, claims: Mapping[str, Any]) -> ExternalIdentity | To
     if not isinstance(user, str) or not user:
         return _missing(issuer.user_claim, "a text")
     if _EMAIL.fullmatch(issuer.user_claim) and claims.get("email_verified") is not True:
-        return TokenRefusal(
-            Reason.EMAIL_UNVERIFIED, "The e-mail address of this token is not verified (email_verified)."
-        )
+        detail = "The e-mail address of this token is not verified (email_verified)."
+        return TokenRefusal(Reason.EMAIL_UNVERIFIED, detail)
     user = issuer.user_prefix + user
     if not user.isprintable() or len(user) > LONGEST_USER:
         detail = f"The user that this token names is not 1 to {LONGEST_USER} printable characters."
