@@ -16,6 +16,7 @@ from gateway.access.browser_tokens import NEVER_PUBLIC, TOKEN_PREFIX, BrowserTok
 from gateway.access.external_identities import ExternalIdentities
 from gateway.access.rules import api_keys
 from gateway.access.rules.issuers import ExternalIdentity
+from gateway.domain import tags
 from gateway.domain.limits import NO_LIMITS, UNLIMITED, Allowance
 from gateway.domain.ports.clock import Clock
 from gateway.domain.ports.records import Keys
@@ -258,6 +259,7 @@ class Authenticator:
             allowance=caller.allowance,
             token_id=token.jti,
             subject=token.subject,
+            tags=token.tags or tags.NONE,
             token_limits=token.limits.as_limits() if token.limits is not None else UNLIMITED,
         )
 

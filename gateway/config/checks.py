@@ -6,6 +6,7 @@ from importlib.util import find_spec
 from urllib.parse import urlsplit
 
 from gateway.config import issuer_checks
+from gateway.config.aliases import compare_aliases
 from gateway.config.listeners import Ops, Server
 from gateway.config.model import Config
 from gateway.config.positions import Location
@@ -166,6 +167,7 @@ def compare(config: Config, report: Report) -> None:
                 "expected an https address (or webhooks.allow_http = true)",
                 uses=[("webhooks", "allow_http")],
             )
+    compare_aliases(config, report)
     _find_twins(
         ((("issuers", index, "name"), issuer.name) for index, issuer in enumerate(config.issuers)),
         "same name as {first}; names of issuers must be unique (give each a name)",

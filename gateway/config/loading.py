@@ -166,6 +166,9 @@ def _repair(data: dict[str, Any], location: Location, *, missing: bool) -> None:
     if missing:
         number = next((part for part in location if isinstance(part, int)), 0)
         # Placeholders that conflict with no real name.
+        if location[0] == "aliases":
+            holder[last] = f"unnamed/{last}-{number}"
+            return
         placeholders = {
             "name": f"unnamed-{number}",
             "model": "unnamed/unnamed",
@@ -175,7 +178,7 @@ def _repair(data: dict[str, Any], location: Location, *, missing: bool) -> None:
     elif isinstance(last, str):
         # One value may have several errors (a float that is also out of range).
         holder.pop(last, None)
-    elif location[-2] in ("teams", "keys", "rules", "models", "issuers") and _holds_tables(location):
+    elif location[-2] in ("teams", "keys", "rules", "models", "aliases", "issuers") and _holds_tables(location):
         holder[last] = {}  # keeps the indexes of the other tables
     else:
         holder[last] = _REMOVED
@@ -183,7 +186,8 @@ def _repair(data: dict[str, Any], location: Location, *, missing: bool) -> None:
 
 def _holds_tables(location: Location) -> bool:
     return (
-        location[:-1] in (("teams",), ("issuers",), ("cache", "rules"), ("prices", "models")) or location[-2] == "keys"
+        location[:-1] in (("teams",), ("aliases",), ("issuers",), ("cache", "rules"), ("prices", "models"))
+        or location[-2] == "keys"
     )
 
 

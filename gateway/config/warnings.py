@@ -7,6 +7,7 @@ from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
 from gateway.config import issuer_checks
+from gateway.config.aliases import warn_of_aliases
 from gateway.config.issuers import Issuer
 from gateway.config.model import Config
 from gateway.config.problems import Problem
@@ -37,6 +38,7 @@ def warnings(config: Config, now: float) -> list[Problem]:
         *_of_transfers(config),
         *_of_prices(config),
         *_of_webhooks(config),
+        *warn_of_aliases(config),
         *_of_teams(config, now),
         *_of_issuers(config),
         *_of_rates(config),

@@ -44,7 +44,7 @@ class SigningKey:
     def jwk(self) -> dict[str, Any]:
         """The public half, as it is published."""
         method = get_default_algorithms()[self.algorithm]
-        public: dict[str, Any] = json.loads(method.to_jwk(self.private.public_key()))  # type: ignore[attr-defined]
+        public: dict[str, Any] = json.loads(method.to_jwk(self.private.public_key()))
         public |= {"alg": self.algorithm, "use": "sig"}
         return public | ({} if self.kid is None else {"kid": self.kid})
 
@@ -63,8 +63,12 @@ class SigningKey:
 def new_key(kid: str | None = "k1", algorithm: str = "ES256") -> SigningKey:
     """Make a key."""
     if algorithm.startswith("ES"):
-        curve = {"ES256": ec.SECP256R1, "ES384": ec.SECP384R1, "ES512": ec.SECP521R1}[algorithm]
-        return SigningKey(kid, algorithm, ec.generate_private_key(curve()))
+        curves: dict[str, ec.EllipticCurve] = {
+            "ES256": ec.SECP256R1(),
+            "ES384": ec.SECP384R1(),
+            "ES512": ec.SECP521R1(),
+        }
+        return SigningKey(kid, algorithm, ec.generate_private_key(curves[algorithm]))
     if algorithm == "EdDSA":
         return SigningKey(kid, algorithm, ed25519.Ed25519PrivateKey.generate())
     return SigningKey(kid, algorithm, rsa_key())

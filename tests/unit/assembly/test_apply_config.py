@@ -123,7 +123,7 @@ def test_every_field_of_an_issuer_is_applied_on_reload(name):
     """No field of an issuer needs a restart."""
 
     def with_issuer(value: Any) -> Any:
-        issuer = {"issuer": "https://id.example.com", "name": "id", "audience": "gateway"}
+        issuer: dict[str, Any] = {"issuer": "https://id.example.com", "name": "id", "audience": "gateway"}
         issuer |= {"team_claim": "org", "teams": {"a": "red"}} if name.startswith("team_") or name == "teams" else {}
         issuer |= {} if "teams" in issuer else {"team": "red"}
         teams = [{"name": team, "origins": PAGES} for team in ("red", "blue")]
