@@ -8,7 +8,7 @@
 ARG BASE=python:3.11-slim-bookworm
 
 FROM ${BASE} AS build
-ARG EXTRAS=speed,otel,dashboard
+ARG EXTRAS=speed,otel,dashboard,oidc
 ARG COMMIT=
 WORKDIR /src
 COPY . .
