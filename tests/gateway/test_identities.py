@@ -8,6 +8,7 @@ import pytest
 
 from tests.support.http_calls import PAGE, STRANGER, Reply, ask, assert_problem, metrics_of
 from tests.support.issuers import FROM_PAGE, Provider, jwks, new_key, provider
+from tests.support.secret_scanner import SecretScanner
 from tests.support.stack import OpenGateway, Stack
 from tests.support.upstream import version_of
 
@@ -168,3 +169,15 @@ async def test_without_issuers_a_token_is_an_unknown_key(gateway: Stack, issuer:
     refused = assert_problem(await get(gateway, issuer.token()), 401, origin=None)
     assert "valid authentication token" in refused["detail"]
     assert issuer.requests == []
+
+
+async def test_no_token_is_in_any_answer_or_log(stack: Stack, issuer: Provider, secret_scanner: SecretScanner):
+    """Neither a valid one nor a refused one, nor in what goes upstream or into the store."""
+    tokens = [issuer.token("ann"), issuer.token("ann", exp=1), issuer.token("ann", iss="https://evil.example")]
+    for token in tokens:
+        secret_scanner.add("a token of an issuer", token)
+        secret_scanner.add("a signature", token.rpartition(".")[2])
+    for token in tokens:
+        await create(stack, token)
+        await get(stack, token)
+    secret_scanner.scan("the metrics", (await metrics_of(stack)).encode())
