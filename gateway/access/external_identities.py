@@ -66,8 +66,10 @@ class ExternalIdentities:
         found = await self._verify(presented, settings)
         if isinstance(found, TokenRefusal):
             return found
-        if settings is self._settings.value:
-            self._remember(digest, found)
+        if settings is not self._settings.value:
+            # The config was reloaded meanwhile.
+            return await self._identify(presented)
+        self._remember(digest, found)
         return found.identity
 
     def _recall(self, digest: str) -> ExternalIdentity | None:

@@ -6,7 +6,6 @@ An issuer that is away, slow or sends something else changes nothing for tokens 
 import asyncio
 import logging
 from collections.abc import Mapping
-from functools import partial
 
 import msgspec
 
@@ -40,7 +39,7 @@ class IssuerKeys:
         self._known: dict[KeyLocation, KnownKeys] = {}
         self._bodies: dict[KeyLocation, bytes] = {}
         """What the keys were read from, to notice that nothing has changed."""
-        self._reading: set[KeyLocation] = set()
+        self._reading: dict[KeyLocation, asyncio.Task[None]] = {}
         self._tasks = Tasks()
         self._changed = asyncio.Event()
         settings.subscribe(self._apply)
@@ -84,12 +83,14 @@ class IssuerKeys:
 
     async def _read(self, issuer: Issuer) -> None:
         """Read the keys of an issuer, or wait for the read that is in progress. It goes on without its waiters."""
+        await asyncio.shield(self._reading.get(issuer.keys) or self._start(issuer))
+
+    def _start(self, issuer: Issuer) -> asyncio.Task[None]:
         where = issuer.keys
-        if where not in self._reading:
-            known = self._known.get(where, KnownKeys())
-            self._known[where] = msgspec.structs.replace(known, tried_at=self._clock.monotonic())
-            self._reading.add(where)
-        await self._tasks.single_flight(where, partial(self._read_once, issuer), "issuer keys")
+        known = self._known.get(where, KnownKeys())
+        self._known[where] = msgspec.structs.replace(known, tried_at=self._clock.monotonic())
+        task = self._reading[where] = self._tasks.spawn(self._read_once(issuer), "issuer keys")
+        return task
 
     async def _read_once(self, issuer: Issuer) -> None:
         where = issuer.keys
@@ -108,7 +109,7 @@ class IssuerKeys:
                 self._bodies[where] = body
                 self._known[where] = key_refresh.succeeded(self._known[where], keys, self._clock.monotonic())
         finally:
-            self._reading.discard(where)
+            del self._reading[where]
             self._observer.issuer_keys_read(issuer.name, outcome)
 
     def _parsed(self, where: KeyLocation, body: bytes) -> KeySet:
@@ -129,7 +130,7 @@ class IssuerKeys:
             now = self._clock.monotonic()
             for issuer in issuers:
                 if now >= self._due_at(issuer) and issuer.keys not in self._reading:
-                    self._tasks.spawn(self._read(issuer), "issuer keys")
+                    self._start(issuer)
             wait = min((self._due_at(each) - now for each in issuers), default=_LONGEST_SLEEP_SECONDS)
             await sleep_until_event(self._clock, min(max(wait, 1.0), _LONGEST_SLEEP_SECONDS), self._changed)
 

@@ -14,6 +14,7 @@ from gateway.config.teams import Team
 from gateway.config.values import is_loopback
 from gateway.domain.scopes import origins_outside, patterns_outside, scopes_outside
 
+_LONGEST_LEEWAY = 300
 _WRITTEN_BY_USERS = ("user_metadata", "unsafe_metadata", "unsafeMetadata")
 """Claims that users can write themselves: of Supabase and Auth0, and of Clerk."""
 _CHANGED_BY_USERS = ("preferred_username", "nickname", "name", "given_name", "family_name", "username")
@@ -30,6 +31,9 @@ def compare(config: Config, report: Report) -> None:
                 f"must not be below jwks_ttl_seconds ({issuer.jwks_ttl_seconds:g})",
                 uses=[(*at, "jwks_ttl_seconds")],
             )
+        if issuer.leeway_seconds > _LONGEST_LEEWAY:
+            message = f"must not exceed {_LONGEST_LEEWAY}: tokens are accepted for so long after their expiry"
+            report.add((*at, "leeway_seconds"), message)
         _compare_teams(config, issuer, at, report)
         for number, other in enumerate(config.issuers[:index]):
             shared = sorted(set(other.audience) & set(issuer.audience))

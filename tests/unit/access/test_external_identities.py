@@ -1,5 +1,6 @@
 """Tokens of issuers: every way to forge one, and what is remembered of a valid one."""
 
+import asyncio
 import json
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +14,7 @@ from gateway.access.rules.issuers import IssuerSettings
 from gateway.access.rules.json_web_tokens import Reason
 from gateway.errors import IssuerUnavailable, Unauthenticated
 from gateway.runtime.live import LiveSettings
-from tests.support.clock import START, ManualClock
+from tests.support.clock import START, ManualClock, settle
 from tests.support.issuers import FakeKeySource, claims_for, issuer, jwks, new_key, part, sign_raw
 from tests.support.observer import RecordingObserver
 
@@ -188,6 +189,16 @@ async def test_a_reload_forgets_verified_tokens(identities, settings, observer):
     assert (await identities.identify(token)).team == "blue"
     settings.replace(IssuerSettings(issuers=(issuer(audiences=frozenset({"other"})),)))
     assert await refused(identities, observer, token) == Reason.AUDIENCE
+
+
+async def test_a_reload_counts_for_a_token_that_waits_for_its_key(identities, settings, source):
+    """What the old config made of it is not used."""
+    source.may_answer.clear()
+    asking = asyncio.create_task(identities.identify(EC.sign(CLAIMS)))
+    await settle()
+    settings.replace(IssuerSettings(issuers=(issuer(team="blue"),)))
+    source.may_answer.set()
+    assert (await asking).team == "blue"
 
 
 async def test_the_number_of_remembered_tokens_is_bounded(identities):

@@ -81,6 +81,7 @@ def test_native_apps_have_no_origin():
         ({"team": "bare"}, "origins", "the team bare has no origins"),
         ({"origins": ["https://evil.example"]}, "origins", "outside of the origins of the team acme"),
         ({"jwks_stale_seconds": 60}, "jwks_stale_seconds", "must not be below jwks_ttl_seconds"),
+        ({"leeway_seconds": 301}, "leeway_seconds", "must not exceed 300"),
         ({"user_prefix": "a b"}, "user_prefix", "without spaces"),
         ({"leeway": 10}, "leeway", "did you mean leeway_seconds?"),
     ],
