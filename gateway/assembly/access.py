@@ -6,6 +6,8 @@ from gateway.access.authentication import Authenticator
 from gateway.access.browser_tokens import TokenService
 from gateway.access.external_identities import ExternalIdentities
 from gateway.access.issuer_keys import IssuerKeys
+from gateway.access.key_service import KeyService
+from gateway.access.key_uses import KeyUses
 from gateway.access.policy import Policy
 from gateway.access.sessions import Sessions
 from gateway.assembly.base import Base
@@ -24,6 +26,7 @@ class AccessParts(msgspec.Struct, frozen=True):
     tokens: TokenService
     sessions: Sessions
     policy: Policy
+    keys: KeyService
 
 
 class ModelParts(msgspec.Struct, frozen=True):
@@ -50,12 +53,17 @@ async def build_access(base: Base, models: ModelParts) -> AccessParts:
     live, store, clock = base.live, base.store, base.clock
     tokens = TokenService(await base.secret("browser-tokens"), clock, tag_keys=lambda: live.http.value.tag_keys)
     identities = await _build_identities(base)
-    authenticator = Authenticator(live.teams, live.access, store, tokens, clock, identities)
+    uses = KeyUses(store, clock)
+    base.keep_running(uses.run, BackgroundLoop.KEY_USES)
+    authenticator = Authenticator(live.teams, live.access, store, tokens, clock, identities, on_used=uses.note)
     return AccessParts(
         authenticator=authenticator,
         tokens=tokens,
         sessions=Sessions(await base.secret("dashboard-sessions"), live.access, authenticator, clock),
         policy=Policy(models.versions, store, clock, str(base.config.upstream.base_url)),
+        keys=KeyService(
+            store, live.teams, live.access, clock, on_changed=lambda key_id: authenticator.forget([key_id])
+        ),
     )
 
 

@@ -32,6 +32,7 @@ class BackgroundLoop(StrEnum):
     HEARTBEATS = "heartbeats"
     ISSUER_KEYS = "issuer_keys"
     JANITOR = "janitor"
+    KEY_USES = "key_uses"
     LEASE = "lease"
     LEDGER_AUDIT = "ledger_audit"
     LOOP_LAG = "loop_lag"
