@@ -1,16 +1,20 @@
 """Whom the claims of a token name."""
 
+import time
 from typing import Any
 
+import jwt
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.access.rules import issuers
 from gateway.access.rules.issuers import ExternalIdentity
 from gateway.access.rules.json_web_tokens import Reason, TokenRefusal
 from tests.support.clock import START
-from tests.support.issuers import AUDIENCE, ISSUER, claims_for, issuer
+from tests.support.issuers import AUDIENCE, ISSUER, claims_for, issuer, new_key
+
+KEY = new_key()
 
 BY_CLAIM = {"team": None, "team_claim": "org.id", "teams": {"o1": "red", "o2": "blue", "o3": "red"}}
 
@@ -132,6 +136,34 @@ def test_a_claim_may_name_scopes(given, expected):
     """As a list, or separated by spaces as OAuth has it."""
     found = issuers.identify(issuer(scope_claim="permissions"), claims_for(START, permissions=given))
     assert (found.reason if isinstance(found, TokenRefusal) else found.scopes) == expected
+
+
+TIMES = st.none() | st.sampled_from([-3600, -60, -20, 20, 60, 3600])
+
+
+@given(TIMES, TIMES, st.sampled_from([AUDIENCE, "other", ["other"], ["other", AUDIENCE], [], None]))
+@settings(max_examples=60)
+def test_times_and_audience_are_those_of_pyjwt(expires, begins, audience):
+    """A token is accepted exactly if the library would accept it."""
+    now = time.time()
+    claims = claims_for(now, aud=audience, exp=None if expires is None else int(now + expires))
+    claims |= {} if begins is None else {"nbf": int(now + begins)}
+    try:
+        jwt.decode(
+            KEY.sign(claims),
+            KEY.private.public_key(),
+            ["ES256"],
+            {"require": ["exp", "aud"]},
+            audience=AUDIENCE,
+            issuer=ISSUER,
+            leeway=30,
+        )
+        expected = True
+    except jwt.InvalidTokenError:
+        expected = False
+    chosen = issuers.issuer_of((issuer(),), claims)
+    is_accepted = not isinstance(chosen, TokenRefusal) and issuers.check_times(chosen, claims, now) is None
+    assert is_accepted == expected
 
 
 def test_refusals_quote_little_of_a_token():

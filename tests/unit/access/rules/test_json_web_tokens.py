@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.access.rules import json_web_tokens
@@ -72,6 +72,7 @@ def test_any_text_is_read_or_refused(text: str):
         st.none() | st.booleans() | st.floats() | st.text(), lambda of: st.lists(of) | st.dictionaries(st.text(), of)
     )
 )
+@settings(max_examples=40)
 def test_any_claims_are_read_or_refused(claims: object):
     """Neither does any JSON in it."""
     text = f"{part({'alg': 'ES256'})}.{part(json.dumps(claims).encode())}.a"
@@ -102,3 +103,27 @@ def test_a_public_key_is_no_secret():
         assert isinstance(token, UnverifiedToken)
         for secret in (key.private.public_key(), key.pem, b"x" * 64):
             assert not json_web_tokens.has_valid_signature(token, secret)
+
+
+TOKEN = KEY.sign(CLAIMS)
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.="
+
+
+@given(st.integers(0, len(TOKEN) - 1), st.sampled_from(LETTERS))
+@settings(max_examples=60)
+def test_no_letter_of_a_token_can_be_changed(place: int, letter: str):
+    """Also not the last bits of its signature, which stand for nothing (RFC 4648, 3.5)."""
+    changed = TOKEN[:place] + letter + TOKEN[place + 1 :]
+    token = json_web_tokens.read(changed)
+    is_valid = isinstance(token, UnverifiedToken) and json_web_tokens.has_valid_signature(
+        token, KEY.private.public_key()
+    )
+    assert is_valid == (changed == TOKEN)
+
+
+def test_the_unused_bits_of_a_signature_cannot_be_changed():
+    """Otherwise one token would have several texts."""
+    others = [TOKEN[:-1] + letter for letter in LETTERS[:64] if letter != TOKEN[-1]]
+    tokens = [token for text in others if isinstance(token := json_web_tokens.read(text), UnverifiedToken)]
+    assert len(tokens) == 63
+    assert not any(json_web_tokens.has_valid_signature(token, KEY.private.public_key()) for token in tokens)
