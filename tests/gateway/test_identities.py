@@ -8,6 +8,7 @@ import pytest
 
 from tests.support.http_calls import PAGE, STRANGER, Reply, ask, assert_problem, metrics_of
 from tests.support.issuers import FROM_PAGE, Provider, jwks, new_key, provider
+from tests.support.samples import finished
 from tests.support.secret_scanner import SecretScanner
 from tests.support.stack import OpenGateway, Stack
 from tests.support.upstream import version_of
@@ -46,6 +47,7 @@ async def test_a_user_runs_and_streams_with_a_token(stack: Stack, issuer: Provid
     assert made.status == 201, made.text
     stream = await ask(stack, "GET", made.json["urls"]["stream"], key=None, headers=FROM_PAGE)
     assert b"event: done" in stream.body
+    await finished(stack, made.json["id"])
     seen = await get(stack, token, f"/v1/predictions/{made.json['id']}")
     assert seen.json["status"] == "succeeded"
     assert [each["id"] for each in (await get(stack, token)).json["results"]] == [made.json["id"]]
