@@ -48,7 +48,7 @@ def build_models(base: Base, upstream: UpstreamParts) -> ModelParts:
 async def build_access(base: Base, models: ModelParts) -> AccessParts:
     """Build authentication, sessions and rights."""
     live, store, clock = base.live, base.store, base.clock
-    tokens = TokenService(await base.secret("browser-tokens"), clock)
+    tokens = TokenService(await base.secret("browser-tokens"), clock, tag_keys=lambda: live.http.value.tag_keys)
     uses = KeyUses(store, clock)
     base.keep_running(uses.run, BackgroundLoop.KEY_USES)
     authenticator = Authenticator(live.teams, live.access, store, tokens, clock, on_used=uses.note)

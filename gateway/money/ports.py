@@ -22,11 +22,12 @@ class Ledger(Protocol):
         ...
 
     async def usage(
-        self, by: By, *, since: int, until: int, team: str | None = None, limit: int = 10_000
+        self, by: By, *, since: int, until: int, team: str | None = None, tag: str = "", limit: int = 10_000
     ) -> list[Usage]:
         """Sum up the days from `since` to `until`, both included, of one team or of every team.
 
-        Return at most `limit` rows per team: days in order, everything else by cost, highest first. Reads daily sums,
+        Return at most `limit` rows per team: days in order, everything else by cost, highest first. By tag, the values
+        of `tag`, and in one more row what has none. Reads daily sums,
         so the time depends on the number of days, keys, models and users, not on the number of runs.
         """
         ...

@@ -306,6 +306,7 @@ async def test_usage_is_grouped_as_requested(store: Store) -> None:
         By.KEY: [("k1", 3, 60)],
         By.MODEL: [("acme/big", 1, 30), ("acme/toy", 2, 30)],
         By.USER: [("ann", 2, 40), ("", 1, 20)],
+        By.TAG: [(None, 3, 60)],
     }
     (row,) = await used(store, since=DAY, until=DAY)
     assert row.microusd == 30

@@ -26,9 +26,10 @@ async def fill(store: Store) -> None:
     await store.learn_version("v1", "acme/toy")
     await store.secret("webhooks", b"one")
     await store.rotate_secret("webhooks", b"two", NOW, NOW + 1000, team="red", actor=BY_TEST)
-    of_ann = {"user": "ann", "owner": "user:ann"}
+    of_ann = {"user": "ann", "owner": "user:ann", "tags": '{"feature":"x","project":"apollo"}'}
     await go(store, "1", fingerprint="F", prediction_=of_ann | HOOK, webhook_place=PLACE, reservation=demand())
-    await join(store, "j", prediction_={"user": "bob", "owner": "user:ann", "reason": "model-unknown"})
+    of_bob = {"user": "bob", "owner": "user:ann", "tags": '{"project":"b"}'}
+    await join(store, "j", prediction_=of_bob | {"reason": "model-unknown"})
     await join(store, "hook", prediction_=HOOK, webhook_place=PLACE)
     await store.append_events("run1", 0, b"event", kept_from=0)
     await store.append_events("run1", 5, b"event", kept_from=0)

@@ -9,8 +9,9 @@ from gateway.access.key_service import Authority
 from gateway.access.rules.key_requests import KeyRequest, RotateRequest
 from gateway.access.rules.key_rows import page_of
 from gateway.domain.audit import BY_API
-from gateway.http.json_body import answer, read_cursor, read_ops_body, read_query, write_cursor
+from gateway.http.json_body import answer, read_cursor, read_ops_body, write_cursor
 from gateway.http.keys import KEY_SERVICE
+from gateway.http.ops.answers import read_query
 
 _OPERATORS: Final = Authority(actor=BY_API)
 

@@ -28,10 +28,10 @@ class MoneySteps(Connections):
         return await self._read(lambda db: read_meters(db, scopes, now))
 
     async def usage(
-        self, by: By, *, since: int, until: int, team: str | None = None, limit: int = 10_000
+        self, by: By, *, since: int, until: int, team: str | None = None, tag: str = "", limit: int = 10_000
     ) -> list[Usage]:
         """Sum up the usage of days."""
-        window = {"since": since, "until": until, "limit": limit}
+        window: dict[str, str | int] = {"since": since, "until": until, "limit": limit, "tag": tag}
 
         def step(db: Database) -> list[Usage]:
             teams = [team] if team is not None else _teams(db)
@@ -130,8 +130,23 @@ def _teams(db: Database) -> list[str]:
 
 
 def _usage(db: Database, by: By, wanted: dict[str, str | int]) -> list[Usage]:
-    rows = db.execute(f"usage_by_{by}", wanted)
-    return [Usage(**dict(zip(Usage.__struct_fields__, row, strict=True))) for row in rows]
+    rows = _rows(db, f"usage_by_{by}", wanted)
+    if by is By.TAG and (rest := _untagged(db, wanted)) is not None:
+        rows.append(rest)
+    return rows
+
+
+def _untagged(db: Database, wanted: dict[str, str | int]) -> Usage | None:
+    """Return what has no value of a tag: all of the team's usage, without that of every value."""
+    every, of_values = (_rows(db, query, wanted) for query in ("usage_by_team", "usage_of_tag"))
+    if not every:
+        return None
+    rest = every[0].without(of_values[0]) if of_values else every[0]
+    return None if rest == Usage(team=rest.team) else rest
+
+
+def _rows(db: Database, query: str, wanted: dict[str, str | int]) -> list[Usage]:
+    return [Usage(**dict(zip(Usage.__struct_fields__, row, strict=True))) for row in db.execute(query, wanted)]
 
 
 def _free(db: Database, run_id: str, settlement: Settlement | None) -> bool:

@@ -37,7 +37,7 @@ class AuditStore:
         self.away = False
 
     async def usage(
-        self, by: By, *, since: int, until: int, team: str | None = None, limit: int = 10_000
+        self, by: By, *, since: int, until: int, team: str | None = None, tag: str = "", limit: int = 10_000
     ) -> list[Usage]:
         self.asked += 1
         await asyncio.sleep(0)
