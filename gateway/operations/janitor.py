@@ -78,10 +78,10 @@ class Janitor:
         await _in_steps(partial(self._predictions.delete_records, now - self._settings.value.retain_days * _DAY))
         await _in_steps(partial(self._files.delete_expired_files, now))
         await _in_steps(partial(self._predictions.delete_expired_idempotency, now))
-        # As long as the audit log names them.
-        await _in_steps(partial(self._keys.delete_old_keys, now - self._settings.value.audit_days * _DAY))
         if self._forget_sessions is not None:
             await _in_steps(self._forget_sessions)
+        # As long as the audit log names them.
+        await _in_steps(partial(self._keys.delete_old_keys, now - self._settings.value.audit_days * _DAY))
         await _in_steps(partial(self._audit.delete_old_audit_entries, now - self._settings.value.audit_days * _DAY))
 
     async def _evict(self, now: float) -> None:
