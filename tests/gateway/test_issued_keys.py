@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from gateway.domain.scopes import Scope
+from tests.support.dashboard import sign_in, visitor
 from tests.support.http_calls import PAGE, Reply, ask, assert_problem
 from tests.support.polling import attempts
 from tests.support.samples import create
@@ -265,6 +266,18 @@ async def test_ops_token_is_needed_where_there_is_one(open_gateway: OpenGateway)
             refused(await admin(stack, method, path, {} if method == "POST" else None), 401)
         headers = {"Authorization": f"Bearer {stack.keys['alpha']}"}
         assert (await admin(stack, "GET", "audit", headers=headers)).status == 200
+
+
+async def test_changes_of_a_signed_in_operator_are_told_apart(open_gateway: OpenGateway):
+    """A script has the token, a person a session of the usage page."""
+    async with open_gateway(ops={"token_env": "KEY_ALPHA"}) as stack, visitor(stack) as session:
+        assert (await sign_in(session, stack.keys["alpha"])).status == 303
+        async with session.post("/admin/keys", json={"team": "beta"}) as made:
+            assert made.status == 201
+        headers = {"Authorization": f"Bearer {stack.keys['alpha']}"}
+        assert (await admin(stack, "POST", "keys", {"team": "beta"}, headers=headers)).status == 201
+        listed = (await admin(stack, "GET", "audit?action=key.created", headers=headers)).json["entries"]
+        assert [each["actor"] for each in listed] == ["api", "console:operators"]
 
 
 async def test_number_of_issued_keys_is_bounded(open_gateway: OpenGateway):
