@@ -38,7 +38,7 @@ def audit(
     style: str,
     config_path: Path | None,
 ) -> None:
-    """Show who changed what: keys, secrets, corrections, the cache, deliveries and the config; newest first."""
+    """Show the audit log: who changed what, and when, newest first."""
     config = load_config(config_path)
     with plain_errors():
         from gateway.domain import csv_text
