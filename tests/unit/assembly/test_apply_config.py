@@ -34,6 +34,7 @@ OF_TEAMS = LIMITS | {
     "public_sees": ("own", "team"),
     "public_webhooks": (False, True),
     "max_wait_seconds": (1, 2),
+    "max_issued_keys": (1, 2),
     "budget_webhook": ("https://a.example.com", "https://b.example.com"),
     "keys": ([], [{"sha256": "a" * 64}]),
 }
