@@ -8,7 +8,10 @@ import msgspec
 from aiohttp import web
 
 from gateway.domain import csv_text, times
+from gateway.domain.audit import BY_API, BY_OPERATORS, Actor
 from gateway.errors import Unprocessable
+from gateway.http.keys import ACCESS
+from gateway.http.ops.dashboard_access import ADMIN_COOKIE
 
 QueryT = TypeVar("QueryT", bound=msgspec.Struct)
 _JSON: Final = "application/json"
@@ -46,6 +49,12 @@ def read_time(name: str, text: str | None) -> float | None:
     except (ValueError, OverflowError):
         message = f"{name} must be a time (for example: 2026-01-31T12:00:00Z) or a UTC day (2026-01-31)"
         raise Unprocessable.field(name, message) from None
+
+
+def actor_of(request: web.Request) -> Actor:
+    """Return who makes a change below `/admin`: a script with the token, or a signed-in operator."""
+    has_session = ADMIN_COOKIE in request.cookies and "Authorization" not in request.headers
+    return BY_OPERATORS if has_session and request.app[ACCESS].value.ops_token is not None else BY_API
 
 
 def json_answer(body: object) -> web.Response:
