@@ -51,12 +51,13 @@ def build_operations(
         streams=streams.open_streams.count,
     )
     explain = ExplainService(predictions.service, store, store, store, money.pricing, live.access, store)
+    health = _start_health(base, upstream)
     return OperationsParts(
         recent_errors=recent_errors,
         run_timings=RunTimings(metrics),
-        health=_start_health(base, upstream),
+        health=health,
         explain=explain,
-        dashboard=DashboardService(live.teams, store, metrics, recent_errors, sources, clock),
+        dashboard=DashboardService(live.teams, store, metrics, recent_errors, sources, clock, store, health.known),
         prediction_log=PredictionLog(store, predictions.service, explain, live.admin),
         teams=TeamService(live.teams, store, clock),
     )
@@ -87,5 +88,6 @@ def _start_janitor(base: Base, predictions: PredictionParts, streams: StreamPart
         on_cleared=partial(forget_everywhere, base.news, predictions, streams),
         observer=base.metrics,
         is_leader=base.membership.is_leader,
+        forget_sessions=None if base.store.nodes is None else base.store.nodes.forget_sessions,
     )
     base.keep_running(janitor.run, BackgroundLoop.JANITOR)

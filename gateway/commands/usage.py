@@ -6,12 +6,15 @@ import time
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from secrets import token_hex
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import click
 
 from gateway.commands.common import CONFIG_OPTION, actor, known_team, load_config, opened_store, plain_errors, run
 from gateway.errors import StoreUnavailable
+
+if TYPE_CHECKING:
+    from gateway.config import Config
 
 _LONGEST_REASON: Final = 500
 
@@ -22,10 +25,10 @@ _LONGEST_REASON: Final = 500
 @click.option("--until", metavar="DAY", help="Last day. Default: today. Days are UTC.")
 @click.option(
     "--by",
-    type=click.Choice(["team", "key", "model", "day", "user"]),
+    metavar="team|key|model|day|user|tag:KEY",
     default="team",
     show_default=True,
-    help="Group by.",
+    help="Group by; tag:project by the values of the tag project.",
 )
 @click.option("--format", "style", type=click.Choice(["table", "json", "csv"]), default="table", show_default=True)
 @CONFIG_OPTION
@@ -45,12 +48,16 @@ def usage(
     config = load_config(config_path)
     with plain_errors():
         from gateway.domain import windows
-        from gateway.domain.ledger import By
+        from gateway.domain.ledger import By, Grouping
         from gateway.domain.windows import Window
         from gateway.money.rules import usage_table
         from gateway.money.usage import UsageService
         from gateway.runtime.clock import SystemClock
 
+        try:
+            grouping = Grouping.parse(by)
+        except ValueError:
+            raise click.BadParameter(f"{by!r} is not one of {', '.join(By)}:KEY", param_hint="--by") from None
         today = windows.day_of(time.time())
         first = windows.first_day(Window.MONTH, today) if since is None else _day("--since", since, today)
         last = max(first, today) if until is None else _day("--until", until, today)
@@ -59,12 +66,15 @@ def usage(
 
         async def fetch() -> dict[str, Any]:
             async with opened_store(config) as store:
-                return dict(await UsageService(store, store, SystemClock()).usage(team_name, By(by), first, last))
+                return dict(await UsageService(store, store, SystemClock()).usage(team_name, grouping, first, last))
 
         found = run(fetch())
         if team_name is not None and not found["rows"]:
             # A team that was removed from the config may have usage.
             known_team(config, team_name)
+        if grouping.by is By.TAG and not any(row["value"] for row in found["rows"]):
+            # A tag that was removed from the config may have usage.
+            _check_tag(config, grouping.tag)
         match style:
             case "json":
                 click.echo(json.dumps(found, indent=2))
@@ -114,6 +124,12 @@ def adjust(team_name: str, amount: str, reason: str, adjustment_id: str | None, 
             click.echo(f"There is a correction with the ID {name}. Nothing was changed.")
             return
         click.echo(f"Team {team.name}: spend {'raised' if microusd > 0 else 'reduced'} by ${money.usd(abs(microusd))}.")
+
+
+def _check_tag(config: "Config", tag: str) -> None:
+    if tag not in config.tags.keys:
+        known = f"the tags are {', '.join(config.tags.keys)}" if config.tags.keys else "[tags] keys is empty"
+        raise click.BadParameter(f"there is no tag {tag}: {known}", param_hint="--by")
 
 
 def _day(option: str, text: str, today: int) -> int:

@@ -33,8 +33,7 @@ class Action(StrEnum):
     WEBHOOKS_REDELIVERED = "webhooks.redelivered"
     USAGE_ADJUSTED = "usage.adjusted"
     CACHE_PURGED = "cache.purged"
-    CONFIG_RELOADED = "config.reloaded"
-    STORE_COPIED = "store.copied"
+    CONFIG_LOADED = "config.loaded"
 
 
 class AuditedOperation(msgspec.Struct, frozen=True, kw_only=True):

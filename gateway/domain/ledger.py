@@ -9,6 +9,8 @@ from functools import lru_cache
 
 import msgspec
 
+from gateway.domain import tags
+
 OTHER = "other"
 """The name under which all users over `MOST_USERS_A_DAY` are counted."""
 MOST_USERS_A_DAY = 1000
@@ -105,6 +107,25 @@ class By(StrEnum):
     USER = "user"
     TAG = "tag"
     """The values of one cost tag."""
+
+
+class Grouping(msgspec.Struct, frozen=True):
+    """What usage is grouped by; written as `day`, `user`, …, or `tag:project` for the values of the tag `project`."""
+
+    by: By
+    tag: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> "Grouping":
+        """Read a grouping. Raise `ValueError` for anything else."""
+        name, colon, tag = text.partition(":")
+        by = By(name)
+        if (by is By.TAG) != bool(colon) or (colon and not tags.KEY.fullmatch(tag)):
+            raise ValueError("expected the name of a grouping, or tag:<key>")
+        return cls(by, tag)
+
+    def __str__(self) -> str:
+        return f"{self.by}:{self.tag}" if self.tag else str(self.by)
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True):

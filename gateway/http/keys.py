@@ -20,6 +20,7 @@ from gateway.http.route import Route
 from gateway.http.settings import HttpSettings
 from gateway.metrics import Metrics
 from gateway.models.metadata import MetadataService
+from gateway.models.rules.aliases import Aliases
 from gateway.models.versions import VersionMap
 from gateway.money.usage import UsageService
 from gateway.nodes.membership import Membership
@@ -43,6 +44,7 @@ from gateway.webhooks.secrets import WebhookSecrets
 
 SETTINGS = web.AppKey("settings", LiveSettings[HttpSettings])
 ACCESS = web.AppKey("access", LiveSettings[AccessSettings])
+ALIASES = web.AppKey("aliases", LiveSettings[Aliases])
 CLOCK = web.AppKey("clock", Clock)
 BODY_MEMORY = web.AppKey("body_memory", BytesByTeam)
 """The large request bodies in memory."""
@@ -89,6 +91,8 @@ ROUTE = web.RequestKey("route", Route)
 """The route that the request matched, if any."""
 STARTED = web.RequestKey("started", float)
 """When handling began, by `time.perf_counter`."""
+ALIAS = web.RequestKey("alias", tuple[str, str])
+"""The alias by which the request names a target, and that target."""
 VIEW = web.RequestKey("view", PredictionView)
 """The prediction that the request concerns, if any."""
 SENT_BYTES = web.ResponseKey("sent_bytes", int)

@@ -1,5 +1,6 @@
 """The predictions of all teams, for operators: searched page by page, and each with its explanation and data."""
 
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import Any, Final
 
@@ -8,7 +9,8 @@ from msgspec import Raw
 
 from gateway.domain import cursors, documents, surrogates
 from gateway.domain.cursors import Cursor
-from gateway.domain.records import LARGE_DOCUMENT, PredictionView
+from gateway.domain.records import LARGE_DOCUMENT, Copy, Prediction, PredictionView
+from gateway.domain.teams import Caller
 from gateway.errors import NotFound
 from gateway.operations.explain import ExplainService
 from gateway.operations.ports import PredictionRecords
@@ -25,6 +27,7 @@ MOST_ROWS: Final = 1000
 _MOST_BYTES: Final = 1024 * 1024
 _MOST_DATA_BYTES: Final = 8 * 1024 * 1024
 _LARGE_DOCUMENTS: Final = 2
+_MOST_SHARERS: Final = 100
 
 
 class PredictionPage(msgspec.Struct, frozen=True):
@@ -93,22 +96,48 @@ class PredictionLog:
         following = None if found.next is None else cursors.encode(found.next)
         return PredictionPage([prediction_rows.row_of(each) for each in found.items], following)
 
-    async def detail(self, prediction_id: str, base: str) -> PredictionDetail:
+    async def detail(self, prediction_id: str, base: str, caller: Caller | None = None) -> PredictionDetail:
         """Return a prediction with its explanation, and its data as long as that is kept. Raise `NotFound`.
 
-        `base` is the base URL of callers, for links to stored copies of output files.
+        `base` is the base URL of callers, for links to stored copies of output files. With `caller`, only a prediction
+        of its team is found, and explained as to that team.
         """
         found = await self._records.found(prediction_id)
         view = await self._records.prediction(prediction_id, most_bytes=LARGE_DOCUMENT)
-        if found is None or view is None:
+        if found is None or view is None or (caller is not None and found.team != caller.team.name):
             raise NotFound
         data, state = await self._data(view, base)
         return PredictionDetail(
             prediction=prediction_rows.row_of(found),
-            explanation=await self._explain.explain_to_operator(prediction_id),
+            explanation=(
+                await self._explain.explain_to_operator(prediction_id)
+                if caller is None
+                else await self._explain.explain(caller, prediction_id)
+            ),
             data=data,
             data_state=state,
         )
+
+    async def sharers(self, prediction_id: str, caller: Caller | None = None) -> list[Prediction]:
+        """Return other predictions that share the run of one, the oldest first; with `caller`, those of its team."""
+        view = await self._records.prediction(prediction_id, most_bytes=LARGE_DOCUMENT)
+        if view is None or (caller is not None and view.prediction.team != caller.team.name):
+            raise NotFound
+        found = await self._records.predictions_of(view.run.id, limit=_MOST_SHARERS)
+        return [
+            each for each in found if each.id != prediction_id and (caller is None or each.team == caller.team.name)
+        ]
+
+    async def files(self, prediction_id: str, caller: Caller | None = None) -> tuple[PredictionView, Sequence[Copy]]:
+        """Return the stored copies of a prediction's output files, as far as they may be shown, and the prediction.
+
+        Raise `NotFound` for an unknown prediction, or one of another team than the caller's.
+        """
+        view = await self._records.prediction(prediction_id, most_bytes=LARGE_DOCUMENT)
+        if view is None or (caller is not None and view.prediction.team != caller.team.name):
+            raise NotFound
+        may_show = self._settings.value.show_data and not view.run.data_removed
+        return view, view.run.copies if may_show and view.prediction.canceled_at is None else ()
 
     async def _data(self, view: PredictionView, base: str) -> tuple[PredictionData | None, DataState]:
         if not self._settings.value.show_data:

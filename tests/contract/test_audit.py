@@ -100,7 +100,7 @@ async def test_config_is_recorded_by_the_first_that_reads_it(store: Store, anoth
     try:
         for number, name in enumerate(("one", "two", "one")):
             made = await asyncio.gather(
-                *((store, second)[n % 2].record_reload(name, {"changed": [n]}, NOW + number) for n in range(6))
+                *((store, second)[n % 2].record_config(name, {}, {"n": n}, NOW + number) for n in range(6))
             )
             assert sorted(made) == [False] * 5 + [True]
     finally:
@@ -127,7 +127,7 @@ async def test_filters(store: Store) -> None:
     await store.adjust("red", 1, "gift", NOW, actor=BY_TEST)
     await store.adjust("blue", 2, "gift", NOW + 1, actor=BY_TEST)
     await store.add_key(key(team="blue", created_at=NOW + 2), actor=BY_TEST)
-    await store.record_reload("hash", {}, NOW + 3)
+    await store.record_config("hash", {}, {}, NOW + 3)
 
     async def found(**which: object) -> list[float]:
         return [each.at - NOW for each in await entries(store, **which)]
@@ -155,7 +155,7 @@ async def test_no_entry_has_a_secret(store: Store) -> None:
         await store.adjust("red", 1, f"because of {secret}", NOW, actor=BY_TEST)
         await store.add_key(key(f"k{number}", name=f"for {secret}", models=(f"acme/{secret}",)), actor=BY_TEST)
         await store.rotate_key(f"k{number}", key(f"n{number}", name=f"new {secret}"), NOW, actor=BY_TEST)
-        await store.record_reload(f"hash{number}", {"changed": [{"path": "a", "new": secret}]}, NOW)
+        await store.record_config(f"hash{number}", {"a": secret}, {"a": [secret]}, NOW)
     await store.rotate_secret("webhook:red", b"S" * 24, NOW, NOW, team="red", actor=BY_TEST)
     text = repr(await entries(store))
     assert len(await entries(store)) == 13

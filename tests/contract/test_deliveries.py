@@ -264,7 +264,7 @@ async def test_deliveries_are_counted(store: Store) -> None:
     for n in range(3):
         await store.add_delivery(message(str(n), created_at=NOW + n), b"{}")
     await store.mark_dead("msg_0", NOW, "timeout", b"{}")
-    assert await store.delivery_counts() == DeliveryCounts(2, 1, NOW + 1, {"red": 2})
+    assert await store.delivery_counts() == DeliveryCounts(2, 1, NOW + 1, {"red": 2}, {"red": 1})
 
 
 async def test_excess_dead_letters_of_a_team_are_deleted_oldest_first(store: Store) -> None:

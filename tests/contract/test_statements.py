@@ -84,7 +84,7 @@ TEXTS: dict[str, list[Any]] = {
     "only_tag": ['*"project":"apollo"*', None, None],
     "only_source": ["miss", None, None],
     "actor": [BY_TEST, "none", None],
-    "action": ["key.created", "config.reloaded", None],
+    "action": ["key.created", "config.loaded", None],
     "subject": ["k1", None],
     "before_values": ["{}", None],
     "after_values": ["{}"],

@@ -6,6 +6,7 @@ from gateway.domain import windows
 from gateway.domain.ledger import By, Usage
 from gateway.money.rules.audit import Tally
 from gateway.store.interface import Store
+from tests.support.audit import BY_TEST
 from tests.support.money import settlement
 from tests.support.records import NOW, finish, go, join, lead, live, prediction, share, start, wish
 from tests.support.stores import edit
@@ -44,7 +45,7 @@ async def test_run_costs_the_tags_of_its_starter_and_sharers_save_under_their_ow
     await finish(store, "1", settlement=settlement())
     await start(store, "h", fingerprint="F", now=NOW + 20, prediction_={"tags": B})
     await store.record_hits([wish("i", fingerprint="F", now=NOW + 20, prediction_={"tags": A}).request])
-    await store.adjust("red", -5, "why", NOW)
+    await store.adjust("red", -5, "why", NOW, actor=BY_TEST)
     assert await used(store) == {
         "a": Usage(team="red", what="a", runs=1, hits=1, milliseconds=900, microusd=70, saved_microusd=70),
         "b": Usage(team="red", what="b", joined=1, hits=1, saved_microusd=140),

@@ -16,7 +16,7 @@ class FakeAuditLog:
         """Return all entries, newest first."""
         return AuditPage(entries=self.entries[::-1][:limit], has_more=len(self.entries) > limit)
 
-    async def record_reload(self, config_hash: str, after: Values, at: float) -> bool:
+    async def record_config(self, digest: str, before: Values, after: Values, at: float) -> bool:
         """Record nothing."""
         return False
 

@@ -98,6 +98,8 @@ VALUES: dict[str, tuple[Any, Any]] = {
     "prices.default_hardware": ("gpu-l40s", "gpu-t4"),
     "prices.charge_failed": (True, False),
     "prices.models": ([], [{"model": "acme/x", "usd_per_run": Decimal("0.5")}]),
+    "tags.keys": (["project"], ["project", "feature"]),
+    "tags.max_values": (1000, 10),
     "metrics.top_targets": (50, 5),
     "audit.retain_days": (365, 30),
     "logs.format": ("console", "json"),
@@ -124,9 +126,9 @@ def config_of(**sections: Any) -> Config:
 
 
 def keys_of_the_config() -> Iterator[str]:
-    """Yield every setting outside of teams."""
+    """Yield every setting of a section that is a table."""
     for section, field in Config.model_fields.items():
-        if section != "teams":
+        if section not in ("aliases", "teams"):
             assert field.annotation is not None
             yield from (f"{section}.{name}" for name in field.annotation.model_fields)
 

@@ -18,7 +18,7 @@ PLACE = WebhookPlace(WebhookBounds())
 
 async def fill(store: Store) -> None:
     """Add rows to every table."""
-    await store.record_reload("hash", {"changed": ["logs.level"]}, NOW - 10)
+    await store.record_config("hash", {"logs.level": "info"}, {"logs.level": "debug"}, NOW - 10)
     await store.add_key(key("k1"), actor=BY_TEST)
     await store.add_file(file("f1", owner="user:ann"))
     await store.learn_version("v1", "acme/toy")

@@ -12,8 +12,10 @@ class AuditLog(Protocol):
         """List entries, newest first, from those before `older_than` on. Only its `at` and `id` matter."""
         ...
 
-    async def record_reload(self, config_hash: str, after: Values, at: float) -> bool:
-        """Record that a config was read, unless the newest such entry is of the same config. Atomic.
+    async def record_config(self, digest: str, before: Values, after: Values, at: float) -> bool:
+        """Record that a config took effect, unless the newest such entry is of the same config. Atomic.
+
+        `before` and `after` have the changed settings by path, without secrets; none at the start of a process.
 
         So of several nodes that read one file, the first records it. Return whether it was recorded.
         """

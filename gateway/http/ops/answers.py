@@ -30,9 +30,13 @@ def read_query(request: web.Request, kind: type[QueryT]) -> QueryT:
     try:
         return msgspec.convert(given, kind, strict=False)
     except msgspec.ValidationError as exc:
-        text = str(exc)
-        field = text.rpartition("`$.")[2].partition("`")[0] if "`$." in text else ""
-        raise Unprocessable.field(field, text) from exc
+        raise Unprocessable.field(field_of(exc), str(exc)) from exc
+
+
+def field_of(problem: msgspec.ValidationError) -> str:
+    """Return the field that a problem names; `""` if it names none."""
+    _, found, rest = str(problem).rpartition("`$.")
+    return rest.partition("`")[0] if found else ""
 
 
 def read_time(name: str, text: str | None) -> float | None:

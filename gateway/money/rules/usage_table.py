@@ -9,7 +9,7 @@ from gateway.domain import csv_text
 
 def names(by: str) -> list[str]:
     """Return the columns that name a row."""
-    return ["team", *{"team": (), "key": ("key", "key_name")}.get(by, (by,))]
+    return ["team", *{"team": (), "key": ("key", "key_name")}.get(by, ("value" if by.startswith("tag:") else by,))]
 
 
 def columns(by: str) -> list[str]:

@@ -51,9 +51,10 @@ class AuditLogSteps(Connections):
         found = await self._read(lambda db: [_entry(row) for row in db.execute(statement, wanted)])
         return AuditPage(entries=found[:limit], has_more=len(found) > limit)
 
-    async def record_reload(self, config_hash: str, after: Values, at: float) -> bool:
-        """Record that a config was read, unless the newest such entry is of the same config."""
-        change = Change(action=Action.CONFIG_RELOADED, subject=f"{_CONFIG}:{config_hash}", after=after)
+    async def record_config(self, digest: str, before: Values, after: Values, at: float) -> bool:
+        """Record that a config took effect, unless the newest such entry is of the same config."""
+        subject = f"{_CONFIG}:{digest}"
+        change = Change(action=Action.CONFIG_LOADED, subject=subject, before=before or None, after=after or None)
 
         def step(db: Database) -> bool:
             db.lock(Lock.NAMES, _CONFIG)

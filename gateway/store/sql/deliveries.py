@@ -61,6 +61,8 @@ class DeliverySteps(Connections):
         """Release the claims of an earlier process, and places that nothing will use."""
 
         def step(db: Database) -> int:
+            # A node that joins now could claim one, and would not be seen to live.
+            db.lock(Lock.JOINS)
             db.execute("free_unused_places")
             return db.execute("reclaim_deliveries").rowcount
 
@@ -280,4 +282,11 @@ def _hold(db: Database, found: Sequence[str], now: float, until: float) -> list[
 def _count(db: Database) -> DeliveryCounts:
     queued, oldest_queued_at = db.execute("queued_deliveries").fetchone()
     (dead,) = db.execute("dead_deliveries").fetchone()
-    return DeliveryCounts(queued, dead, oldest_queued_at, dict(db.execute("places_by_team").fetchall()))
+    by_team = db.execute("deliveries_by_team").fetchall()
+    return DeliveryCounts(
+        queued,
+        dead,
+        oldest_queued_at,
+        taken={team: taken for team, taken, _ in by_team},
+        dead_of={team: of_team for team, _, of_team in by_team if of_team},
+    )

@@ -32,8 +32,8 @@ SELECT coalesce(sum(CASE WHEN team = :team THEN taken ELSE 0 END), 0),
     coalesce(sum(taken), 0)
 FROM delivery_counts WHERE team > '';
 
--- name: places_by_team
-SELECT team, sum(taken) FROM delivery_counts WHERE team > '' GROUP BY team;
+-- name: deliveries_by_team
+SELECT team, sum(taken), sum(dead) FROM delivery_counts WHERE team > '' GROUP BY team;
 
 -- name: deliveries_due
 SELECT id, receiver FROM deliveries
