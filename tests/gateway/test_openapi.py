@@ -18,7 +18,7 @@ from schemathesis.specs.openapi.checks import positive_data_acceptance
 from gateway.http.openapi import ops, public
 from gateway.http.openapi.document import Operation
 from gateway.http.ops.app import add_routes
-from gateway.http.ops.dashboard import PATH as PAGE
+from gateway.http.ops.dashboard_access import PATH as PAGE
 from gateway.http.route import OPEN_ROUTES
 from gateway.http.routes import OWN
 from tests.support.http_calls import Reply, ask

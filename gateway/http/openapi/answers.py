@@ -5,7 +5,6 @@ from typing import Any, Literal
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from gateway.domain.ledger import By
 from gateway.domain.limits import SubjectKind
 from gateway.domain.records import Status
 from gateway.domain.scopes import Scope
@@ -110,6 +109,8 @@ class UsageRow(UsageSums, frozen=True, kw_only=True):
     key_name: str | UnsetType | None = UNSET
     model: str | UnsetType | None = UNSET
     user: str | UnsetType | None = UNSET
+    value: str | UnsetType | None = UNSET
+    """Of the tag, if usage is grouped by one."""
 
 
 class UsageReport(msgspec.Struct, frozen=True, kw_only=True, rename={"since": "from", "until": "to"}):
@@ -117,7 +118,7 @@ class UsageReport(msgspec.Struct, frozen=True, kw_only=True, rename={"since": "f
 
     since: str
     until: str
-    by: By
+    by: str
     rows: list[UsageRow]
     total: UsageSums
 
@@ -193,6 +194,7 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     target: str
     key: ExplainedKey
     user: str | None
+    tags: dict[str, str]
     run: ExplainedRun
     source: Literal["run", "joined", "hit"]
     deterministic: bool
@@ -238,6 +240,8 @@ class NodeList(msgspec.Struct, frozen=True):
 
     this_node: int
     nodes: list[NodeRow]
+    next: str | None
+    """The cursor of the next page; null at the end."""
 
 
 class DetailAnswer(msgspec.Struct, frozen=True, kw_only=True):

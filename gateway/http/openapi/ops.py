@@ -7,6 +7,7 @@ from gateway.domain.records import CacheStats
 from gateway.http.openapi import answers
 from gateway.http.openapi.document import Operation, document
 from gateway.http.ops.cache import CacheQuery, Purged, PurgeQuery
+from gateway.http.ops.nodes import NodeQuery
 from gateway.http.ops.predictions import PredictionQuery
 from gateway.http.ops.usage import UsageQuery
 from gateway.http.ops.webhooks import DeliveryPage, DeliveryQuery, Redelivered
@@ -88,7 +89,15 @@ OPERATIONS: Final = (
         errors=(422,),
     ),
     Operation(method="GET", path="/admin/config", summary="The state of the config", answer=answers.ConfigAnswer),
-    Operation(method="GET", path="/admin/nodes", summary="Nodes that serve from the store", answer=answers.NodeList),
+    Operation(
+        method="GET",
+        path="/admin/nodes",
+        summary="Nodes that serve from the store",
+        description="Newest first: those that are alive, and those that ended within a day.",
+        query=NodeQuery,
+        answer=answers.NodeList,
+        errors=(422,),
+    ),
     Operation(
         method="GET",
         path="/metrics",

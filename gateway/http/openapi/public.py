@@ -1,7 +1,7 @@
 """The description of the gateway's own routes on the public listener. Replicate describes its routes itself."""
 
 from functools import cache
-from typing import Final, Literal
+from typing import Annotated, Final
 
 import msgspec
 
@@ -20,7 +20,7 @@ class UsageQuery(msgspec.Struct, frozen=True, kw_only=True, rename={"since": "fr
 
     since: str | None = None
     until: str | None = None
-    by: Literal["day", "key", "model", "user"] = "day"
+    by: Annotated[str, msgspec.Meta(pattern=r"^(day|key|model|user|tag:[a-z][a-z0-9_-]{0,31})$")] = "day"
 
 
 OPERATIONS: Final = (
