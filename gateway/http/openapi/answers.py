@@ -34,6 +34,8 @@ class Token(msgspec.Struct, frozen=True):
     scopes: list[str]
     origins: list[str]
     """Empty: it works from anywhere."""
+    tags: dict[str, str]
+    """The cost tags of what it makes."""
 
 
 class LimitState(msgspec.Struct, frozen=True, kw_only=True):

@@ -3,18 +3,24 @@
 from functools import cache
 from typing import Final
 
+from gateway.access.rules.key_requests import KeyRequest, RotateRequest
+from gateway.access.rules.key_rows import IssuedRow, KeyPage, KeyRow
 from gateway.domain.records import CacheStats
 from gateway.http.openapi import answers
 from gateway.http.openapi.document import Operation, document
+from gateway.http.ops.audit import AuditQuery
 from gateway.http.ops.cache import CacheQuery, Purged, PurgeQuery
+from gateway.http.ops.keys import KeyQuery
 from gateway.http.ops.nodes import NodeQuery
 from gateway.http.ops.predictions import PredictionQuery
 from gateway.http.ops.usage import UsageQuery
 from gateway.http.ops.webhooks import DeliveryPage, DeliveryQuery, Redelivered
 from gateway.operations.prediction_log import PredictionPage
+from gateway.operations.rules.audit_rows import AuditRows
 
 _TEXT: Final = {"type": "string"}
 _CSV: Final = {"text/csv": _TEXT}
+_OF_BODIES: Final = (400, 409, 413, 415, 422)
 
 OPERATIONS: Final = (
     Operation(
@@ -87,6 +93,54 @@ OPERATIONS: Final = (
         query=PurgeQuery,
         answer=Purged,
         errors=(422,),
+    ),
+    Operation(
+        method="GET",
+        path="/admin/audit",
+        summary="Who changed what, and when",
+        description="Newest first.",
+        query=AuditQuery,
+        answer=AuditRows,
+        errors=(422,),
+    ),
+    Operation(
+        method="GET",
+        path="/admin/keys",
+        summary="Keys of all teams, or of one",
+        description="Newest first; keys of the config come last. Without their secrets.",
+        query=KeyQuery,
+        answer=KeyPage,
+        errors=(422,),
+    ),
+    Operation(
+        method="POST",
+        path="/admin/keys",
+        summary="Create a key",
+        description="The answer alone has the key itself.",
+        body=KeyRequest,
+        answer=IssuedRow,
+        status=201,
+        errors=_OF_BODIES,
+    ),
+    Operation(
+        method="PATCH",
+        path="/admin/keys/{id}",
+        summary="Change a key",
+        description="What is left out stays as it is; null takes a restriction away.",
+        body=KeyRequest,
+        answer=KeyRow,
+        errors=(404, *_OF_BODIES),
+    ),
+    Operation(method="DELETE", path="/admin/keys/{id}", summary="Revoke a key", answer=KeyRow, errors=(404, 409, 422)),
+    Operation(
+        method="POST",
+        path="/admin/keys/{id}/rotate",
+        summary="Replace a key",
+        description="The old one works for the overlap. The answer has the new one.",
+        body=RotateRequest,
+        answer=IssuedRow,
+        status=201,
+        errors=(404, *_OF_BODIES),
     ),
     Operation(method="GET", path="/admin/config", summary="The state of the config", answer=answers.ConfigAnswer),
     Operation(

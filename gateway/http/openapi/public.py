@@ -6,12 +6,17 @@ from typing import Annotated, Final
 import msgspec
 
 from gateway.access.browser_tokens import TokenRequest
+from gateway.access.rules.key_requests import KeyRequest, RotateRequest
+from gateway.access.rules.key_rows import IssuedRow, KeyPage, KeyRow
 from gateway.domain.ids import ID
 from gateway.domain.tickets import OUTPUT_TICKET
+from gateway.http.handlers.team_keys import TeamKeyQuery
 from gateway.http.openapi import answers
 from gateway.http.openapi.document import Operation, document
 
 _BYTES: Final = {"*/*": {"type": "string", "format": "binary"}}
+_KEY_ID: Final = {"type": "string", "pattern": "^[a-z0-9]{12}$"}
+_OF_BODIES: Final = (400, 409, 413, 415, 422)
 _ID: Final = {"type": "string", "pattern": f"^{ID}$"}
 
 
@@ -68,6 +73,55 @@ OPERATIONS: Final = (
         answer=answers.Explanation,
         errors=(404,),
         parameters={"id": _ID},
+    ),
+    Operation(
+        method="GET",
+        path="/gateway/keys",
+        summary="Keys of the team",
+        description="Newest first; keys of the config come last. Without their secrets. Scope: keys.",
+        query=TeamKeyQuery,
+        answer=KeyPage,
+        errors=(422,),
+    ),
+    Operation(
+        method="POST",
+        path="/gateway/keys",
+        summary="Create a key of the team",
+        description="With at most the caller's rights and limits. The answer alone has the key itself. Scope: keys.",
+        body=KeyRequest,
+        answer=IssuedRow,
+        status=201,
+        errors=_OF_BODIES,
+    ),
+    Operation(
+        method="PATCH",
+        path="/gateway/keys/{id}",
+        summary="Change a key of the team",
+        description="What is left out stays as it is; null takes a restriction away. Scope: keys.",
+        body=KeyRequest,
+        answer=KeyRow,
+        errors=(404, *_OF_BODIES),
+        parameters={"id": _KEY_ID},
+    ),
+    Operation(
+        method="DELETE",
+        path="/gateway/keys/{id}",
+        summary="Revoke a key of the team",
+        description="Scope: keys.",
+        answer=KeyRow,
+        errors=(404, 409, 422),
+        parameters={"id": _KEY_ID},
+    ),
+    Operation(
+        method="POST",
+        path="/gateway/keys/{id}/rotate",
+        summary="Replace a key of the team",
+        description="The old one works for the overlap. The answer has the new one. Scope: keys.",
+        body=RotateRequest,
+        answer=IssuedRow,
+        status=201,
+        errors=(404, *_OF_BODIES),
+        parameters={"id": _KEY_ID},
     ),
     Operation(
         method="POST",

@@ -2,35 +2,19 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Final, TypeVar
+from typing import Final
 
 import msgspec
 from aiohttp import web
 
 from gateway.domain import csv_text, times
 from gateway.errors import Unprocessable
+from gateway.http.json_body import read_query
 
-QueryT = TypeVar("QueryT", bound=msgspec.Struct)
 _JSON: Final = "application/json"
 CSV: Final = "text/csv"
 _HEADERS: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 _encode: Final = msgspec.json.Encoder().encode
-
-
-def read_query(request: web.Request, kind: type[QueryT]) -> QueryT:
-    """Return the query as a struct, which refuses unknown names. Raise `Unprocessable`.
-
-    An empty value is refused too: a script whose variable is not set must not select everything.
-    """
-    given: dict[str, str] = {}
-    for name, value in request.query.items():
-        if not value or name in given:
-            raise Unprocessable.field(name, f"{name} must be given once, and not be empty")
-        given[name] = value
-    try:
-        return msgspec.convert(given, kind, strict=False)
-    except msgspec.ValidationError as exc:
-        raise Unprocessable.field(field_of(exc), str(exc)) from exc
 
 
 def field_of(problem: msgspec.ValidationError) -> str:
@@ -83,3 +67,6 @@ def _quality(parameters: Iterable[str]) -> float:
             except ValueError:
                 return 0.0
     return 1.0
+
+
+__all__ = ["CSV", "csv_answer", "csv_text_answer", "field_of", "json_answer", "read_query", "read_time", "wants_csv"]
