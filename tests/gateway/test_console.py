@@ -175,8 +175,35 @@ async def test_usage_of_any_month_is_shown_and_refused_for_none(open_gateway: Op
             assert shown.tiles["Spent"] == usd(total["spend_microusd"]) == "$0.25"
             assert [row[-2] for row in shown.rows["usage-rows"]] == ["$0.25"], by
         assert (await look(operator, "/dashboard/usage?month=2020-01")).status == 200
+        async with operator.get("/dashboard/usage.csv?by=model") as answer:
+            assert answer.content_type == "text/csv"
+            assert (await answer.text()).splitlines()[1].startswith("alpha,acme/storyteller,1,0,1,")
         for query in ("month=2020-13", "month=9999-01", "month=now", "by=color"):
             assert (await look(operator, f"/dashboard/usage?{query}")).status == 422, query
+
+
+async def test_usage_is_shown_by_cost_tag(open_gateway: OpenGateway):
+    """For each key of the config, with what has no tag."""
+    async with open_gateway(prices=PRICES, tags={"keys": ["project"]}) as stack, visitor(stack) as operator:
+        async with open_session(stack) as alpha:
+            made = await create(alpha, named(stack), STORY, **{"Gateway-Tags": "project=apollo"})
+            await finished(alpha, made.json["id"])
+            await finished(alpha, (await create(alpha, named(stack), {"prompt": "untagged"})).json["id"])
+        shown = Tables((await look(operator, "/dashboard/usage?by=tag:project")).text)
+        assert sorted(row[0] for row in shown.rows["usage-rows"]) == ["apollo", "no tag"]
+        found = Tables((await look(operator, "/dashboard/predictions?tag=project:apollo")).text)
+        assert [row[1] for row in found.rows["predictions"]] == [made.json["id"]]
+        assert (await look(operator, "/dashboard/usage?by=tag:feature")).status == 422
+
+
+async def test_browser_sees_errors_as_pages(open_gateway: OpenGateway):
+    """With the navigation; programs get problem documents."""
+    async with open_gateway() as stack, visitor(stack) as operator:
+        path = f"/dashboard/predictions/{NOBODYS}"
+        page = await look(operator, path, headers={"Accept": "text/html,*/*;q=0.8"})
+        assert page.status == 404
+        assert "<nav" in page.text
+        assert (await look(operator, path)).json["status"] == 404
 
 
 async def test_used_up_budget_is_marked_and_says_when_it_resets(open_gateway: OpenGateway):

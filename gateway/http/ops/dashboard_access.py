@@ -16,8 +16,8 @@ from gateway.dashboard.frame import Frame
 from gateway.domain.audit import Actor
 from gateway.domain.scopes import Scope
 from gateway.domain.teams import Caller
-from gateway.errors import BadRequest, Forbidden, Unauthenticated
-from gateway.http import base_url
+from gateway.errors import BadRequest, Forbidden, GatewayError, Unauthenticated
+from gateway.http import base_url, errors
 from gateway.http.keys import ACCESS, AUTHENTICATOR, SESSIONS
 from gateway.http.ops.guards import is_ops_token
 
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 PATH: Final = "/dashboard"
 SIGN_IN: Final = f"{PATH}/sign-in"
 COOKIE: Final = "gateway_dashboard"
+ADMIN_COOKIE: Final = "gateway_admin"
+"""An operator's session, for the routes below `/admin`."""
 FORM_TOKEN: Final = "form_token"  # noqa: S105 - the name of a field
 HTML: Final = "text/html"
 
@@ -75,6 +77,7 @@ class Visit:
             page=page,
             entry=entry,
             team=self.team,
+            may_manage=self.may_manage,
             can_sign_out=COOKIE in self.request.cookies,
             form_token=form_token(self.request),
         )
@@ -100,9 +103,22 @@ def for_visitors(handler: Handler) -> Callable[[web.Request], Awaitable[web.Stre
             if "Authorization" in request.headers:
                 raise
             return redirect(SIGN_IN)
-        return await handler(Visit(request, caller, renderer))
+        visit = Visit(request, caller, renderer)
+        try:
+            return await handler(visit)
+        except GatewayError as exc:
+            if not _wants_page(request):
+                raise
+            return await visit.page(
+                "problem", entry="", status=errors.status_of(exc), title=exc.title, detail=exc.detail
+            )
 
     return handle
+
+
+def _wants_page(request: web.Request) -> bool:
+    """Return whether a browser asks for a page, which shows errors as pages too."""
+    return HTML in request.headers.get("Accept", "")
 
 
 async def viewer_of(request: web.Request) -> Caller | None:

@@ -9,12 +9,13 @@ from aiohttp import web
 
 from gateway.dashboard import usage_view
 from gateway.domain import windows
-from gateway.domain.ledger import By
+from gateway.domain.ledger import By, Grouping
 from gateway.domain.windows import Window
 from gateway.errors import NotFound, Unprocessable
-from gateway.http.keys import CLOCK, STORE, TEAMS, USAGE
-from gateway.http.ops import nodes
+from gateway.http.keys import CLOCK, SETTINGS, STORE, TEAMS, USAGE
+from gateway.http.ops import answers, nodes
 from gateway.http.ops.dashboard_access import PATH, Visit, for_visitors, read_form, redirect
+from gateway.money.rules import usage_table
 from gateway.webhooks.rules import rows as delivery_rows
 from gateway.webhooks.rules.deliveries import DeliveryState
 
@@ -29,6 +30,7 @@ _MONTHS: Final = 24
 def add_routes(app: web.Application) -> None:
     """Register the pages."""
     app.router.add_get(f"{PATH}/usage", show_usage)
+    app.router.add_get(f"{PATH}/usage.csv", download_usage)
     app.router.add_get(f"{PATH}/limits", show_limits)
     app.router.add_get(f"{PATH}/webhooks", list_webhooks)
     app.router.add_post(f"{PATH}/webhooks/redeliver", redeliver)
@@ -38,25 +40,50 @@ def add_routes(app: web.Application) -> None:
 @for_visitors
 async def show_usage(visit: Visit) -> web.Response:
     """Handle `GET /dashboard/usage?month=2026-01&by=model`."""
-    request, today = visit.request, windows.day_of(visit.request.app[CLOCK].now())
-    since = _month(request.query.get("month", ""), today)
-    until = min(today, windows.last_day(Window.MONTH, since))
-    by = _by(request.query.get("by", "model" if visit.team else "team"), visit.team)
-    service = request.app[USAGE]
-    days: Mapping[str, Any] = await service.usage(visit.team, By.DAY, since, until)
-    report = days if by is By.DAY else await service.usage(visit.team, by, since, until)
-    rows = usage_view.rows(report, by)
+    asked = _asked_usage(visit)
+    service = visit.request.app[USAGE]
+    days: Mapping[str, Any] = await service.usage(visit.team, By.DAY, asked.since, asked.until)
+    report = days if asked.by.by is By.DAY else await service.usage(visit.team, asked.by, asked.since, asked.until)
+    rows = usage_view.rows(report, asked.by.by)
     return await visit.page(
         "usage",
         report=report,
         rows=rows[:MOST_ROWS],
         left_out=len(rows[MOST_ROWS:]),
-        days=usage_view.spent_by_day(days, since, until),
-        by=by,
-        since=since,
-        months=_months(today),
-        groups=_groups(visit.team),
+        days=usage_view.spent_by_day(days, asked.since, asked.until),
+        by=str(asked.by),
+        since=asked.since,
+        months=_months(asked.today),
+        groups=_groups(visit),
     )
+
+
+@for_visitors
+async def download_usage(visit: Visit) -> web.Response:
+    """Handle `GET /dashboard/usage.csv`: all rows of the usage page."""
+    asked = _asked_usage(visit)
+    report = await visit.request.app[USAGE].usage(visit.team, asked.by, asked.since, asked.until)
+    return answers.csv_text_answer(usage_table.csv(report, str(asked.by)))
+
+
+class _AskedUsage(msgspec.Struct, frozen=True):
+    """What the usage page is asked for."""
+
+    since: int
+    until: int
+    by: Grouping
+    today: int
+
+
+def _asked_usage(visit: Visit) -> _AskedUsage:
+    """Read the query of the usage page. Raise `Unprocessable`."""
+    query, today = visit.request.query, windows.day_of(visit.request.app[CLOCK].now())
+    since = _month(query.get("month", ""), today)
+    by = query.get("by", By.MODEL if visit.team else By.TEAM)
+    groups = _groups(visit)
+    if by not in groups:
+        raise Unprocessable.field("by", f"expected one of: {', '.join(groups)}")
+    return _AskedUsage(since, min(today, windows.last_day(Window.MONTH, since)), Grouping.parse(by), today)
 
 
 @for_visitors
@@ -115,14 +142,11 @@ async def show_nodes(visit: Visit) -> web.Response:
     return await visit.page("nodes", this_node=found["this_node"], nodes=found["nodes"])
 
 
-def _groups(team: str | None) -> list[By]:
-    return [each for each in By if team is None or each is not By.TEAM]
-
-
-def _by(text: str, team: str | None) -> By:
-    if text not in _groups(team):
-        raise Unprocessable.field("by", f"expected one of: {', '.join(_groups(team))}")
-    return By(text)
+def _groups(visit: Visit) -> list[str]:
+    """Return what usage can be grouped by. A team's usage has one team."""
+    tags = visit.request.app[SETTINGS].value.tag_keys
+    names = [str(each) for each in By if each is not By.TAG and (each is not By.TEAM or visit.team is None)]
+    return names + [str(Grouping(By.TAG, key)) for key in tags]
 
 
 def _months(today: int) -> list[int]:
