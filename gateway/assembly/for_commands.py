@@ -6,7 +6,7 @@ from gateway.domain import rendering
 from gateway.domain.documents import Family
 from gateway.domain.records import PredictionView
 from gateway.domain.teams import Caller
-from gateway.money.pricing import PriceList
+from gateway.money.pricing import Charges
 from gateway.operations.explain import ExplainService
 from gateway.operations.prediction_log import PredictionLog
 from gateway.predictions.views import owned_by
@@ -30,7 +30,7 @@ class _StoredViews:
 def prediction_log(config: Config, store: Store) -> PredictionLog:
     """Return the predictions in a store. Links of output files are Replicate's."""
     views = _StoredViews(store)
-    prices = PriceList(LiveSettings(settings.money_settings(config)))
+    prices = Charges(LiveSettings(settings.money_settings(config)))
     access = LiveSettings(settings.access_settings(config))
     explain = ExplainService(views, store, store, store, prices, access, store)
     return PredictionLog(store, views, explain, LiveSettings(settings.admin_settings(config)))

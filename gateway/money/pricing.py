@@ -25,7 +25,7 @@ _ENTRIES_LEARNED = 20_000
 """Number of ledger entries read at a start. The newest ones cover the targets in frequent use."""
 
 
-class PriceList:
+class Charges:
     """Prices and charges of runs, by the configured price list."""
 
     def __init__(self, settings: LiveSettings[MoneySettings]) -> None:
@@ -52,7 +52,7 @@ class PriceList:
         return pricing.charge(self._basis(model), usage, charge_failed=self._settings.value.prices.charge_failed)
 
 
-class Pricing(PriceList):
+class Pricing(Charges):
     """Estimates and charges runs by the configured price list."""
 
     def __init__(self, settings: LiveSettings[MoneySettings], observer: LimitObserver) -> None:

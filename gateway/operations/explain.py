@@ -6,7 +6,7 @@ from gateway.domain.records import LARGE_DOCUMENT, PredictionView, Run
 from gateway.domain.teams import Caller
 from gateway.errors import NotFound
 from gateway.money.ports import Ledger
-from gateway.money.pricing import PriceList
+from gateway.money.pricing import Charges
 from gateway.operations.ports import PredictionViews
 from gateway.operations.rules import explain
 from gateway.operations.rules.explain import Priced, TimelineEvent
@@ -28,7 +28,7 @@ class ExplainService:
         records: Predictions,
         ledger: Ledger,
         keys: Keys,
-        pricing: PriceList,
+        pricing: Charges,
         access: LiveSettings[AccessSettings],
         deliveries: Deliveries,
     ) -> None:

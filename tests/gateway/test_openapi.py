@@ -16,7 +16,7 @@ from schemathesis.generation import GenerationMode
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from gateway.http.openapi import ops, public
-from gateway.http.openapi.document import Operation
+from gateway.http.openapi.document import RouteDescription
 from gateway.http.ops.app import add_routes
 from gateway.http.ops.dashboard_access import PATH as PAGE
 from gateway.http.route import OPEN_ROUTES
@@ -39,7 +39,7 @@ class Listener(NamedTuple):
     """A listener's description, and who may use it."""
 
     body: bytes
-    operations: tuple[Operation, ...]
+    operations: tuple[RouteDescription, ...]
     key: str
 
 
@@ -101,7 +101,7 @@ def closed(part: Any) -> Any:
     )
 
 
-def check(document: Document, operation: Operation, reply: Reply) -> None:
+def check(document: Document, operation: RouteDescription, reply: Reply) -> None:
     """Hold an answer to the description of its operation."""
     answer = document["paths"][operation.path][operation.method.lower()]["responses"][str(reply.status)]
     content = answer.get("content", {})

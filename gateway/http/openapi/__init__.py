@@ -1,1 +1,1 @@
-"""The OpenAPI descriptions of both listeners: one `Operation` for each route, and the documents made of them."""
+"""The OpenAPI descriptions of both listeners: one `RouteDescription` for each route, and the documents made of them."""

@@ -12,7 +12,7 @@ from gateway.operations.prediction_log import DataState, PredictionData
 from gateway.operations.rules.prediction_rows import PredictionRow
 
 
-class Health(msgspec.Struct, frozen=True):
+class Liveness(msgspec.Struct, frozen=True):
     """That the process runs."""
 
     status: Literal["ok"]

@@ -38,7 +38,7 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
     """The limit that refused the request."""
 
 
-class Operation(msgspec.Struct, frozen=True, kw_only=True):
+class RouteDescription(msgspec.Struct, frozen=True, kw_only=True):
     """A route as callers see it."""
 
     method: str
@@ -64,7 +64,7 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def document(
-    title: str, description: str, operations: Iterable[Operation], *, every: Sequence[int], credential: str
+    title: str, description: str, operations: Iterable[RouteDescription], *, every: Sequence[int], credential: str
 ) -> bytes:
     """Return the document. `every` has statuses of errors that each operation can answer; `credential` says which
     credential goes into the header `Authorization`.
@@ -90,13 +90,13 @@ def document(
     )
 
 
-def _types_of(operation: Operation) -> list[Any]:
+def _types_of(operation: RouteDescription) -> list[Any]:
     given = (operation.query, operation.body, operation.answer, *operation.further.values())
     return [each for each in given if each is not None]
 
 
 def _operation(
-    operation: Operation, schemas: Mapping[Any, Any], components: Mapping[str, Any], every: Sequence[int]
+    operation: RouteDescription, schemas: Mapping[Any, Any], components: Mapping[str, Any], every: Sequence[int]
 ) -> dict[str, Any]:
     made: dict[str, Any] = {"summary": operation.summary}
     if operation.description:
@@ -129,14 +129,16 @@ def _problem(status: int, schemas: Mapping[Any, Any]) -> dict[str, Any]:
     return {"description": HTTPStatus(status).phrase, "content": {CONTENT_TYPE: {"schema": schemas[Problem]}}}
 
 
-def _path(operation: Operation) -> list[dict[str, Any]]:
+def _path(operation: RouteDescription) -> list[dict[str, Any]]:
     return [
         {"name": name, "in": "path", "required": True, "schema": operation.parameters.get(name, {"type": "string"})}
         for name in _PARAMETER.findall(operation.path)
     ]
 
 
-def _query(operation: Operation, schemas: Mapping[Any, Any], components: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _query(
+    operation: RouteDescription, schemas: Mapping[Any, Any], components: Mapping[str, Any]
+) -> list[dict[str, Any]]:
     if operation.query is None:
         return []
     described = components[schemas[operation.query]["$ref"].rpartition("/")[2]]

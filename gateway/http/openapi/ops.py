@@ -7,7 +7,7 @@ from gateway.access.rules.key_requests import KeyRequest, RotateRequest
 from gateway.access.rules.key_rows import IssuedRow, KeyPage, KeyRow
 from gateway.domain.records import CacheStats
 from gateway.http.openapi import answers
-from gateway.http.openapi.document import Operation, document
+from gateway.http.openapi.document import RouteDescription, document
 from gateway.http.ops.audit import AuditQuery
 from gateway.http.ops.cache import CacheQuery, Purged, PurgeQuery
 from gateway.http.ops.keys import KeyQuery
@@ -23,7 +23,7 @@ _CSV: Final = {"text/csv": _TEXT}
 _OF_BODIES: Final = (400, 409, 413, 415, 422)
 
 OPERATIONS: Final = (
-    Operation(
+    RouteDescription(
         method="GET",
         path="/admin/predictions",
         summary="Search predictions and trainings",
@@ -36,20 +36,20 @@ OPERATIONS: Final = (
         others=_CSV,
         errors=(422,),
     ),
-    Operation(
+    RouteDescription(
         method="GET",
         path="/admin/predictions/{id}",
         summary="A prediction with its explanation and its data",
         answer=answers.DetailAnswer,
         errors=(404,),
     ),
-    Operation(
+    RouteDescription(
         method="GET",
         path="/admin/teams",
         summary="Teams with their limits as used",
         answer=answers.TeamsAnswer,
     ),
-    Operation(
+    RouteDescription(
         method="GET",
         path="/admin/usage",
         summary="Usage of all teams, or of one",
@@ -59,7 +59,7 @@ OPERATIONS: Final = (
         others=_CSV,
         errors=(422,),
     ),
-    Operation(
+    RouteDescription(
         method="GET",
         path="/admin/webhooks",
         summary="Webhooks that their receivers have not accepted",
@@ -69,7 +69,7 @@ OPERATIONS: Final = (
         others=_CSV,
         errors=(422,),
     ),
-    Operation(
+    RouteDescription(
         method="POST",
         path="/admin/webhooks/{id}/redeliver",
         summary="Deliver a webhook again, now",
@@ -77,7 +77,7 @@ OPERATIONS: Final = (
         answer=Redelivered,
         errors=(404,),
     ),
-    Operation(
+    RouteDescription(
         method="GET",
         path="/admin/cache",
         summary="Number and size of cached results",
@@ -85,7 +85,7 @@ OPERATIONS: Final = (
         answer=CacheStats,
         errors=(422,),
     ),
-    Operation(
+    RouteDescription(
         method="DELETE",
         path="/admin/cache",
         summary="Drop cached results",
@@ -94,7 +94,7 @@ OPERATIONS: Final = (
         answer=Purged,
         errors=(422,),
     ),
-    Operation(
+    RouteDescription(
         method="GET",
         path="/admin/audit",
         summary="Who changed what, and when",
@@ -103,7 +103,7 @@ OPERATIONS: Final = (
         answer=AuditRows,
         errors=(422,),
     ),
-    Operation(
+    RouteDescription(
         method="GET",
         path="/admin/keys",
         summary="Keys of all teams, or of one",
@@ -112,7 +112,7 @@ OPERATIONS: Final = (
         answer=KeyPage,
         errors=(422,),
     ),
-    Operation(
+    RouteDescription(
         method="POST",
         path="/admin/keys",
         summary="Create a key",
@@ -122,7 +122,7 @@ OPERATIONS: Final = (
         status=201,
         errors=_OF_BODIES,
     ),
-    Operation(
+    RouteDescription(
         method="PATCH",
         path="/admin/keys/{id}",
         summary="Change a key",
@@ -131,8 +131,10 @@ OPERATIONS: Final = (
         answer=KeyRow,
         errors=(404, *_OF_BODIES),
     ),
-    Operation(method="DELETE", path="/admin/keys/{id}", summary="Revoke a key", answer=KeyRow, errors=(404, 409, 422)),
-    Operation(
+    RouteDescription(
+        method="DELETE", path="/admin/keys/{id}", summary="Revoke a key", answer=KeyRow, errors=(404, 409, 422)
+    ),
+    RouteDescription(
         method="POST",
         path="/admin/keys/{id}/rotate",
         summary="Replace a key",
@@ -142,8 +144,10 @@ OPERATIONS: Final = (
         status=201,
         errors=(404, *_OF_BODIES),
     ),
-    Operation(method="GET", path="/admin/config", summary="The state of the config", answer=answers.ConfigAnswer),
-    Operation(
+    RouteDescription(
+        method="GET", path="/admin/config", summary="The state of the config", answer=answers.ConfigAnswer
+    ),
+    RouteDescription(
         method="GET",
         path="/admin/nodes",
         summary="Nodes that serve from the store",
@@ -152,14 +156,16 @@ OPERATIONS: Final = (
         answer=answers.NodeList,
         errors=(422,),
     ),
-    Operation(
+    RouteDescription(
         method="GET",
         path="/metrics",
         summary="Metrics for Prometheus",
         others={"text/plain": _TEXT, "application/openmetrics-text": _TEXT},
     ),
-    Operation(method="GET", path="/healthz", summary="Whether the process runs", answer=answers.Health, is_open=True),
-    Operation(
+    RouteDescription(
+        method="GET", path="/healthz", summary="Whether the process runs", answer=answers.Liveness, is_open=True
+    ),
+    RouteDescription(
         method="GET",
         path="/readyz",
         summary="Whether the process can serve",
@@ -167,7 +173,7 @@ OPERATIONS: Final = (
         further={503: answers.Readiness},
         is_open=True,
     ),
-    Operation(
+    RouteDescription(
         method="GET",
         path="/openapi.json",
         summary="This description",

@@ -12,7 +12,7 @@ from gateway.domain.ids import ID
 from gateway.domain.tickets import OUTPUT_TICKET
 from gateway.http.handlers.team_keys import TeamKeyQuery
 from gateway.http.openapi import answers
-from gateway.http.openapi.document import Operation, document
+from gateway.http.openapi.document import RouteDescription, document
 
 _BYTES: Final = {"*/*": {"type": "string", "format": "binary"}}
 _KEY_ID: Final = {"type": "string", "pattern": "^[a-z0-9]{12}$"}
@@ -20,7 +20,7 @@ _OF_BODIES: Final = (400, 409, 413, 415, 422)
 _ID: Final = {"type": "string", "pattern": f"^{ID}$"}
 
 
-class UsageQuery(msgspec.Struct, frozen=True, kw_only=True, rename={"since": "from", "until": "to"}):
+class TeamUsageQuery(msgspec.Struct, frozen=True, kw_only=True, rename={"since": "from", "until": "to"}):
     """The window of days, and the grouping."""
 
     since: str | None = None
@@ -29,7 +29,7 @@ class UsageQuery(msgspec.Struct, frozen=True, kw_only=True, rename={"since": "fr
 
 
 OPERATIONS: Final = (
-    Operation(
+    RouteDescription(
         method="POST",
         path="/gateway/tokens",
         summary="Mint a browser token",
@@ -39,7 +39,7 @@ OPERATIONS: Final = (
         status=201,
         errors=(400, 413, 415, 422),
     ),
-    Operation(
+    RouteDescription(
         method="POST",
         path="/gateway/estimate",
         summary="Tell how a create would be answered, and its cost",
@@ -48,16 +48,16 @@ OPERATIONS: Final = (
         answer=answers.EstimateAnswer,
         errors=(400, 404, 413, 415, 422, 502, 504),
     ),
-    Operation(
+    RouteDescription(
         method="GET",
         path="/gateway/usage",
         summary="Usage of the team",
         description="From a UTC day to a day, both included. Default: this month so far. Scope: predict.",
-        query=UsageQuery,
+        query=TeamUsageQuery,
         answer=answers.UsageReport,
         errors=(422,),
     ),
-    Operation(
+    RouteDescription(
         method="GET",
         path="/gateway/limits",
         summary="Limits that apply to the caller, as used",
@@ -65,7 +65,7 @@ OPERATIONS: Final = (
         answer=answers.LimitList,
         errors=(400,),
     ),
-    Operation(
+    RouteDescription(
         method="GET",
         path="/gateway/explain/{id}",
         summary="Explain a prediction",
@@ -74,7 +74,7 @@ OPERATIONS: Final = (
         errors=(404,),
         parameters={"id": _ID},
     ),
-    Operation(
+    RouteDescription(
         method="GET",
         path="/gateway/keys",
         summary="Keys of the team",
@@ -83,7 +83,7 @@ OPERATIONS: Final = (
         answer=KeyPage,
         errors=(422,),
     ),
-    Operation(
+    RouteDescription(
         method="POST",
         path="/gateway/keys",
         summary="Create a key of the team",
@@ -93,7 +93,7 @@ OPERATIONS: Final = (
         status=201,
         errors=_OF_BODIES,
     ),
-    Operation(
+    RouteDescription(
         method="PATCH",
         path="/gateway/keys/{id}",
         summary="Change a key of the team",
@@ -103,7 +103,7 @@ OPERATIONS: Final = (
         errors=(404, *_OF_BODIES),
         parameters={"id": _KEY_ID},
     ),
-    Operation(
+    RouteDescription(
         method="DELETE",
         path="/gateway/keys/{id}",
         summary="Revoke a key of the team",
@@ -112,7 +112,7 @@ OPERATIONS: Final = (
         errors=(404, 409, 422),
         parameters={"id": _KEY_ID},
     ),
-    Operation(
+    RouteDescription(
         method="POST",
         path="/gateway/keys/{id}/rotate",
         summary="Replace a key of the team",
@@ -123,7 +123,7 @@ OPERATIONS: Final = (
         errors=(404, *_OF_BODIES),
         parameters={"id": _KEY_ID},
     ),
-    Operation(
+    RouteDescription(
         method="POST",
         path="/gateway/webhooks/{run_id}/{proof}",
         summary="Webhooks of Replicate",
@@ -133,7 +133,7 @@ OPERATIONS: Final = (
         further={401: None},
         is_open=True,
     ),
-    Operation(
+    RouteDescription(
         method="GET",
         path="/outputs/{ticket}/{name}",
         summary="A stored copy of an output file",
@@ -144,8 +144,10 @@ OPERATIONS: Final = (
         is_open=True,
         parameters={"ticket": {"type": "string", "pattern": f"^{OUTPUT_TICKET}$"}},
     ),
-    Operation(method="GET", path="/healthz", summary="Whether the process runs", answer=answers.Health, is_open=True),
-    Operation(
+    RouteDescription(
+        method="GET", path="/healthz", summary="Whether the process runs", answer=answers.Liveness, is_open=True
+    ),
+    RouteDescription(
         method="GET",
         path="/readyz",
         summary="Whether the process can serve",
@@ -153,7 +155,7 @@ OPERATIONS: Final = (
         further={503: answers.Readiness},
         is_open=True,
     ),
-    Operation(
+    RouteDescription(
         method="GET",
         path="/openapi.json",
         summary="This description",
