@@ -44,6 +44,7 @@ def audit(
     """
     config = load_config(config_path)
     with plain_errors():
+        from gateway.domain import csv_text
         from gateway.domain.audit import AuditFilter
         from gateway.operations.rules import audit_rows
 
@@ -73,7 +74,7 @@ def audit(
             case "json":
                 click.echo(audit_rows.json_text(rows))
             case "csv":
-                click.echo(audit_rows.csv_text(rows), nl=False)
+                click.echo(csv_text.write(audit_rows.COLUMNS, map(audit_rows.cells_of, rows)), nl=False)
             case _:
                 click.echo(audit_rows.table_text(rows) if rows else "No entries.")
 

@@ -101,6 +101,7 @@ OPERATIONS: Final = (
         description="Newest first.",
         query=AuditQuery,
         answer=AuditRows,
+        others=_CSV,
         errors=(422,),
     ),
     RouteDescription(
