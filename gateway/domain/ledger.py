@@ -97,6 +97,18 @@ class Reservation(msgspec.Struct, frozen=True, kw_only=True):
     at: float
 
 
+class BudgetWarning(msgspec.Struct, frozen=True):
+    """An alert about a budget. Each is given once."""
+
+    team: str
+    name: str
+    """The budget: its name in the config, after its scope unless it is the team's."""
+    day: int
+    """The first day of the budget window."""
+    percent: int
+    """The threshold that was reached."""
+
+
 class By(StrEnum):
     """What usage is grouped by."""
 

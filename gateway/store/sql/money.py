@@ -7,13 +7,13 @@ from collections.abc import Sequence
 
 from gateway.domain import quota
 from gateway.domain.audit import Action, Actor, Change
-from gateway.domain.ledger import By, Entry, EntryKind, Reservation, Settlement, Usage
+from gateway.domain.ledger import BudgetWarning, By, Entry, EntryKind, Reservation, Settlement, Usage
 from gateway.domain.quota import Counters
 from gateway.domain.records import RunState
 from gateway.store.sql.audit import record
 from gateway.store.sql.connections import Connections
 from gateway.store.sql.database import Database
-from gateway.store.sql.ledger_entries import forget_users, insert_entry, settle, settlement_of
+from gateway.store.sql.ledger_entries import add_warning, forget_users, insert_entry, settle, settlement_of
 from gateway.store.sql.locks import Lock
 from gateway.store.sql.lookup import find_run
 from gateway.store.sql.reservations import read_meters, release
@@ -82,10 +82,9 @@ class MoneySteps(Connections):
 
         return await self._read(step)
 
-    async def warn_once(self, team: str, name: str, day: int, percent: int) -> bool:
+    async def warn_once(self, warning: BudgetWarning) -> bool:
         """Record a budget warning; return whether it is new."""
-        warning = {"team": team, "name": name, "day": day, "percent": percent}
-        return await self._write(lambda db: db.execute("add_warning", warning).rowcount > 0)
+        return await self._write(lambda db: add_warning(db, warning))
 
     async def unsettled(self, before: float) -> int:
         """Count old reservations."""

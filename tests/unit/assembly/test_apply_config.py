@@ -35,6 +35,8 @@ OF_TEAMS = LIMITS | {
     "public_webhooks": (False, True),
     "max_wait_seconds": (1, 2),
     "budget_webhook": ("https://a.example.com", "https://b.example.com"),
+    "budget_webhook_format": ("slack", "teams"),
+    "budget_thresholds": ([80], [50, 100]),
     "keys": ([], [{"sha256": "a" * 64}]),
 }
 OF_KEYS = LIMITS | {
