@@ -106,6 +106,7 @@ def _share(app: web.Application, parts: Parts) -> None:
     predictions, streams, operations = parts.predictions, parts.streams, parts.operations
     app[keys.SETTINGS] = base.live.http
     app[keys.ACCESS] = base.live.access
+    app[keys.ALIASES] = base.live.aliases
     app[keys.STORE] = base.store
     app[keys.MEMBERSHIP] = base.membership
     app[keys.CLOCK] = base.clock
@@ -141,6 +142,8 @@ def _share(app: web.Application, parts: Parts) -> None:
         app[keys.OUTPUTS] = parts.outputs.service
     app[keys.RECENT_ERRORS] = operations.recent_errors
     app[keys.EXPLAIN] = operations.explain
+    app[keys.PREDICTION_LOG] = operations.prediction_log
+    app[keys.TEAMS] = operations.teams
     app[keys.HEALTH] = operations.health
 
 

@@ -1,8 +1,6 @@
 """`gateway usage`: report runs, spend and savings, and correct spend. Works while the gateway is running."""
 
 # ruff: noqa: PLC0415 - heavy modules are imported where they are used
-import csv
-import io
 import json
 import time
 from decimal import Decimal, InvalidOperation
@@ -19,8 +17,6 @@ if TYPE_CHECKING:
     from gateway.config import Config
 
 _LONGEST_REASON: Final = 500
-_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
-"""Prefixes that spreadsheets treat as formulas. Callers choose the names of users."""
 
 
 @click.group(invoke_without_command=True)
@@ -54,6 +50,7 @@ def usage(
         from gateway.domain import windows
         from gateway.domain.ledger import By, Grouping
         from gateway.domain.windows import Window
+        from gateway.money.rules import usage_table
         from gateway.money.usage import UsageService
         from gateway.runtime.clock import SystemClock
 
@@ -82,7 +79,7 @@ def usage(
             case "json":
                 click.echo(json.dumps(found, indent=2))
             case "csv":
-                click.echo(_csv(found, by), nl=False)
+                click.echo(usage_table.csv(found, by), nl=False)
             case "table":
                 click.echo(_table(found, by))
 
@@ -163,36 +160,15 @@ def _microusd(text: str) -> int:
     return microusd
 
 
-def _names(by: str) -> list[str]:
-    """Return the columns that name a row."""
-    return ["team", *{"team": (), "key": ("key", "key_name")}.get(by, ("value" if by.startswith("tag:") else by,))]
-
-
-def _cells(row: dict[str, Any], by: str) -> list[str]:
-    """Return the cells of a row, for the table and for CSV."""
-    counts = row["predictions"]
-    return [
-        *("-" if row.get(name) is None else str(row[name]) for name in _names(by)),
-        str(counts["run"]),
-        str(counts["joined"]),
-        str(counts["hit"]),
-        f"{row['seconds']:.3f}",
-        row["spend_usd"],
-        row["saved_usd"],
-    ]
-
-
-def _columns(by: str) -> list[str]:
-    return [*_names(by), "run", "joined", "hit", "seconds", "spend_usd", "saved_usd"]
-
-
 def _table(found: dict[str, Any], by: str) -> str:
     if not found["rows"]:
         return f"No usage from {found['from']} to {found['to']}."
-    total = {**dict.fromkeys(_names(by), ""), "team": "total", **found["total"]}
-    lines = [_columns(by), *(_cells(row, by) for row in (*found["rows"], total))]
+    from gateway.money.rules import usage_table
+
+    total = {**dict.fromkeys(usage_table.names(by), ""), "team": "total", **found["total"]}
+    lines = [usage_table.columns(by), *(usage_table.cells(row, by) for row in (*found["rows"], total))]
     widths = [max(len(line[index]) for line in lines) for index in range(len(lines[0]))]
-    words = len(_names(by))
+    words = len(usage_table.names(by))
     return "\n".join(
         "  ".join(
             cell.ljust(width) if index < words else cell.rjust(width)
@@ -200,17 +176,3 @@ def _table(found: dict[str, Any], by: str) -> str:
         ).rstrip()
         for line in lines
     )
-
-
-def _csv(found: dict[str, Any], by: str) -> str:
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(_columns(by))
-    for row in found["rows"]:
-        words, cells = len(_names(by)), _cells(row, by)
-        writer.writerow([*map(_escape_formula, cells[:words]), *cells[words:]])
-    return out.getvalue()
-
-
-def _escape_formula(cell: str) -> str:
-    return f"'{cell}" if cell.startswith(_FORMULA) and cell != "-" else cell

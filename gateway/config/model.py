@@ -2,8 +2,9 @@
 
 from pydantic import Field
 
-from gateway.config.listeners import Limits, Ops, Server
+from gateway.config.listeners import Console, Limits, Ops, Server
 from gateway.config.sections import (
+    Alias,
     Audit,
     Cache,
     Logs,
@@ -28,6 +29,7 @@ class Config(Section):
     server: Server = Field(default_factory=Server, description="The public listener.")
     limits: Limits = Field(default_factory=Limits, description="Bounds of requests and responses.")
     ops: Ops = Field(default_factory=Ops, description="The operators' listener.")
+    console: Console = Field(default_factory=Console, description="What operators see.")
     upstream: Upstream = Field(default_factory=Upstream, description="The Replicate API and the account.")
     store: Store = Field(default_factory=Store, description="The database.")
     cache: Cache = Field(default_factory=Cache, description="Sharing of runs between identical requests.")
@@ -41,6 +43,7 @@ class Config(Section):
     audit: Audit = Field(default_factory=Audit, description="The log of changes.")
     logs: Logs = Field(default_factory=Logs, description="Logging.")
     tracing: Tracing = Field(default_factory=Tracing, description="Tracing by OpenTelemetry.")
+    aliases: tuple[Alias, ...] = Field((), description="Names of your own for models, versions and deployments.")
     teams: tuple[Team, ...] = Field((), description="The tenants.")
 
     def team(self, name: str) -> Team | None:

@@ -8,6 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr
 
 from gateway.config.values import (
+    AliasTarget,
     Attempts,
     BaseUrl,
     Bytes,
@@ -19,6 +20,8 @@ from gateway.config.values import (
     InputName,
     LevelWord,
     LinkPattern,
+    ModelName,
+    NotEmptyTeams,
     OutputsUrl,
     Pattern,
     PostgresUrl,
@@ -199,6 +202,21 @@ class Cache(Section):
         60, description="How long models, versions and other metadata are cached; 0: not at all.", examples=[60]
     )
     rules: tuple[CacheRule, ...] = Field((), description="Rules by target; the first match applies.")
+
+
+class Alias(Section):
+    """A name of your own for a model, a version or a deployment."""
+
+    name: ModelName = Field(description="Name that callers use.", examples=["acme/default-image"])
+    target: AliasTarget = Field(
+        description="What it stands for: owner/name, owner/name:version or deployments/owner/name.",
+        examples=["black-forest-labs/flux-schnell"],
+    )
+    teams: NotEmptyTeams | None = Field(
+        None,
+        description="Teams that have it; default: all. It takes precedence over an alias of all teams.",
+        examples=[["acme"]],
+    )
 
 
 class Outputs(Section):

@@ -8,6 +8,7 @@ from gateway.domain import money, times, windows
 
 _CENT = money.MICROUSD_PER_USD // 100
 _SHORT_VERSION = 12
+_SHORT_ID = 12
 _VERSION = re.compile(r"[0-9a-f]{64}")
 _WORD_START = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
@@ -34,6 +35,13 @@ def amount(microusd: int) -> Markup:
     return Markup('<data value="{}" title="{}">{}</data>').format(money.usd(microusd), usd(microusd), cents(microusd))
 
 
+def short_id(text: str) -> Markup:
+    """Return an id as HTML, shortened. The full one is the title."""
+    if len(text) <= _SHORT_ID:
+        return Markup.escape(text)
+    return Markup('<span title="{}">{}…</span>').format(text, text[:_SHORT_ID])
+
+
 def target(text: str) -> Markup:
     """Return a target as HTML, with its version shortened. The full one is the title."""
     model, _, version = text.rpartition(":")
@@ -53,6 +61,11 @@ def percent(fraction: float | None) -> str:
 def moment(at: float) -> str:
     """Format an epoch time as UTC date and time."""
     return times.render(at)[:19].replace("T", " ")
+
+
+def shown_time(text: str) -> str:
+    """Return an RFC 3339 time in UTC, as the API shows it, as date and time."""
+    return text[:19].replace("T", " ")
 
 
 def month(day: int) -> str:

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import msgspec
 
 
-class Page(NamedTuple):
+class NavigationEntry(NamedTuple):
     """An entry of the navigation."""
 
     name: str
@@ -14,9 +14,14 @@ class Page(NamedTuple):
 
 
 PAGES = (
-    Page("board", "Overview", "/dashboard"),
-    Page("usage", "Usage", "/dashboard/usage"),
+    NavigationEntry("board", "Overview", "/dashboard"),
+    NavigationEntry("predictions", "Predictions", "/dashboard/predictions"),
+    NavigationEntry("outputs", "Outputs", "/dashboard/outputs"),
+    NavigationEntry("usage", "Usage", "/dashboard/usage"),
+    NavigationEntry("limits", "Limits", "/dashboard/limits"),
+    NavigationEntry("webhooks", "Webhooks", "/dashboard/webhooks"),
 )
+OF_OPERATORS = (NavigationEntry("nodes", "Nodes", "/dashboard/nodes"),)
 
 
 class Frame(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,10 +32,17 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True):
     team: str | None
     """The team whose data is shown; `None` for the operators, who see all."""
     can_sign_out: bool = False
+    entry: str | None = None
+    """The entry of the navigation that a page belongs to, unless that is its own; `""` for none."""
     form_token: str = ""
     """What every form of the page sends back: see `gateway.access.sessions`."""
 
     @property
-    def pages(self) -> tuple[Page, ...]:
+    def current(self) -> str:
+        """The current entry of the navigation; `""` for none."""
+        return self.page if self.entry is None else self.entry
+
+    @property
+    def pages(self) -> tuple[NavigationEntry, ...]:
         """The navigation."""
-        return PAGES
+        return PAGES if self.team is not None else PAGES + OF_OPERATORS

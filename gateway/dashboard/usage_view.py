@@ -9,6 +9,7 @@ from gateway.domain.ledger import By
 _NO_MODEL = "corrections"
 _NO_USER = "no user"
 _NO_KEY = "no key"
+_NO_TAG = "no tag"
 
 
 def rows(report: Mapping[str, Any], by: By) -> Sequence[Mapping[str, Any]]:
@@ -34,6 +35,8 @@ def _name(row: Mapping[str, Any], by: By) -> str:
             name = row["model"] or _NO_MODEL
         case By.USER:
             name = row["user"] or _NO_USER
+        case By.TAG:
+            name = row["value"] or _NO_TAG
     return str(name)
 
 

@@ -44,8 +44,10 @@ class Janitor:
         observer: PredictionObserver | None = None,
         every_seconds: float = 60.0,
         is_leader: Callable[[], bool] = lambda: True,
+        forget_sessions: Callable[[int], Awaitable[int]] | None = None,
     ) -> None:
-        """Take `is_leader`: of several nodes, only that one cleans."""
+        """Take `is_leader`: of several nodes, only that one cleans. `forget_sessions` deletes their own old records."""
+        self._forget_sessions = forget_sessions
         self._is_leader = is_leader
         self._predictions = predictions
         self._files = files
@@ -74,6 +76,8 @@ class Janitor:
         await _in_steps(partial(self._predictions.delete_records, now - self._settings.value.retain_days * _DAY))
         await _in_steps(partial(self._files.delete_expired_files, now))
         await _in_steps(partial(self._predictions.delete_expired_idempotency, now))
+        if self._forget_sessions is not None:
+            await _in_steps(self._forget_sessions)
         await _in_steps(partial(self._audit.delete_old_audit_entries, now - self._settings.value.audit_days * _DAY))
 
     async def _evict(self, now: float) -> None:

@@ -3,6 +3,9 @@
 from collections.abc import Mapping
 from typing import Protocol
 
+from gateway.domain.records import Prediction
+from gateway.predictions.ports.predictions import Predictions
+from gateway.predictions.ports.search import PredictionSearch
 from gateway.webhooks.rules.deliveries import DeliveryCounts
 
 
@@ -45,4 +48,12 @@ class DeliveryCounter(Protocol):
 
     async def delivery_counts(self) -> DeliveryCounts:
         """Count queued deliveries, dead letters, and the places that are taken."""
+        ...
+
+
+class PredictionRecords(Predictions, PredictionSearch, Protocol):
+    """Predictions, and the search of them."""
+
+    async def predictions_of(self, run_id: str, *, limit: int = 10_000) -> list[Prediction]:
+        """List the predictions that share a run, in order of creation."""
         ...

@@ -3,6 +3,15 @@
 import msgspec
 
 
+class AdminSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What operators read of predictions."""
+
+    max_searched: int
+    """Predictions of a kind that one page of a search looks at."""
+    show_data: bool
+    """Whether inputs and outputs are shown."""
+
+
 class RetentionSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Sizes in bytes."""
 

@@ -10,6 +10,7 @@ from gateway.nodes.news import News
 from gateway.nodes.ports import Nodes
 from gateway.outputs.ports import Outputs
 from gateway.predictions.ports.predictions import Predictions
+from gateway.predictions.ports.search import PredictionSearch
 from gateway.predictions.ports.sharing import Sharing
 from gateway.streams.ports import EventLogs
 from gateway.throttling.ports import DividedRates
@@ -18,6 +19,7 @@ from gateway.webhooks.ports import Deliveries
 
 class Store(
     Predictions,
+    PredictionSearch,
     Sharing,
     EventLogs,
     Deliveries,

@@ -14,7 +14,7 @@ from gateway.access import sessions
 from gateway.errors import Forbidden, NotFound, RateLimited, StoreUnavailable, Unauthenticated
 from gateway.http import base_url, errors, request_limits
 from gateway.http.keys import ACCESS, CLOCK, DASHBOARD, METRICS, SESSIONS
-from gateway.http.ops import dashboard_pages
+from gateway.http.ops import dashboard_pages, dashboard_predictions
 from gateway.http.ops.dashboard_access import (
     ASSETS,
     COOKIE,
@@ -74,6 +74,7 @@ def add_routes(app: web.Application) -> None:
     app.router.add_get(f"{PATH}/events", events)
     app.router.add_get(f"{PATH}/files/{{name}}", show_file)
     dashboard_pages.add_routes(app)
+    dashboard_predictions.add_routes(app)
     app.on_response_prepare.append(_add_headers)
     app.on_shutdown.append(_end_streams)
 

@@ -13,10 +13,11 @@ from aiohttp import web
 
 from gateway.dashboard import assets
 from gateway.dashboard.frame import Frame
+from gateway.domain.audit import Actor
 from gateway.domain.scopes import Scope
 from gateway.domain.teams import Caller
-from gateway.errors import BadRequest, Forbidden, Unauthenticated
-from gateway.http import base_url
+from gateway.errors import BadRequest, Forbidden, GatewayError, Unauthenticated
+from gateway.http import base_url, errors
 from gateway.http.keys import ACCESS, AUTHENTICATOR, SESSIONS
 from gateway.http.ops.guards import is_ops_token
 
@@ -53,15 +54,34 @@ class Visit:
         """The team whose data is shown; `None` for all."""
         return team_of(self.caller)
 
-    def frame(self, page: str) -> Frame:
-        """Return what surrounds a page."""
+    @property
+    def may_manage(self) -> bool:
+        """Whether the visitor may change anything: operators, and keys with the scope `keys`."""
+        return self.caller is None or self.caller.may(Scope.KEYS)
+
+    def require_manager(self) -> None:
+        """Raise `Forbidden` unless the visitor may change something."""
+        if not self.may_manage:
+            raise Forbidden("This needs a key with the scope 'keys'.")
+
+    @property
+    def actor(self) -> Actor:
+        """The visitor in the audit log."""
+        return Actor(f"console:{self.team or 'operators'}")
+
+    def frame(self, page: str, entry: str | None = None) -> Frame:
+        """Return what surrounds a page, which belongs to an entry of the navigation."""
         return Frame(
-            page=page, team=self.team, can_sign_out=COOKIE in self.request.cookies, form_token=form_token(self.request)
+            page=page,
+            entry=entry,
+            team=self.team,
+            can_sign_out=COOKIE in self.request.cookies,
+            form_token=form_token(self.request),
         )
 
-    async def page(self, name: str, *, status: int = 200, **content: Any) -> web.Response:
+    async def page(self, name: str, *, entry: str | None = None, status: int = 200, **content: Any) -> web.Response:
         """Answer with a page. Rendering is slow, so it runs in a thread."""
-        return html(await asyncio.to_thread(self.renderer.page, self.frame(name), **content), status=status)
+        return html(await asyncio.to_thread(self.renderer.page, self.frame(name, entry), **content), status=status)
 
 
 Handler = Callable[[Visit], Awaitable[web.StreamResponse]]
@@ -80,9 +100,22 @@ def for_visitors(handler: Handler) -> Callable[[web.Request], Awaitable[web.Stre
             if "Authorization" in request.headers:
                 raise
             return redirect(SIGN_IN)
-        return await handler(Visit(request, caller, renderer))
+        visit = Visit(request, caller, renderer)
+        try:
+            return await handler(visit)
+        except GatewayError as exc:
+            if not _wants_page(request):
+                raise
+            return await visit.page(
+                "problem", entry="", status=errors.status_of(exc), title=exc.title, detail=exc.detail
+            )
 
     return handle
+
+
+def _wants_page(request: web.Request) -> bool:
+    """Return whether a browser asks for a page, which shows errors as pages too."""
+    return HTML in request.headers.get("Accept", "")
 
 
 async def viewer_of(request: web.Request) -> Caller | None:

@@ -20,7 +20,7 @@ class Urgency(StrEnum):
     WARNING = "warning"
 
 
-class Subject(StrEnum):
+class Concern(StrEnum):
     """What an item is about, and so which page tells more."""
 
     BUDGET = "budget"
@@ -32,7 +32,7 @@ class Item(msgspec.Struct, frozen=True, kw_only=True):
     """Something that needs attention."""
 
     urgency: Urgency
-    subject: Subject
+    concern: Concern
     team: str | None = None
     window: Window | None = None
     """Of a budget."""
@@ -49,10 +49,10 @@ def items(
     budgets: Iterable[Budget], dead: Iterable[tuple[str, int]], failed_checks: Iterable[str], now: float
 ) -> tuple[Item, ...]:
     """Return what needs attention, the worst first. `dead` has teams and their numbers of failed webhooks."""
-    found = [Item(urgency=Urgency.BAD, subject=Subject.HEALTH, text=text) for text in failed_checks]
+    found = [Item(urgency=Urgency.BAD, concern=Concern.HEALTH, text=text) for text in failed_checks]
     for budget in budgets:
         found += _of_budget(budget, now)
-    found += [Item(urgency=Urgency.WARNING, subject=Subject.WEBHOOKS, team=team, count=count) for team, count in dead]
+    found += [Item(urgency=Urgency.WARNING, concern=Concern.WEBHOOKS, team=team, count=count) for team, count in dead]
     order = list(Urgency)
     return tuple(sorted(found, key=lambda item: order.index(item.urgency)))
 
@@ -71,11 +71,11 @@ def _of_budget(budget: Budget, now: float) -> Iterator[Item]:
         is_full = is_full or part >= 1
         yield Item(
             urgency=Urgency.BAD if part >= 1 else Urgency.WARNING,
-            subject=Subject.BUDGET,
+            concern=Concern.BUDGET,
             team=budget.team,
             window=window,
             part=part,
             resets_at=windows.ends_at(window, now),
         )
     if budget.exceeds and not is_full:
-        yield Item(urgency=Urgency.WARNING, subject=Subject.BUDGET, team=budget.team, window=Window.MONTH)
+        yield Item(urgency=Urgency.WARNING, concern=Concern.BUDGET, team=budget.team, window=Window.MONTH)

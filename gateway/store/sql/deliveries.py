@@ -74,6 +74,8 @@ class DeliverySteps(Connections):
         """Release the claims of an earlier process, and places that nothing will use."""
 
         def step(db: Database) -> int:
+            # A node that joins now could claim one, and would not be seen to live.
+            db.lock(Lock.JOINS)
             db.execute("free_unused_places")
             return db.execute("reclaim_deliveries").rowcount
 

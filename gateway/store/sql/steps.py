@@ -13,6 +13,7 @@ from gateway.store.sql.money import MoneySteps
 from gateway.store.sql.outputs import OutputSteps
 from gateway.store.sql.ping import PingSteps
 from gateway.store.sql.predictions import PredictionSteps
+from gateway.store.sql.search import SearchSteps
 from gateway.store.sql.secrets import SecretSteps
 from gateway.store.sql.sharing import SharingSteps
 from gateway.store.sql.versions import VersionSteps
@@ -20,6 +21,7 @@ from gateway.store.sql.versions import VersionSteps
 
 class Steps(
     PredictionSteps,
+    SearchSteps,
     IntentSteps,
     SharingSteps,
     CacheSteps,

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from gateway.domain import windows
 from gateway.domain.windows import Window
-from gateway.operations.rules.attention import Item, Subject, Urgency, items
+from gateway.operations.rules.attention import Concern, Item, Urgency, items
 from gateway.operations.rules.dashboard_view import Budget
 
 NOW = 1_781_280_000.5
@@ -29,8 +29,8 @@ def test_nothing_needs_attention_without_budgets():
 def test_used_up_budget_says_when_it_resets():
     """Amounts held for runs in progress count: no further run is admitted."""
     (item,) = of(budget(day_spent=60, held=40, day_limit=100))
-    assert (item.urgency, item.subject, item.team, item.window, item.part) == (
-        Urgency.BAD, Subject.BUDGET, "red", Window.DAY, 1.0,
+    assert (item.urgency, item.concern, item.team, item.window, item.part) == (
+        Urgency.BAD, Concern.BUDGET, "red", Window.DAY, 1.0,
     )  # fmt: skip
     assert item.resets_at == windows.ends_at(Window.DAY, NOW)
 
@@ -62,11 +62,11 @@ def test_the_worst_comes_first():
         dead=(("a", 1),),
         failed=("Replicate did not answer in time.",),
     )
-    assert [(item.urgency, item.subject) for item in found] == [
-        (Urgency.BAD, Subject.HEALTH),
-        (Urgency.BAD, Subject.BUDGET),
-        (Urgency.WARNING, Subject.BUDGET),
-        (Urgency.WARNING, Subject.WEBHOOKS),
+    assert [(item.urgency, item.concern) for item in found] == [
+        (Urgency.BAD, Concern.HEALTH),
+        (Urgency.BAD, Concern.BUDGET),
+        (Urgency.WARNING, Concern.BUDGET),
+        (Urgency.WARNING, Concern.WEBHOOKS),
     ]
 
 

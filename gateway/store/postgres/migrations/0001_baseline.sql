@@ -63,9 +63,11 @@ CREATE TABLE predictions (
     admitted TEXT COLLATE "C",
     ticket_origins TEXT COLLATE "C",
     owner TEXT COLLATE "C",
-    tags TEXT COLLATE "C" NOT NULL DEFAULT ''
+    tags TEXT COLLATE "C" NOT NULL DEFAULT '',
+    request_id TEXT COLLATE "C" NOT NULL DEFAULT ''
 );
 CREATE INDEX predictions_of_team ON predictions (team, kind, created_at, id);
+CREATE INDEX predictions_of_key ON predictions (key_id, kind, created_at, id);
 CREATE INDEX predictions_of_all ON predictions (kind, created_at, id);
 CREATE INDEX predictions_by_run ON predictions (run_id, created_at, id);
 CREATE INDEX predictions_waiting ON predictions (run_id) WHERE canceled_at IS NULL AND source <> 'hit';
