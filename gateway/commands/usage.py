@@ -15,6 +15,8 @@ from gateway.errors import StoreUnavailable
 
 if TYPE_CHECKING:
     from gateway.config import Config
+    from gateway.config.teams import Team
+    from gateway.store.interface import Store
 
 _LONGEST_REASON: Final = 500
 
@@ -30,7 +32,14 @@ _LONGEST_REASON: Final = 500
     show_default=True,
     help="Group by; tag:project by the values of the tag project.",
 )
-@click.option("--format", "style", type=click.Choice(["table", "json", "csv"]), default="table", show_default=True)
+@click.option(
+    "--format",
+    "style",
+    type=click.Choice(["table", "json", "csv", "focus"]),
+    default="table",
+    show_default=True,
+    help="focus: charges by day, team, key, model and tags, as CSV with the columns of FOCUS 1.2.",
+)
 @CONFIG_OPTION
 @click.pass_context
 def usage(
@@ -39,7 +48,7 @@ def usage(
     since: str | None,
     until: str | None,
     by: str,
-    style: Literal["table", "json", "csv"],
+    style: Literal["table", "json", "csv", "focus"],
     config_path: Path | None,
 ) -> None:
     """Show runs, spend and savings."""
@@ -47,9 +56,7 @@ def usage(
         return
     config = load_config(config_path)
     with plain_errors():
-        from gateway.domain import windows
         from gateway.domain.ledger import By, Grouping
-        from gateway.domain.windows import Window
         from gateway.money.rules import usage_table
         from gateway.money.usage import UsageService
         from gateway.runtime.clock import SystemClock
@@ -58,11 +65,12 @@ def usage(
             grouping = Grouping.parse(by)
         except ValueError:
             raise click.BadParameter(f"{by!r} is not one of {', '.join(By)}:KEY", param_hint="--by") from None
-        today = windows.day_of(time.time())
-        first = windows.first_day(Window.MONTH, today) if since is None else _day("--since", since, today)
-        last = max(first, today) if until is None else _day("--until", until, today)
-        if last < first:
-            raise click.BadParameter("must not be before --since", param_hint="--until")
+        first, last = window(since, until)
+        if style == "focus":
+            if grouping.by is not By.TEAM:
+                raise click.BadParameter("does not apply to --format focus", param_hint="--by")
+            run(_print_focus(config, team_name, first, last))
+            return
 
         async def fetch() -> dict[str, Any]:
             async with opened_store(config) as store:
@@ -91,12 +99,16 @@ def usage(
 @click.option(
     "--id", "adjustment_id", metavar="ID", help="Name of the correction: one with the same ID changes nothing."
 )
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @CONFIG_OPTION
-def adjust(team_name: str, amount: str, reason: str, adjustment_id: str | None, config_path: Path | None) -> None:
+def adjust(
+    team_name: str, amount: str, reason: str, adjustment_id: str | None, yes: bool, config_path: Path | None
+) -> None:
     """Correct the spend of TEAM by AMOUNT dollars.
 
     A negative AMOUNT reduces it. The correction is a separate ledger entry, and counts in the budgets of today and this
-    month. If an error leaves it open whether it was recorded, repeat the command with the ID that the error names.
+    month. The command shows what is spent of them, and asks before it changes anything. If an error leaves it open
+    whether it was recorded, repeat the command with the ID that the error names.
     """
     config = load_config(config_path)
     with plain_errors():
@@ -109,27 +121,79 @@ def adjust(team_name: str, amount: str, reason: str, adjustment_id: str | None, 
             raise click.BadParameter(f"expected 1 to {_LONGEST_REASON} printable characters", param_hint="--reason")
 
         name = adjustment_id or token_hex(8)
+        change = f"{'raised' if microusd > 0 else 'reduced'} by ${money.usd(abs(microusd))}"
 
-        async def correct() -> bool:
+        async def correct() -> None:
             async with opened_store(config) as store:
+                if not yes:
+                    click.echo("\n".join(await _spent(store, team)))
+                    click.confirm(f"Team {team.name}: spend will be {change}. Continue?", abort=True)
                 try:
-                    return await store.adjust(
+                    is_added = await store.adjust(
                         team.name, microusd, reason, time.time(), actor=actor(), adjustment_id=name
                     )
                 except StoreUnavailable as exc:
                     text = f"{exc.detail} The correction may be recorded. To make sure, repeat it with --id {name}."
                     raise click.ClickException(text) from exc
+                if is_added:
+                    click.echo(f"Team {team.name}: spend {change}.")
+                else:
+                    click.echo(f"There is a correction with the ID {name}. Nothing was changed.")
+                click.echo("\n".join(await _spent(store, team)))
 
-        if not run(correct()):
-            click.echo(f"There is a correction with the ID {name}. Nothing was changed.")
-            return
-        click.echo(f"Team {team.name}: spend {'raised' if microusd > 0 else 'reduced'} by ${money.usd(abs(microusd))}.")
+        run(correct())
+
+
+async def _spent(store: "Store", team: "Team") -> list[str]:
+    """Return what a team has spent today and this month, and of which budget."""
+    from gateway.domain import quota
+    from gateway.domain.limits import SubjectKind
+    from gateway.money.rules.refusals import dollars
+
+    scope = quota.scope(SubjectKind.TEAM, team.name)
+    meter = (await store.meters([scope], time.time()))[scope]
+    lines = []
+    for when, spent, budget in (
+        ("Today", meter.day_microusd, team.budget_microusd_per_day),
+        ("This month", meter.month_microusd, team.budget_microusd_per_month),
+    ):
+        used_up = "; the budget is used up" if budget is not None and spent + meter.held_microusd >= budget else ""
+        of = "no budget" if budget is None else f"budget {dollars(budget)}{used_up}"
+        held = f", {dollars(meter.held_microusd)} reserved" if meter.held_microusd else ""
+        lines.append(f"{when}: {dollars(spent)} spent{held} ({of})")
+    return lines
 
 
 def _check_tag(config: "Config", tag: str) -> None:
     if tag not in config.tags.keys:
         known = f"the tags are {', '.join(config.tags.keys)}" if config.tags.keys else "[tags] keys is empty"
         raise click.BadParameter(f"there is no tag {tag}: {known}", param_hint="--by")
+
+
+async def _print_focus(config: "Config", team: str | None, since: int, until: int) -> None:
+    from gateway.domain import money
+    from gateway.money.exports import Exporter
+
+    def report(microusd: int) -> None:
+        why = "their ledger entries are older than [store] retain_days."
+        click.echo(f"Charges of ${money.usd(microusd)} are not listed: {why}", err=True)
+
+    async with opened_store(config) as store:
+        async for text in Exporter(store).charges_as_focus(since, until, team, on_missing=report):
+            click.echo(text, nl=False)
+
+
+def window(since: str | None, until: str | None) -> tuple[int, int]:
+    """Return the days from `--since` to `--until`, both included. The default is this month so far."""
+    from gateway.domain import windows
+    from gateway.domain.windows import Window
+
+    today = windows.day_of(time.time())
+    first = windows.first_day(Window.MONTH, today) if since is None else _day("--since", since, today)
+    last = max(first, today) if until is None else _day("--until", until, today)
+    if last < first:
+        raise click.BadParameter("must not be before --since", param_hint="--until")
+    return first, last
 
 
 def _day(option: str, text: str, today: int) -> int:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from gateway.domain.audit import Actor
-from gateway.domain.ledger import BudgetWarning, By, Entry, Reservation, Settlement, Usage
+from gateway.domain.ledger import BudgetWarning, By, Charge, Entry, LedgerLine, Reservation, Settlement, Usage
 from gateway.domain.quota import Counters
 from gateway.domain.records import Run
 from gateway.domain.teams import Caller
@@ -49,6 +49,14 @@ class Ledger(Protocol):
 
     async def newest_spend(self, limit: int) -> list[Entry]:
         """Return the runs' entries among the ledger's last `limit` entries, oldest first."""
+        ...
+
+    async def lines(self, day: int, *, after: int, limit: int, team: str | None = None) -> list[LedgerLine]:
+        """Return at most `limit` entries of a day with numbers above `after`, in order: of one team or of all."""
+        ...
+
+    async def charges(self, day: int, *, team: str | None = None) -> list[Charge]:
+        """Sum up a day's settlements and corrections, of one team or of every team."""
         ...
 
     async def warned(self, team: str, name: str, day: int) -> int:
