@@ -90,7 +90,7 @@ class LedgerLine(msgspec.Struct, frozen=True):
     entry: Entry
 
 
-class Charge(msgspec.Struct, frozen=True, kw_only=True):
+class ChargeSum(msgspec.Struct, frozen=True, kw_only=True):
     """The sum of a day's entries of one kind, team, key, target and set of tags, and of a correction's reason."""
 
     day: int

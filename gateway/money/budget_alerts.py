@@ -125,18 +125,18 @@ class Budgets:
         if team is None:
             return
         now, touched = self._clock.now(), touched or Touched()
-        limits = self._limits(team, touched)
+        limits = await self._limits(team, touched)
         meters = await self._ledger.meters([each.scope for each in limits], now)
         self._observe(team, meters[quota.scope(SubjectKind.TEAM, name)])
         for status in quota.statuses(limits, meters, now):
             if status.kind is LimitKind.DOLLARS:
                 await self._alert(name, status, now, has_refused=(status.scope, status.name) in touched.names)
 
-    def _limits(self, team: Team, touched: Touched) -> list[RunLimits]:
+    async def _limits(self, team: Team, touched: Touched) -> list[RunLimits]:
         """Return what to check: the limits of the team first, then of keys and users that have a budget."""
         found = {quota.scope(SubjectKind.TEAM, team.name): _of_team(team.name, team.allowance.own)} | touched.refused
         for key_id, user in touched.spenders:
-            owner = None if self._owners is None else self._owners.owner(team.name, key_id)
+            owner = None if self._owners is None else await self._owners.owner(team.name, key_id)
             if owner is not None:
                 found |= {each.scope: each for each in run_limits_of(owner, user) if _has_budget(each)}
         return list(found.values())

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from gateway.domain.audit import Actor
-from gateway.domain.ledger import BudgetWarning, By, Charge, Entry, LedgerLine, Reservation, Settlement, Usage
+from gateway.domain.ledger import BudgetWarning, By, ChargeSum, Entry, LedgerLine, Reservation, Settlement, Usage
 from gateway.domain.quota import Counters
 from gateway.domain.records import Run
 from gateway.domain.teams import Caller
@@ -55,7 +55,7 @@ class Ledger(Protocol):
         """Return at most `limit` entries of a day with numbers above `after`, in order: of one team or of all."""
         ...
 
-    async def charges(self, day: int, *, team: str | None = None) -> list[Charge]:
+    async def charges(self, day: int, *, team: str | None = None) -> list[ChargeSum]:
         """Sum up a day's settlements and corrections, of one team or of every team."""
         ...
 
@@ -129,6 +129,6 @@ class Announcer(Protocol):
 class KeyOwners(Protocol):
     """Whose limits a key's runs count against."""
 
-    def owner(self, team: str, key_id: str) -> Caller | None:
+    async def owner(self, team: str, key_id: str) -> Caller | None:
         """Return the caller of a key; `None` if the config has no such team."""
         ...

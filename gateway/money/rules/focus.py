@@ -13,7 +13,7 @@ from decimal import Decimal
 from typing import Final
 
 from gateway.domain import money, windows
-from gateway.domain.ledger import Charge, EntryKind
+from gateway.domain.ledger import ChargeSum, EntryKind
 from gateway.domain.windows import Window
 
 Cell = str | Decimal | int | None
@@ -68,7 +68,7 @@ COLUMNS: Final = (
 )
 
 
-def row(charge: Charge) -> list[Cell]:
+def row(charge: ChargeSum) -> list[Cell]:
     """Return the cells of a charge, in the order of `COLUMNS`."""
     cost = Decimal(money.usd(charge.microusd))
     month = windows.first_day(Window.MONTH, charge.day)
@@ -88,7 +88,7 @@ def row(charge: Charge) -> list[Cell]:
     return [cells[name] for name in COLUMNS]
 
 
-def _of_usage(charge: Charge) -> dict[str, Cell]:
+def _of_usage(charge: ChargeSum) -> dict[str, Cell]:
     return {
         "ChargeCategory": "Usage",
         "ChargeDescription": f"Runs of {charge.target}",
@@ -102,7 +102,7 @@ def _of_usage(charge: Charge) -> dict[str, Cell]:
     }
 
 
-def _of_correction(charge: Charge) -> dict[str, Cell]:
+def _of_correction(charge: ChargeSum) -> dict[str, Cell]:
     nothing = ("ConsumedQuantity", "ConsumedUnit", "PricingCategory", "PricingQuantity", "PricingUnit", "SkuId")
     return {
         **dict.fromkeys(nothing),

@@ -11,7 +11,7 @@ from gateway.domain.audit import Action, Actor, Change
 from gateway.domain.ledger import (
     BudgetWarning,
     By,
-    Charge,
+    ChargeSum,
     Entry,
     EntryKind,
     LedgerLine,
@@ -91,7 +91,7 @@ class MoneySteps(Connections):
             lambda db: [LedgerLine(row[0], ENTRIES.record(row[1:])) for row in db.execute("lines_of_day", wanted)]
         )
 
-    async def charges(self, day: int, *, team: str | None = None) -> list[Charge]:
+    async def charges(self, day: int, *, team: str | None = None) -> list[ChargeSum]:
         """Sum up a day's settlements and corrections."""
         wanted = {"day": day, "team": team}
         return await self._read(lambda db: [_charge(day, row) for row in db.execute("charges_of_day", wanted)])
@@ -143,9 +143,9 @@ class MoneySteps(Connections):
         return await self._write(step, erases=True)
 
 
-def _charge(day: int, row: tuple[Any, ...]) -> Charge:
+def _charge(day: int, row: tuple[Any, ...]) -> ChargeSum:
     team, key_id, target, kind, tags, note, count, milliseconds, microusd = row
-    return Charge(
+    return ChargeSum(
         day=day,
         team=team,
         key_id=key_id,

@@ -62,7 +62,7 @@ class Owners:
     def __init__(self, caller: Caller) -> None:
         self._caller = caller
 
-    def owner(self, team: str, key_id: str) -> Caller | None:
+    async def owner(self, team: str, key_id: str) -> Caller | None:
         return self._caller if (team, key_id) == ("red", self._caller.key_id) else None
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gateway.domain import windows
-from gateway.domain.ledger import Charge, EntryKind
+from gateway.domain.ledger import ChargeSum, EntryKind
 from gateway.money.rules import focus
 
 NEVER_NULL = {
@@ -22,7 +22,7 @@ OF_USAGE = {"ConsumedQuantity", "ConsumedUnit", "PricingCategory", "PricingQuant
 """Columns that are not null for usage, and null for adjustments."""
 
 
-def charge(**fields: Any) -> Charge:
+def charge(**fields: Any) -> ChargeSum:
     given: dict[str, Any] = {
         "day": windows.parse_day("2026-12-31"),
         "team": "acme",
@@ -35,10 +35,10 @@ def charge(**fields: Any) -> Charge:
         "milliseconds": 1501,
         "microusd": 1_234_567,
     }
-    return Charge(**given | fields)
+    return ChargeSum(**given | fields)
 
 
-def row(of: Charge) -> dict[str, Any]:
+def row(of: ChargeSum) -> dict[str, Any]:
     return dict(zip(focus.COLUMNS, focus.row(of), strict=True))
 
 
@@ -58,7 +58,7 @@ def test_columns_are_those_of_the_specification() -> None:
 
 
 @pytest.mark.parametrize("of", [USAGE, CORRECTION])
-def test_nulls_are_where_the_specification_has_them(of: Charge) -> None:
+def test_nulls_are_where_the_specification_has_them(of: ChargeSum) -> None:
     nulls = {name for name, value in row(of).items() if value is None}
     assert not nulls & NEVER_NULL
     # A correction of the current billing period has no class.
