@@ -227,6 +227,14 @@ class TestWarnings:
 
 
 class TestBookkeeper:
+    async def test_audit_tells_how_many_values_a_tag_has_today(self, store, ledger_auditor, observer):
+        """An operator sees that an app sends more values than usage counts by name."""
+        for n, project in enumerate("abb"):
+            await lead(store, f"{n}", prediction_={"tags": f'{{"feature":"x","project":"{project}"}}'})
+            await finish(store, f"{n}", settlement=settlement(1, at=NOW))
+        await ledger_auditor.start()
+        assert observer.last("tag_values") == (2,)
+
     async def test_start_corrects_drift_before_any_create(self, store, ledger_auditor, observer, caplog):
         await spend(store, "1", 70)
         await go(store, "2", reservation=demand(10))
