@@ -15,8 +15,6 @@ from gateway.errors import StoreUnavailable
 
 if TYPE_CHECKING:
     from gateway.config import Config
-    from gateway.config.teams import Team
-    from gateway.store.interface import Store
 
 _LONGEST_REASON: Final = 500
 
@@ -99,19 +97,21 @@ def usage(
 @click.option(
     "--id", "adjustment_id", metavar="ID", help="Name of the correction: one with the same ID changes nothing."
 )
-@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
+@click.option("--yes", is_flag=True, help="Do not ask before a budget of the team is used up.")
 @CONFIG_OPTION
 def adjust(
-    team_name: str, amount: str, reason: str, adjustment_id: str | None, yes: bool, config_path: Path | None
+    team_name: str, amount: str, reason: str, adjustment_id: str | None, config_path: Path | None, *, yes: bool
 ) -> None:
     """Correct the spend of TEAM by AMOUNT dollars.
 
     A negative AMOUNT reduces it. The correction is a separate ledger entry, and counts in the budgets of today and this
-    month. The command shows what is spent of them, and asks before it changes anything. If an error leaves it open
-    whether it was recorded, repeat the command with the ID that the error names.
+    month, which are printed. Asks for confirmation if it uses up one of them.
+
+    If an error leaves it open whether it was recorded, repeat the command with the ID that the error names.
     """
     config = load_config(config_path)
     with plain_errors():
+        from gateway.commands import budgets
         from gateway.domain import money
 
         team = known_team(config, team_name)
@@ -121,47 +121,34 @@ def adjust(
             raise click.BadParameter(f"expected 1 to {_LONGEST_REASON} printable characters", param_hint="--reason")
 
         name = adjustment_id or token_hex(8)
-        change = f"{'raised' if microusd > 0 else 'reduced'} by ${money.usd(abs(microusd))}"
 
-        async def correct() -> None:
+        async def predict() -> list[budgets.Effect]:
             async with opened_store(config) as store:
-                if not yes:
-                    click.echo("\n".join(await _spent(store, team)))
-                    click.confirm(f"Team {team.name}: spend will be {change}. Continue?", abort=True)
+                scope, now = budgets.scope_of(team), time.time()
+                return budgets.effects(team, (await store.meters([scope], now))[scope], microusd, now)
+
+        async def correct() -> bool:
+            async with opened_store(config) as store:
                 try:
-                    is_added = await store.adjust(
+                    return await store.adjust(
                         team.name, microusd, reason, time.time(), actor=actor(), adjustment_id=name
                     )
                 except StoreUnavailable as exc:
                     text = f"{exc.detail} The correction may be recorded. To make sure, repeat it with --id {name}."
                     raise click.ClickException(text) from exc
-                if is_added:
-                    click.echo(f"Team {team.name}: spend {change}.")
-                else:
-                    click.echo(f"There is a correction with the ID {name}. Nothing was changed.")
-                click.echo("\n".join(await _spent(store, team)))
 
-        run(correct())
-
-
-async def _spent(store: "Store", team: "Team") -> list[str]:
-    """Return what a team has spent today and this month, and of which budget."""
-    from gateway.domain import quota
-    from gateway.domain.limits import SubjectKind
-    from gateway.money.rules.refusals import dollars
-
-    scope = quota.scope(SubjectKind.TEAM, team.name)
-    meter = (await store.meters([scope], time.time()))[scope]
-    lines = []
-    for when, spent, budget in (
-        ("Today", meter.day_microusd, team.budget_microusd_per_day),
-        ("This month", meter.month_microusd, team.budget_microusd_per_month),
-    ):
-        used_up = "; the budget is used up" if budget is not None and spent + meter.held_microusd >= budget else ""
-        of = "no budget" if budget is None else f"budget {dollars(budget)}{used_up}"
-        held = f", {dollars(meter.held_microusd)} reserved" if meter.held_microusd else ""
-        lines.append(f"{when}: {dollars(spent)} spent{held} ({of})")
-    return lines
+        effects = run(predict())
+        exhausted = [effect.text for effect in effects if effect.exhausts]
+        if exhausted and not yes:
+            click.echo(f"Team {team.name} would get no more predictions that cost money:", err=True)
+            click.echo("\n".join(exhausted), err=True)
+            click.confirm("Correct its spend?", abort=True, err=True)
+        if not run(correct()):
+            click.echo(f"There is a correction with the ID {name}. Nothing was changed.")
+            return
+        click.echo(f"Team {team.name}: spend {'raised' if microusd > 0 else 'reduced'} by ${money.usd(abs(microusd))}.")
+        for effect in effects:
+            click.echo(effect.text)
 
 
 def _check_tag(config: "Config", tag: str) -> None:

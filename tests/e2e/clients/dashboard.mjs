@@ -53,11 +53,11 @@ async function signIn(page, secret) {
 
 const live = (page) => page.waitForFunction(() => document.getElementById("state")?.textContent === "Live.");
 
-/** The text of an element, with exact amounts in place of those to the cent. */
+/** The text of an element, with titles in place of what is shown shortened. */
 const reading = () => {
   window.exactly = (element) => {
     const copy = element.cloneNode(true);
-    copy.querySelectorAll("data[title]").forEach((each) => each.replaceChildren(each.title));
+    copy.querySelectorAll("[title]").forEach((each) => each.replaceChildren(each.title));
     return copy.textContent.trim().replace(/\s+/g, " ");
   };
 };
@@ -134,7 +134,7 @@ await play({
   },
 
   /** Search a prediction and open it; create, rotate and revoke a key, as its manager would. */
-  async manage({ address, secret, target, ...how }) {
+  async manage({ address, secret, target, prediction: id, ...how }) {
     return inBrowser(how, async (page) => {
       await page.goto(address);
       if (secret) await signIn(page, secret);
@@ -143,7 +143,7 @@ await play({
       await page.getByRole("button", { name: "Search" }).click();
       await page.waitForURL(/target=/);
       const found = (await read(page)).tables.predictions;
-      await page.locator("#predictions a").first().click();
+      await page.locator(`#predictions a[href$="/${id}"]`).click();
       await page.waitForSelector("#timeline");
       const prediction = await read(page);
       await page.getByRole("link", { name: "Keys" }).click();

@@ -26,7 +26,7 @@ def ask(*arguments: str) -> Result:
 
 def test_entries_are_written_as_csv_or_as_lines_of_json() -> None:
     """Another system reads every entry; a spreadsheet opens the CSV."""
-    ask("usage", "adjust", "acme", "-2.50", "--reason", "a refund", "--yes")
+    ask("usage", "adjust", "acme", "-2.50", "--reason", "a refund")
     (row,) = csv.DictReader(ask("ledger", "export").stdout.splitlines())
     assert (row["team"], row["kind"], row["usd"], row["reason"]) == ("acme", "adjustment", "-2.500000", "a refund")
     line = json.loads(ask("ledger", "export", "--format", "jsonl", "--since", "1d").stdout)

@@ -27,7 +27,6 @@ CONFIG = """
 keys = ["project", "feature"]
 [[teams]]
 name = "acme"
-budget_usd_per_day = 5
 [[teams]]
 name = "blue"
 """
@@ -203,7 +202,7 @@ class TestShown:
 def test_focus_lists_every_charge_of_the_days():
     """The columns are tested with the rule; the rows add up to the usage of the same days."""
     asyncio.run(_run(9, "acme", "acme/toy", None, at=NOW, microusd=7, tags='{"project":"apollo"}'))
-    ask("adjust", "blue", "-0.25", "--reason", "a refund", "--yes")
+    ask("adjust", "blue", "-0.25", "--reason", "a refund")
     result = ask("--format", "focus")
     assert (result.exit_code, result.stderr) == (0, "")
     rows = list(csv.DictReader(result.stdout.splitlines()))
@@ -262,40 +261,17 @@ def test_no_usage_is_reported_as_such():
 @pytest.mark.usefixtures("runs")
 def test_corrections_are_separate_entries():
     """A refund and a fee are in the ledger, and the sums include them."""
-    refund = ask("adjust", "acme", "-2.50", "--reason", "a refund", "--yes").stdout
-    assert refund.splitlines() == [
-        "Team acme: spend reduced by $2.500000.",
-        "Today: $-0.999999 spent (budget $5.00)",
-        "This month: $-0.999999 spent (no budget)",
-    ]
-    fee = ask("adjust", "acme", "$1", "--reason", "a fee", "--yes").stdout
-    assert "Team acme: spend raised by $1.000000." in fee
+    assert "Team acme: spend reduced by $2.500000." in ask("adjust", "acme", "-2.50", "--reason", "a refund").stdout
+    assert "Team acme: spend raised by $1.000000." in ask("adjust", "acme", "$1", "--reason", "a fee").stdout
     assert reported("--team", "acme")["total"]["spend_microusd"] == 1_500_001 - 1_500_000
     assert [row["key"] for row in reported("--team", "acme", "--by", "key")["rows"]] == ["acme/web", None]
     assert reported("--team", "acme", "--by", "key")["rows"][1]["spend_usd"] == "-1.500000"
 
 
-@pytest.mark.usefixtures("runs")
-def test_correction_asks_first_and_shows_what_it_does_to_the_budget():
-    """A typo does not lock a team out. Without an answer, as in a script, nothing is changed."""
-    for answer in ("n\n", ""):
-        result = CliRunner().invoke(main, ["usage", "adjust", "acme", "1000", "--reason", "a typo"], input=answer)
-        assert result.exit_code == 1
-        assert result.output.splitlines()[:2] == [
-            "Today: $1.500001 spent (budget $5.00)",
-            "This month: $1.500001 spent (no budget)",
-        ]
-        assert "Team acme: spend will be raised by $1000.000000. Continue? [y/N]" in result.output
-    assert reported("--team", "acme")["total"]["spend_microusd"] == 1_500_001
-    result = CliRunner().invoke(main, ["usage", "adjust", "acme", "1000", "--reason", "so"], input="y\n")
-    assert result.exit_code == 0, result.output
-    assert "Today: $1001.500001 spent (budget $5.00; the budget is used up)" in result.output
-
-
 def test_correction_with_a_known_id_changes_nothing():
     """It is repeated after an error that left open whether it was recorded."""
     for said in ("spend raised by $1.000000.", "There is a correction with the ID june. Nothing was changed."):
-        assert said in ask("adjust", "acme", "1", "--reason", "a fee", "--id", "june", "--yes").stdout
+        assert said in ask("adjust", "acme", "1", "--reason", "a fee", "--id", "june").stdout
     assert reported("--team", "acme")["total"]["spend_microusd"] == 1_000_000
 
 
@@ -304,7 +280,7 @@ def test_correction_in_doubt_says_how_to_repeat_it(folder: Path):
     with sqlite3.connect(folder / "gateway.db") as db:
         db.execute("CREATE TRIGGER failing BEFORE INSERT ON ledger BEGIN SELECT RAISE(ABORT, 'no'); END")
     db.close()
-    said = ask("adjust", "acme", "1", "--reason", "a fee", "--yes")
+    said = ask("adjust", "acme", "1", "--reason", "a fee")
     assert said.exit_code == 1
     assert re.search(r"may be recorded. To make sure, repeat it with --id [0-9a-f]{16}\.", said.output)
 
