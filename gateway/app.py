@@ -172,7 +172,7 @@ async def running(
         if reloading is not None:
             tell_reloads(parts, reloading)
         # Runs first at shutdown, so that waiting callers are answered before the other parts finish.
-        stack.push_async_callback(drain, parts, listeners.close_idle)
+        stack.push_async_callback(drain, parts, listeners)
         yield GatewayHandle(
             listeners.origin,
             listeners.ops_url,

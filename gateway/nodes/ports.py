@@ -100,6 +100,14 @@ class Nodes(Protocol):
         """Return the time of the store's clock."""
         ...
 
+    async def note_reload(self) -> int:
+        """Count a reload of the config, and return how many there were."""
+        ...
+
+    async def reloads(self) -> int:
+        """Return how many reloads of the config were counted."""
+        ...
+
     async def forget_sessions(self, limit: int) -> int:
         """Delete up to `limit` notes of what connections that have long ended have written; return how many."""
         ...

@@ -21,6 +21,7 @@ class FakeNodes:
         self.skew = 0.0
         self.members: dict[int, Node] = {}
         self.runs: dict[str, Run] = {}
+        self.config_reloads = 0
         self.leases: dict[str, tuple[int, float]] = {}
         self.on_call: Callable[[str], None] = lambda _: None
 
@@ -106,6 +107,15 @@ class FakeNodes:
         await self._called("nodes")
         found = sorted(self.members.values(), key=lambda node: -node.number)
         return [node for node in found if before is None or node.number < before][:limit]
+
+    async def note_reload(self) -> int:
+        await self._called("note_reload")
+        self.config_reloads += 1
+        return self.config_reloads
+
+    async def reloads(self) -> int:
+        await self._called("reloads")
+        return self.config_reloads
 
     async def forget_sessions(self, limit: int) -> int:
         await self._called("forget_sessions")

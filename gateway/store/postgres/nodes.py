@@ -141,6 +141,14 @@ class PostgresNodes:
         """Return the time of the server's clock."""
         return await self._leases.submit(lambda db: float(db.execute("clock").fetchone()[0]))
 
+    async def note_reload(self) -> int:
+        """Count a reload of the config."""
+        return await self._write(lambda db: int(db.execute("note_reload").fetchone()[0]))
+
+    async def reloads(self) -> int:
+        """Return how many reloads were counted."""
+        return await self._read(lambda db: int(db.execute("reloads").fetchone()[0]))
+
     async def forget_sessions(self, limit: int) -> int:
         """Delete notes of connections that have long ended."""
         given = {"seconds": _KEPT_SESSIONS_SECONDS, "limit": limit}

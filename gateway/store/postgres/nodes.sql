@@ -70,6 +70,13 @@ DELETE FROM commits WHERE session IN (
     LIMIT :limit FOR UPDATE SKIP LOCKED
 );
 
+-- name: note_reload
+INSERT INTO config_reloads AS r (id, number) VALUES (1, 1) ON CONFLICT (id) DO UPDATE SET number = r.number + 1
+RETURNING number;
+
+-- name: reloads
+SELECT coalesce(max(number), 0) FROM config_reloads;
+
 -- name: keep_outcome
 INSERT INTO create_outcomes (run_id, outcome, at) VALUES (:run_id, :outcome, {now}) ON CONFLICT DO NOTHING;
 

@@ -353,6 +353,12 @@ CREATE TABLE leases (
     expires_at DOUBLE PRECISION NOT NULL
 ) WITH (fillfactor = 70);
 
+-- How often nodes have reloaded the config. At most one row.
+CREATE TABLE config_reloads (
+    id BIGINT NOT NULL PRIMARY KEY CHECK (id = 1),
+    number BIGINT NOT NULL
+) WITH (fillfactor = 70);
+
 -- Why creates have failed, for the nodes where other predictions wait for them.
 CREATE TABLE create_outcomes (
     run_id TEXT COLLATE "C" NOT NULL PRIMARY KEY,
