@@ -3,7 +3,7 @@
 Leases are renewed on a connection of their own, so that no other step delays them. Times are by the server's clock.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 from gateway.domain.records import Run
@@ -66,7 +66,7 @@ class PostgresNodes:
         """Close it."""
         await self._leases.stop()
 
-    async def join(self, name: str, seconds: float) -> int:
+    async def join(self, name: str, seconds: float, place: str = "") -> int:
         """Give this process a new number."""
         old = self._identity.number
 
@@ -74,7 +74,7 @@ class PostgresNodes:
             db.execute("lock_joining", {"key": _JOINING})
             db.execute("forget_nodes", {"seconds": _KEPT_SECONDS})
             db.execute("leave_nodes", {"number": old})
-            return int(db.execute("join_nodes", {"name": name, "seconds": seconds}).fetchone()[0])
+            return int(db.execute("join_nodes", {"name": name, "seconds": seconds, "place": place}).fetchone()[0])
 
         self._identity.number = await self._leases.submit(step)
         return self._identity.number
@@ -92,6 +92,12 @@ class PostgresNodes:
         """End the other nodes whose leases had expired at a time."""
         given = {"number": by, "at": at}
         rows = await self._leases.submit(lambda db: db.execute("end_expired_nodes", given).fetchall())
+        return sorted(number for (number,) in rows)
+
+    async def end(self, by: int, numbers: Sequence[int]) -> list[int]:
+        """End other nodes whose processes have ended."""
+        given = {"number": by, "numbers": list(numbers)}
+        rows = await self._leases.submit(lambda db: db.execute("end_nodes", given).fetchall())
         return sorted(number for (number,) in rows)
 
     async def take_runs(self, by: int, limit: int) -> list[Run]:
@@ -122,8 +128,8 @@ class PostgresNodes:
 
     async def living(self) -> Living:
         """List the nodes that have not ended."""
-        at, numbers = await self._read(lambda db: db.execute("living_nodes").fetchone())
-        return Living(at, frozenset(numbers))
+        at, numbers, places = await self._read(lambda db: db.execute("living_nodes").fetchone())
+        return Living(at, dict(zip(numbers or (), places or (), strict=True)))
 
     async def nodes(self, limit: int, *, before: int | None = None) -> list[Node]:
         """List nodes."""

@@ -343,7 +343,9 @@ CREATE TABLE nodes (
     expires_at DOUBLE PRECISION NOT NULL,
     -- When it left, or another node found its lease expired. It may write nothing of the runs it owned from then on.
     ended_at DOUBLE PRECISION,
-    report TEXT COLLATE "C" NOT NULL DEFAULT '{}'
+    report TEXT COLLATE "C" NOT NULL DEFAULT '{}',
+    -- Machine and process, for others on the same machine, which can know that the process has ended.
+    place TEXT COLLATE "C" NOT NULL DEFAULT ''
 ) WITH (fillfactor = 70);
 
 -- Tasks that one node does for all.
