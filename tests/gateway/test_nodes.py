@@ -248,7 +248,7 @@ async def test_node_that_was_ended_is_not_ready_until_it_has_joined_again(
 
 def keep_nodes_from_joining(url: str) -> psycopg.Connection[Any]:
     connection = psycopg.connect(url, autocommit=True)
-    connection.execute("SELECT pg_advisory_lock(%s)", [key_of("JOINS", "")])
+    connection.execute("SELECT pg_advisory_lock(%s)", [key_of("NODES", "")])
     return connection
 
 

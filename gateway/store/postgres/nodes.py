@@ -28,7 +28,7 @@ _SECONDS: Final = 2.0
 """How long a renewal may take. One that takes longer is not waited for: the next one is due."""
 _KEPT_SECONDS: Final = 86_400.0
 _KEPT_SESSIONS_SECONDS: Final = 30 * 86_400.0
-_JOINING: Final = key_of(Lock.JOINS.name, "")
+_JOINING: Final = key_of(Lock.NODES.name, "")
 _LAST: Final = 2**63 - 1
 _FIELDS: Final = Node.__struct_fields__
 
@@ -105,7 +105,7 @@ class PostgresNodes:
 
         def step(db: Database) -> list[Run]:
             # A node that joins now could take a run, and would not be seen to own it here.
-            db.lock(Lock.JOINS)
+            db.lock(Lock.NODES)
             given = {"number": by, "limit": limit, "leader": LEADER, "most_bytes": EVERYTHING}
             return [RUNS.record(row[:-1]) for row in db.execute("take_runs", given)]
 
@@ -115,7 +115,7 @@ class PostgresNodes:
         """Take runs that ended lately and that no living node owns."""
 
         def step(db: Database) -> int:
-            db.lock(Lock.JOINS)
+            db.lock(Lock.NODES)
             return db.execute("take_ended_runs", {"number": by, "limit": limit, "since": since}).rowcount
 
         return await self._write(step)
