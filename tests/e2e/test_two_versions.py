@@ -19,6 +19,7 @@ import pytest
 from gateway.simulator import Simulator
 from tests.support.polling import attempts, until
 from tests.support.postgres import new_database
+from tests.support.rounds import split
 from tests.support.serve_command import ServeCommand
 from tests.support.upstream import version_of
 from tests.support.versions import version_after, version_before
@@ -58,7 +59,7 @@ class Calls:
             return await response.read()
 
 
-@pytest.mark.parametrize("version", [version_before, version_after])
+@pytest.mark.parametrize("version", split([version_before, version_after], [version_after]))
 @pytest.mark.timeout(120)
 async def test_neighbouring_versions_serve_together(
     upstream: Simulator, tmp_path: Path, version: Callable[[Path], Path]
