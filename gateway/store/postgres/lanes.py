@@ -24,6 +24,8 @@ from gateway.store.sql.worker import LATE, Operation, Worker
 
 _ATTEMPTS: Final = 6
 """How often a step runs: the first time, and five times more."""
+_AFTER_A_MEETING: Final = 0.01
+"""Seconds before a step that met another one runs again; each time longer."""
 _MOVES: Final = 3
 """How often a step looks for another server because this one takes no writes."""
 _BRIDGED_SECONDS: Final = 1.0
@@ -172,12 +174,20 @@ class WritingLane(_Lane[PostgresDatabase]):
             if attempts == _ATTEMPTS or cause is None:
                 return
             operation.retries.append(cause)
+            # At once, it could take again what the step that it has met waits for.
+            time.sleep(attempts * _AFTER_A_MEETING)
 
     def _committed(self, db: PostgresDatabase, operation: Operation[Any]) -> bool:
         """Commit. Raise `_NotCommitted` if the connection was lost and another one found nothing committed."""
         if operation.abandoned:
             # Its caller got an error: it may not have been done.
             operation.error = self.late()
+            return False
+        try:
+            # What the step has left to be sent. It is not in doubt if the connection is lost.
+            db.flush()
+        except psycopg.Error as exc:
+            operation.error = exc
             return False
         try:
             db.commit()
