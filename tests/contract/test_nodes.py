@@ -306,7 +306,6 @@ async def test_runs_that_another_step_has_locked_are_left_for_later(stores: list
 
     def hold(db: Any) -> None:
         db.lock(Lock.RUN, "run1")
-        db.flush()
         locked.set()
         done.wait(10)
 

@@ -49,7 +49,6 @@ def store_of(url: str, gate: Gate | None = None, without: Iterable[Lock | str] =
         def execute(self, name: str, parameters: Parameters = ()) -> Rows:
             found = super().execute(name, parameters)
             if gate is not None and gate.at == name:
-                self.flush()
                 gate.stop()
             return found
 
@@ -71,8 +70,6 @@ def store_of(url: str, gate: Gate | None = None, without: Iterable[Lock | str] =
             def stopped(db: Database) -> T:
                 value = step(db)
                 if gate is not None and gate.at is None:
-                    assert isinstance(db, PostgresDatabase)
-                    db.flush()
                     gate.stop()
                 return value
 

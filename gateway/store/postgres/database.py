@@ -1,11 +1,7 @@
-"""What a step sees of a PostgreSQL connection, and the beginning and end of its transaction.
-
-Each exchange with the server costs a round trip, and a thread that waits for an answer may have to wait for the
-interpreter too. So statements are sent together, in order, when the result of one is needed or the step ends.
-"""
+"""What a step sees of a PostgreSQL connection, and the beginning and end of its transaction."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
@@ -53,36 +49,12 @@ class PostgresDatabase:
         """The open transaction, or the last one."""
         self.lost_at: float | None = None
         """When an attempt to connect first failed after the last that succeeded, on the monotonic clock."""
-        self._queued: list[_Sent] = []
 
     @property
     def connection(self) -> StoreConnection:
-        """The open connection, on which everything so far has been executed."""
-        self.flush()
-        return self._open_connection
-
-    @property
-    def _open_connection(self) -> StoreConnection:
+        """The open connection."""
         assert self._connection is not None
         return self._connection
-
-    def flush(self) -> None:
-        """Execute the statements that wait, in one exchange with the server. Raise `psycopg.Error`."""
-        queued, self._queued = self._queued, []
-        if len(queued) == 1:
-            queued[0].send(self._open_connection)
-        elif queued:
-            connection = self._open_connection
-            with connection.pipeline():
-                for each in queued:
-                    each.send(connection)
-
-    def _queue(self, sent: "_Sent") -> "_Sent":
-        self._queued.append(sent)
-        if self._open_connection.at_begin:
-            # Behind a pooler, which may not take several at once.
-            self.flush()
-        return sent
 
     @property
     def is_open(self) -> bool:
@@ -115,7 +87,7 @@ class PostgresDatabase:
 
     def close(self) -> None:
         """Close the connection, if there is one."""
-        connection, self._connection, self._queued = self._connection, None, []
+        connection, self._connection = self._connection, None
         if connection is not None:
             with suppress(psycopg.Error):
                 connection.close()
@@ -125,8 +97,7 @@ class PostgresDatabase:
         self._highest = Lock(1)
         self.node = self._identity.number
         self.step = self.step.next()
-        self._queued.clear()
-        self._queue(_Sent(self, how + self._open_connection.at_begin, None, prepare=False))
+        self.connection.execute(how + self.connection.at_begin, prepare=False)
 
     def commit(self) -> None:
         """Commit the transaction, with a note of the step (`commits.py`).
@@ -153,7 +124,6 @@ class PostgresDatabase:
     def roll_back(self) -> None:
         """Roll back the open transaction, if there is one; a connection that cannot do it is closed. Never raises."""
         connection = self._connection
-        self._queued.clear()
         if connection is None:
             return
         try:
@@ -166,7 +136,13 @@ class PostgresDatabase:
         """Execute a statement of the store."""
         statement = self._sql[name]
         values = statement.values(parameters) if isinstance(parameters, Mapping) else parameters
-        return self._queue(_Sent(self, statement.text, values, statement.finds_nothing))
+        try:
+            return self.connection.execute(statement.text, values, binary=True)
+        except psycopg.DataError as exc:
+            # Nothing was sent.
+            if has_nul(exc) and statement.finds_nothing(values):
+                return NoRows()
+            raise
 
     def executemany(self, name: str, parameters: Iterable[Parameters]) -> Rows:
         """Execute a statement of the store once for each set of parameters, in one exchange with the server."""
@@ -191,65 +167,7 @@ class PostgresDatabase:
         self._highest = lock
         # No row has a name with a NUL character.
         text, values = statement_of(lock, [each for each in names if "\0" not in each])
-        self._queue(_Sent(self, text, values))
-
-
-class _Sent:
-    """A statement that is sent with those that follow, and its result, which is there when it is asked for."""
-
-    def __init__(
-        self,
-        database: PostgresDatabase,
-        text: bytes,
-        values: Sequence[object] | None,
-        finds_nothing: Callable[[Sequence[object]], bool] | None = None,
-        *,
-        prepare: bool | None = None,
-    ) -> None:
-        self._database = database
-        self._text = text
-        self._values = values
-        self._finds_nothing = finds_nothing
-        self._prepare = prepare
-        self._rows: Rows | None = None
-
-    def send(self, connection: StoreConnection) -> None:
-        """Send it. In a pipeline, the answer comes later."""
-        try:
-            self._rows = connection.execute(self._text, self._values, prepare=self._prepare, binary=True)
-        except psycopg.DataError as exc:
-            # Nothing was sent.
-            values = self._values or ()
-            if not (has_nul(exc) and self._finds_nothing is not None and self._finds_nothing(values)):
-                raise
-            self._rows = NoRows()
-
-    @property
-    def _result(self) -> Rows:
-        if self._rows is None:
-            self._database.flush()
-        assert self._rows is not None
-        return self._rows
-
-    @property
-    def rowcount(self) -> int:
-        """Number of rows that the statement changed."""
-        return self._result.rowcount
-
-    def fetchone(self) -> Any:
-        """Return the next row; `None` after the last."""
-        return self._result.fetchone()
-
-    def fetchall(self) -> list[Any]:
-        """Return the rows that are left."""
-        return self._result.fetchall()
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self._result)
-
-    def close(self) -> None:
-        """Forget the rows that are left."""
-        self._result.close()
+        self.connection.execute(text, values)
 
 
 class ReadingDatabase(PostgresDatabase):
@@ -270,7 +188,6 @@ class ReadingDatabase(PostgresDatabase):
         """Allow one statement."""
         self.node = self._identity.number
         self._is_snapshot, self._executed = False, 0
-        self._queued.clear()
 
     def begin_snapshot(self) -> None:
         """Allow any number of statements, all of which see the same."""

@@ -184,12 +184,6 @@ class WritingLane(_Lane[PostgresDatabase]):
             operation.error = self.late()
             return False
         try:
-            # What the step has left to be sent. It is not in doubt if the connection is lost.
-            db.flush()
-        except psycopg.Error as exc:
-            operation.error = exc
-            return False
-        try:
             db.commit()
         except psycopg.Error as exc:
             operation.error = exc
