@@ -1,6 +1,7 @@
 """The nodes that serve from the store, for operators."""
 
 import re
+from typing import Any
 
 import msgspec
 from aiohttp import web
@@ -22,13 +23,18 @@ async def show_nodes(request: web.Request) -> web.Response:
     """
     limit = _number(request, "limit", _MOST, most=_MOST)
     before = _number(request, "before", 2**63 - 1)
-    nodes, own = request.app[STORE].nodes, request.app[MEMBERSHIP].number
-    now, listed = 0.0, list[Node]()
-    if nodes is not None:
-        now, listed = await nodes.clock(), await nodes.nodes(limit + 1, before=before)
-    following = f"/admin/nodes?limit={limit}&before={listed[limit - 1].number}" if len(listed) > limit else None
-    body = {"this_node": own, "nodes": [_shown(each, now) for each in listed[:limit]], "next": following}
+    body = await listed(request.app, limit=limit, before=before)
     return web.Response(body=msgspec.json.encode(body), content_type="application/json")
+
+
+async def listed(app: web.Application, *, limit: int = _MOST, before: int = 2**63 - 1) -> dict[str, Any]:
+    """Return a page of the nodes, with this node's number."""
+    nodes, own = app[STORE].nodes, app[MEMBERSHIP].number
+    now, found = 0.0, list[Node]()
+    if nodes is not None:
+        now, found = await nodes.clock(), await nodes.nodes(limit + 1, before=before)
+    following = f"/admin/nodes?limit={limit}&before={found[limit - 1].number}" if len(found) > limit else None
+    return {"this_node": own, "nodes": [_shown(each, now) for each in found[:limit]], "next": following}
 
 
 def _number(request: web.Request, name: str, default: int, *, most: int = 2**63 - 1) -> int:

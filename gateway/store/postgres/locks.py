@@ -38,7 +38,7 @@ _ROWS: Final = {
 }
 _TABLES: Final = {
     # Writers touch the tables in this order too.
-    Lock.SUMS: b"LOCK TABLE usage_days, usage_users, spent IN SHARE ROW EXCLUSIVE MODE",
+    Lock.SUMS: b"LOCK TABLE usage_days, usage_users, usage_tags, spent IN SHARE ROW EXCLUSIVE MODE",
     Lock.LEDGER: b"LOCK TABLE ledger IN SHARE MODE",
     Lock.RESERVATIONS: b"LOCK TABLE reservations, meters IN EXCLUSIVE MODE",
 }

@@ -12,7 +12,7 @@ from gateway.store.postgres.connection import Address
 from gateway.store.postgres.database import NodeIdentity, PostgresDatabase
 from gateway.store.postgres.lanes import WritingLane
 from gateway.store.postgres.locks import key_of
-from gateway.store.sql.database import Database
+from gateway.store.sql.database import Database, SumBounds
 from gateway.store.sql.locks import Lock
 from gateway.store.sql.lookup import EVERYTHING
 from gateway.store.sql.rows import RUNS
@@ -56,6 +56,7 @@ class PostgresNodes:
             is_relaxed=False,
             database=PostgresDatabase,
             identity=identity,
+            bounds=SumBounds(),
         )
 
     async def start(self) -> None:
