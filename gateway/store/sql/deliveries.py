@@ -75,7 +75,7 @@ class DeliverySteps(Connections):
 
         def step(db: Database) -> int:
             # A node that joins now could claim one, and would not be seen to live.
-            db.lock(Lock.JOINS)
+            db.lock(Lock.NODES)
             db.execute("free_unused_places")
             return db.execute("reclaim_deliveries").rowcount
 
