@@ -65,7 +65,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if is_property and item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(max(60.0, float(item.config.getini("timeout") or 0))))
     if hasattr(config, "workerinput"):
-        items[:] = mixed(items)
+        places = mixed([item.nodeid for item in items])
+        items.sort(key=lambda item: places[item.nodeid])
 
 
 class ModulesTogether(LoadScopeScheduling):

@@ -8,23 +8,21 @@ are the last ones, so that no worker is left alone with a long test.
 from collections import Counter
 from collections.abc import Sequence
 
-import pytest
-
 _SHORT = "unit"
 _LONG_ONES_END_AT = 0.9
 
 
-def mixed(items: Sequence[pytest.Item]) -> list[pytest.Item]:
-    """Spread the tests of each folder evenly. Tests of one folder keep their order."""
-    numbers = Counter(_folder(item.nodeid) for item in items)
+def mixed(nodeids: Sequence[str]) -> dict[str, float]:
+    """Return the place of each test, by which they are sorted. Tests of one folder keep their order."""
+    numbers = Counter(map(_folder, nodeids))
     seen: Counter[str] = Counter()
     places: dict[str, float] = {}
-    for item in items:
-        folder = _folder(item.nodeid)
+    for nodeid in nodeids:
+        folder = _folder(nodeid)
         share = 1.0 if folder == _SHORT else _LONG_ONES_END_AT
-        places[item.nodeid] = share * seen[folder] / numbers[folder]
+        places[nodeid] = share * seen[folder] / numbers[folder]
         seen[folder] += 1
-    return sorted(items, key=lambda item: places[item.nodeid])
+    return places
 
 
 def _folder(nodeid: str) -> str:
