@@ -4,17 +4,19 @@
 # each time; the packages are those of constraints.txt.
 # EXTRAS are those of pyproject.toml: speed (uvloop), otel (traces), dashboard (the usage page), simulator (the stand-in
 # for Replicate), postgres (the store), s3 (the bucket of outputs).
+# COMMIT is what `gateway --version` shows: --build-arg COMMIT=$(git rev-parse HEAD). The context has no history.
 ARG BASE=python:3.11-slim-bookworm
 
 FROM ${BASE} AS build
 ARG EXTRAS=speed,otel,dashboard
+ARG COMMIT=
 WORKDIR /src
 COPY . .
 # pip and the build backend stay behind, in an environment of their own; the one that goes on has neither.
 RUN python3 -m venv /tools \
  && python3 -m venv --without-pip /opt/gateway \
  && /tools/bin/python -m pip install --no-cache-dir -c constraints.txt hatchling \
- && /tools/bin/python -m pip wheel --no-cache-dir --no-deps --no-build-isolation -w /wheels . \
+ && GATEWAY_COMMIT="${COMMIT}" /tools/bin/python -m pip wheel --no-cache-dir --no-deps --no-build-isolation -w /wheels . \
  && /tools/bin/python -m pip --python /opt/gateway/bin/python install --no-cache-dir -c constraints.txt \
       "$(echo /wheels/*.whl)[${EXTRAS}]" \
  && mkdir /data

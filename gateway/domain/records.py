@@ -10,6 +10,7 @@ from enum import StrEnum
 import msgspec
 
 from gateway.domain.admission_record import Admitted
+from gateway.domain.limits import Allowance
 
 
 class Kind(StrEnum):
@@ -152,6 +153,10 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
     recorded."""
     admitted: Admitted | None = None
     """How its run was admitted, if this prediction started it."""
+    tags: str = ""
+    """Its cost tags, as `gateway.domain.tags` writes them."""
+    request_id: str = ""
+    """The `X-Request-Id` of the create; empty if not recorded."""
 
 
 class PredictionView(msgspec.Struct, frozen=True):
@@ -211,6 +216,10 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
     scopes: tuple[str, ...] | None = None
     models: tuple[str, ...] | None = None
     origins: tuple[str, ...] | None = None
+    allowance: Allowance | None = None
+    """Limits of its own, in addition to the team's."""
+    last_four: str | None = None
+    """The last four characters of the secret, to recognise the key by."""
 
 
 class File(msgspec.Struct, frozen=True, kw_only=True):

@@ -76,7 +76,9 @@ class NewRecords:
             webhook_events_filter=command.body.webhook_events_filter,
             deadline_at=now + command.cancel_after if command.cancel_after is not None else None,
             reason=str(identity.reason),
+            tags=command.tags,
             admitted=None if command.hold.limit is None else admission_record.held(command.hold),
+            request_id=command.request_id,
         )
         return ShareRequest(
             prediction=prediction,

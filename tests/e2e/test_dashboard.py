@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from gateway.dashboard.render import usd
+from gateway.dashboard.formats import usd
+from gateway.dashboard.frame import OF_MANAGERS, OF_OPERATORS, PAGES
 from gateway.simulator import Simulator
 from tests.support.month_of_usage import write_month
 from tests.support.node import run_script
@@ -161,12 +162,44 @@ async def test_an_open_page_is_updated(page: Page, upstream: Simulator):
 
 
 async def test_the_keyboard_reaches_everything(page: Page):
-    """First the skip link, then every button, table and chart, each with a visible focus."""
-    stops = (await page("tab", steps=12))["stops"]
+    """First the skip link, then the pages, every button, table and chart, each with a visible focus."""
+    stops = (await page("tab", steps=12 + len(PAGES)))["stops"]
     assert stops[0]["text"] == "Skip to content"
-    assert stops[1]["text"] == "Pause updates"
+    assert [stop["text"] for stop in stops[1 : 1 + len(PAGES)]] == [each.title for each in PAGES]
+    assert stops[1 + len(PAGES)]["text"] == "Pause updates"
     assert {"SUMMARY", "DIV"} <= {stop["tag"] for stop in stops}
     assert all(stop["outlineStyle"] != "none" for stop in stops)
+
+
+@pytest.mark.parametrize(("scheme", "small"), [("light", False), ("dark", True)], ids=str)
+async def test_every_page_is_accessible_and_fits(page: Page, upstream: Simulator, scheme: str, small: bool):
+    """Desktop and phone, light and dark: axe finds nothing, nothing is cut off, nothing comes from elsewhere."""
+    paths = [each.path.removeprefix("/dashboard") for each in (*PAGES, *OF_MANAGERS, *OF_OPERATORS)]
+    seen = await page("visit", paths=[*paths, "/usage?by=day"], scheme=scheme, small=small)
+    for path, found in seen["pages"].items():
+        assert found["violations"] == [], path
+        assert found["overflow"] <= 0, path
+        assert found["heading"], path
+
+
+async def test_predictions_are_found_and_keys_managed(page: Page, gateway: Stack, upstream: Simulator):
+    """Search, one prediction, a key that is created, rotated and revoked. Each secret is shown once and works."""
+    async with gateway.caller("alpha") as caller:
+        body = {"version": version_of(upstream, "acme/storyteller"), "input": {"prompt": "hi", "max_tokens": 2}}
+        async with caller.post("/v1/predictions", json=body, headers={"Prefer": "wait"}) as answer:
+            prediction_id = (await answer.json())["id"]
+    seen = await page("manage", target="acme/storyteller*")
+    assert seen["found"][0][1] == prediction_id
+    assert "created" in [row[1] for row in seen["prediction"]["tables"]["timeline"]]
+    assert "limits.requests_per_minute: expected a number" in seen["problem"]
+    created, rotated = seen["created"], seen["rotated"]
+    assert created != rotated
+    assert created.startswith("rgw_")
+    states = {row[2] for row in seen["before"] if row[0] == "from the console"}
+    assert states == {"valid"}
+    assert "revoked" in {row[2] for row in seen["after"] if row[0] == "from the console"}
+    assert [row[2] for row in seen["audit"][:3]] == ["key.revoked", "key.rotated", "key.created"]
+    assert {row[1] for row in seen["audit"][:3]} == {"console:operators"}
 
 
 class TestWithAToken:

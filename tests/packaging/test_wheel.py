@@ -33,6 +33,16 @@ def test_wheel_contains_nothing_else(wheel: Path):
     assert {name.partition("/")[0] for name in names if ".dist-info/" not in name} == {"gateway"}
 
 
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="no checkout")
+def test_wheel_records_the_commit_and_the_checkout_stays_as_it_is(wheel: Path):
+    """`gateway --version` shows it, without a call of git."""
+    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    recorded = zipfile.ZipFile(wheel).read("gateway/commit.txt").decode().strip()
+    assert len(recorded.removesuffix("-dirty")) >= 12
+    assert head.startswith(recorded.removesuffix("-dirty"))
+    assert not (ROOT / "gateway/commit.txt").exists()
+
+
 async def test_installed_gateway_serves(environment: Path, upstream: Simulator, tmp_path: Path):
     """A prediction is made, kept in a database, and the image's probe passes."""
     program = str(environment / "bin" / "gateway")

@@ -53,20 +53,30 @@ async function signIn(page, secret) {
 
 const live = (page) => page.waitForFunction(() => document.getElementById("state")?.textContent === "Live.");
 
+/** The text of an element, with exact amounts in place of those to the cent. */
+const reading = () => {
+  window.exactly = (element) => {
+    const copy = element.cloneNode(true);
+    copy.querySelectorAll("data[title]").forEach((each) => each.replaceChildren(each.title));
+    return copy.textContent.trim().replace(/\s+/g, " ");
+  };
+};
+
 /** Everything that stands in the tables and tiles, by the id of the part. */
-const read = (page) =>
-  page.evaluate(() => ({
+const read = async (page) => {
+  await page.evaluate(reading);
+  return page.evaluate(() => ({
     heading: document.querySelector("h1").textContent.trim(),
     tables: Object.fromEntries(
       [...document.querySelectorAll("tbody[id]")].map((body) => [
         body.id,
-        [...body.rows].map((row) => [...row.cells].map((cell) => cell.textContent.trim().replace(/\s+/g, " "))),
+        [...body.rows].map((row) => [...row.cells].map((cell) => window.exactly(cell))),
       ]),
     ),
     tiles: Object.fromEntries(
       [...document.querySelectorAll(".tiles > div")].map((tile) => [
         tile.querySelector("dt").textContent,
-        tile.querySelector("dd").textContent,
+        window.exactly(tile.querySelector("dd")),
       ]),
     ),
     charts: [...document.querySelectorAll(".chart svg")].map((svg) => ({
@@ -79,6 +89,7 @@ const read = (page) =>
     overflow: document.documentElement.scrollWidth - window.innerWidth,
     cookie: document.cookie,
   }));
+};
 
 async function violations(page) {
   await page.evaluate(await readFile(axeSource, "utf8"));
@@ -87,6 +98,23 @@ async function violations(page) {
 }
 
 await play({
+  /** Open pages one after the other; read each, and let axe look at it. */
+  async visit({ address, secret, small, paths, screenshots, ...how }) {
+    return inBrowser({ ...how, viewport: small ? phone : wide }, async (page) => {
+      const pages = {};
+      if (secret) {
+        await page.goto(address);
+        await signIn(page, secret);
+      }
+      for (const path of paths) {
+        await page.goto(`${address}${path}`);
+        pages[path] = { ...(await read(page)), violations: await violations(page) };
+        if (screenshots) await page.screenshot({ path: `${screenshots}${path.replaceAll(/\W/g, "-")}.png`, fullPage: true });
+      }
+      return { pages };
+    });
+  },
+
   /** Sign in if there is a form, open every table, and read the page. */
   async look({ address, secret, small, screenshot, ...how }) {
     return inBrowser({ ...how, viewport: small ? phone : wide }, async (page) => {
@@ -105,6 +133,43 @@ await play({
     });
   },
 
+  /** Search a prediction and open it; create, rotate and revoke a key, as its manager would. */
+  async manage({ address, secret, target, ...how }) {
+    return inBrowser(how, async (page) => {
+      await page.goto(address);
+      if (secret) await signIn(page, secret);
+      await page.getByRole("link", { name: "Predictions" }).click();
+      await page.getByLabel("Target").fill(target);
+      await page.getByRole("button", { name: "Search" }).click();
+      await page.waitForURL(/target=/);
+      const found = (await read(page)).tables.predictions;
+      await page.locator("#predictions a").first().click();
+      await page.waitForSelector("#timeline");
+      const prediction = await read(page);
+      await page.getByRole("link", { name: "Keys" }).click();
+      await page.getByText("Create a key").click();
+      await page.getByLabel("Name").fill("from the console");
+      await page.getByLabel("requests_per_minute").fill("many");
+      await page.getByRole("button", { name: "Create key" }).click();
+      const problem = await page.getByRole("alert").textContent();
+      await page.getByLabel("requests_per_minute").fill("60");
+      await page.getByRole("button", { name: "Create key" }).click();
+      const created = await page.locator("#secret").textContent();
+      await page.getByRole("link", { name: "All keys" }).click();
+      await page.getByRole("button", { name: "Rotate from the console" }).click();
+      const rotated = await page.locator("#secret").textContent();
+      await page.getByRole("link", { name: "All keys" }).click();
+      const before = (await read(page)).tables.keys;
+      await page.getByLabel("Revoke from the console").first().click();
+      await page.getByRole("button", { name: "Revoke from the console now" }).first().click();
+      await page.waitForURL("**/keys");
+      const after = (await read(page)).tables.keys;
+      await page.getByRole("link", { name: "Audit" }).click();
+      const { tables, heading } = await read(page);
+      return { found, prediction, problem, created, rotated, before, after, audit: tables.audit, heading };
+    });
+  },
+
   /** See the figures change by themselves while the page stays; then pause, and see them stay. */
   async watch({ address, body, ...how }) {
     const create = () =>
@@ -120,7 +185,10 @@ await play({
       const before = await read(page);
       await create();
       await page.waitForFunction(
-        (was) => [...document.querySelectorAll(".tiles dd")][6].textContent !== was,
+        (was) =>
+          [...document.querySelectorAll(".tiles > div")]
+            .find((tile) => tile.querySelector("dt").textContent === "Predictions")
+            .querySelector("dd").textContent !== was,
         before.tiles.Predictions,
       );
       const after = await read(page);
