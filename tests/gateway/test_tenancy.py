@@ -46,7 +46,10 @@ class Works:
 
 async def train(stack: Stack, key: str = "alpha") -> Reply:
     version = version_of(stack.upstream, "acme/storyteller")
-    body = {"destination": "acme/painter", "input": {"train_data": "https://example.com/data.zip"}}
+    body = {
+        "destination": "acme/painter",
+        "input": {"train_data": "https://example.com/data.zip", "num_train_epochs": 1000},
+    }
     return await ask(stack, "POST", f"/v1/models/acme/storyteller/versions/{version}/trainings", key=key, json=body)
 
 

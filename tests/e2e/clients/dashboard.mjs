@@ -53,11 +53,11 @@ async function signIn(page, secret) {
 
 const live = (page) => page.waitForFunction(() => document.getElementById("state")?.textContent === "Live.");
 
-/** The text of an element, with exact amounts in place of those to the cent. */
+/** The text of an element, with titles in place of what is shown shortened. */
 const reading = () => {
   window.exactly = (element) => {
     const copy = element.cloneNode(true);
-    copy.querySelectorAll("data[title]").forEach((each) => each.replaceChildren(each.title));
+    copy.querySelectorAll("[title]").forEach((each) => each.replaceChildren(each.title));
     return copy.textContent.trim().replace(/\s+/g, " ");
   };
 };
@@ -65,7 +65,8 @@ const reading = () => {
 /** Everything that stands in the tables and tiles, by the id of the part. */
 const read = async (page) => {
   await page.evaluate(reading);
-  return page.evaluate(() => ({
+  // A phone's layout grows with what is too wide, so it is compared with the screen.
+  return page.evaluate((width) => ({
     heading: document.querySelector("h1").textContent.trim(),
     tables: Object.fromEntries(
       [...document.querySelectorAll("tbody[id]")].map((body) => [
@@ -86,9 +87,9 @@ const read = async (page) => {
       width: svg.getBoundingClientRect().width,
     })),
     ground: getComputedStyle(document.body).backgroundColor,
-    overflow: document.documentElement.scrollWidth - window.innerWidth,
+    overflow: document.documentElement.scrollWidth - width,
     cookie: document.cookie,
-  }));
+  }), page.viewportSize().width);
 };
 
 async function violations(page) {
@@ -134,7 +135,7 @@ await play({
   },
 
   /** Search a prediction and open it; create, rotate and revoke a key, as its manager would. */
-  async manage({ address, secret, target, ...how }) {
+  async manage({ address, secret, target, prediction: id, ...how }) {
     return inBrowser(how, async (page) => {
       await page.goto(address);
       if (secret) await signIn(page, secret);
@@ -143,7 +144,7 @@ await play({
       await page.getByRole("button", { name: "Search" }).click();
       await page.waitForURL(/target=/);
       const found = (await read(page)).tables.predictions;
-      await page.locator("#predictions a").first().click();
+      await page.locator(`#predictions a[href$="/${id}"]`).click();
       await page.waitForSelector("#timeline");
       const prediction = await read(page);
       await page.getByRole("link", { name: "Keys" }).click();
