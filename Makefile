@@ -6,8 +6,8 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 SRC    := gateway tests bench grafana hatch_build.py
-# The tests wait more than they compute: three workers keep two cores busy.
-WORKERS ?= $(shell $(PYTHON) -c 'import os; print((os.cpu_count() or 1) * 3 // 2)')
+# The tests wait more than they compute: four workers keep two cores busy.
+WORKERS ?= $(shell $(PYTHON) -c 'import os; print((os.cpu_count() or 1) * 2)')
 
 .PHONY: demo test test-long check fix clean bundle bench bench-peers
 
