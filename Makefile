@@ -22,7 +22,7 @@ $(VENV)/.run: $(VENV)/.pip pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.run
-	$(PIP) install -c constraints.txt -e '.[otel,postgres,s3]' --group dev
+	$(PIP) install -c constraints.txt -e '.[otel,postgres,s3,oidc]' --group dev
 	touch $@
 
 # Gateway, simulator and a page to try them in. No token, no account.

@@ -6,7 +6,9 @@ from operator import itemgetter
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
+from gateway.config import issuer_checks
 from gateway.config.aliases import warn_of_aliases
+from gateway.config.issuers import Issuer
 from gateway.config.model import Config
 from gateway.config.problems import Problem
 from gateway.config.public_suffixes import is_public_suffix
@@ -40,6 +42,7 @@ def warnings(config: Config, now: float) -> list[Problem]:
         *_of_webhooks(config),
         *warn_of_aliases(config),
         *_of_teams(config, now),
+        *_of_issuers(config),
         *_of_rates(config),
         *_of_alerts(config),
     ]
@@ -296,6 +299,21 @@ def _of_team(team: Team, path: str, now: float) -> Iterator[Problem]:
             yield Problem(f"{where}.scopes", f"{', '.join(powerful)}: too powerful for a key in a public page")
 
 
+def _of_issuers(config: Config) -> Iterator[Problem]:
+    yield from issuer_checks.warnings(config)
+    for index, issuer in enumerate(config.issuers):
+        path = f"issuers[{index}]"
+        teams = [team for name in issuer.all_teams if (team := config.team(name)) is not None]
+        around = (teams[0], "the team's") if len(teams) == 1 else None
+        yield from _of_limits(issuer, path)
+        yield from _of_each(issuer, path, (issuer, "the issuer's"), *([around] if around else []))
+        if around:
+            yield from _above(issuer, path, around)
+        yield from _of_patterns(() if issuer.is_native else issuer.origins or (), path)
+        if issuer.per_user is None and any(team.per_user is None for team in teams):
+            yield Problem(f"{path}.per_user", "is not set: a single user can use up the limits of the team")
+
+
 def _of_patterns(origins: Iterable[str], path: str) -> Iterator[Problem]:
     for origin in origins:
         host = origin.partition("://")[2]
@@ -303,7 +321,7 @@ def _of_patterns(origins: Iterable[str], path: str) -> Iterator[Problem]:
             yield Problem(f"{path}.origins", f"{origin} matches the sites of strangers: name your own domain after *.")
 
 
-def _of_each(holder: Team | TeamKey, path: str, *around: _Wider) -> Iterator[Problem]:
+def _of_each(holder: Team | TeamKey | Issuer, path: str, *around: _Wider) -> Iterator[Problem]:
     """Yield warnings about the limits of each user and each address of a team or a key."""
     for name, limits in (("per_user", holder.per_user), ("per_address", holder.per_address)):
         if limits is not None:
