@@ -6,7 +6,6 @@ which runs are added makes no difference.
 
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
 from operator import attrgetter
 
 import msgspec
@@ -89,7 +88,8 @@ class Recent:
             return None
         costs = sorted(map(_MICROUSD, samples))
         lengths = sorted(map(_MILLISECONDS, samples))
-        high, middle = _place(len(samples), _PERCENT), _place(len(samples), 50)
+        # By nearest rank, which is always one of the values.
+        high, middle = -(-_PERCENT * len(samples) // 100) - 1, -(-50 * len(samples) // 100) - 1
         typical = Typical(p95=Amounts(costs[high], lengths[high]), median=Amounts(costs[middle], lengths[middle]))
         self._typical[target] = typical
         return typical
@@ -98,14 +98,3 @@ class Recent:
         target = min(self._samples, key=lambda each: (self._samples[each][-1], each))
         del self._samples[target]
         self._typical.pop(target, None)
-
-
-def percentile(ascending: Sequence[int], percent: int) -> int:
-    """Return the nearest-rank percentile, which is always one of the values."""
-    return ascending[_place(len(ascending), percent)]
-
-
-@lru_cache(maxsize=2 * MOST_RUNS)
-def _place(count: int, percent: int) -> int:
-    """Return the index of the nearest-rank percentile of `count` values in ascending order."""
-    return max(0, -(-percent * count // 100) - 1)
