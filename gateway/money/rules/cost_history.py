@@ -5,7 +5,7 @@ which runs are added makes no difference.
 """
 
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from operator import attrgetter
 
 import msgspec
