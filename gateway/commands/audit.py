@@ -38,7 +38,10 @@ def audit(
     style: str,
     config_path: Path | None,
 ) -> None:
-    """Show the audit log: who changed what, and when, newest first."""
+    """Show who changed what, newest first.
+
+    Changes of keys, secrets, corrections, the cache, deliveries and the config.
+    """
     config = load_config(config_path)
     with plain_errors():
         from gateway.domain import csv_text

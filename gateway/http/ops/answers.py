@@ -17,6 +17,8 @@ QueryT = TypeVar("QueryT", bound=msgspec.Struct)
 _JSON: Final = "application/json"
 CSV: Final = "text/csv"
 _HEADERS: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+_LONGEST_SHOWN: Final = 500
+"""Characters of a request's text in a message."""
 _encode: Final = msgspec.json.Encoder().encode
 
 
@@ -28,12 +30,13 @@ def read_query(request: web.Request, kind: type[QueryT]) -> QueryT:
     given: dict[str, str] = {}
     for name, value in request.query.items():
         if not value or name in given:
-            raise Unprocessable.field(name, f"{name} must be given once, and not be empty")
+            shown = name[:_LONGEST_SHOWN]
+            raise Unprocessable.field(shown, f"{shown} must be given once, and not be empty")
         given[name] = value
     try:
         return msgspec.convert(given, kind, strict=False)
     except msgspec.ValidationError as exc:
-        raise Unprocessable.field(field_of(exc), str(exc)) from exc
+        raise Unprocessable.field(field_of(exc)[:_LONGEST_SHOWN], str(exc)[:_LONGEST_SHOWN]) from exc
 
 
 def field_of(problem: msgspec.ValidationError) -> str:

@@ -168,3 +168,17 @@ async def test_only_the_node_that_leads_cleans(store, clock):
     await clock.advance(61)
     await until(lambda: store.runs["r0"].data_removed)
     task.cancel()
+
+
+async def test_notes_of_old_connections_are_deleted_in_steps(store, clock):
+    """Where the store keeps some; otherwise they would stay until the next start."""
+    left = [120]
+
+    async def forget(limit: int) -> int:
+        deleted = min(limit, left[0])
+        left[0] -= deleted
+        return deleted
+
+    janitor = Janitor(store, store, clock, LiveSettings(RETENTION), on_cleared=lambda: None, forget_sessions=forget)
+    await janitor.clean()
+    assert left == [0]
