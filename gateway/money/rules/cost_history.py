@@ -6,6 +6,7 @@ which runs are added makes no difference.
 
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from operator import attrgetter
 
 import msgspec
@@ -88,10 +89,8 @@ class Recent:
             return None
         costs = sorted(map(_MICROUSD, samples))
         lengths = sorted(map(_MILLISECONDS, samples))
-        typical = Typical(
-            p95=Amounts(percentile(costs, _PERCENT), percentile(lengths, _PERCENT)),
-            median=Amounts(percentile(costs, 50), percentile(lengths, 50)),
-        )
+        high, middle = _place(len(samples), _PERCENT), _place(len(samples), 50)
+        typical = Typical(p95=Amounts(costs[high], lengths[high]), median=Amounts(costs[middle], lengths[middle]))
         self._typical[target] = typical
         return typical
 
@@ -103,4 +102,10 @@ class Recent:
 
 def percentile(ascending: Sequence[int], percent: int) -> int:
     """Return the nearest-rank percentile, which is always one of the values."""
-    return ascending[max(0, -(-percent * len(ascending) // 100) - 1)]
+    return ascending[_place(len(ascending), percent)]
+
+
+@lru_cache(maxsize=2 * MOST_RUNS)
+def _place(count: int, percent: int) -> int:
+    """Return the index of the nearest-rank percentile of `count` values in ascending order."""
+    return max(0, -(-percent * count // 100) - 1)
