@@ -284,6 +284,6 @@ async def test_number_of_issued_keys_is_bounded(open_gateway: OpenGateway):
     async with open_gateway(teams={"alpha": {"max_issued_keys": 1}}) as stack:
         made = await issue(stack)
         problem = refused(await admin(stack, "POST", "keys", {"team": "alpha"}), 409)
-        assert "1 keys" in problem["detail"]
+        assert "1 valid keys" in problem["detail"]
         await admin(stack, "DELETE", f"keys/{made['id']}")
         await issue(stack)
