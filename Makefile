@@ -6,8 +6,8 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 SRC    := gateway tests bench grafana hatch_build.py
-# The tests wait more than they compute: three workers keep two cores busy.
-WORKERS ?= $(shell $(PYTHON) -c 'import os; print((os.cpu_count() or 1) * 3 // 2)')
+# The tests wait more than they compute: four workers keep two cores busy.
+WORKERS ?= $(shell $(PYTHON) -c 'import os; print((os.cpu_count() or 1) * 2)')
 
 .PHONY: demo test test-long check fix clean bundle bench bench-peers
 
@@ -22,7 +22,7 @@ $(VENV)/.run: $(VENV)/.pip pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.run
-	$(PIP) install -c constraints.txt -e '.[otel,postgres,s3]' --group dev
+	$(PIP) install -c constraints.txt -e '.[otel,postgres,s3,oidc]' --group dev
 	touch $@
 
 # Gateway, simulator and a page to try them in. No token, no account.

@@ -30,6 +30,7 @@ class BackgroundLoop(StrEnum):
     EVENT_LOGS = "event_logs"
     HEALTH = "health"
     HEARTBEATS = "heartbeats"
+    ISSUER_KEYS = "issuer_keys"
     JANITOR = "janitor"
     KEY_USES = "key_uses"
     LEASE = "lease"

@@ -6,6 +6,7 @@ import contextlib
 import msgspec
 import pytest
 
+from gateway.domain.audit import AuditEntry
 from gateway.domain.records import RunState
 from gateway.operations.janitor import Janitor
 from gateway.outputs.rules.outputs import FETCH_SECONDS
@@ -123,6 +124,18 @@ async def test_janitor_runs_every_minute_and_survives_a_store_failure(janitor, s
     with contextlib.suppress(asyncio.CancelledError):
         await task
     await settle()
+
+
+async def test_old_entries_of_the_audit_log_are_deleted_in_steps(store, clock):
+    """After a year. Younger ones stay."""
+    ages = [366.0] * 120 + [364.0]
+    entries = [
+        AuditEntry(id=n, at=START - age * DAY, actor="api", action="a", subject="s", team=None, before=None, after=None)
+        for n, age in enumerate(ages)
+    ]
+    audit = FakeAuditLog(*entries)
+    await Janitor(store, store, audit, store, clock, LiveSettings(RETENTION), on_cleared=lambda: None).clean()
+    assert audit.entries == entries[-1:]
 
 
 async def test_one_damaged_record_does_not_stop_the_others(janitor, store, clock):
