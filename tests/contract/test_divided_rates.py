@@ -103,6 +103,17 @@ async def test_nodes_that_ask_at_once_get_the_rate_once(cluster: Cluster) -> Non
     assert {name: sum(each[name] for each in held) for name in names} == pytest.approx(dict.fromkeys(names, 1.0))
 
 
+async def test_rates_in_whole_numbers_and_others_are_used_in_one_step(cluster: Cluster) -> None:
+    """Limits of the config are whole numbers, what upstream allows is not."""
+    rates = {"team:red": Rate(60, 12), "account:creates": Rate(37.5, 12)}
+    asked = [Exchange(name=name, rate=rate, number=1, kept=0.0, wanted=1.0) for name, rate in rates.items()]
+    granted = await cluster.stores[0].exchange_shares(cluster.nodes[0], asked)
+    assert [each.share for each in granted] == [1.0, 1.0]
+    wanted = [Want(f"{name} too", rate, 0.0) for name, rate in rates.items()]
+    (taken,) = await cluster.stores[0].take_permits(cluster.nodes[0], [wanted])
+    assert taken.refused is None
+
+
 async def test_nodes_that_take_tokens_at_once_get_each_once(cluster: Cluster) -> None:
     """A request of two rates takes of both or of none."""
     names = ["team:red", "user:ann", "user:bob"]

@@ -87,8 +87,9 @@ def _lock(db: Database, node: int, rates: Mapping[str, Rate]) -> RateStep:
     names = sorted(rates)
     parameters = {
         "names": names,
-        "per_minutes": [rates[name].per_minute for name in names],
-        "bursts": [rates[name].burst for name in names],
+        # A list has one type. Limits of the config can be whole numbers, what upstream allows cannot.
+        "per_minutes": [float(rates[name].per_minute) for name in names],
+        "bursts": [int(rates[name].burst) for name in names],
     }
     for _ in range(_ATTEMPTS):
         db.execute("add_rates", parameters)
