@@ -21,8 +21,8 @@ from gateway.files.rules.transfers import TransferSettings
 from gateway.http.settings import HttpSettings
 from gateway.metrics import MetricsSettings
 from gateway.models.rules.aliases import Aliases, parse_target
-from gateway.money.rules import pricing
-from gateway.money.settings import MoneySettings
+from gateway.money.rules import alerts, pricing
+from gateway.money.settings import AlertSettings, MoneySettings
 from gateway.operations.settings import AdminSettings
 from gateway.predictions.settings import PredictionSettings
 from gateway.sharing.rules import determinism, external_links
@@ -230,7 +230,14 @@ def money_settings(config: Config) -> MoneySettings:
             default_hardware=prices.default_hardware,
             charge_failed=prices.charge_failed,
         ),
-        budget_webhooks={team.name: team.budget_webhook for team in config.teams if team.budget_webhook is not None},
+        alerts={
+            team.name: AlertSettings(
+                thresholds=team.budget_thresholds,
+                url=team.budget_webhook,
+                form=alerts.Format(team.budget_webhook_format),
+            )
+            for team in config.teams
+        },
         retain_days=float(config.store.retain_days),
         max_tag_values=config.tags.max_values,
     )

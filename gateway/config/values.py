@@ -314,6 +314,7 @@ def _level(value: Any) -> Any:
 Flag = Annotated[bool, Strict()]
 Port = Annotated[int, _whole(0, 65535, "a port number from 0 (a free one) to 65535")]
 Count = Annotated[int, _whole(1, _MOST, "a whole number above 0")]
+Percent = Annotated[int, _whole(1, 100, "a percentage from 1 to 100")]
 CountOrZero = Annotated[int, _whole(0, _MOST, "a whole number, 0 or more")]
 Attempts = Annotated[int, _whole(1, 100, "a whole number from 1 to 100")]
 Bytes = Annotated[int, _whole(1, _MOST, "a whole number of bytes above 0")]

@@ -21,6 +21,8 @@ _SHORT_KEY = 24
 _ACCOUNT_RATES = {"creates_per_minute": 600, "requests_per_minute": 3000}
 """Replicate's limits of an account: docs/replicate-api.md."""
 _CONTAINER_MARKS = ("/.dockerenv", "/run/.containerenv")
+_CHATS = {"hooks.slack.com": "slack", "logic.azure.com": "teams", "api.powerplatform.com": "teams"}
+"""Hosts whose webhooks take one form of budget alerts only."""
 _Wider = tuple[TeamLimits, str]
 """Limits around others, and whose they are."""
 _POWERFUL = (Scope.ADMIN, Scope.ACCOUNT, Scope.MANAGE, Scope.DEPLOY, Scope.TRAIN, Scope.TOKENS)
@@ -42,6 +44,7 @@ def warnings(config: Config, now: float) -> list[Problem]:
         *_of_teams(config, now),
         *_of_issuers(config),
         *_of_rates(config),
+        *_of_alerts(config),
     ]
 
 
@@ -80,6 +83,17 @@ def _of_upstream(config: Config) -> Iterator[Problem]:
                 f"{given} is above the {usual} a minute that Replicate allows an account, unless it raised yours: what "
                 "is above its limit gets 429",
             )
+
+
+def _of_alerts(config: Config) -> Iterator[Problem]:
+    for index, team in enumerate(config.teams):
+        host = urlsplit(team.budget_webhook or "").hostname or ""
+        for known, form in _CHATS.items():
+            if (host == known or host.endswith(f".{known}")) and team.budget_webhook_format != form:
+                yield Problem(
+                    f"teams[{index}].budget_webhook_format",
+                    f'is "{team.budget_webhook_format}", and {known} accepts messages in the form "{form}" only',
+                )
 
 
 def _of_rates(config: Config) -> Iterator[Problem]:

@@ -233,6 +233,8 @@ CHARGES_IN_DOUBT = _counter("charges_in_doubt", "Charges that may differ from up
 UNSETTLED = _gauge("reservations_unsettled", "Reservations older than an hour.")
 STUCK = _counter("reservations_stuck", "Reservations without an open run, released by the audit. Should stay 0.")
 DRIFT = _counter("ledger_drift", "Sums that differed from the ledger's entries and were recomputed. Should stay 0.")
+TAG_VALUES = _gauge("tag_values", "Values of one cost tag that a team has used today, of the team and tag with the "
+                    "most. More than [tags] max_values: further ones are counted together. Updated by the audit.")
 RATE_SUBJECTS = _gauge("rate_subjects_kept", "Users, addresses and tokens whose request rate is in memory.")
 RATE_SUBJECTS_DROPPED = _counter("rate_subjects_dropped", "Users, addresses and tokens evicted from memory.")
 RATE_SHARES = _gauge("rate_shares", "Request rates of which this node holds a share, where several nodes serve.")

@@ -39,6 +39,7 @@ class BackgroundLoop(StrEnum):
     NEWS = "news"
     OUTPUTS = "outputs"
     RELOADS = "reloads"
+    SHARED_RELOADS = "shared_reloads"
     SHARES = "shares"
     TAKEOVER = "takeover"
     WATCHED_LOGS = "watched_logs"

@@ -132,6 +132,9 @@ class RecordingObserver:
     def reservation_stuck(self) -> None:
         self._note("reservation_stuck")
 
+    def tag_values(self, most: int) -> None:
+        self._note("tag_values", most)
+
     def ledger_drift(self, count: int) -> None:
         self._note("ledger_drift", count)
 

@@ -131,6 +131,10 @@ class LimitObserver(Protocol):
         """Set the number of sums that differed from the ledger in the last comparison."""
         ...
 
+    def tag_values(self, most: int) -> None:
+        """Set the largest number of values of a cost tag that a team has used today."""
+        ...
+
     def permit_waited(self, lane: str, seconds: float) -> None:
         """Observe the wait for a permit to call upstream."""
         ...

@@ -37,6 +37,8 @@ OF_TEAMS = LIMITS | {
     "max_wait_seconds": (1, 2),
     "max_issued_keys": (1, 2),
     "budget_webhook": ("https://a.example.com", "https://b.example.com"),
+    "budget_webhook_format": ("slack", "teams"),
+    "budget_thresholds": ([80], [50, 100]),
     "keys": ([], [{"sha256": "a" * 64}]),
 }
 OF_KEYS = LIMITS | {
