@@ -179,6 +179,9 @@ async def test_notes_of_old_connections_are_deleted_in_steps(store, clock):
         left[0] -= deleted
         return deleted
 
-    janitor = Janitor(store, store, clock, LiveSettings(RETENTION), on_cleared=lambda: None, forget_sessions=forget)
+    settings = LiveSettings(RETENTION)
+    janitor = Janitor(
+        store, store, FakeAuditLog(), store, clock, settings, on_cleared=lambda: None, forget_sessions=forget
+    )
     await janitor.clean()
     assert left == [0]
