@@ -6,7 +6,7 @@ from typing import Final
 import msgspec
 
 from gateway.domain import csv_text
-from gateway.domain.ledger import By, LedgerLine
+from gateway.domain.ledger import By, EntryKind, LedgerLine
 from gateway.money.ports import Ledger
 from gateway.money.rules import focus, ledger_lines
 
@@ -42,16 +42,23 @@ class Exporter:
     ) -> AsyncIterator[str]:
         """Yield the charges of the days from `since` to `until` as CSV.
 
-        At the end, call `on_missing` with the micro-dollars of charges whose lines were deleted, because they are older
-        than `retain_days`, if there are any.
+        At the end, call `on_missing` with the micro-dollars of days whose lines were deleted, because they are older
+        than `retain_days`, if there are any. They can come to nothing, with a correction among them.
         """
-        # Before the lines: so nothing that is spent meanwhile is taken for missing.
-        sums = await self._ledger.usage(By.TEAM, since=since, until=until, team=team)
-        missing = sum(each.microusd for each in sums)
+        # Before the lines: so nothing that is spent meanwhile is taken for missing. By day, so that it hides nothing.
+        sums: dict[object, tuple[int, int]] = {}
+        for each in await self._ledger.usage(By.DAY, since=since, until=until, team=team):
+            runs, microusd = sums.get(each.what, (0, 0))
+            sums[each.what] = runs + each.runs, microusd + each.microusd
+        missing: list[int] = []
         yield csv_text.write(focus.COLUMNS, ())
         for day in range(since, until + 1):
             charges = await self._ledger.charges(day, team=team)
-            missing -= sum(each.microusd for each in charges)
+            runs, microusd = sums.get(day, (0, 0))
+            runs -= sum(each.count for each in charges if each.kind is EntryKind.SPEND)
+            microusd -= sum(each.microusd for each in charges)
+            if runs > 0 or microusd > 0 or (microusd and not charges):
+                missing.append(microusd)
             yield csv_text.write_rows(map(focus.row, charges))
-        if missing > 0:
-            on_missing(missing)
+        if missing:
+            on_missing(sum(missing))

@@ -1,8 +1,8 @@
 """Budget alerts as the body of a webhook, in the form that its receiver reads.
 
 - `standard`: JSON in the form of Standard Webhooks.
-- `slack`: a message for an incoming webhook of Slack, with blocks. `&`, `<` and `>` are escaped, so that no name
-  becomes a link or a mention. See docs.slack.dev/messaging/sending-messages-using-incoming-webhooks and
+- `slack`: a message for an incoming webhook of Slack, with blocks. `&`, `<` and `>` are escaped, and the text is
+  `verbatim`, without which Slack looks for URLs and channels in it: so no name becomes a link or a mention. See docs.slack.dev/messaging/sending-messages-using-incoming-webhooks and
   docs.slack.dev/messaging/formatting-message-text.
 - `teams`: an Adaptive Card for the Workflows app of Microsoft Teams. Names are text runs, which have no Markdown. See
   learn.microsoft.com/microsoftteams/platform/webhooks-and-connectors/how-to/connectors-using ("Send Adaptive Cards
@@ -75,7 +75,10 @@ def _standard(alert: Alert) -> dict[str, object]:
 
 def _slack(alert: Alert) -> dict[str, object]:
     title = _title(alert)
-    fields = [{"type": "mrkdwn", "text": f"*{name}*\n{_escaped(value)}"} for name, value in _facts(alert).items()]
+    fields = [
+        {"type": "mrkdwn", "text": f"*{name}*\n{_escaped(value)}", "verbatim": True}
+        for name, value in _facts(alert).items()
+    ]
     return {
         # For notifications, and for clients that show no blocks.
         "text": f"{title}: team {_escaped(alert.team)}",

@@ -85,3 +85,17 @@ async def test_charges_add_up_to_the_usage_of_the_days(store: SQLiteStore) -> No
     await store.prune_ledger(lines_before=DAY + 1, spent_before=0, now=NOW, limit=50)
     assert (await text_of(Exporter(store).charges_as_focus(DAY, DAY + 1, on_missing=missing.append))).count("\n") == 1
     assert missing == [65]
+
+
+async def test_corrections_and_what_is_spent_meanwhile_hide_no_missing_charges(store: SQLiteStore) -> None:
+    """An export without its old charges is noticed, whatever the amounts of other days are."""
+    missing: list[int] = []
+    await store.adjust("red", -65, "refund", NOW + 86_400, actor=BY_TEST)
+    await store.prune_ledger(lines_before=DAY + 2, spent_before=0, now=NOW, limit=50)
+    await text_of(Exporter(store).charges_as_focus(DAY, DAY + 2, on_missing=missing.append))
+    await text_of(Exporter(store).charges_as_focus(DAY + 1, DAY + 1, on_missing=missing.append))
+    pieces = Exporter(store).charges_as_focus(DAY, DAY + 2, on_missing=missing.append)
+    heading = await anext(pieces)
+    await store.adjust("red", 100, "meanwhile", NOW + 2 * 86_400, actor=BY_TEST)
+    assert (heading + await text_of(pieces)).count("\n") == 2
+    assert missing == [0, -65, 0]

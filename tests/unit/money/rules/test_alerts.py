@@ -66,6 +66,8 @@ def test_slack_message_has_a_fallback_a_header_and_fields() -> None:
         "*Resets*\n2025-11-24T17:00:00.000Z",
     ]
     assert {each["type"] for each in section["fields"]} == {"mrkdwn"}
+    # Otherwise Slack makes links of URLs and channels, which a user's name can be.
+    assert all(each["verbatim"] is True for each in section["fields"])
 
 
 def test_teams_message_is_a_card_in_a_message() -> None:
