@@ -141,6 +141,7 @@ async def running(
     asked to stop while the start waits.
     """
     clock = clock or clocks.SystemClock()
+    started_at = clock.monotonic()
     deadline = ShutdownDeadline(clock, float(config.server.shutdown_grace_seconds))
     async with AsyncExitStack() as stack:
         waiting = WaitingListeners(config, ops_socket)
@@ -166,7 +167,9 @@ async def running(
                 raise
         stack.push_async_exit(attempt)
         start_webhooks(parts, listeners.origin)
-        reloading = None if reread is None else await open_reloading(parts, listeners.config_state, reread)
+        reloading = None
+        if reread is not None:
+            reloading = await open_reloading(parts, listeners.config_state, reread, started_at)
         # Runs first at shutdown, so that waiting callers are answered before the other parts finish.
         stack.push_async_callback(drain, parts, listeners)
         yield GatewayHandle(

@@ -29,12 +29,15 @@ def connect_news(parts: Parts) -> None:
     parts.base.keep_running(predictions.other_nodes.run, BackgroundLoop.NEWS)
 
 
-def tell_reloads(parts: Parts, reloading: Reloading) -> None:
-    """Reload the config when another node has done so, and tell the others of reloads here."""
+def tell_reloads(parts: Parts, reloading: Reloading, started_at: float) -> None:
+    """Reload the config when another node has done so, and tell the others of reloads here.
+
+    `started_at` is when the config was read, by the monotonic clock.
+    """
     base = parts.base
     if base.store.nodes is None:
         return
-    shared = SharedReloads(base.store.nodes, base.news, base.clock, reloading.ask_if_changed)
+    shared = SharedReloads(base.store.nodes, base.news, base.clock, reloading.ask_if_changed, started_at=started_at)
     reloading.add_reloaded_listener(shared.reloaded)
     base.keep_running(shared.run, BackgroundLoop.SHARED_RELOADS)
 

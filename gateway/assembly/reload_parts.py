@@ -13,8 +13,8 @@ from gateway.http.ops.config_state import ConfigState
 from gateway.runtime.loops import BackgroundLoop
 
 
-async def open_reloading(parts: Parts, state: ConfigState, read: Callable[[], Config]) -> Reloading:
-    """Return what reloads the config, and record the config of the start."""
+async def open_reloading(parts: Parts, state: ConfigState, read: Callable[[], Config], started_at: float) -> Reloading:
+    """Return what reloads the config, and record the config of the start, which was read at `started_at`."""
     base = parts.base
     recorder = ConfigRecorder(base.store, partial(base.secret, "audit"), base.clock)
     base.keep_running(recorder.run, BackgroundLoop.CONFIG_RECORDS)
@@ -28,5 +28,5 @@ async def open_reloading(parts: Parts, state: ConfigState, read: Callable[[], Co
         prepare=partial(prepare, base.live),
         recorder=recorder,
     )
-    tell_reloads(parts, reloading)
+    tell_reloads(parts, reloading, started_at)
     return reloading

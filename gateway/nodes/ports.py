@@ -35,6 +35,14 @@ class Living(NamedTuple):
     """Where their processes run; empty if that is not known."""
 
 
+class Reloads(NamedTuple):
+    """The reloads of the config over all nodes."""
+
+    number: int
+    seconds_ago: float
+    """How long ago the last one was counted, by the store's clock; infinite if there was none."""
+
+
 class Nodes(Protocol):
     """The leases of the nodes. All times are by the store's clock, and every operation is one atomic step."""
 
@@ -110,8 +118,8 @@ class Nodes(Protocol):
         """Count a reload of the config, and return how many there were."""
         ...
 
-    async def reloads(self) -> int:
-        """Return how many reloads of the config were counted."""
+    async def reloads(self) -> Reloads:
+        """Return how many reloads of the config were counted, and how long ago the last one was."""
         ...
 
     async def forget_sessions(self, limit: int) -> int:

@@ -2,6 +2,9 @@
 
 The store counts them, so that a node whose news were lost finds out whether there was one. Only then it reads its own
 file, which can have been edited without a reload.
+
+A node that starts reads its file long before it can hear of reloads: the store may be away meanwhile, and there may be
+runs to resume. It follows those since then.
 """
 
 import asyncio
@@ -16,13 +19,22 @@ from gateway.nodes.ports import Nodes
 logger = logging.getLogger(__name__)
 
 _RETRY_SECONDS = 1.0
+_TOLERATED_SECONDS = 10.0
+"""How much earlier than its start a process can have read its config, and how far clocks can be apart. To follow a
+reload once too often does no harm."""
 
 
 class SharedReloads:
     """Counts the reloads that are asked for here, and follows those of other nodes."""
 
-    def __init__(self, nodes: Nodes, news: News, clock: Clock, follow: Callable[[], None]) -> None:
-        """Take `follow`, which is called after other nodes have reloaded their config."""
+    def __init__(
+        self, nodes: Nodes, news: News, clock: Clock, follow: Callable[[], None], *, started_at: float
+    ) -> None:
+        """Take `follow`, which is called after other nodes have reloaded their config.
+
+        `started_at` is when this process read its own, by the monotonic clock.
+        """
+        self._started_at = started_at
         self._nodes = nodes
         self._news = news
         self._clock = clock
@@ -57,7 +69,10 @@ class SharedReloads:
 
     async def _catch_up(self) -> None:
         if self._seen is None:
-            self._seen = await self._nodes.reloads()
+            found = await self._nodes.reloads()
+            self._seen = found.number
+            if found.seconds_ago < self._clock.monotonic() - self._started_at + _TOLERATED_SECONDS:
+                self._follow()
         own, count = self._own, 0
         for _ in range(own):
             count = await self._nodes.note_reload()
@@ -66,7 +81,7 @@ class SharedReloads:
         if own:
             self._news.tell(Topic.TEAMS, "")
         else:
-            count = await self._nodes.reloads()
+            count = (await self._nodes.reloads()).number
         if count > self._seen:
             self._seen = count
             self._follow()

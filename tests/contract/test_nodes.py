@@ -1,6 +1,7 @@
 """The leases of nodes, and which node takes over which run. On PostgreSQL: a file of SQLite has one process."""
 
 import asyncio
+import math
 import threading
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -315,3 +316,12 @@ async def test_runs_that_another_step_has_locked_are_left_for_later(stores: list
     done.set()
     await holding
     assert [run.id for run in await stores[1].nodes.take_runs(two, 10)] == ["run1"]
+
+
+async def test_reloads_are_counted_over_nodes_with_the_time_since_the_last(stores: list[PostgresStore]) -> None:
+    first, second, _ = stores
+    assert await first.nodes.reloads() == (0, math.inf)
+    assert [await each.nodes.note_reload() for each in (first, second)] == [1, 2]
+    number, seconds_ago = await first.nodes.reloads()
+    assert number == 2
+    assert 0 <= seconds_ago < SECONDS

@@ -1,5 +1,6 @@
 """Nodes in memory, for tests of what is built on them."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -7,7 +8,7 @@ from msgspec.structs import replace
 
 from gateway.domain.records import Run, RunState
 from gateway.errors import StoreUnavailable
-from gateway.nodes.ports import LEADER, Living, Node, Nodes
+from gateway.nodes.ports import LEADER, Living, Node, Nodes, Reloads
 from tests.support.clock import ManualClock
 
 
@@ -23,6 +24,7 @@ class FakeNodes:
         self.runs: dict[str, Run] = {}
         self.places: dict[int, str] = {}
         self.config_reloads = 0
+        self.reloaded_at = -math.inf
         self.leases: dict[str, tuple[int, float]] = {}
         self.on_call: Callable[[str], None] = lambda _: None
 
@@ -120,11 +122,12 @@ class FakeNodes:
     async def note_reload(self) -> int:
         await self._called("note_reload")
         self.config_reloads += 1
+        self.reloaded_at = self.now()
         return self.config_reloads
 
-    async def reloads(self) -> int:
+    async def reloads(self) -> Reloads:
         await self._called("reloads")
-        return self.config_reloads
+        return Reloads(self.config_reloads, self.now() - self.reloaded_at)
 
     async def forget_sessions(self, limit: int) -> int:
         await self._called("forget_sessions")

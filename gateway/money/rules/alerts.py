@@ -2,7 +2,8 @@
 
 - `standard`: JSON in the form of Standard Webhooks.
 - `slack`: a message for an incoming webhook of Slack, with blocks. `&`, `<` and `>` are escaped, and the text is
-  `verbatim`, without which Slack looks for URLs and channels in it: so no name becomes a link or a mention. See docs.slack.dev/messaging/sending-messages-using-incoming-webhooks and
+  `verbatim`, without which Slack looks for URLs and channels in it: so no name becomes a link or a mention. See
+  docs.slack.dev/messaging/sending-messages-using-incoming-webhooks and
   docs.slack.dev/messaging/formatting-message-text.
 - `teams`: an Adaptive Card for the Workflows app of Microsoft Teams. Names are text runs, which have no Markdown. See
   learn.microsoft.com/microsoftteams/platform/webhooks-and-connectors/how-to/connectors-using ("Send Adaptive Cards

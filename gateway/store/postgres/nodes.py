@@ -3,11 +3,12 @@
 Leases are renewed on a connection of their own, so that no other step delays them. Times are by the server's clock.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 from gateway.domain.records import Run
-from gateway.nodes.ports import LEADER, Living, Node
+from gateway.nodes.ports import LEADER, Living, Node, Reloads
 from gateway.store.postgres.connection import Address
 from gateway.store.postgres.database import NodeIdentity, PostgresDatabase
 from gateway.store.postgres.lanes import WritingLane
@@ -152,9 +153,9 @@ class PostgresNodes:
         """Count a reload of the config."""
         return await self._write(lambda db: int(db.execute("note_reload").fetchone()[0]))
 
-    async def reloads(self) -> int:
+    async def reloads(self) -> Reloads:
         """Return how many reloads were counted."""
-        return await self._read(lambda db: int(db.execute("reloads").fetchone()[0]))
+        return await self._read(lambda db: Reloads(*(db.execute("reloads").fetchone() or (0, math.inf))))
 
     async def forget_sessions(self, limit: int) -> int:
         """Delete notes of connections that have long ended."""

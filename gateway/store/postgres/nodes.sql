@@ -76,11 +76,11 @@ DELETE FROM commits WHERE session IN (
 );
 
 -- name: note_reload
-INSERT INTO config_reloads AS r (id, number) VALUES (1, 1) ON CONFLICT (id) DO UPDATE SET number = r.number + 1
-RETURNING number;
+INSERT INTO config_reloads AS r (id, number, at) VALUES (1, 1, {now})
+ON CONFLICT (id) DO UPDATE SET number = r.number + 1, at = excluded.at RETURNING number;
 
 -- name: reloads
-SELECT coalesce(max(number), 0) FROM config_reloads;
+SELECT number, {now} - at FROM config_reloads;
 
 -- name: keep_outcome
 INSERT INTO create_outcomes (run_id, outcome, at) VALUES (:run_id, :outcome, {now}) ON CONFLICT DO NOTHING;

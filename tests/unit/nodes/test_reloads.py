@@ -17,7 +17,7 @@ class Node:
     def __init__(self, nodes: FakeNodes, clock: ManualClock) -> None:
         self.news = FakeNews()
         self.followed = 0
-        self.shared = SharedReloads(nodes, self.news, clock, self._follow)
+        self.shared = SharedReloads(nodes, self.news, clock, self._follow, started_at=clock.monotonic())
 
     def _follow(self) -> None:
         self.followed += 1
@@ -91,3 +91,23 @@ async def test_reloads_from_before_the_start_are_not_followed_and_later_ones_wai
         await clock.advance(1.0)
         assert nodes.config_reloads == 8
         assert node.news.of(Topic.TEAMS) == [""]
+
+
+async def test_reload_while_a_node_starts_is_followed(clock: ManualClock):
+    """It has read its file, then waited for the store: the file of the reload can be a newer one."""
+    nodes = FakeNodes(clock)
+    one, two = Node(nodes, clock), Node(nodes, clock)
+    async with running(one):
+        await clock.advance(300.0)
+        one.shared.reloaded()
+        await settle()
+        await clock.advance(200.0)
+        async with running(two):
+            assert (one.followed, two.followed) == (0, 1)
+            two.news.hear(Topic.TEAMS, "")
+            await settle()
+            assert two.followed == 1
+        await clock.advance(60.0)
+        three = Node(nodes, clock)
+        async with running(three):
+            assert three.followed == 0, "it has read its file later"

@@ -398,10 +398,12 @@ CREATE TABLE leases (
     expires_at DOUBLE PRECISION NOT NULL
 ) WITH (fillfactor = 70);
 
--- How often nodes have reloaded the config. At most one row.
+-- How often nodes have reloaded the config, and when for the last time. At most one row.
 CREATE TABLE config_reloads (
     id BIGINT NOT NULL PRIMARY KEY CHECK (id = 1),
-    number BIGINT NOT NULL
+    number BIGINT NOT NULL,
+    -- When the last one was counted.
+    at DOUBLE PRECISION NOT NULL
 ) WITH (fillfactor = 70);
 
 -- Why creates have failed, for the nodes where other predictions wait for them.
