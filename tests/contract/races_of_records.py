@@ -1,8 +1,10 @@
 """Races of keys, secrets, files, outputs, deletions and the ledger."""
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
+from gateway.domain.ledger import By
 from gateway.domain.records import Copy
 from gateway.errors import Conflict
 from gateway.money.rules.audit import Tally
@@ -11,9 +13,9 @@ from gateway.store.interface import Store
 from gateway.store.sql.locks import Lock
 from tests.contract.races import DAY, OF_BLUE, UNLIMITED, A, conflicted, drift, nothing, race
 from tests.support.audit import BY_TEST, PURGE
-from tests.support.money import demand
+from tests.support.money import demand, settlement
 from tests.support.overlaps import ROW_LOCKS
-from tests.support.records import NOW, file, finish, go, key, lead, share, start, wish
+from tests.support.records import NOW, Wish, file, finish, go, key, lead, live, prediction, share, start, wish
 from tests.support.stores import edit
 
 
@@ -206,6 +208,61 @@ async def _(store: Store, count: Any, found: Any) -> None:
 )
 async def _(store: Store, _: Any, __: Any) -> None:
     assert await drift(store) == []
+
+
+def tagged(value: str) -> dict[str, str]:
+    return {"tags": f'{{"project":"{value}"}}'}
+
+
+async def one_value_of_two(store: Store) -> None:
+    """A day with one value of a tag, where two are counted by name, and a run with another one that is to end."""
+    await go(store, "1", fingerprint="F")
+    await finish(store, "1", settlement=settlement())
+    await hit(store, "h1", "a")
+    await lead(store, "2")
+    await store.record_created(live("run2"), prediction("up2", "run2", **tagged("y")))
+
+
+async def end_of_the_other(store: Store) -> None:
+    store.bound_tag_values(2)
+    await finish(store, "2", settlement=settlement())
+
+
+def for_value(name: str, value: str) -> Wish:
+    # Of another key and user than the settlement's, which does not change those sums.
+    fields = {"key_id": "k2", "user": "ann"} | tagged(value)
+    return wish(name, fingerprint="F", now=NOW + 20, prediction_=fields)
+
+
+async def hit(store: Store, name: str, value: str) -> None:
+    assert isinstance(await for_value(name, value).share(store), Hit)
+
+
+async def set_of_hits(store: Store, name: str, value: str) -> None:
+    (found,) = await store.record_hits([for_value(name, value).request])
+    assert isinstance(found, Hit)
+
+
+async def a_third_value(store: Store, add: Callable[[Store, str, str], Awaitable[None]]) -> None:
+    store.bound_tag_values(2)
+    await add(store, "h2", "z")
+    await add(store, "h3", "y")
+
+
+async def all_of_each_value_is_in_one_row(store: Store, _: Any, __: Any) -> None:
+    of_tag = {row.what: row.runs + row.hits for row in await store.usage(By.TAG, since=DAY, until=DAY, tag="project")}
+    assert of_tag == {"a": 1, "y": 2, "z": 1, None: 1}
+    assert await drift(store) == []
+
+
+for text, add in (("a set of hits", set_of_hits), ("a hit", hit)):
+    race(
+        f"{text} with a value of a tag that is new, too, in a settlement",
+        Lock.NEW_VALUES,
+        prepare=one_value_of_two,
+        first=end_of_the_other,
+        second=partial(a_third_value, add=add),
+    )(all_of_each_value_is_in_one_row)
 
 
 async def wrong_meters(store: Store) -> None:

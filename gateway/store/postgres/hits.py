@@ -1,4 +1,4 @@
-"""Hits in sets: one statement records all of a set (`hits.sql`).
+"""Hits in sets: one statement records all of a set (`hits.sql`). Before it, values of tags that are new are locked.
 
 It takes the requests as one text of JSON. It returns a row for each run that answers some of them: which, what the run
 cost, and the run itself, once. Sums change only for predictions that were added.
@@ -10,12 +10,13 @@ from typing import Final
 import msgspec
 from msgspec.structs import replace
 
-from gateway.domain import windows
+from gateway.domain import tags, windows
 from gateway.domain.ledger import MOST_USERS_A_DAY, OTHER, OTHER_VALUES
 from gateway.domain.records import LARGE_DOCUMENT, PredictionView, Source
 from gateway.errors import Conflict
 from gateway.predictions.ports.sharing import Hit, ShareRequest
 from gateway.store.sql.database import Database
+from gateway.store.sql.ledger_entries import lock_new_values
 from gateway.store.sql.rows import PREDICTIONS, RUNS
 
 USED_SECONDS: Final = 60
@@ -37,6 +38,12 @@ def record_hits(db: Database, requests: Sequence[ShareRequest]) -> Outcomes:
         text = _encode(asked)
     if not asked:
         return outcomes
+    of_tags = {
+        (request.prediction.team, tag, windows.day_of(request.now), value)
+        for request in requests
+        for tag, value in tags.pairs(request.prediction.tags)
+    }
+    lock_new_values(db, of_tags)
     parameters = {
         "asked": text.decode(),
         "most": MOST_USERS_A_DAY,

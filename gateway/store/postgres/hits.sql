@@ -1,3 +1,12 @@
+-- name: new_tag_values
+-- Which values of cost tags have no row yet.
+SELECT asked.team, asked.tag, asked.day, asked.value
+FROM json_to_recordset(CAST(:asked AS JSON)) AS asked(team TEXT, tag TEXT, day BIGINT, value TEXT)
+WHERE NOT EXISTS (
+    SELECT 1 FROM usage_tags AS u
+    WHERE u.team = asked.team AND u.tag = asked.tag AND u.day = asked.day AND u.value = asked.value
+);
+
 -- name: record_hits
 -- A set of hits in one statement: `hits.py` has what it takes and returns. What several rows change is changed once, in
 -- an order in which no two sets wait for each other: runs, days, users, tags, entries, each sorted. A part that reads the one

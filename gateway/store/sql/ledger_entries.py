@@ -2,15 +2,18 @@
 
 import operator
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple, TypeVar
+from zlib import crc32
 
+import msgspec
 from msgspec.structs import asdict, replace
 
 from gateway.domain import ledger, quota, tags, windows
 from gateway.domain.ledger import MOST_USERS_A_DAY, OTHER, OTHER_VALUES, BudgetWarning, Entry, EntryKind, Settlement
 from gateway.domain.records import Prediction, Run
 from gateway.store.sql.database import Database
+from gateway.store.sql.locks import Lock
 from gateway.store.sql.reservations import release
 from gateway.store.sql.rows import ENTRIES, PREDICTIONS
 
@@ -26,6 +29,9 @@ KeyT = TypeVar("KeyT", bound=tuple[object, ...] | str)
 ValueT = TypeVar("ValueT")
 
 _DETACHED = "detached"
+_OF_TAG = ("team", "tag", "day", "value")
+_LOCKS_OF_VALUES = 256
+_encode = msgspec.json.Encoder().encode
 _SUMS = ("runs", "joined", "hits", "milliseconds", "microusd", "saved_microusd")
 _NOTHING = dict.fromkeys(_SUMS, 0)
 
@@ -113,6 +119,7 @@ def enter_hits(db: Database, hits: Sequence[NewHit]) -> None:
             sums[1] += microusd
         used[run.id] = max(at, used.get(run.id, at))
     db.executemany("enter_hits", lines)
+    lock_new_values(db, by_tag)
     for of_model, (count, saved) in _in_order(db, by_model):
         _count_model(db, of_model, _NOTHING | {"hits": count, "saved_microusd": saved})
     for (team, day, user), (count, saved) in _in_order(db, by_user):
@@ -140,7 +147,11 @@ def take_back_join(db: Database, prediction: Prediction) -> None:
         reason=_DETACHED,
         tags=prediction.tags,
     )
-    insert_entry(db, back)
+    # The join was counted, and what is taken back goes where that is. The run is locked, which sets of hits lock later
+    # than new values: a step that locks them in the other order could wait for one.
+    sums = _Sums()
+    _insert_line(db, back, sums)
+    sums.write(db, has_new_values=False)
 
 
 def settlement_of(db: Database, run_id: str) -> Entry | None:
@@ -204,7 +215,10 @@ class _Sums:
             for name, number in counted.items():
                 sums[name] += number
 
-    def write(self, db: Database) -> None:
+    def write(self, db: Database, *, has_new_values: bool = True) -> None:
+        """Write the sums. Pass `has_new_values=False` if every value of a tag was counted before."""
+        if has_new_values:
+            lock_new_values(db, self._by_tag)
         for of_model, sums in _in_order(db, self._by_model):
             _count_model(db, of_model, sums)
         for (team, day, user), sums in _in_order(db, self._by_user):
@@ -230,6 +244,21 @@ def _count_model(db: Database, of_model: _OfModel, sums: dict[str, int]) -> None
 def _count_tags(db: Database, by_tag: dict[_OfTag, dict[str, int]]) -> None:
     if by_tag:
         count_tags(db, [(of, sums) for of, sums in _in_order(db, by_tag)])
+
+
+def lock_new_values(db: Database, of_tags: Collection[_OfTag]) -> None:
+    """Lock values of tags that have no row yet, where steps run at the same time. Call it before anything is counted.
+
+    Otherwise a value could be counted by name in one step, and with others in another one, which does not see its row
+    yet and finds no place for a further name. Then not all of it would be in one row.
+    """
+    if not of_tags or not db.is_shared:
+        return
+    asked = _encode([dict(zip(_OF_TAG, each, strict=True)) for each in of_tags]).decode()
+    new = db.execute("new_tag_values", {"asked": asked}).fetchall()
+    if new:
+        # Few locks, since a run can have been joined with thousands of values, and a server has memory for some.
+        db.lock(Lock.NEW_VALUES, *{str(crc32(repr(each).encode()) % _LOCKS_OF_VALUES) for each in new})
 
 
 def count_tags(db: Database, counted: Iterable[tuple[_OfTag, dict[str, int]]]) -> None:

@@ -31,11 +31,13 @@ class Lock(enum.IntEnum):
     """A team's limits, also where it has no counters yet."""
     METERS = 11
     """Counters of scopes. What is spent is read after they are locked."""
-    SUMS = 12
+    NEW_VALUES = 12
+    """Values of cost tags that have no row yet: whether they are counted by name."""
+    SUMS = 13
     """All sums of the ledger."""
-    RESERVATIONS = 13
+    RESERVATIONS = 14
     """All reservations and counters."""
-    LEDGER = 14
+    LEDGER = 15
     """The lines of the ledger: none is entered, and those that were are committed."""
-    RATES = 15
+    RATES = 16
     """Rates that nodes share, and the shares, by name of the rate."""
