@@ -38,7 +38,7 @@ $(VENV)/.release: $(VENV)/.dev
 constraints: $(VENV)/.release
 	UV_CUSTOM_COMPILE_COMMAND='make constraints' $(BIN)/uv pip compile --quiet --no-config --no-annotate \
 	  --universal --python-version 3.11 --generate-hashes --all-extras --group build --group dev --group proxies \
-	  --group release $(ARGS) pyproject.toml --output-file constraints.txt
+	  --group kubernetes --group release $(ARGS) pyproject.toml --output-file constraints.txt
 
 # What a release has: the source archive, and the wheel that is built from it.
 package: $(VENV)/.dev
