@@ -4,10 +4,12 @@
 # each time; the packages are those of constraints.txt, checked by their hashes.
 # EXTRAS are those of pyproject.toml: speed (uvloop), otel (traces), dashboard (the usage page), simulator (the stand-in
 # for Replicate), postgres (the store), s3 (the bucket of outputs).
+# COMMIT is what `gateway --version` shows: --build-arg COMMIT=$(git rev-parse HEAD). The context has no history.
 ARG BASE=python:3.11-slim-bookworm
 
 FROM ${BASE} AS build
 ARG EXTRAS=speed,otel,dashboard
+ARG COMMIT=
 WORKDIR /src
 COPY . .
 # pip and the build backend stay behind, in an environment of their own; the one that goes on has neither.
@@ -17,7 +19,7 @@ RUN python3 -m venv /tools \
  && sed -n '/^pip==/,/[^\\]$/p' constraints.txt > /tools/pip.txt \
  && /tools/bin/python -m pip install --no-cache-dir --require-hashes -r /tools/pip.txt \
  && /tools/bin/python -m pip install --no-cache-dir --require-hashes -c constraints.txt --group build \
- && /tools/bin/python -m pip wheel --no-cache-dir --no-deps --no-build-isolation -w /wheels . \
+ && GATEWAY_COMMIT="${COMMIT}" /tools/bin/python -m pip wheel --no-cache-dir --no-deps --no-build-isolation -w /wheels . \
  && sha256sum /wheels/*.whl > /tools/sum && read -r sum wheel < /tools/sum \
  && /tools/bin/python -m pip --python /opt/gateway/bin/python install --no-cache-dir --require-hashes -c constraints.txt \
       "replicate-gateway[${EXTRAS}] @ file://${wheel}#sha256=${sum}" \

@@ -8,7 +8,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # Every package is checked against a hash of constraints.txt. Older pips cannot do that for packages whose version is a
 # range, so pip is installed first, from its own lines of the file. The checkout itself, a folder, has no hash.
 LOCKED := $(PIP) install --no-require-hashes -c constraints.txt
-SRC    := gateway tests bench grafana
+SRC    := gateway tests bench grafana hatch_build.py
 # The tests wait more than they compute: three workers keep two cores busy.
 WORKERS ?= $(shell $(PYTHON) -c 'import os; print((os.cpu_count() or 1) * 3 // 2)')
 

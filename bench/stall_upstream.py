@@ -43,6 +43,8 @@ DOCUMENTS: dict[str, Callable[[], bytes]] = {
     "a nested output": lambda: _fields("output", nested(900, b"[", b"]")),
     "an output of keys": lambda: _fields("output", keys(8 * MB)),
     "metrics of many keys": lambda: _fields("metrics", keys(8 * MB)),
+    "40 MB of output": lambda: _fields("output", string("data:image/png;base64," + "QUJD" * (10 * MB))),
+    "40 MB of output in links": lambda: _fields("output", array(b'"https://replicate.delivery/x/out-0.png"', 40 * MB)),
     "a long error": lambda: _fields("error", string("x" * 4 * MB)),
     "1 M stream events": lambda: b"",
     "a schema of references": lambda: b"",

@@ -14,14 +14,14 @@ from pathlib import Path
 
 import msgspec
 
-from gateway.assembly.apply_config import prepare
 from gateway.assembly.base import open_base
 from gateway.assembly.build import build
 from gateway.assembly.lifecycle import drain, resume, retire, start_webhooks
 from gateway.assembly.listeners import open_listeners
-from gateway.assembly.news import connect_news, tell_reloads
+from gateway.assembly.news import connect_news
 from gateway.assembly.nodes import connect_nodes, join_nodes
 from gateway.assembly.reload import Reloading
+from gateway.assembly.reload_parts import open_reloading
 from gateway.assembly.shutdown import ShutdownDeadline, SignalHandler
 from gateway.assembly.waiting import WaitingListeners
 from gateway.assembly.webhooks import ReceiverNetwork
@@ -166,11 +166,7 @@ async def running(
                 raise
         stack.push_async_exit(attempt)
         start_webhooks(parts, listeners.origin)
-        reloading = reread and Reloading(
-            config, listeners.config_state, clock, base.metrics, read=reread, prepare=partial(prepare, base.live)
-        )
-        if reloading is not None:
-            tell_reloads(parts, reloading)
+        reloading = None if reread is None else await open_reloading(parts, listeners.config_state, reread)
         # Runs first at shutdown, so that waiting callers are answered before the other parts finish.
         stack.push_async_callback(drain, parts, listeners.close_idle)
         yield GatewayHandle(

@@ -4,18 +4,19 @@ from pathlib import Path
 
 import click
 
-from gateway import __version__
 from gateway.commands.cache import cache
 from gateway.commands.check import check
+from gateway.commands.config import config
 from gateway.commands.keys import keys
 from gateway.commands.serve import demo, serve, simulate
 from gateway.commands.store import store
 from gateway.commands.usage import usage
+from gateway.commands.version import version
 from gateway.commands.webhooks import webhooks
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(__version__, prog_name="gateway")
+@click.version_option(version(), prog_name="gateway")
 @click.option(
     "--config",
     "config_path",
@@ -33,5 +34,5 @@ def main(config_path: Path | None) -> None:
     del config_path
 
 
-for command in (serve, demo, simulate, check, keys, usage, cache, webhooks, store):
+for command in (serve, demo, simulate, check, config, keys, usage, cache, webhooks, store):
     main.add_command(command)

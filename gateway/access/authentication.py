@@ -14,6 +14,7 @@ from cachetools import TTLCache
 
 from gateway.access.browser_tokens import NEVER_PUBLIC, TOKEN_PREFIX, BrowserToken, TokenService
 from gateway.access.rules import api_keys
+from gateway.domain import tags
 from gateway.domain.limits import NO_LIMITS, UNLIMITED, Allowance
 from gateway.domain.ports.clock import Clock
 from gateway.domain.ports.records import Keys
@@ -243,5 +244,6 @@ class Authenticator:
             allowance=caller.allowance,
             token_id=token.jti,
             subject=token.subject,
+            tags=token.tags or tags.NONE,
             token_limits=token.limits.as_limits() if token.limits is not None else UNLIMITED,
         )

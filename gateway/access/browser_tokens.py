@@ -5,7 +5,7 @@ becomes invalid with that key.
 """
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from functools import partial
 from typing import Annotated
 
@@ -14,6 +14,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from gateway.domain import scopes as scoping
+from gateway.domain import tags
 from gateway.domain.limits import Limits
 from gateway.domain.ports.clock import Clock
 from gateway.domain.scopes import Scope
@@ -67,6 +68,8 @@ class BrowserToken(msgspec.Struct, frozen=True, kw_only=True):
     subject: str | None = None
     """Random identity of the owner of what a token without a user makes. Tokens minted before it existed lack it."""
     limits: TokenLimits | None = None
+    tags: str | None = None
+    """The cost tags of its predictions, as `gateway.domain.tags` writes them."""
 
 
 class TokenRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -79,6 +82,8 @@ class TokenRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Left out: the team's. `None`: the token works from anywhere, if the team allows it."""
     user: str | None = None
     limits: TokenLimits | None = None
+    tags: dict[str, str] | None = None
+    """The cost tags of its predictions. A page cannot set or change them."""
     renew: str | None = None
     """An earlier token whose user or subject the new one gets, so that its page keeps its predictions."""
 
@@ -92,14 +97,20 @@ class MintedToken(msgspec.Struct, frozen=True, kw_only=True):
     scopes: tuple[str, ...]
     origins: tuple[str, ...]
     """Empty: the token works from anywhere."""
+    tags: str
+    """As `gateway.domain.tags` writes them."""
 
 
 class TokenService:
     """Mints and verifies browser tokens."""
 
-    def __init__(self, secret: bytes, clock: Clock) -> None:
+    def __init__(
+        self, secret: bytes, clock: Clock, *, tag_keys: Callable[[], Collection[str]] = frozenset[str]
+    ) -> None:
+        """Take `tag_keys`, which returns the keys of the config's cost tags."""
         self._secret = secret
         self._clock = clock
+        self._tag_keys = tag_keys
 
     def mint(self, caller: Caller, request: TokenRequest) -> MintedToken:
         """Create a token with at most its caller's rights. Raise `Unprocessable` naming the fields that ask for more.
@@ -108,7 +119,7 @@ class TokenService:
         """
         if caller.user is not None:
             raise Forbidden("A browser token cannot mint another.")
-        _check(caller, request)
+        tagged = _check(caller, request, self._tag_keys())
         renewed = None if request.renew is None else self._renewed(caller, request.renew)
         user, subject = request.user, secrets.token_hex(16)
         if renewed is not None:
@@ -130,6 +141,7 @@ class TokenService:
             user=user,
             subject=subject,
             limits=request.limits,
+            tags=tagged or None,
         )
         claims = msgspec.to_builtins(token) | {"aud": _AUDIENCE, "exp": expires_at}
         return MintedToken(
@@ -138,6 +150,7 @@ class TokenService:
             team=token.team,
             scopes=token.scopes,
             origins=token.origins or (),
+            tags=tagged,
         )
 
     def _renewed(self, caller: Caller, presented: str) -> BrowserToken:
@@ -175,7 +188,8 @@ class TokenService:
             raise Unauthenticated("You did not pass a valid authentication token") from exc
 
 
-def _check(caller: Caller, request: TokenRequest) -> None:
+def _check(caller: Caller, request: TokenRequest, tag_keys: Collection[str]) -> str:
+    """Return the tags of a valid request. Raise `Unprocessable` naming every invalid field."""
     wrong: list[tuple[str, str]] = []
     shortest, longest = TTL_SECONDS
     if not shortest <= request.ttl_seconds <= longest:
@@ -186,8 +200,14 @@ def _check(caller: Caller, request: TokenRequest) -> None:
     wrong += [("origins", reason) for reason in _wrong_origins(caller, request.origins)]
     if request.user is not None and not (request.user.isprintable() and 0 < len(request.user) <= _LONGEST_USER):
         wrong.append(("user", f"user must be 1 to {_LONGEST_USER} printable characters"))
+    tagged = tags.NONE
+    try:
+        tagged = tags.of(request.tags or {}, tag_keys)
+    except ValueError as exc:
+        wrong.append(("tags", str(exc)))
     if wrong:
         raise Unprocessable([InvalidField("invalid_value", field, reason) for field, reason in wrong])
+    return tagged
 
 
 def _beyond(scope: str) -> str:

@@ -48,6 +48,13 @@ class Sessions:
             claims |= {"sub": "team", "team": caller.team.name, "key": caller.key_id}
         return jwt.encode(claims, self._key, algorithm=_ALGORITHM)
 
+    def form_token(self, cookie: str) -> str:
+        """Return what a form of this session must send back. Without a session (`""`), it is the same for all.
+
+        It protects from forms of other sites, which cannot read it.
+        """
+        return hmac.new(self._key, b"form " + cookie.encode("utf-8", "surrogateescape"), hashlib.sha256).hexdigest()
+
     async def read(self, cookie: str) -> Caller | None:
         """Return the caller of a session; `None` for an operators' session.
 

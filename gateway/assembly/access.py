@@ -44,7 +44,7 @@ def build_models(base: Base, upstream: UpstreamParts) -> ModelParts:
 async def build_access(base: Base, models: ModelParts) -> AccessParts:
     """Build authentication, sessions and rights."""
     live, store, clock = base.live, base.store, base.clock
-    tokens = TokenService(await base.secret("browser-tokens"), clock)
+    tokens = TokenService(await base.secret("browser-tokens"), clock, tag_keys=lambda: live.http.value.tag_keys)
     authenticator = Authenticator(live.teams, live.access, store, tokens, clock)
     return AccessParts(
         authenticator=authenticator,

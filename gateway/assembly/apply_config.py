@@ -17,8 +17,9 @@ from gateway.files.uploads import UploadSettings
 from gateway.http.settings import HttpSettings
 from gateway.metrics import MetricsSettings
 from gateway.models.metadata import MetadataSettings
+from gateway.models.rules.aliases import Aliases
 from gateway.money.settings import MoneySettings
-from gateway.operations.settings import RetentionSettings
+from gateway.operations.settings import AdminSettings, RetentionSettings
 from gateway.predictions.settings import PredictionSettings
 from gateway.runtime.live import LiveSettings, replace_all
 from gateway.sharing.settings import SharingSettings
@@ -36,6 +37,7 @@ class Live(msgspec.Struct, frozen=True, kw_only=True):
     """First: the series of a new team exist before anything of it is counted."""
     teams: LiveSettings[Teams]
     access: LiveSettings[AccessSettings]
+    aliases: LiveSettings[Aliases]
     http: LiveSettings[HttpSettings]
     credentials: LiveSettings[UpstreamCredentials]
     throttling: LiveSettings[ThrottlingSettings]
@@ -49,6 +51,7 @@ class Live(msgspec.Struct, frozen=True, kw_only=True):
     webhooks: LiveSettings[WebhookSettings]
     webhook_transport: LiveSettings[TransportSettings]
     retention: LiveSettings[RetentionSettings]
+    admin: LiveSettings[AdminSettings]
 
 
 def live_settings(config: Config) -> Live:
@@ -59,6 +62,7 @@ def live_settings(config: Config) -> Live:
         metrics=LiveSettings(settings.metrics_settings(config, teams)),
         teams=LiveSettings(teams),
         access=LiveSettings(settings.access_settings(config)),
+        aliases=LiveSettings(settings.aliases_of(config)),
         http=LiveSettings(settings.http_settings(config, teams)),
         credentials=LiveSettings(UpstreamCredentials(upstream.token.get_secret_value())),
         throttling=LiveSettings(
@@ -92,8 +96,10 @@ def live_settings(config: Config) -> Live:
                 max_cache_bytes=cache.max_bytes,
                 retain_data_seconds=float(store.retain_data_seconds),
                 retain_days=float(store.retain_days),
+                audit_days=float(config.audit.retain_days),
             )
         ),
+        admin=LiveSettings(settings.admin_settings(config)),
     )
 
 

@@ -71,6 +71,8 @@ async def open_base(
     live = live_settings(config)
     metrics = Metrics(live.metrics, routes=[route.name for route in (*routes.PUBLIC, *routes.OWN)])
     store.set_observer(metrics)
+    store.bound_tag_values(live.money.value.max_tag_values)
+    live.money.subscribe(lambda money: store.bound_tag_values(money.max_tag_values))
     metrics.read_on_scrape("store_pending", lambda: store.pending)
     membership = await join(store, clock, metrics, stack)
     news = store.open_news(metrics)

@@ -18,7 +18,7 @@ from gateway.http import keys, request_limits, routes, tracing
 from gateway.http.bytes_by_team import BytesByTeam
 from gateway.http.handlers import stream_check
 from gateway.http.ops import app as ops
-from gateway.http.ops import config_state, dashboard
+from gateway.http.ops import config_state, dashboard_access
 from gateway.http.ops.config_state import ConfigState
 from gateway.http.ops.dashboard_streams import OPEN_PAGES, OpenPages
 from gateway.http.ops.guards import SIGN_IN_ATTEMPTS, SignInAttempts
@@ -93,8 +93,8 @@ async def _add_dashboard(app: web.Application, parts: Parts) -> None:
     """Add the usage page to the ops listener."""
     app[keys.DASHBOARD] = parts.operations.dashboard
     app[keys.SESSIONS] = parts.access.sessions
-    app[dashboard.RENDERER] = await asyncio.to_thread(load_renderer)
-    app[dashboard.ASSETS] = await asyncio.to_thread(dashboard_assets.load)
+    app[dashboard_access.RENDERER] = await asyncio.to_thread(load_renderer)
+    app[dashboard_access.ASSETS] = await asyncio.to_thread(dashboard_assets.load)
     app[SIGN_IN_ATTEMPTS] = SignInAttempts(parts.base.clock)
     pages = app[OPEN_PAGES] = OpenPages()
     parts.base.metrics.read_on_scrape("dashboard_streams", lambda: pages.count)
@@ -106,6 +106,7 @@ def _share(app: web.Application, parts: Parts) -> None:
     predictions, streams, operations = parts.predictions, parts.streams, parts.operations
     app[keys.SETTINGS] = base.live.http
     app[keys.ACCESS] = base.live.access
+    app[keys.ALIASES] = base.live.aliases
     app[keys.STORE] = base.store
     app[keys.MEMBERSHIP] = base.membership
     app[keys.CLOCK] = base.clock
@@ -141,6 +142,8 @@ def _share(app: web.Application, parts: Parts) -> None:
         app[keys.OUTPUTS] = parts.outputs.service
     app[keys.RECENT_ERRORS] = operations.recent_errors
     app[keys.EXPLAIN] = operations.explain
+    app[keys.PREDICTION_LOG] = operations.prediction_log
+    app[keys.TEAMS] = operations.teams
     app[keys.HEALTH] = operations.health
 
 

@@ -13,8 +13,10 @@ from gateway.operations.dashboard import DashboardService, Sources
 from gateway.operations.explain import ExplainService
 from gateway.operations.health import Health
 from gateway.operations.janitor import Janitor
+from gateway.operations.prediction_log import PredictionLog
 from gateway.operations.recent_errors import RecentErrors
 from gateway.operations.run_timing import RunTimings
+from gateway.operations.teams import TeamService
 from gateway.runtime.loops import BackgroundLoop
 
 
@@ -26,6 +28,8 @@ class OperationsParts(msgspec.Struct, frozen=True):
     health: Health
     explain: ExplainService
     dashboard: DashboardService
+    prediction_log: PredictionLog
+    teams: TeamService
 
 
 def build_operations(
@@ -46,12 +50,16 @@ def build_operations(
         waiting=lambda team: limit_queue.waiting_of(team) + hold_queue.count(team),
         streams=streams.open_streams.count,
     )
+    explain = ExplainService(predictions.service, store, store, store, money.pricing, live.access, store)
+    health = _start_health(base, upstream)
     return OperationsParts(
         recent_errors=recent_errors,
         run_timings=RunTimings(metrics),
-        health=_start_health(base, upstream),
-        explain=ExplainService(predictions.service, store, store, store, money.pricing, live.access, store),
-        dashboard=DashboardService(live.teams, store, metrics, recent_errors, sources, clock),
+        health=health,
+        explain=explain,
+        dashboard=DashboardService(live.teams, store, metrics, recent_errors, sources, clock, store, health.known),
+        prediction_log=PredictionLog(store, predictions.service, explain, live.admin),
+        teams=TeamService(live.teams, store, clock),
     )
 
 
@@ -74,10 +82,12 @@ def _start_janitor(base: Base, predictions: PredictionParts, streams: StreamPart
     janitor = Janitor(
         base.store,
         base.store,
+        base.store,
         base.clock,
         base.live.retention,
         on_cleared=partial(forget_everywhere, base.news, predictions, streams),
         observer=base.metrics,
         is_leader=base.membership.is_leader,
+        forget_sessions=None if base.store.nodes is None else base.store.nodes.forget_sessions,
     )
     base.keep_running(janitor.run, BackgroundLoop.JANITOR)

@@ -11,6 +11,7 @@ from contextlib import AsyncExitStack
 from functools import partial
 
 from gateway import logs
+from gateway.assembly.config_recorder import ConfigRecorder
 from gateway.config import Config, ConfigError, Problem
 from gateway.config.changes import Change, diff, effective
 from gateway.domain.ports.clock import Clock
@@ -39,6 +40,7 @@ class Reloading:
         *,
         read: Callable[[], Config],
         prepare: Callable[[Config], Callable[[], None]],
+        recorder: ConfigRecorder | None = None,
     ) -> None:
         self.config = config
         self._state = state
@@ -46,6 +48,7 @@ class Reloading:
         self._observer = observer
         self._read = read
         self._prepare = prepare
+        self._recorder = recorder
         self._lock = asyncio.Lock()
         self._asked: asyncio.Event | None = None
         self._only_changes = False
@@ -95,12 +98,16 @@ class Reloading:
                 return self._refuse([Problem("", "cannot be read: the log has the reason")])
             if only_changes and not diff(self.config, found):
                 return True
-            return self._apply(found)
+            changes = diff(self.config, found)
+            if not self._apply(found, changes):
+                return False
+            if self._recorder is not None:
+                await self._recorder.loaded(found, changes)
+            return True
 
-    def _apply(self, found: Config) -> bool:
+    def _apply(self, found: Config, changes: Sequence[Change]) -> bool:
         for secret in found.secret_values():
             logs.register_secret(secret)
-        changes = diff(self.config, found)
         merged, problems = effective(self.config, found)
         if problems:
             stays = ", ".join(change.path for change in changes if change.needs_restart)

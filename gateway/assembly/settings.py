@@ -12,13 +12,16 @@ from gateway.domain import targets
 from gateway.domain.body_limits import BodyLimits
 from gateway.domain.limits import NO_LIMITS, UNLIMITED, Allowance, Limits
 from gateway.domain.scopes import Scope
+from gateway.domain.targets import Target
 from gateway.domain.teams import Team, Teams
 from gateway.domain.webhook_places import WebhookBounds
 from gateway.files.rules.transfers import TransferSettings
 from gateway.http.settings import HttpSettings
 from gateway.metrics import MetricsSettings
+from gateway.models.rules.aliases import Aliases, parse_target
 from gateway.money.rules import pricing
 from gateway.money.settings import MoneySettings
+from gateway.operations.settings import AdminSettings
 from gateway.predictions.settings import PredictionSettings
 from gateway.sharing.rules import determinism, external_links
 from gateway.sharing.settings import SharingSettings
@@ -47,6 +50,22 @@ def teams_of(config: Config) -> Teams:
         )
         for team in config.teams
     }
+
+
+def aliases_of(config: Config) -> Aliases:
+    """Return the aliases."""
+    common: dict[str, Target] = {}
+    of_teams: dict[str, dict[str, Target]] = {}
+    for alias in config.aliases:
+        target = parse_target(alias.target)
+        for scope in [common] if alias.teams is None else [of_teams.setdefault(team, {}) for team in alias.teams]:
+            scope[alias.name] = target
+    return Aliases(common, of_teams)
+
+
+def admin_settings(config: Config) -> AdminSettings:
+    """Return what operators read of predictions."""
+    return AdminSettings(max_searched=config.ops.max_searched, show_data=config.console.show_data)
 
 
 def access_settings(config: Config) -> AccessSettings:
@@ -104,6 +123,7 @@ def http_settings(config: Config, teams: Teams) -> HttpSettings:
         body_min_bytes_per_second=config.server.body_min_bytes_per_second,
         allow_http_webhooks=config.webhooks.allow_http,
         allow_private_webhooks=config.webhooks.allow_private_addresses,
+        tag_keys=frozenset(config.tags.keys),
         origins=frozenset(origin for team in teams.values() for origin in team.origins),
         team_origins={team.name: team.origins for team in teams.values()},
     )
@@ -127,7 +147,8 @@ def named_targets(config: Config) -> list[str]:
     """Return the targets that the config names exactly, in its order."""
     allowed = [glob for team in config.teams for glob in team.models or ()]
     priced, ruled = [each.model for each in config.prices.models], [each.model for each in config.cache.rules]
-    return list(dict.fromkeys(targets.exact_models([*priced, *ruled, *allowed])))
+    aliased = [parse_target(alias.target).model or "" for alias in config.aliases]
+    return list(dict.fromkeys(targets.exact_models([*priced, *ruled, *allowed, *aliased])))
 
 
 def sharing_settings(config: Config) -> SharingSettings:
@@ -163,6 +184,7 @@ def money_settings(config: Config) -> MoneySettings:
         ),
         budget_webhooks={team.name: team.budget_webhook for team in config.teams if team.budget_webhook is not None},
         retain_days=float(config.store.retain_days),
+        max_tag_values=config.tags.max_values,
     )
 
 

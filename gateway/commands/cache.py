@@ -8,7 +8,7 @@ from typing import Literal
 
 import click
 
-from gateway.commands.common import CONFIG_OPTION, load_config, opened_store, plain_errors, run
+from gateway.commands.common import CONFIG_OPTION, actor, load_config, opened_store, plain_errors, run
 
 
 @click.group()
@@ -54,12 +54,10 @@ def purge(team: str | None, target: str | None, *, yes: bool, config_path: Path 
     if not yes and team is None and target is None:
         click.confirm("Drop all cached results?", abort=True, err=True)
     with plain_errors():
+        from gateway.operations import purging as operations
 
         async def purge_all() -> int:
-            purged = 0
             async with opened_store(config) as store:
-                while (count := await store.purge_cache(team=team, target=target)) > 0:
-                    purged += count
-            return purged
+                return await operations.purge(store, time.time(), actor(), team=team, target=target)
 
         click.echo(f"purged {run(purge_all())}")

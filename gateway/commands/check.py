@@ -34,7 +34,9 @@ class Finding(NamedTuple):
 
 @click.command()
 @CONFIG_OPTION
-@click.option("--upstream", is_flag=True, help="Also check the token at Replicate and open the output store.")
+@click.option(
+    "--upstream", is_flag=True, help="Also check the token and the aliases at Replicate, and open the output store."
+)
 @click.option(
     "--stream",
     "stream_url",
@@ -147,7 +149,13 @@ def check_config(config_path: Path | None, *, upstream: bool) -> None:
         for finding in findings:
             problem = places.locate(Problem(finding.path, finding.text))
             click.echo(redact(str(problem)), err=not finding.is_ok)
-        for warning in (*notes, *warnings(config, time.time())):
+        found = warnings(config, time.time())
+        if upstream and config.aliases:
+            from gateway.commands.alias_check import check_aliases
+
+            known = {warning.path for warning in found}
+            found += [warning for warning in run(check_aliases(config)) if warning.path not in known]
+        for warning in (*notes, *found):
             click.echo(redact(f"warning: {places.locate(warning)}"), err=True)
         if not all(finding.is_ok for finding in findings):
             raise click.exceptions.Exit(1)

@@ -14,6 +14,7 @@ import click
 
 if TYPE_CHECKING:
     from gateway.config import Config, Problem, Team
+    from gateway.domain.audit import Actor
     from gateway.store.interface import Store
 
 T = TypeVar("T")
@@ -62,6 +63,20 @@ def known_team(config: "Config", name: str) -> "Team":
         known = ", ".join(team.name for team in config.teams) or "none"
         raise click.ClickException(f"no team {name!r} in the config (teams: {known})")
     return team
+
+
+def actor() -> "Actor":
+    """Return who uses the command line, for the audit log: the user that the process runs as."""
+    from gateway.domain.audit import Actor
+
+    try:
+        import pwd
+
+        name = pwd.getpwuid(os.getuid()).pw_name
+    except (ImportError, KeyError, AttributeError):
+        # Not Unix, or a user without a name, as in many containers.
+        name = str(os.getuid()) if hasattr(os, "getuid") else os.environ.get("USERNAME", "unknown")
+    return Actor(f"cli:{name}")
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
-from gateway.commands.common import CONFIG_OPTION, known_team, load_config, opened_store, plain_errors, run
+from gateway.commands.common import CONFIG_OPTION, actor, known_team, load_config, opened_store, plain_errors, run
 
 if TYPE_CHECKING:
     from gateway.config import Config, Team
@@ -70,7 +70,7 @@ def create(
 
         async def add() -> None:
             async with opened_store(config, create=True) as store:
-                await store.add_key(key)
+                await store.add_key(key, actor=actor())
 
         run(add())
         # Only the key goes to stdout, so that it can be captured. Messages go to stderr.
@@ -122,7 +122,7 @@ def revoke(key_id: str, config_path: Path | None) -> None:
 
         async def end() -> "Key | None":
             async with opened_store(config) as store:
-                return await store.revoke_key(wanted, now)
+                return await store.revoke_key(wanted, now, actor=actor())
 
         key = run(end())
         if key is None:
@@ -161,7 +161,7 @@ def rotate(key_id: str, overlap: str, config_path: Path | None) -> None:
                     return None
                 known_team(config, known.team)
                 successor = _successor(known, minted.id, minted.sha256, now)
-                old = await store.rotate_key(wanted, successor, ends_at)
+                old = await store.rotate_key(wanted, successor, ends_at, actor=actor())
                 return None if old is None else (old, successor)
 
         done = run(replace())

@@ -51,7 +51,7 @@ def migrate(config_path: Path | None) -> None:
     help="File with PostgreSQL's password.",
 )
 def copy(source: str, target: str, password_env: str | None, password_file: Path | None) -> None:
-    """Copy everything from one store to a new one, from SQLite to PostgreSQL or back.
+    """Copy a store to a new one: SQLite to PostgreSQL, or back.
 
     SOURCE and TARGET are addresses as in [store] url: sqlite:///path and postgresql://user@host/database. Stop the
     gateway first. The source stays as it is. The target must be empty; if anything fails or differs, it stays empty.

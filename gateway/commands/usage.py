@@ -1,23 +1,22 @@
 """`gateway usage`: report runs, spend and savings, and correct spend. Works while the gateway is running."""
 
 # ruff: noqa: PLC0415 - heavy modules are imported where they are used
-import csv
-import io
 import json
 import time
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from secrets import token_hex
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import click
 
-from gateway.commands.common import CONFIG_OPTION, known_team, load_config, opened_store, plain_errors, run
+from gateway.commands.common import CONFIG_OPTION, actor, known_team, load_config, opened_store, plain_errors, run
 from gateway.errors import StoreUnavailable
 
+if TYPE_CHECKING:
+    from gateway.config import Config
+
 _LONGEST_REASON: Final = 500
-_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
-"""Prefixes that spreadsheets treat as formulas. Callers choose the names of users."""
 
 
 @click.group(invoke_without_command=True)
@@ -26,10 +25,10 @@ _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 @click.option("--until", metavar="DAY", help="Last day. Default: today. Days are UTC.")
 @click.option(
     "--by",
-    type=click.Choice(["team", "key", "model", "day", "user"]),
+    metavar="team|key|model|day|user|tag:KEY",
     default="team",
     show_default=True,
-    help="Group by.",
+    help="Group by; tag:project by the values of the tag project.",
 )
 @click.option("--format", "style", type=click.Choice(["table", "json", "csv"]), default="table", show_default=True)
 @CONFIG_OPTION
@@ -49,11 +48,16 @@ def usage(
     config = load_config(config_path)
     with plain_errors():
         from gateway.domain import windows
-        from gateway.domain.ledger import By
+        from gateway.domain.ledger import By, Grouping
         from gateway.domain.windows import Window
+        from gateway.money.rules import usage_table
         from gateway.money.usage import UsageService
         from gateway.runtime.clock import SystemClock
 
+        try:
+            grouping = Grouping.parse(by)
+        except ValueError:
+            raise click.BadParameter(f"{by!r} is not one of {', '.join(By)}:KEY", param_hint="--by") from None
         today = windows.day_of(time.time())
         first = windows.first_day(Window.MONTH, today) if since is None else _day("--since", since, today)
         last = max(first, today) if until is None else _day("--until", until, today)
@@ -62,17 +66,20 @@ def usage(
 
         async def fetch() -> dict[str, Any]:
             async with opened_store(config) as store:
-                return dict(await UsageService(store, store, SystemClock()).usage(team_name, By(by), first, last))
+                return dict(await UsageService(store, store, SystemClock()).usage(team_name, grouping, first, last))
 
         found = run(fetch())
         if team_name is not None and not found["rows"]:
             # A team that was removed from the config may have usage.
             known_team(config, team_name)
+        if grouping.by is By.TAG and not any(row["value"] for row in found["rows"]):
+            # A tag that was removed from the config may have usage.
+            _check_tag(config, grouping.tag)
         match style:
             case "json":
                 click.echo(json.dumps(found, indent=2))
             case "csv":
-                click.echo(_csv(found, by), nl=False)
+                click.echo(usage_table.csv(found, by), nl=False)
             case "table":
                 click.echo(_table(found, by))
 
@@ -106,7 +113,9 @@ def adjust(team_name: str, amount: str, reason: str, adjustment_id: str | None, 
         async def correct() -> bool:
             async with opened_store(config) as store:
                 try:
-                    return await store.adjust(team.name, microusd, reason, time.time(), adjustment_id=name)
+                    return await store.adjust(
+                        team.name, microusd, reason, time.time(), actor=actor(), adjustment_id=name
+                    )
                 except StoreUnavailable as exc:
                     text = f"{exc.detail} The correction may be recorded. To make sure, repeat it with --id {name}."
                     raise click.ClickException(text) from exc
@@ -115,6 +124,12 @@ def adjust(team_name: str, amount: str, reason: str, adjustment_id: str | None, 
             click.echo(f"There is a correction with the ID {name}. Nothing was changed.")
             return
         click.echo(f"Team {team.name}: spend {'raised' if microusd > 0 else 'reduced'} by ${money.usd(abs(microusd))}.")
+
+
+def _check_tag(config: "Config", tag: str) -> None:
+    if tag not in config.tags.keys:
+        known = f"the tags are {', '.join(config.tags.keys)}" if config.tags.keys else "[tags] keys is empty"
+        raise click.BadParameter(f"there is no tag {tag}: {known}", param_hint="--by")
 
 
 def _day(option: str, text: str, today: int) -> int:
@@ -145,36 +160,15 @@ def _microusd(text: str) -> int:
     return microusd
 
 
-def _names(by: str) -> list[str]:
-    """Return the columns that name a row."""
-    return ["team", *{"team": (), "key": ("key", "key_name")}.get(by, (by,))]
-
-
-def _cells(row: dict[str, Any], by: str) -> list[str]:
-    """Return the cells of a row, for the table and for CSV."""
-    counts = row["predictions"]
-    return [
-        *("-" if row.get(name) is None else str(row[name]) for name in _names(by)),
-        str(counts["run"]),
-        str(counts["joined"]),
-        str(counts["hit"]),
-        f"{row['seconds']:.3f}",
-        row["spend_usd"],
-        row["saved_usd"],
-    ]
-
-
-def _columns(by: str) -> list[str]:
-    return [*_names(by), "run", "joined", "hit", "seconds", "spend_usd", "saved_usd"]
-
-
 def _table(found: dict[str, Any], by: str) -> str:
     if not found["rows"]:
         return f"No usage from {found['from']} to {found['to']}."
-    total = {**dict.fromkeys(_names(by), ""), "team": "total", **found["total"]}
-    lines = [_columns(by), *(_cells(row, by) for row in (*found["rows"], total))]
+    from gateway.money.rules import usage_table
+
+    total = {**dict.fromkeys(usage_table.names(by), ""), "team": "total", **found["total"]}
+    lines = [usage_table.columns(by), *(usage_table.cells(row, by) for row in (*found["rows"], total))]
     widths = [max(len(line[index]) for line in lines) for index in range(len(lines[0]))]
-    words = len(_names(by))
+    words = len(usage_table.names(by))
     return "\n".join(
         "  ".join(
             cell.ljust(width) if index < words else cell.rjust(width)
@@ -182,17 +176,3 @@ def _table(found: dict[str, Any], by: str) -> str:
         ).rstrip()
         for line in lines
     )
-
-
-def _csv(found: dict[str, Any], by: str) -> str:
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(_columns(by))
-    for row in found["rows"]:
-        words, cells = len(_names(by)), _cells(row, by)
-        writer.writerow([*map(_escape_formula, cells[:words]), *cells[words:]])
-    return out.getvalue()
-
-
-def _escape_formula(cell: str) -> str:
-    return f"'{cell}" if cell.startswith(_FORMULA) and cell != "-" else cell

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from gateway.commands.common import CONFIG_OPTION, load_config, opened_store, plain_errors, run
+from gateway.commands.common import CONFIG_OPTION, actor, load_config, opened_store, plain_errors, run
 
 if TYPE_CHECKING:
     from gateway.config import Config
@@ -36,7 +36,10 @@ def list_(team_name: str | None, state: str | None, style: str, config_path: Pat
     """List pending and failed deliveries."""
     config = load_config(config_path)
     with plain_errors():
+        import msgspec
+
         from gateway.webhooks.rules.deliveries import DeliveryState
+        from gateway.webhooks.rules.rows import row_of
 
         _check_team(config, team_name)
         wanted = None if state is None else DeliveryState(state)
@@ -50,7 +53,7 @@ def list_(team_name: str | None, state: str | None, style: str, config_path: Pat
                     found += page
             return found
 
-        rows = [_row(delivery) for delivery in run(fetch())]
+        rows = [msgspec.to_builtins(row_of(delivery)) for delivery in run(fetch())]
         click.echo(json.dumps({"deliveries": rows}, indent=2) if style == "json" else _table(rows))
 
 
@@ -73,8 +76,8 @@ def redeliver(delivery_id: str | None, team_name: str | None, *, dead: bool, con
         async def repeat() -> int:
             async with opened_store(config) as store:
                 if delivery_id is None:
-                    return await store.redeliver_all(time.time(), team=team_name, dead_only=dead)
-                return int(await store.redeliver(time.time(), delivery_id))
+                    return await store.redeliver_all(time.time(), actor=actor(), team=team_name, dead_only=dead)
+                return int(await store.redeliver(time.time(), delivery_id, actor=actor()))
 
         count = run(repeat())
         if delivery_id is not None and not count:
@@ -104,7 +107,7 @@ def rotate_secret(team_name: str, overlap: str, config_path: Path | None) -> Non
         async def replace() -> tuple[int, str]:
             async with opened_store(config) as store:
                 secrets = WebhookSecrets(store, SystemClock())
-                return await secrets.rotate(team_name, seconds), await secrets.of(team_name)
+                return await secrets.rotate(team_name, seconds, actor=actor()), await secrets.of(team_name)
 
         in_use, secret = run(replace())
         # Only the secret goes to stdout, so that it can be captured. Messages go to stderr.
@@ -130,26 +133,6 @@ def _duration(text: str) -> int:
         return parse_duration(text)
     except ValueError as problem:
         raise click.BadParameter(str(problem), param_hint="--overlap") from None
-
-
-def _row(delivery: "Delivery") -> dict[str, Any]:
-    from gateway.domain import times
-
-    return {
-        "id": delivery.id,
-        "state": delivery.state.value,
-        "team": delivery.team,
-        "kind": delivery.kind.value,
-        "prediction": delivery.prediction_id,
-        "created_at": times.render(delivery.created_at),
-        "attempts": delivery.attempts,
-        # A delivery without an attempt is due now.
-        "next_at": times.render(delivery.next_at) if delivery.next_at and delivery.dead_at is None else None,
-        "dead_at": None if delivery.dead_at is None else times.render(delivery.dead_at),
-        # Not the whole URL: its query may contain a secret.
-        "receiver": delivery.receiver,
-        "error": delivery.error,
-    }
 
 
 def _table(rows: list[dict[str, Any]]) -> str:

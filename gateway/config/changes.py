@@ -15,6 +15,7 @@ from gateway.config import checks
 from gateway.config.model import Config
 from gateway.config.problems import NEVER_QUOTED, Problem, quote
 from gateway.config.report import Places, Report
+from gateway.config.sections import Alias
 from gateway.config.teams import Team, TeamKey
 
 RESTART: Final[Mapping[str, frozenset[str]]] = {
@@ -54,7 +55,8 @@ LIVE: Final[Mapping[str, frozenset[str]]] = {
             "max_spool_bytes",
         }
     ),
-    "ops": frozenset({"token_env", "token_file"}),
+    "ops": frozenset({"token_env", "token_file", "max_searched"}),
+    "console": frozenset({"show_data"}),
     "upstream": frozenset(
         {
             "token_env",
@@ -106,10 +108,12 @@ LIVE: Final[Mapping[str, frozenset[str]]] = {
         }
     ),
     "prices": frozenset({"unknown", "default_hardware", "charge_failed", "models"}),
+    "tags": frozenset({"keys", "max_values"}),
     "metrics": frozenset({"top_targets"}),
+    "audit": frozenset({"retain_days"}),
     "logs": frozenset({"level"}),
 }
-"""Settings that a reload applies, by section. Everything in `teams` is applied too."""
+"""Settings that a reload applies, by section. Everything in `teams` and `aliases` is applied too."""
 
 _SECRETS: Final = {"ops": "token", "upstream": "token", "store": "password"}
 _ACCOUNT: Final = frozenset({"token_env", "token_file", "token"})
@@ -179,6 +183,9 @@ def _diff_config(old: Config, new: Config) -> Iterator[Change]:
         if section == "teams":
             yield from _diff_named("teams", old.teams, new.teams)
             continue
+        if section == "aliases":
+            yield from _diff_aliases(old.aliases, new.aliases)
+            continue
         before, after = getattr(old, section), getattr(new, section)
         kept_names = _kept_settings(section, old, new)
         for name in type(before).model_fields:
@@ -221,6 +228,22 @@ def _diff_named(path: str, old: tuple[Any, ...], new: tuple[Any, ...]) -> Iterat
                 yield from _diff_value(place, name, first, second)
                 if isinstance(first, TeamKey):
                     yield from _diff_digest(place, first, second)
+
+
+def _diff_aliases(old: tuple[Alias, ...], new: tuple[Alias, ...]) -> Iterator[Change]:
+    """Compare what each alias stands for, for each of its teams."""
+    before, after = ({place: alias.target for alias in each for place in _places(alias)} for each in (old, new))
+    for place in dict.fromkeys((*before, *after)):
+        first, second = before.get(place), after.get(place)
+        if first != second:
+            yield Change(place, _format_value("", first), _format_value("", second))
+
+
+def _places(alias: Alias) -> Iterator[str]:
+    if alias.teams is None:
+        yield f"aliases[{alias.name}]"
+    for team in alias.teams or ():
+        yield f"aliases[{alias.name}, {team}]"
 
 
 def _diff_digest(place: str, old: TeamKey, new: TeamKey) -> Iterator[Change]:

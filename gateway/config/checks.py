@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from importlib.util import find_spec
 from urllib.parse import urlsplit
 
+from gateway.config.aliases import compare_aliases
 from gateway.config.listeners import Ops, Server
 from gateway.config.model import Config
 from gateway.config.positions import Location
@@ -163,6 +164,7 @@ def compare(config: Config, report: Report) -> None:
                 "expected an https address (or webhooks.allow_http = true)",
                 uses=[("webhooks", "allow_http")],
             )
+    compare_aliases(config, report)
     _compare_digests(config, report)
 
 

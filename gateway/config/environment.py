@@ -1,7 +1,7 @@
 """Settings from environment variables: `GATEWAY__SECTION__KEY` takes precedence over the key in the file.
 
-A variable holds the plain text of a string, a number, `true` or `false`, or a list as JSON. Teams have names and are
-only set in the file. An empty variable counts as not set.
+A variable holds the plain text of a string, a number, `true` or `false`, or a list as JSON. Teams and aliases have
+names and are only set in the file. An empty variable counts as not set.
 """
 
 import difflib
@@ -18,6 +18,7 @@ from gateway.config.problems import Problem
 
 PREFIX: Final = "GATEWAY__"
 
+_IN_FILE_ONLY: Final = ("teams", "aliases")
 _WHOLE: Final = re.compile(r"[+-]?[0-9]{1,40}")
 _NUMBER: Final = re.compile(r"[+-]?(?:[0-9]{1,40}(?:\.[0-9]{0,40})?|\.[0-9]{1,40})(?:[eE][+-]?[0-9]{1,3})?")
 _SHOWN: Final = re.compile(r"[A-Za-z0-9_]{1,80}")
@@ -60,7 +61,7 @@ def _known() -> dict[str, Location]:
     return {
         f"{PREFIX}{section}__{key}".upper(): (section, key)
         for section, field in Config.model_fields.items()
-        if section != "teams"
+        if section not in _IN_FILE_ONLY
         for key in getattr(field.annotation, "model_fields", ())
     }
 
@@ -70,8 +71,9 @@ _KNOWN: Final = _known()
 
 def _unknown(name: str) -> str:
     shown = name if _SHOWN.fullmatch(name) else f"{PREFIX}…"
-    if name.upper().startswith(f"{PREFIX}TEAMS"):
-        return f"{shown}: teams are set in the file only"
+    for section in _IN_FILE_ONLY:
+        if name.upper().startswith(f"{PREFIX}{section}".upper()):
+            return f"{shown}: {section} are set in the file only"
     close = difflib.get_close_matches(name.upper(), _KNOWN, n=1, cutoff=0.75)
     hint = f"did you mean {close[0]}?" if close else f"expected {PREFIX}SECTION__KEY, such as {PREFIX}SERVER__HOST"
     return f"{shown}: unknown; {hint}"

@@ -111,6 +111,14 @@ class Limits(Section):
     )
 
 
+class Console(Section):
+    """What operators see of predictions."""
+
+    show_data: Flag = Field(
+        True, description="Whether inputs and outputs are shown, as long as they are kept.", examples=[False]
+    )
+
+
 class Ops(Section):
     """The operators' listener: metrics, dashboard, admin."""
 
@@ -125,6 +133,11 @@ class Ops(Section):
     )
     token_file: FileName | None = Field(
         None, description="File with the token, instead of token_env.", examples=["/run/secrets/ops_token"]
+    )
+    max_searched: Count = Field(
+        5000,
+        description="Predictions that one page of /admin/predictions looks at; next leads to the rest.",
+        examples=[5000],
     )
     _token: SecretStr | None = PrivateAttr(None)
 

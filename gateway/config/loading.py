@@ -166,18 +166,23 @@ def _repair(data: dict[str, Any], location: Location, *, missing: bool) -> None:
     if missing:
         number = next((part for part in location if isinstance(part, int)), 0)
         # Placeholders that conflict with no real name.
+        if location[0] == "aliases":
+            holder[last] = f"unnamed/{last}-{number}"
+            return
         holder[last] = {"name": f"unnamed-{number}", "model": "unnamed/unnamed"}.get(str(last), "never")
     elif isinstance(last, str):
         # One value may have several errors (a float that is also out of range).
         holder.pop(last, None)
-    elif location[-2] in ("teams", "keys", "rules", "models") and _holds_tables(location):
+    elif location[-2] in ("teams", "keys", "rules", "models", "aliases") and _holds_tables(location):
         holder[last] = {}  # keeps the indexes of the other tables
     else:
         holder[last] = _REMOVED
 
 
 def _holds_tables(location: Location) -> bool:
-    return location[:-1] in (("teams",), ("cache", "rules"), ("prices", "models")) or location[-2] == "keys"
+    return (
+        location[:-1] in (("teams",), ("aliases",), ("cache", "rules"), ("prices", "models")) or location[-2] == "keys"
+    )
 
 
 def _drop_marked(value: Any) -> None:

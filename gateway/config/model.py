@@ -2,8 +2,10 @@
 
 from pydantic import Field
 
-from gateway.config.listeners import Limits, Ops, Server
+from gateway.config.listeners import Console, Limits, Ops, Server
 from gateway.config.sections import (
+    Alias,
+    Audit,
     Cache,
     Logs,
     Metrics,
@@ -12,6 +14,7 @@ from gateway.config.sections import (
     Section,
     Store,
     Streams,
+    Tags,
     Tracing,
     Transfers,
     Upstream,
@@ -26,6 +29,7 @@ class Config(Section):
     server: Server = Field(default_factory=Server, description="The public listener.")
     limits: Limits = Field(default_factory=Limits, description="Bounds of requests and responses.")
     ops: Ops = Field(default_factory=Ops, description="The operators' listener.")
+    console: Console = Field(default_factory=Console, description="What operators see.")
     upstream: Upstream = Field(default_factory=Upstream, description="The Replicate API and the account.")
     store: Store = Field(default_factory=Store, description="The database.")
     cache: Cache = Field(default_factory=Cache, description="Sharing of runs between identical requests.")
@@ -34,9 +38,12 @@ class Config(Section):
     streams: Streams = Field(default_factory=Streams, description="Server-sent events.")
     webhooks: Webhooks = Field(default_factory=Webhooks, description="Delivery of webhooks.")
     prices: Prices = Field(default_factory=Prices, description="Prices of runs.")
+    tags: Tags = Field(default_factory=Tags, description="Cost tags of predictions.")
     metrics: Metrics = Field(default_factory=Metrics, description="Prometheus metrics.")
+    audit: Audit = Field(default_factory=Audit, description="The log of changes.")
     logs: Logs = Field(default_factory=Logs, description="Logging.")
     tracing: Tracing = Field(default_factory=Tracing, description="Tracing by OpenTelemetry.")
+    aliases: tuple[Alias, ...] = Field((), description="Names of your own for models, versions and deployments.")
     teams: tuple[Team, ...] = Field((), description="The tenants.")
 
     def team(self, name: str) -> Team | None:

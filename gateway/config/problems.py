@@ -22,6 +22,8 @@ from gateway.config.positions import Location
 NEVER_QUOTED: Final = frozenset({"key_env", "token_env", "token_file", "password_env", "password_file", "sha256"})
 _SECRET_WORDS: Final = ("token", "secret", "password", "key")
 _LONGEST_QUOTE: Final = 60
+_TABLES: Final = frozenset({"teams", "keys", "rules", "models", "aliases"})
+"""Settings that are lists of tables."""
 _BARE: Final = re.compile(r"[A-Za-z0-9_-]{1,60}")
 
 
@@ -87,7 +89,7 @@ def _expected(error: ErrorDetails, location: Location) -> str:
             return f"expected one of {error['ctx']['expected'].replace(' or ', ', ').replace(chr(39), '')}"
         case "bool_type":
             return "expected true or false"
-        case "tuple_type" if location[-1] in ("teams", "keys", "rules", "models") and isinstance(error["input"], dict):
+        case "tuple_type" if location[-1] in _TABLES and isinstance(error["input"], dict):
             return (
                 f"expected a list of tables, each written as [[{'.'.join(p for p in location if isinstance(p, str))}]]"
             )

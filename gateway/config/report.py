@@ -10,6 +10,7 @@ from gateway.config.positions import Location, lines
 from gateway.config.problems import Problem, spell
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._@-]{0,63}")
+DEFAULT: Final = "default"
 _PATH: Final = re.compile(r"([A-Za-z0-9_-]+)|\[([0-9]+)\]")
 
 
@@ -37,6 +38,12 @@ class Places:
         prefixes = (location[:length] for length in range(len(location), 0, -1))
         return next((self._lines[prefix] for prefix in prefixes if prefix in self._lines), None)
 
+    def source(self, location: Location) -> str:
+        """Return where a value comes from: a line of the file, a variable, or `DEFAULT`."""
+        if len(location) == 2 and (variable := self._variables.get(location)) is not None:
+            return variable
+        return f"{self._file}:{line}" if (line := self._lines.get(location)) is not None else DEFAULT
+
     def problem(self, location: Location, message: str) -> Problem:
         """Return a problem with the place of its location."""
         path = spell(location)
@@ -61,7 +68,7 @@ class Places:
     def _label(self, location: Location) -> str:
         """Format a location like `spell`, with names instead of indexes: `teams "acme" keys "web" scopes`."""
         words, rest, holder = [], location, self._data
-        while len(rest) > 1 and rest[0] in ("teams", "keys") and isinstance(rest[1], int):
+        while len(rest) > 1 and rest[0] in ("teams", "keys", "aliases") and isinstance(rest[1], int):
             items = holder.get(rest[0])
             item = items[rest[1]] if isinstance(items, list) and rest[1] < len(items) else None
             name = item.get("name", "default" if rest[0] == "keys" else None) if isinstance(item, dict) else None

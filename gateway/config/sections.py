@@ -8,6 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr
 
 from gateway.config.values import (
+    AliasTarget,
     Attempts,
     BaseUrl,
     Bytes,
@@ -19,6 +20,8 @@ from gateway.config.values import (
     InputName,
     LevelWord,
     LinkPattern,
+    ModelName,
+    NotEmptyTeams,
     OutputsUrl,
     Pattern,
     PostgresUrl,
@@ -27,9 +30,12 @@ from gateway.config.values import (
     SecondsOrZero,
     Sku,
     StoreUrl,
+    TagKey,
     TrustedHost,
     Whole,
 )
+from gateway.domain import tags
+from gateway.domain.ledger import MOST_VALUES_A_DAY
 
 _MIB = 1024 * 1024
 
@@ -198,6 +204,21 @@ class Cache(Section):
     rules: tuple[CacheRule, ...] = Field((), description="Rules by target; the first match applies.")
 
 
+class Alias(Section):
+    """A name of your own for a model, a version or a deployment."""
+
+    name: ModelName = Field(description="Name that callers use.", examples=["acme/default-image"])
+    target: AliasTarget = Field(
+        description="What it stands for: owner/name, owner/name:version or deployments/owner/name.",
+        examples=["black-forest-labs/flux-schnell"],
+    )
+    teams: NotEmptyTeams | None = Field(
+        None,
+        description="Teams that have it; default: all. It takes precedence over an alias of all teams.",
+        examples=[["acme"]],
+    )
+
+
 class Outputs(Section):
     """Copies of output files, which stay available after upstream has deleted its own."""
 
@@ -268,6 +289,22 @@ class Webhooks(Section):
     retain_dead_days: Count = Field(7, description="How long a failed delivery is kept for redelivery.", examples=[7])
 
 
+class Tags(Section):
+    """Cost tags: what apps say that their predictions are for."""
+
+    keys: tuple[TagKey, ...] = Field(
+        (),
+        description="Names of the tags that requests may have (header Gateway-Tags); at most 10.",
+        max_length=tags.MOST_KEYS,
+        examples=[["project", "feature"]],
+    )
+    max_values: Count = Field(
+        MOST_VALUES_A_DAY,
+        description="Values of a tag that usage counts by name, per team and day. Further ones count as (other).",
+        examples=[1000],
+    )
+
+
 class ModelPrice(Section):
     """The price of a target, of exactly one kind. Both token prices count as one kind."""
 
@@ -303,6 +340,12 @@ class Metrics(Section):
     top_targets: CountOrZero = Field(
         50, description="How many targets have their own label; others count as `other`.", examples=[50]
     )
+
+
+class Audit(Section):
+    """The log of changes: of keys, secrets, budgets' corrections, the cache, and the config."""
+
+    retain_days: Count = Field(365, description="How long entries are kept.", examples=[365])
 
 
 class Tracing(Section):

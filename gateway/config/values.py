@@ -5,17 +5,21 @@ TOML values are typed, so nothing is converted: `"8080"` is not a port and `1` i
 
 import ipaddress
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Final
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
-from pydantic import BeforeValidator, Strict
+from pydantic import BeforeValidator, GetCoreSchemaHandler, GetJsonSchemaHandler, Strict
+from pydantic_core import CoreSchema
+from pydantic_core.core_schema import no_info_before_validator_function
 
-from gateway.domain import scopes
+from gateway.domain import scopes, tags
 from gateway.domain.money import MOST_USD, exact_microusd, exact_price
+from gateway.domain.targets import is_model_name
+from gateway.models.rules.aliases import parse_target
 from gateway.sharing.rules import external_links
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -26,7 +30,26 @@ _HOSTNAME: Final = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(\.{_LABEL})*")
 _NOT_IN_URLS: Final = re.compile(r"[\x00-\x20\x7f\\<>\"^`{|}]")
 
 
-def _matching(pattern: str, phrase: str) -> BeforeValidator:
+class _Check:
+    """Checks a value before pydantic does. `schema` is the JSON Schema of the type, as far as one can state the check.
+
+    The values are TOML's, so the schema says nothing of texts that stand for numbers.
+    """
+
+    def __init__(self, check: Callable[[Any], Any], **schema: Any) -> None:
+        self.check = check
+        self._schema = schema
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Return what pydantic does to validate."""
+        return no_info_before_validator_function(self.check, handler(source))
+
+    def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """Return the schema; one without a type adds to that of the type."""
+        return self._schema if "type" in self._schema else {**handler(core), **self._schema}
+
+
+def _matching(pattern: str, phrase: str) -> _Check:
     compiled = re.compile(pattern)
 
     def check(value: Any) -> Any:
@@ -34,19 +57,19 @@ def _matching(pattern: str, phrase: str) -> BeforeValidator:
             raise ValueError(f"expected {phrase}")
         return value
 
-    return BeforeValidator(check)
+    return _Check(check, type="string", pattern=f"^(?:{pattern})$")
 
 
-def _text(read: Callable[[str], Any], phrase: str) -> BeforeValidator:
+def _text(read: Callable[[str], Any], phrase: str) -> _Check:
     def check(value: Any) -> Any:
         if isinstance(value, str):
             return read(value)
         raise ValueError(f"expected {phrase} as a quoted string")
 
-    return BeforeValidator(check)
+    return _Check(check, type="string", minLength=1)
 
 
-def _whole(low: int, high: int, phrase: str) -> BeforeValidator:
+def _whole(low: int, high: int, phrase: str) -> _Check:
     def check(value: Any) -> Any:
         if isinstance(value, bool) or not isinstance(value, int) or value < low:
             raise ValueError(f"expected {phrase}")
@@ -54,10 +77,10 @@ def _whole(low: int, high: int, phrase: str) -> BeforeValidator:
             raise ValueError(f"expected at most {high}")
         return value
 
-    return BeforeValidator(check)
+    return _Check(check, type="integer", minimum=low, maximum=high)
 
 
-def _number(phrase: str, *, zero: bool, high: int, into: Callable[[Any], Any]) -> BeforeValidator:
+def _number(phrase: str, *, zero: bool, high: int, into: Callable[[Any], Any]) -> _Check:
     def check(value: Any) -> Any:
         is_number = isinstance(value, int | float | Decimal) and not isinstance(value, bool)
         exact = Decimal(str(value)) if is_number else Decimal("NaN")
@@ -67,7 +90,7 @@ def _number(phrase: str, *, zero: bool, high: int, into: Callable[[Any], Any]) -
             raise ValueError(f"expected at most {high}")
         return into(exact)
 
-    return BeforeValidator(check)
+    return _Check(check, type="number", **{"minimum" if zero else "exclusiveMinimum": 0}, maximum=high)
 
 
 def _budget(exact: Decimal) -> Decimal:
@@ -211,11 +234,30 @@ def _pattern(value: str) -> str:
     return value
 
 
+def _model_name(value: str) -> str:
+    if not is_model_name(value):
+        raise ValueError("expected owner/name")
+    return value
+
+
+def _alias_target(value: str) -> str:
+    try:
+        parse_target(value)
+    except ValueError:
+        forms = "owner/name, owner/name:version with the 64 digits of its id, or deployments/owner/name"
+        raise ValueError(f"expected {forms}") from None
+    return value
+
+
 def _scope(value: str) -> scopes.Scope:
     try:
         return scopes.Scope(value)
     except ValueError:
         raise ValueError(f"expected one of {', '.join(scopes.Scope)}") from None
+
+
+def _one_of(words: Iterable[str], check: Callable[[str], Any], phrase: str) -> _Check:
+    return _Check(_text(check, phrase).check, type="string", enum=list(words))
 
 
 def _some(value: Any) -> Any:
@@ -266,8 +308,10 @@ FileName = Annotated[Path, _matching(r"[^\x00]+", "the path of a file")]
 TrustedHost = Annotated[str, _text(_trusted_host, "a host name")]
 ProxyNetwork = Annotated[Network, _text(_network, "a network")]
 Pattern = Annotated[str, _text(_pattern, "owner/name")]
+ModelName = Annotated[str, _text(_model_name, "owner/name")]
+AliasTarget = Annotated[str, _text(_alias_target, "owner/name")]
 Origin = Annotated[str, _text(scopes.normal_origin, "an origin (scheme://host) or *")]
-ScopeName = Annotated[scopes.Scope, _text(_scope, "a scope")]
+ScopeName = Annotated[scopes.Scope, _one_of(scopes.Scope, _scope, "a scope")]
 TeamName = Annotated[str, _matching(r"[a-z0-9_-]{1,64}", "1 to 64 of the characters a-z 0-9 _ -")]
 KeyName = Annotated[str, _matching(r"[A-Za-z0-9][A-Za-z0-9 ._@-]{0,63}", "1 to 64 letters, digits, spaces or . _ @ -")]
 Sha256 = Annotated[
@@ -277,9 +321,11 @@ Sha256 = Annotated[
 ]
 Sku = Annotated[str, _matching(r"[a-z0-9][a-z0-9-]{0,63}", "a hardware SKU in lower case")]
 InputName = Annotated[str, _matching(r"[^\x00-\x1f]{1,200}", "the name of an input")]
-LinkPattern = Annotated[str, BeforeValidator(_link_pattern)]
-Moment = Annotated[datetime, BeforeValidator(_moment)]
+LinkPattern = Annotated[str, _Check(_link_pattern, type="string", minLength=1)]
+TagKey = Annotated[str, _matching(tags.KEY.pattern, "1 to 32 of a-z 0-9 _ -, beginning with a letter")]
+Moment = Annotated[datetime, _Check(_moment, type="string")]
 LevelWord = BeforeValidator(_level)
-NotEmptyScopes = Annotated[tuple[ScopeName, ...], BeforeValidator(_some)]
-NotEmptyPatterns = Annotated[tuple[Pattern, ...], BeforeValidator(_some)]
-NotEmptyOrigins = Annotated[tuple[Origin, ...], BeforeValidator(_some)]
+NotEmptyScopes = Annotated[tuple[ScopeName, ...], _Check(_some, minItems=1)]
+NotEmptyTeams = Annotated[tuple[TeamName, ...], _Check(_some, minItems=1)]
+NotEmptyPatterns = Annotated[tuple[Pattern, ...], _Check(_some, minItems=1)]
+NotEmptyOrigins = Annotated[tuple[Origin, ...], _Check(_some, minItems=1)]

@@ -6,6 +6,7 @@ from operator import itemgetter
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
+from gateway.config.aliases import warn_of_aliases
 from gateway.config.model import Config
 from gateway.config.problems import Problem
 from gateway.config.public_suffixes import is_public_suffix
@@ -35,6 +36,7 @@ def warnings(config: Config, now: float) -> list[Problem]:
         *_of_transfers(config),
         *_of_prices(config),
         *_of_webhooks(config),
+        *warn_of_aliases(config),
         *_of_teams(config, now),
         *_of_rates(config),
     ]

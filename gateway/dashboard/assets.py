@@ -12,6 +12,7 @@ _FILES: Final = {
     MISSING: "text/html",
     "page.css": "text/css",
     "page.js": "text/javascript",
+    "refresh.js": "text/javascript",
     "icon.svg": "image/svg+xml",
 }
 

@@ -1,6 +1,5 @@
-"""Render the page and its sections as HTML. Templates escape every value; only charts are inserted unescaped."""
+"""Render the console's pages as HTML. Templates escape every value; only charts are inserted unescaped."""
 
-import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from importlib import resources
@@ -9,47 +8,61 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from gateway.dashboard import charts
+from gateway.dashboard import charts, formats
 from gateway.dashboard.assets import PAGE
 from gateway.dashboard.charts import Series
-from gateway.domain import money, times, windows
+from gateway.dashboard.formats import usd
+from gateway.dashboard.frame import Frame
+from gateway.domain import money, windows
 from gateway.domain.ledger import Usage
+from gateway.operations.rules import attention
 from gateway.operations.rules import dashboard_view as boards
 from gateway.operations.rules.dashboard_view import Board, DayUsage
 
 _BOARD, _SIGN_IN = "board.html", "sign_in.html"
-_TEMPLATES = ("base.html", _BOARD, _SIGN_IN)
+_SUFFIX = ".html"
 _RANKED = 10
 _MOST_KEPT = 64
 _OTHERS = "others"
-_WORD_START = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
 
 class Renderer:
-    """Renders boards."""
+    """Renders pages, and the live sections of the overview."""
 
     def __init__(self) -> None:
         folder = resources.files(PAGE) / "templates"
-        loader = jinja2.DictLoader({name: (folder / name).read_text("utf-8") for name in _TEMPLATES})
+        files = [each for each in folder.iterdir() if each.name.endswith(_SUFFIX)]
+        loader = jinja2.DictLoader({each.name: each.read_text("utf-8") for each in files})
         environment = jinja2.Environment(
             loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
         )
         environment.filters |= {
-            "usd": usd,
-            "percent": percent,
-            "time": moment,
+            "usd": formats.amount,
+            "percent": formats.percent,
+            "target": formats.target,
+            "short_id": formats.short_id,
+            "time": formats.moment,
+            "shown_time": formats.shown_time,
             "day": windows.text_of,
-            "error_title": error_title,
+            "month": formats.month,
+            "duration": formats.duration,
+            "error_title": formats.error_title,
         }
         environment.globals |= {"predictions": boards.predictions, "most_rows": boards.MOST_ROWS}
+        environment.globals["day_chart"] = _day_chart
+        self._environment = environment
         self._board = environment.get_template(_BOARD)
         self._sign_in = environment.get_template(_SIGN_IN)
         # All viewers of a board share one rendering.
         self.sections = lru_cache(maxsize=_MOST_KEPT)(self._sections)
 
-    def page(self, board: Board, *, can_sign_out: bool) -> str:
-        """Render the whole page."""
-        return self._board.render(self._context(board) | {"can_sign_out": can_sign_out})
+    def overview(self, board: Board, frame: Frame) -> str:
+        """Render the first page."""
+        return self._board.render(self._context(board) | {"frame": frame})
+
+    def page(self, frame: Frame, **content: Any) -> str:
+        """Render the template that the frame's page is named for."""
+        return self._environment.get_template(frame.page + _SUFFIX).render(frame=frame, **content)
 
     def sign_in(self, error: str | None = None) -> str:
         """Render the sign-in form, with an error message if `error` is given."""
@@ -69,6 +82,7 @@ class Renderer:
         count = boards.predictions(total)
         return {
             "board": board,
+            "attention": attention.items(board.budgets, board.failed_webhooks, board.failed_checks, board.at),
             "prediction_count": count,
             "hit_share": boards.share(total.hits, count),
             "joined_share": boards.share(total.joined, count),
@@ -76,27 +90,6 @@ class Renderer:
             "sources_chart": Markup(_sources(board.days)),  # noqa: S704 - as above
             "targets_chart": Markup(_targets(board.targets)),  # noqa: S704 - as above
         }
-
-
-def usd(microusd: int) -> str:
-    """Format an amount exactly, without trailing zeros after the cents: `$0.25`, `$0.000123`, `-$1.50`."""
-    whole, _, places = money.usd(abs(microusd)).partition(".")
-    return f"{'-' if microusd < 0 else ''}${int(whole):,}.{places[:2]}{places[2:].rstrip('0')}"
-
-
-def percent(fraction: float | None) -> str:
-    """Format a fraction; `None` is a dash."""
-    return "–" if fraction is None else f"{fraction * 100:.1f} %"
-
-
-def moment(at: float) -> str:
-    """Format an epoch time as UTC date and time."""
-    return times.render(at)[:19].replace("T", " ")
-
-
-def error_title(name: str) -> str:
-    """Return the name of an error class as text: `BudgetExceeded` becomes "Budget exceeded"."""
-    return _WORD_START.sub(" ", name).capitalize()
 
 
 def _dollars(amount: float) -> str:
@@ -125,6 +118,13 @@ def _spend(board: Board) -> str:
         series.append((_OTHERS, together))
     description = f"Spend per day, {usd(board.total.microusd)} in total. The table below has the data."
     return charts.stacked(_labels(board.days), tuple(series), description, _dollars)
+
+
+def _day_chart(days: Sequence[tuple[int, int]], description: str) -> Markup:
+    """Render amounts by day."""
+    labels = tuple(windows.text_of(day)[8:].lstrip("0") for day, _ in days)
+    series: tuple[Series, ...] = (("spent", tuple(microusd / money.MICROUSD_PER_USD for _, microusd in days)),)
+    return Markup(charts.stacked(labels, series, description, _dollars))  # noqa: S704 - cleaned in charts.py
 
 
 def _sources(days: Sequence[DayUsage]) -> str:

@@ -10,7 +10,17 @@ from typing import NamedTuple
 
 import msgspec
 
-from gateway.domain.json_scan import BRACKETS, LEVELS_TAKEN_OUT, LINK, LONE_HALF, SLICE, SPACES, end_of_slice, mask
+from gateway.domain.json_scan import (
+    BRACKETS,
+    LEVELS_TAKEN_OUT,
+    LINK,
+    LONE_HALF,
+    SLICE,
+    SPACES,
+    end_of_slice,
+    has_more_than,
+    mask,
+)
 
 _FEW_BRACKETS = 1000
 _SHORT = 4096
@@ -108,7 +118,7 @@ def is_surely_within(body: bytes, limits: BodyLimits) -> bool:
         and telling.count(b'"') <= 2 * limits.max_links
         and telling.count(b":") <= limits.max_keys
         and opened + telling.count(b",") < limits.max_values
-        and (b"\\" not in body or body.count(b"\\") <= limits.max_half_surrogates)
+        and (b"\\" not in body or not has_more_than(limits.max_half_surrogates, body, b"\\"))
     )
 
 

@@ -5,15 +5,24 @@ from functools import cached_property
 from typing import Literal
 
 import msgspec
+from msgspec.structs import replace
 
 from gateway.domain.cache_directives import Directives
 from gateway.domain.create_body import CreateBody
 from gateway.domain.file_content import FileContent
 from gateway.domain.hold import Hold
 from gateway.domain.records import Copy, Kind, PredictionView
+from gateway.domain.tags import NONE
 from gateway.domain.targets import Target
 from gateway.domain.teams import Caller
 from gateway.domain.upstream_response import Answer
+
+
+class NamedBy(msgspec.Struct, frozen=True):
+    """How a caller named the target of a create: by the path, or by `version` in the body."""
+
+    path: str
+    version: str | None
 
 
 class CreateCommand(msgspec.Struct, frozen=True, kw_only=True):
@@ -25,11 +34,16 @@ class CreateCommand(msgspec.Struct, frozen=True, kw_only=True):
     """The upstream route below `/v1`."""
     target: Target
     body: CreateBody
+    named_by: NamedBy | None = None
+    """How the caller named the target, if by an alias. The other fields have the target itself."""
     cancel_after: float | None = None
     cancel_after_header: str | None = None
     user: str | None = None
+    tags: str = NONE
+    """The cost tags, as `gateway.domain.tags` writes them."""
     address: str | None = None
     """The address of a caller that uses a public credential."""
+    request_id: str = ""
     own_origins: frozenset[str] = frozenset()
     directives: Directives = Directives()
     idempotency_key: str | None = None
@@ -95,4 +109,10 @@ class CreateContext(msgspec.Struct, frozen=True, dict=True):
     @property
     def identifying_parts(self) -> tuple[bytes, ...]:
         """Everything that a request repeated with the same idempotency key must equal."""
-        return self.command.path.encode(), self.plain_body, (self.command.body.webhook or "").encode()
+        command, body = self.command, self.plain_body
+        path = command.path
+        if command.named_by is not None:
+            # As it was sent: it stays the same request when the alias gets another target.
+            path = command.named_by.path
+            body = replace(command.body, version=command.named_by.version).for_upstream()
+        return path.encode(), body, (command.body.webhook or "").encode()

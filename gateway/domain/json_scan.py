@@ -7,7 +7,7 @@ each string or bracket only up to a stated number. So the scans can run before a
 
 import codecs
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from functools import lru_cache
 
@@ -22,12 +22,16 @@ _GAP = rb"(?:[\t\n\r]|\\[nrt]|\\u000[9aAdD])"
 _H, _T, _P = rb"(?:[hH]|\\u00[46]8)", rb"(?:[tT]|\\u00[57]4)", rb"(?:[pP]|\\u00[57]0)"
 _HTTP = rb"%b(?:%b|%b(?:%b|%b(?:%b|%b)))" % (_H, _GAP, _T, _GAP, _T, _GAP, _P)
 _MOST_LEADS = 32
+_LONGEST_LETTER = 18
+"""Bytes of a letter that is percent-encoded, if each of the three characters is written as a JSON escape."""
 # A string that begins like an absolute URL in some spelling. One with more ignored characters in front, or with any
 # between the first letters, is taken for one without looking at what follows them.
 LINK = rb"%(lead)s{0,%(most)d}+%(http)s|%(lead)s{%(more)d}" % {
     b"lead": _LEAD, b"http": _HTTP, b"most": _MOST_LEADS, b"more": _MOST_LEADS + 1
 }  # fmt: skip
 LINK_START = re.compile(rb'"(?:%b)' % LINK)
+_LONGEST_LINK_START = 512
+"""No match is longer: a quote, at most 33 characters in front, and 7 letters and gaps, each at most 6 bytes long."""
 
 # In text that went through `mask`, where every `\u` is an escape. A high half without a low one after it, or a low half
 # without a high one before it. One pass, without a step for each character.
@@ -70,6 +74,21 @@ def holds(text: bytes, secrets: Iterable[bytes]) -> bool:
     Parsing is not enough: it keeps one value of a duplicate name, but the bytes that are sent on contain both. An error
     may quote a URL or a form.
     """
+    if len(text) <= SLICE:
+        return _holds(text, secrets)
+    # In pieces, for the sake of the other threads: a piece may take some milliseconds.
+    secrets = tuple(secrets)
+    longest = _LONGEST_LETTER * max(map(len, secrets), default=0)
+    start = 0
+    while start < len(text):
+        end = end_of_slice(text, start)
+        if _holds(text[start : end + longest], secrets):
+            return True
+        start = end
+    return False
+
+
+def _holds(text: bytes, secrets: Iterable[bytes]) -> bool:
     for secret in secrets:
         if secret in text:
             return True
@@ -89,13 +108,7 @@ def holds(text: bytes, secrets: Iterable[bytes]) -> bool:
 
 def _holds_encoded(text: bytes, secret: bytes) -> bool:
     letter, whole = _percent_encoded(secret)
-    # In pieces, for the sake of the other threads.
-    longest = 3 * len(secret)
-    return any(
-        letter.search(text, at, end) is not None and whole.search(text, at, end) is not None
-        for at in range(0, len(text), SLICE)
-        if (end := at + SLICE + longest)
-    )
+    return letter.search(text) is not None and whole.search(text) is not None
 
 
 @lru_cache(maxsize=64)
@@ -114,6 +127,35 @@ def end_of_slice(body: bytes, start: int) -> int:
     end = start + SLICE
     part = body[start:end]
     return end + (len(part) - len(part.rstrip(b"\\"))) % 2
+
+
+def contains(text: bytes, part: bytes) -> bool:
+    """Do what `part in text` does, in pieces if the text is large. To find one letter takes no pieces."""
+    if len(text) <= SLICE:
+        return part in text
+    return any(text.find(part, at, at + SLICE + len(part) - 1) >= 0 for at in range(0, len(text), SLICE))
+
+
+def has_more_than(most: int, text: bytes, letter: bytes) -> bool:
+    """Return whether a text has more than `most` of a letter. Hardly more than those are counted."""
+    if len(text) <= SLICE:
+        return text.count(letter) > most
+    number = 0
+    for at in range(0, len(text), SLICE):
+        number += text.count(letter, at, at + SLICE)
+        if number > most:
+            return True
+    return False
+
+
+def link_starts(masked: bytes) -> Iterator[re.Match[bytes]]:
+    """Find all matches of `LINK_START`, in pieces."""
+    for low in range(0, len(masked), SLICE):
+        high = low + SLICE
+        for found in LINK_START.finditer(masked, low, high + _LONGEST_LINK_START):
+            if found.start() >= high:
+                break
+            yield found
 
 
 def items_of(array: bytes) -> int:

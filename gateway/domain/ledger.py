@@ -9,10 +9,16 @@ from functools import lru_cache
 
 import msgspec
 
+from gateway.domain import tags
+
 OTHER = "other"
 """The name under which all users over `MOST_USERS_A_DAY` are counted."""
 MOST_USERS_A_DAY = 1000
 """Users of a team that are counted by name per day. Bounded, because callers can make up user names."""
+MOST_VALUES_A_DAY = 1000
+"""Values of a cost tag that are counted by name per team and day, unless `[tags] max_values` is set."""
+OTHER_VALUES = "(other)"
+"""The value under which all others are counted. No request can have it."""
 
 
 BETWEEN = "; "
@@ -73,6 +79,8 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     """The scopes in whose budgets the amount counts as spent."""
     adjustment_id: str | None = None
     """Of a correction: two with the same id are one."""
+    tags: str = ""
+    """The cost tags of its prediction, as `gateway.domain.tags` writes them."""
 
 
 class Reservation(msgspec.Struct, frozen=True, kw_only=True):
@@ -97,6 +105,27 @@ class By(StrEnum):
     KEY = "key"
     MODEL = "model"
     USER = "user"
+    TAG = "tag"
+    """The values of one cost tag."""
+
+
+class Grouping(msgspec.Struct, frozen=True):
+    """What usage is grouped by; written as `day`, `user`, …, or `tag:project` for the values of the tag `project`."""
+
+    by: By
+    tag: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> "Grouping":
+        """Read a grouping. Raise `ValueError` for anything else."""
+        name, colon, tag = text.partition(":")
+        by = By(name)
+        if (by is By.TAG) != bool(colon) or (colon and not tags.KEY.fullmatch(tag)):
+            raise ValueError("expected the name of a grouping, or tag:<key>")
+        return cls(by, tag)
+
+    def __str__(self) -> str:
+        return f"{self.by}:{self.tag}" if self.tag else str(self.by)
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True):
@@ -104,13 +133,25 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
 
     team: str = ""
     what: str | int | None = None
-    """The group: day number, key, model or user."""
+    """The group: day number, key, model, user or value of a tag."""
     runs: int = 0
     joined: int = 0
     hits: int = 0
     milliseconds: int = 0
     microusd: int = 0
     saved_microusd: int = 0
+
+    def without(self, part: "Usage") -> "Usage":
+        """Return the usage of the same team that is not in a part of it."""
+        return Usage(
+            team=self.team,
+            runs=self.runs - part.runs,
+            joined=self.joined - part.joined,
+            hits=self.hits - part.hits,
+            milliseconds=self.milliseconds - part.milliseconds,
+            microusd=self.microusd - part.microusd,
+            saved_microusd=self.saved_microusd - part.saved_microusd,
+        )
 
 
 @lru_cache(maxsize=1024)

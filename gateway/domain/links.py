@@ -19,7 +19,7 @@ import msgspec
 from msgspec import Raw
 
 from gateway.domain import surrogates, urls
-from gateway.domain.json_scan import LINK_START, mask
+from gateway.domain.json_scan import LINK_START, link_starts, mask
 from gateway.errors import Unprocessable
 
 FILE_ID = r"[A-Za-z0-9_-]{8,100}"
@@ -180,7 +180,7 @@ class _Place(NamedTuple):
 
 def _addresses(body: bytes) -> Iterator[tuple[_Place, str]]:
     masked = mask(body)
-    for found in LINK_START.finditer(masked):
+    for found in link_starts(masked):
         start = found.start()
         end = masked.find(b'"', start + 1) + 1
         if not end:

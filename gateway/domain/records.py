@@ -152,6 +152,10 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
     recorded."""
     admitted: Admitted | None = None
     """How its run was admitted, if this prediction started it."""
+    tags: str = ""
+    """Its cost tags, as `gateway.domain.tags` writes them."""
+    request_id: str = ""
+    """The `X-Request-Id` of the create; empty if not recorded."""
 
 
 class PredictionView(msgspec.Struct, frozen=True):

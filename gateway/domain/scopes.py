@@ -27,6 +27,8 @@ class Scope(StrEnum):
     """Write models."""
     TOKENS = "tokens"
     """Mint browser tokens."""
+    KEYS = "keys"
+    """Manage the keys of the own team, within the own rights."""
     ACCOUNT = "account"
     """See the entire account, including all teams' predictions and files."""
     ADMIN = "admin"

@@ -13,6 +13,7 @@ import msgspec
 
 from gateway.domain.limits import NO_LIMITS, UNLIMITED, Allowance, Limits, Subject, SubjectKind
 from gateway.domain.scopes import Scope, patterns_of
+from gateway.domain.tags import NONE
 from gateway.domain.targets import allows, exact_models
 
 NO_LIST = "All visitors share a key with origins, so it has no lists. Use a browser token for each visitor."
@@ -68,6 +69,8 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     token_limits: Limits = UNLIMITED
     subject: str | None = None
     """Random identity of a browser token without a user. A renewed token has the same."""
+    tags: str = NONE
+    """The cost tags of a browser token's predictions (`gateway.domain.tags`)."""
 
     @cached_property
     def owner(self) -> str | None:

@@ -4,6 +4,8 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from gateway.domain.json_scan import contains
+
 # Browsers and Python's urllib read a backslash as a slash, and take one slash for two.
 _MARKS = ("http:/", "https:/", "http:\\", "https:\\")
 # At the beginning of a text, browsers take no slash for two.
@@ -14,6 +16,8 @@ _QUOTE = ord('"')
 _WINDOW = 32
 _LONGEST_SCHEME = 8
 _ASCII_BY_NUMBER = re.compile(rb"\\u00[0-7]")
+_LONGEST_NUMBER = 4
+"""Bytes of a match of it, but one."""
 _ENDS_OF_LINES = b"\t\r\n"
 _PIECE = 1 << 16
 _DROPPED = ("\t", "\n", "\r")
@@ -25,7 +29,7 @@ def may_be_in(given: bytes) -> bool:
     if b"\\" not in given:
         if len(given) < _SHORT:
             return b"http" in given.lower()
-    elif b"\\u00" in given and _ASCII_BY_NUMBER.search(given):
+    elif contains(given, b"\\u00") and _spells_ascii_by_number(given):
         return True
     # A long text has few colons, and to find them is ten times as fast as to fold its letters.
     at = given.find(b":")
@@ -38,6 +42,13 @@ def may_be_in(given: bytes) -> bool:
         at = given.find(b":", at + 1)
     # In pieces, so that nothing as large as a file is copied.
     return b"\\" in given or any(b"http" in given[at : at + _PIECE + 3].lower() for at in range(0, len(given), _PIECE))
+
+
+def _spells_ascii_by_number(given: bytes) -> bool:
+    return any(
+        _ASCII_BY_NUMBER.search(given, at, at + _PIECE + _LONGEST_NUMBER) is not None
+        for at in range(0, len(given), _PIECE)
+    )
 
 
 def _may_end_with_scheme(before: bytes) -> bool:

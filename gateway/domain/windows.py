@@ -31,16 +31,20 @@ def first_day(window: Window, day: int) -> int:
     return day if window is Window.DAY else _number(_date(day).replace(day=1))
 
 
-def ends_at(window: Window, now: float) -> float:
-    """Return when the current window ends, as an epoch time."""
-    day = day_of(now)
+def last_day(window: Window, day: int) -> int:
+    """Return the last day of the window that contains a day."""
     if window is Window.DAY:
-        return float((day + 1) * _DAY_SECONDS)
+        return day
     month = _date(day).replace(day=1)
     following = (
         month.replace(year=month.year + 1, month=1) if month.month == 12 else month.replace(month=month.month + 1)
     )
-    return float(_number(following) * _DAY_SECONDS)
+    return _number(following) - 1
+
+
+def ends_at(window: Window, now: float) -> float:
+    """Return when the current window ends, as an epoch time."""
+    return float((last_day(window, day_of(now)) + 1) * _DAY_SECONDS)
 
 
 def month_before(day: int) -> int:

@@ -11,10 +11,11 @@ from aiohttp import web
 
 from gateway import logs
 from gateway.access.rules.api_keys import REDACTED
-from gateway.domain import trace_context
+from gateway.domain import tags, trace_context
 from gateway.domain.records import PredictionView
 from gateway.domain.teams import Caller
 from gateway.http.keys import (
+    ALIAS,
     CALLER,
     HOLD,
     PRESENTED_KEY,
@@ -100,8 +101,12 @@ def log_request(
         _bytes_of(response),
     )
     more: dict[str, object] = {}
+    if about is not None and about.prediction.tags:
+        more["tags"] = tags.mapping(about.prediction.tags)
     if (trace_id := _trace_id(request)) is not None:
         more["trace_id"] = trace_id
+    if ALIAS in state:
+        more["alias"] = state[ALIAS][0][:_LONGEST_NAME]
     if refused_origin is not None:
         more["origin"], more["refused"] = refused_origin, "origin not listed"
     if response is not None and not isinstance(response, Response) and SENT_EVENTS in response:
@@ -127,6 +132,8 @@ def _user(request: Request, caller: Caller | None, about: PredictionView | None)
 
 def _named_target(request: web.Request) -> str | None:
     """Return the model or deployment that the address names, for requests without a prediction."""
+    if ALIAS in request:
+        return request[ALIAS][1][:_LONGEST_NAME]
     owner, name = (request.match_info.get(part) for part in ("owner", "name"))
     return f"{owner}/{name}"[:_LONGEST_NAME] if owner and name else None
 

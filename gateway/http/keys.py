@@ -20,13 +20,16 @@ from gateway.http.route import Route
 from gateway.http.settings import HttpSettings
 from gateway.metrics import Metrics
 from gateway.models.metadata import MetadataService
+from gateway.models.rules.aliases import Aliases
 from gateway.models.versions import VersionMap
 from gateway.money.usage import UsageService
 from gateway.nodes.membership import Membership
 from gateway.operations.dashboard import DashboardService
 from gateway.operations.explain import ExplainService
 from gateway.operations.health import Health
+from gateway.operations.prediction_log import PredictionLog
 from gateway.operations.recent_errors import RecentErrors
+from gateway.operations.teams import TeamService
 from gateway.outputs.downloads import OutputService
 from gateway.predictions.create import CreateService
 from gateway.predictions.estimate import EstimateService
@@ -41,6 +44,7 @@ from gateway.webhooks.secrets import WebhookSecrets
 
 SETTINGS = web.AppKey("settings", LiveSettings[HttpSettings])
 ACCESS = web.AppKey("access", LiveSettings[AccessSettings])
+ALIASES = web.AppKey("aliases", LiveSettings[Aliases])
 CLOCK = web.AppKey("clock", Clock)
 BODY_MEMORY = web.AppKey("body_memory", BytesByTeam)
 """The large request bodies in memory."""
@@ -51,6 +55,7 @@ AUTHENTICATOR = web.AppKey("authenticator", Authenticator)
 DASHBOARD = web.AppKey("dashboard", DashboardService)
 CREATES = web.AppKey("creates", CreateService)
 ESTIMATES = web.AppKey("estimates", EstimateService)
+PREDICTION_LOG = web.AppKey("prediction_log", PredictionLog)
 PREDICTIONS = web.AppKey("predictions", PredictionService)
 EXPLAIN = web.AppKey("explain", ExplainService)
 FILES = web.AppKey("files", FileService)
@@ -60,6 +65,7 @@ MEMBERSHIP = web.AppKey("membership", Membership)
 METADATA = web.AppKey("metadata", MetadataService)
 POLICY = web.AppKey("policy", Policy)
 SESSIONS = web.AppKey("sessions", Sessions)
+TEAMS = web.AppKey("teams", TeamService)
 TOKENS = web.AppKey("tokens", TokenService)
 RECENT_ERRORS = web.AppKey("recent_errors", RecentErrors)
 USAGE = web.AppKey("usage", UsageService)
@@ -85,6 +91,8 @@ ROUTE = web.RequestKey("route", Route)
 """The route that the request matched, if any."""
 STARTED = web.RequestKey("started", float)
 """When handling began, by `time.perf_counter`."""
+ALIAS = web.RequestKey("alias", tuple[str, str])
+"""The alias by which the request names a target, and that target."""
 VIEW = web.RequestKey("view", PredictionView)
 """The prediction that the request concerns, if any."""
 SENT_BYTES = web.ResponseKey("sent_bytes", int)

@@ -33,5 +33,7 @@ class HttpSettings(msgspec.Struct, frozen=True, kw_only=True):
     allow_private_webhooks: bool = False
     origins: frozenset[str] = frozenset()
     """Every origin that some team lists: a preflight carries no key and is checked against these."""
+    tag_keys: frozenset[str] = frozenset()
+    """The cost tags that there are."""
     team_origins: Mapping[str, tuple[str, ...]] = {}
     """The origins of each team that there is."""

@@ -23,7 +23,7 @@ from gateway.domain.ports.clock import Clock
 from gateway.domain.ports.observers import LimitObserver
 from gateway.domain.quota import Granted, LimitKind, LimitStatus, Refused, ReservationRequest, RunLimits
 from gateway.domain.run_end import RunEnded
-from gateway.domain.teams import Caller
+from gateway.domain.teams import Caller, Team
 from gateway.errors import BudgetExceeded, CallerLeft, GatewayError, RateLimited, UpstreamUnavailable
 from gateway.money.ports import Ledger
 from gateway.money.rules import refusals
@@ -302,6 +302,11 @@ def run_limits_of(caller: Caller, user: str | None, address: str | None = None) 
     if not subjects:
         return ()
     return tuple(filter(None, map(_run_limits_of, subjects)))
+
+
+def run_limits_of_team(team: Team) -> RunLimits | None:
+    """Return the limits on runs of a team itself; `None` if it has none."""
+    return _run_limits_of(Subject(SubjectKind.TEAM, team.name, team.allowance.own, "team"))
 
 
 @lru_cache(maxsize=1024)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol
 
+from gateway.domain.audit import Actor
 from gateway.domain.ledger import By, Entry, Reservation, Settlement, Usage
 from gateway.domain.quota import Counters
 from gateway.domain.records import Run
@@ -21,21 +22,23 @@ class Ledger(Protocol):
         ...
 
     async def usage(
-        self, by: By, *, since: int, until: int, team: str | None = None, limit: int = 10_000
+        self, by: By, *, since: int, until: int, team: str | None = None, tag: str = "", limit: int = 10_000
     ) -> list[Usage]:
         """Sum up the days from `since` to `until`, both included, of one team or of every team.
 
-        Return at most `limit` rows per team: days in order, everything else by cost, highest first. Reads daily sums,
+        Return at most `limit` rows per team: days in order, everything else by cost, highest first. By tag, the values
+        of `tag`, and in one more row what has none. Reads daily sums,
         so the time depends on the number of days, keys, models and users, not on the number of runs.
         """
         ...
 
     async def adjust(
-        self, team: str, microusd: int, reason: str, at: float, *, adjustment_id: str | None = None
+        self, team: str, microusd: int, reason: str, at: float, *, actor: Actor, adjustment_id: str | None = None
     ) -> bool:
         """Add a correction of a team's spending. Durable. It counts in the team's budgets at once.
 
         One whose answer was lost can be repeated with the same id. Return whether this call added it.
+        It is recorded in the audit log, in the same transaction.
         """
         ...
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import msgspec
 
+from gateway.domain.ledger import MOST_VALUES_A_DAY
 from gateway.money.rules.pricing import PriceList
 
 
@@ -15,3 +16,5 @@ class MoneySettings(msgspec.Struct, frozen=True, kw_only=True):
     """The URL that receives a team's budget alerts, by the team's name."""
     retain_days: float = 30.0
     """How long lines of the ledger are kept."""
+    max_tag_values: int = MOST_VALUES_A_DAY
+    """Values of a cost tag that are counted by name, per team and day."""

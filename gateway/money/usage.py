@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from gateway.domain import quota
-from gateway.domain.ledger import By
+from gateway.domain.ledger import By, Grouping
 from gateway.domain.limits import OWN_OF_PAGES, SubjectKind
 from gateway.domain.ports.clock import Clock
 from gateway.domain.ports.records import Keys
@@ -25,12 +25,14 @@ class UsageService:
         self._keys = keys
         self._clock = clock
 
-    async def usage(self, team: str | None, by: By, since: int, until: int) -> Mapping[str, object]:
+    async def usage(self, team: str | None, by: By | Grouping, since: int, until: int) -> Mapping[str, object]:
         """Return the usage of a team, or of all teams, from day `since` to day `until`, both included."""
-        rows = await self._ledger.usage(by, since=since, until=until, team=team, limit=MOST_ROWS)
+        grouping = by if isinstance(by, Grouping) else Grouping(by)
+        by, tag = grouping.by, grouping.tag
+        rows = await self._ledger.usage(by, since=since, until=until, team=team, tag=tag, limit=MOST_ROWS)
         sums = rows if by is By.TEAM else await self._ledger.usage(By.TEAM, since=since, until=until, team=team)
         names = {key.id: key.name for key in await self._keys.keys(team)} if by is By.KEY else {}
-        return reports.usage(rows, reports.total_of(sums), by, since, until, key_names=names)
+        return reports.usage(rows, reports.total_of(sums), grouping, since, until, key_names=names)
 
     async def limits(self, caller: Caller, user: str | None, address: str | None = None) -> list[dict[str, object]]:
         """Return the state of every limit on runs that applies to a caller.

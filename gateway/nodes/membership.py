@@ -13,12 +13,11 @@ import msgspec
 
 from gateway.domain.ports.clock import Clock
 from gateway.errors import GatewayError
-from gateway.nodes.ports import LEADER, Nodes
+from gateway.nodes.ports import LEADER, Living, Nodes
+from gateway.nodes.rules.clock_readings import TOLERATED_SECONDS, Reading, has_jumped
 from gateway.runtime.tasks import run_until_first
 
 logger = logging.getLogger(__name__)
-
-_TOLERATED_SKEW_SECONDS = 1.0
 
 
 class LeaseTimes(msgspec.Struct, frozen=True, kw_only=True):
@@ -113,7 +112,9 @@ class LeasedNode:
         self.times = times or LeaseTimes()
         self.number = 0
         self.clock_skew_seconds = 0.0
-        """By how much the store's clock was ahead of this machine's when the node joined."""
+        """By how much the store's clock was ahead of this machine's at the last reading."""
+        self._reading: Reading | None = None
+        """The last reading of the store's clock."""
         self._has_left = False
         self._is_ended = False
         """Whether another node has ended this one."""
@@ -128,7 +129,10 @@ class LeasedNode:
         """Returns what others may know of the node, as JSON."""
         self._renewed_at = self._valid_until = self._leads_until = float("-inf")
         self._counted_from = float("inf")
-        """Since when the store has answered every renewal. Leases may expire in an outage of it."""
+        """Since when the store has answered every renewal and its clock has not jumped.
+
+        Leases may expire in an outage of it, or by a jump.
+        """
         self._lost: list[Callable[[], None]] = []
         self._joined: list[Callable[[], None]] = []
 
@@ -151,7 +155,8 @@ class LeasedNode:
     def may_take_over(self) -> bool:
         """Say whether it may end other nodes: it has renewed its lease for the length of one, without a failure.
 
-        While the store was away nobody could renew, so an expired lease says nothing of a node.
+        While the store was away nobody could renew, so an expired lease says nothing of a node. Nor does it after
+        the store's clock has jumped, until the living nodes have renewed theirs.
         """
         return self.is_alive() and self._monotonic() >= self._counted_from + self.times.lease
 
@@ -178,6 +183,13 @@ class LeasedNode:
         self._leads_until = float("-inf")
         await self._check_clock()
         await self._lead()
+
+    async def living(self) -> Living:
+        """List the nodes that have not ended, and note the store's clock. Raise `StoreUnavailable`."""
+        sent_at = self._monotonic()
+        found = await self._nodes.living()
+        self._note_clock(sent_at, found.at)
+        return found
 
     async def run(self) -> None:
         """Renew the lease until the node leaves. When it is lost, tell the listeners and join again."""
@@ -245,18 +257,28 @@ class LeasedNode:
         _call(self._joined)
 
     async def _check_clock(self) -> None:
-        before = self._clock.now()
+        sent_at = self._monotonic()
         try:
             at = await self._nodes.clock()
         except GatewayError:
             # It has joined all the same.
             return
-        after = self._clock.now()
-        self.clock_skew_seconds = at - (before + after) / 2
-        if abs(self.clock_skew_seconds) > _TOLERATED_SKEW_SECONDS + (after - before):
+        took = self._note_clock(sent_at, at)
+        if abs(self.clock_skew_seconds) > TOLERATED_SECONDS + took:
             # Leases do not depend on it. Times in records, expiry of keys and budgets of a day do.
             extra = {"seconds": round(self.clock_skew_seconds, 3)}
             logger.warning("this machine's clock differs from the store's", extra=extra)
+
+    def _note_clock(self, sent_at: float, at: float) -> float:
+        """Note a reading of the store's clock, and return how long it took."""
+        before, reading = self._reading, Reading(sent_at, self._monotonic(), at)
+        took = reading.answered_at - sent_at
+        self._reading, self.clock_skew_seconds = reading, at - (self._clock.now() - took / 2)
+        if before is None or has_jumped(before, reading):
+            self._counted_from = max(self._counted_from, sent_at)
+            if before is not None:
+                logger.error("the store's clock has jumped", extra={"skew_seconds": round(self.clock_skew_seconds, 3)})
+        return took
 
 
 def _call(listeners: list[Callable[[], None]]) -> None:

@@ -1,6 +1,6 @@
 """What the nodes share in the store: their leases, and which runs each of them follows."""
 
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import msgspec
 
@@ -26,6 +26,13 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
     """What it said of itself when it renewed its lease, as JSON."""
 
 
+class Living(NamedTuple):
+    """The nodes that have not ended, by number, at a time of the store's clock."""
+
+    at: float
+    numbers: frozenset[int]
+
+
 class Nodes(Protocol):
     """The leases of the nodes. All times are by the store's clock, and every operation is one atomic step."""
 
@@ -44,8 +51,12 @@ class Nodes(Protocol):
         """End a node now, so that the others take over its runs at once."""
         ...
 
-    async def end_expired(self, by: int) -> list[int]:
-        """End the other nodes whose leases have expired, and return their numbers. Each is ended once."""
+    async def end_expired(self, by: int, at: float) -> list[int]:
+        """End the other nodes whose leases had expired at a time, and return their numbers. Each is ended once.
+
+        A lease that was renewed later than it is long after that time was renewed before the clock went back. Call this
+        when living nodes have had the time to renew theirs since.
+        """
         ...
 
     async def take_runs(self, by: int, limit: int) -> list[Run]:
@@ -67,8 +78,15 @@ class Nodes(Protocol):
         """List the ids of the open runs that a node owns."""
         ...
 
-    async def nodes(self) -> list[Node]:
-        """List the nodes: those alive, and those that ended lately. The newest come first."""
+    async def living(self) -> Living:
+        """List all nodes that have not ended."""
+        ...
+
+    async def nodes(self, limit: int, *, before: int | None = None) -> list[Node]:
+        """List nodes: those alive, and those that ended lately. The newest come first.
+
+        With `before`, only those with a lower number.
+        """
         ...
 
     async def lead(self, name: str, number: int, seconds: float) -> bool:
@@ -80,4 +98,8 @@ class Nodes(Protocol):
 
     async def clock(self) -> float:
         """Return the time of the store's clock."""
+        ...
+
+    async def forget_sessions(self, limit: int) -> int:
+        """Delete up to `limit` notes of what connections that have long ended have written; return how many."""
         ...

@@ -11,7 +11,7 @@ from gateway.domain.ports.clock import Clock
 from gateway.domain.ports.observers import NodesObserver
 from gateway.domain.records import Run, RunState
 from gateway.errors import GatewayError
-from gateway.nodes.ports import Nodes
+from gateway.nodes.ports import Living, Nodes
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +35,10 @@ class Taker(Protocol):
 
     def is_leader(self) -> bool:
         """Say whether it does what one node does for all."""
+        ...
+
+    async def living(self) -> Living:
+        """List the nodes that have not ended. Raise `StoreUnavailable`."""
         ...
 
     def may_take_over(self) -> bool:
@@ -71,7 +75,7 @@ class Takeover:
         self._on_nodes_ended = on_nodes_ended
         self._find_dropped = find_dropped
         self._observer = observer
-        self._living: set[int] = set()
+        self._living: frozenset[int] = frozenset()
         self._is_due = True
         self._looks = 0
         self._has_taken_live = False
@@ -101,10 +105,11 @@ class Takeover:
         if not node.is_alive():
             return
         number = node.number
-        if node.may_take_over() and (expired := await self._nodes.end_expired(number)):
+        at, living = await node.living()
+        if node.may_take_over() and (expired := await self._nodes.end_expired(number, at)):
             logger.error("nodes have died: their leases have expired", extra={"nodes": expired})
             self._observer.nodes_died(len(expired))
-        living = {each.number for each in await self._nodes.nodes() if each.ended_at is None}
+            living -= set(expired)
         is_due, self._is_due = self._is_due or not self._living <= living, False
         self._living = living
         try:

@@ -7,7 +7,7 @@ viewers.
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 from cachetools import TTLCache
@@ -21,7 +21,8 @@ from gateway.domain.teams import Teams
 from gateway.domain.windows import Window
 from gateway.money.ports import Ledger
 from gateway.money.rules import projection, reports
-from gateway.operations.ports import Figures
+from gateway.operations.health import OK
+from gateway.operations.ports import DeliveryCounter, Figures
 from gateway.operations.recent_errors import RecentErrors
 from gateway.operations.rules import dashboard_view as board
 from gateway.operations.rules.dashboard_view import MOST_ROWS, ActiveRun, Board, Budget, Live, Refusal
@@ -51,6 +52,8 @@ class DashboardService:
         recent_errors: RecentErrors,
         sources: Sources,
         clock: Clock,
+        deliveries: DeliveryCounter,
+        checks: Callable[[], Mapping[str, str]],
     ) -> None:
         self._teams = teams
         self._ledger = ledger
@@ -58,6 +61,8 @@ class DashboardService:
         self._recent_errors = recent_errors
         self._sources = sources
         self._clock = clock
+        self._deliveries = deliveries
+        self._checks = checks
         self._boards: TTLCache[str | None, Board] = TTLCache(_MOST_BOARDS, REFRESH_SECONDS, timer=clock.monotonic)
         self._gathering = asyncio.Lock()
 
@@ -88,6 +93,8 @@ class DashboardService:
             teams=board.by_cost(by_team),
             targets=board.by_cost(by_model),
             budgets=await self._budgets(whose, by_day, now),
+            failed_webhooks=await self._failed_webhooks(whose),
+            failed_checks=self._failed_checks() if whose is None else (),
             live=Live(
                 requests=self._figures.requests_in_progress() if whose is None else None,
                 runs=len(runs),
@@ -99,6 +106,13 @@ class DashboardService:
             refusals=self._refusals(whose),
             refused_origins=self._recent_errors.refused_origins.newest(MOST_ROWS) if whose is None else (),
         )
+
+    async def _failed_webhooks(self, whose: str | None) -> tuple[tuple[str, int], ...]:
+        dead = (await self._deliveries.delivery_counts()).dead_of
+        return tuple(sorted((team, count) for team, count in dead.items() if whose in (None, team)))
+
+    def _failed_checks(self) -> tuple[str, ...]:
+        return tuple(result for result in self._checks().values() if result != OK)
 
     async def _budgets(self, whose: str | None, by_day: Iterable[Usage], now: float) -> tuple[Budget, ...]:
         # Taken once: a reload may take a team out while the ledger is asked.

@@ -4,6 +4,7 @@ from gateway.access.authentication import AccessSettings
 from gateway.domain.ports.records import Keys
 from gateway.domain.records import LARGE_DOCUMENT, PredictionView, Run
 from gateway.domain.teams import Caller
+from gateway.errors import NotFound
 from gateway.money.ports import Ledger
 from gateway.money.pricing import Pricing
 from gateway.operations.rules import explain
@@ -45,19 +46,32 @@ class ExplainService:
         known = await self._predictions.owned(caller, prediction_id)
         # Read the record: the cached view can be older than the settling of the run's identity.
         view = await self._records.prediction(prediction_id, most_bytes=LARGE_DOCUMENT) or known
-        if not view.left_out:
-            return await self._explain(caller, view)
-        async with self._large.turn(view.prediction.team):
-            return await self._explain(caller, await self._records.prediction(prediction_id) or view)
+        owns_run = caller.owns(view.run.team) and (
+            caller.sees_owner is None or view.prediction.id == view.run.leader_id
+        )
+        return await self._explain(view, owns_run=owns_run, shows_team=not caller.is_public)
 
-    async def _explain(self, caller: Caller, view: PredictionView) -> dict[str, object]:
+    async def explain_to_operator(self, prediction_id: str) -> dict[str, object]:
+        """Explain a prediction of any team, with all of its run. Raise `NotFound` if it is unknown."""
+        view = await self._records.prediction(prediction_id, most_bytes=LARGE_DOCUMENT)
+        if view is None:
+            raise NotFound
+        return await self._explain(view, owns_run=True, shows_team=True)
+
+    async def _explain(self, view: PredictionView, *, owns_run: bool, shows_team: bool) -> dict[str, object]:
+        if not view.left_out:
+            return await self._explain_whole(view, owns_run=owns_run, shows_team=shows_team)
+        async with self._large.turn(view.prediction.team):
+            whole = await self._records.prediction(view.prediction.id) or view
+            return await self._explain_whole(whole, owns_run=owns_run, shows_team=shows_team)
+
+    async def _explain_whole(self, view: PredictionView, *, owns_run: bool, shows_team: bool) -> dict[str, object]:
         return explain.explain(
             view,
             await self._priced(view.run),
             key_name=await self._key_name(view.prediction.key_id),
-            owns_run=caller.owns(view.run.team)
-            and (caller.sees_owner is None or view.prediction.id == view.run.leader_id),
-            shows_team=not caller.is_public,
+            owns_run=owns_run,
+            shows_team=shows_team,
             further=await self._deliveries_of(view),
         )
 

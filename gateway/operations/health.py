@@ -24,7 +24,8 @@ _UPSTREAM_TTL_SECONDS = 60.0
 _AFTER_FAILURE_SECONDS = 5.0
 _TIMEOUT_SECONDS = 5.0
 _WATCH_SECONDS = 10.0
-_OK = "ok"
+OK = "ok"
+"""The result of a check that did not fail."""
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -67,37 +68,44 @@ class Health:
         self._lock = asyncio.Lock()
         self._upstream_result = ""
         self._ask_again_at = 0.0
-        self._store_result = _OK
+        self._store_result = OK
         self._is_taken = False
         self.draining = False
 
     async def report(self) -> Report:
         """Check what readiness needs."""
-        store, upstream = await self._check_store(), await self._check_upstream()
-        checks = {"store": store, "upstream": upstream}
+        await self._check_store()
+        await self._check_upstream()
+        checks = self.known()
+        return Report(self.is_ready, any(result != OK for result in checks.values()), checks)
+
+    def known(self) -> Mapping[str, str]:
+        """Return the results of the last checks, without asking anybody."""
+        store = self._store_result
+        checks = {"store": store, "upstream": self._upstream_result or OK}
         if self._calls_wait():
             checks["connections"] = "All connections to Replicate are in use."
         if self._is_shut_out():
             checks["node"] = "The lease of this node is lost. Others have taken over its runs; it joins again."
         if self.draining:
             checks["gateway"] = "shutting down"
-        elif store == _OK and (failure := self._store.recent_failure) is not None:
+        elif store == OK and (failure := self._store.recent_failure) is not None:
             checks["store"] = f"{failure} Other operations succeed."
-        return Report(self.is_ready, any(result != _OK for result in checks.values()), checks)
+        return checks
 
     @property
     def is_ready(self) -> bool:
         """Whether this process could serve at the last check, but for what all processes share."""
-        is_own_cause = self._store_result != _OK and (self._is_taken or not self._store.is_shared)
+        is_own_cause = self._store_result != OK and (self._is_taken or not self._store.is_shared)
         return not self.draining and not is_own_cause and not self._is_shut_out()
 
     def degraded(self) -> Mapping[str, float]:
         """Return 1 for each cause of degradation, as known without asking anybody."""
-        upstream = self._is_failing() or self._upstream_result not in ("", _OK)
+        upstream = self._is_failing() or self._upstream_result not in ("", OK)
         return {
             "upstream": float(upstream),
             "store": float(self._store.recent_failure is not None),
-            "database": float(self._store.is_shared and self._store_result != _OK),
+            "database": float(self._store.is_shared and self._store_result != OK),
             "connections": float(self._calls_wait()),
         }
 
@@ -108,14 +116,14 @@ class Health:
             await self._check_store()
 
     async def _check_store(self) -> str:
-        before, result = self._store_result, _OK
+        before, result = self._store_result, OK
         try:
             await self._store.ping()
         except GatewayError as exc:
             result, self._is_taken = exc.detail, isinstance(exc, StoreTaken)
         self._store_result = result
-        if (before == _OK) != (result == _OK):
-            if result == _OK:
+        if (before == OK) != (result == OK):
+            if result == OK:
                 logger.warning("the store works again")
             else:
                 logger.warning("the store cannot be used", extra={"reason": result})
@@ -124,10 +132,10 @@ class Health:
     async def _check_upstream(self) -> str:
         async with self._lock:
             now = self._clock.monotonic()
-            stale = self._upstream_result == _OK and self._is_failing()
+            stale = self._upstream_result == OK and self._is_failing()
             if not self._upstream_result or now >= self._ask_again_at or stale:
                 self._upstream_result = await self._ask()
-                ttl = _UPSTREAM_TTL_SECONDS if self._upstream_result == _OK else _AFTER_FAILURE_SECONDS
+                ttl = _UPSTREAM_TTL_SECONDS if self._upstream_result == OK else _AFTER_FAILURE_SECONDS
                 self._ask_again_at = now + ttl
             return self._upstream_result
 
@@ -140,4 +148,4 @@ class Health:
             return "Replicate did not answer in time."
         except GatewayError as exc:
             return exc.detail
-        return _OK if answer.is_ok else f"GET /account answered {answer.status}"
+        return OK if answer.is_ok else f"GET /account answered {answer.status}"

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 
 from gateway.domain import documents
+from gateway.domain.ports.audit import AuditLog
 from gateway.domain.ports.clock import Clock
 from gateway.domain.ports.observers import PredictionObserver
 from gateway.domain.ports.records import Files
@@ -29,12 +30,13 @@ _DAY = 86_400.0
 
 
 class Janitor:
-    """Evicts cache entries, removes the data of ended runs, and deletes old records and files, once a minute."""
+    """Evicts cache entries, removes the data of ended runs, and deletes what is old, once a minute."""
 
     def __init__(
         self,
         predictions: CreateStore,
         files: Files,
+        audit: AuditLog,
         clock: Clock,
         settings: LiveSettings[RetentionSettings],
         *,
@@ -42,11 +44,14 @@ class Janitor:
         observer: PredictionObserver | None = None,
         every_seconds: float = 60.0,
         is_leader: Callable[[], bool] = lambda: True,
+        forget_sessions: Callable[[int], Awaitable[int]] | None = None,
     ) -> None:
-        """Take `is_leader`: of several nodes, only that one cleans."""
+        """Take `is_leader`: of several nodes, only that one cleans. `forget_sessions` deletes their own old records."""
+        self._forget_sessions = forget_sessions
         self._is_leader = is_leader
         self._predictions = predictions
         self._files = files
+        self._audit = audit
         self._clock = clock
         self._settings = settings
         self._on_cleared = on_cleared
@@ -71,6 +76,9 @@ class Janitor:
         await _in_steps(partial(self._predictions.delete_records, now - self._settings.value.retain_days * _DAY))
         await _in_steps(partial(self._files.delete_expired_files, now))
         await _in_steps(partial(self._predictions.delete_expired_idempotency, now))
+        if self._forget_sessions is not None:
+            await _in_steps(self._forget_sessions)
+        await _in_steps(partial(self._audit.delete_old_audit_entries, now - self._settings.value.audit_days * _DAY))
 
     async def _evict(self, now: float) -> None:
         evicted = await _in_steps(partial(self._predictions.evict_cache, self._settings.value.max_cache_bytes, now))

@@ -3,6 +3,11 @@
 from collections.abc import Mapping
 from typing import Protocol
 
+from gateway.domain.records import Prediction
+from gateway.predictions.ports.predictions import Predictions
+from gateway.predictions.ports.search import PredictionSearch
+from gateway.webhooks.rules.deliveries import DeliveryCounts
+
 
 class Figures(Protocol):
     """Counters of requests and refusals since the process started."""
@@ -35,4 +40,20 @@ class Ping(Protocol):
     @property
     def recent_failure(self) -> str | None:
         """What failed lately and may fail again, although the store answers."""
+        ...
+
+
+class DeliveryCounter(Protocol):
+    """Counts webhook deliveries."""
+
+    async def delivery_counts(self) -> DeliveryCounts:
+        """Count queued deliveries, dead letters, and the places that are taken."""
+        ...
+
+
+class PredictionRecords(Predictions, PredictionSearch, Protocol):
+    """Predictions, and the search of them."""
+
+    async def predictions_of(self, run_id: str, *, limit: int = 10_000) -> list[Prediction]:
+        """List the predictions that share a run, in order of creation."""
         ...

@@ -3,6 +3,15 @@
 import msgspec
 
 
+class AdminSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What operators read of predictions."""
+
+    max_searched: int
+    """Predictions of a kind that one page of a search looks at."""
+    show_data: bool
+    """Whether inputs and outputs are shown."""
+
+
 class RetentionSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Sizes in bytes."""
 
@@ -11,3 +20,5 @@ class RetentionSettings(msgspec.Struct, frozen=True, kw_only=True):
     """How long the inputs and outputs of ended runs are kept, and what errors quote of them."""
     retain_days: float
     """How long records without data are kept."""
+    audit_days: float
+    """How long entries of the audit log are kept."""

@@ -4,6 +4,7 @@ A hit or a join needs only the first.
 """
 
 from collections.abc import Callable
+from functools import partial
 from hashlib import sha256
 
 from msgspec.structs import replace
@@ -25,6 +26,7 @@ from gateway.predictions.ports.sharing import FinishedRuns, Idempotency, OpenRun
 from gateway.predictions.settings import PredictionSettings
 from gateway.predictions.upstream_webhooks import EVENTS
 from gateway.runtime.live import LiveSettings
+from gateway.runtime.pauses import LARGE, off_the_loop
 from gateway.runtime.random_bytes import RandomPool
 from gateway.sharing.identity import Identity
 
@@ -74,7 +76,9 @@ class NewRecords:
             webhook_events_filter=command.body.webhook_events_filter,
             deadline_at=now + command.cancel_after if command.cancel_after is not None else None,
             reason=str(identity.reason),
+            tags=command.tags,
             admitted=None if command.hold.limit is None else admission_record.held(command.hold),
+            request_id=command.request_id,
         )
         return ShareRequest(
             prediction=prediction,
@@ -147,7 +151,9 @@ async def context_of(caller: Caller, command: CreateCommand, policy: Policy, out
     Those stay as they are until a run is started: a hit or a join needs their content only. Raise `Unprocessable` for
     a file that is not the caller's.
     """
-    if not text_links.may_be_in(command.body.input):
+    given = command.body.input
+    may_link = partial(text_links.may_be_in, given)
+    if not (may_link() if len(given) <= LARGE else await off_the_loop(given, may_link)):
         return CreateContext(caller, command, {}, may_link=False)
     body, files = await policy.translate_files(caller, command.body, command.own_origins)
     linked = await outputs.linked(caller, body, command.own_origins)

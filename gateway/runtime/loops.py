@@ -24,6 +24,7 @@ class BackgroundLoop(StrEnum):
 
     ACCOUNT = "account"
     BUDGETS = "budgets"
+    CONFIG_RECORDS = "config_records"
     COPIES = "copies"
     DEADLINES = "deadlines"
     EVENT_LOGS = "event_logs"

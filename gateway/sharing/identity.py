@@ -21,7 +21,7 @@ from gateway.models.rules.schema import InputSchema
 from gateway.models.schemas import SchemaService
 from gateway.models.versions import VersionMap
 from gateway.runtime.live import LiveSettings
-from gateway.runtime.pauses import off_the_loop
+from gateway.runtime.pauses import LARGE, off_the_loop, pause_after
 from gateway.sharing.rules import caching, determinism, fingerprint
 from gateway.sharing.rules.determinism import Deterministic, Judgement, NotDeterministic, Policy, Proof, Rule
 from gateway.sharing.rules.external_links import DEFAULT_TEXT_INPUTS
@@ -114,6 +114,8 @@ class IdentityService:
         schema = described.schema if described else None
         input_ = command.body.input
         controls = determinism.read_controls(input_)
+        if len(input_) > LARGE:
+            await pause_after(input_)
         rule = determinism.rule_for(policy.rules, model) if policy.rules else None
         judgement = determinism.judge(
             controls,

@@ -2,6 +2,7 @@
 
 from typing import Protocol
 
+from gateway.domain.ports.audit import AuditLog
 from gateway.domain.ports.observers import NewsObserver, OperationsObserver
 from gateway.domain.ports.records import Files, Keys, Secrets, Versions
 from gateway.money.ports import Ledger
@@ -9,6 +10,7 @@ from gateway.nodes.news import News
 from gateway.nodes.ports import Nodes
 from gateway.outputs.ports import Outputs
 from gateway.predictions.ports.predictions import Predictions
+from gateway.predictions.ports.search import PredictionSearch
 from gateway.predictions.ports.sharing import Sharing
 from gateway.streams.ports import EventLogs
 from gateway.throttling.ports import DividedRates
@@ -17,6 +19,7 @@ from gateway.webhooks.ports import Deliveries
 
 class Store(
     Predictions,
+    PredictionSearch,
     Sharing,
     EventLogs,
     Deliveries,
@@ -25,6 +28,7 @@ class Store(
     Versions,
     Secrets,
     Ledger,
+    AuditLog,
     Outputs,
     DividedRates,
     Protocol,
@@ -38,6 +42,10 @@ class Store(
 
     def set_observer(self, observer: OperationsObserver) -> None:
         """Set the observer that is notified of every finished operation."""
+        ...
+
+    def bound_tag_values(self, most: int) -> None:
+        """Set how many values of a cost tag are counted by name, for each team and day."""
         ...
 
     async def open(self, *, create: bool = True) -> bool:

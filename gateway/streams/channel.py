@@ -43,6 +43,10 @@ class Channel:
         """Number of the newest stored parts that are small, because another node reads the log as it grows."""
         self.small_from = 0
         """The cursor of the first of these parts."""
+        self.has_gap = False
+        """Whether its end says that events are missing: those of the run may be readable later."""
+        self.is_dropped = False
+        """Whether nothing fills it any more, because the node has lost its lease: readers are to come again."""
         self._opened = asyncio.Event()
         self._failure: GatewayError | None = None
 

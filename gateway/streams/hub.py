@@ -52,6 +52,8 @@ MAX_SILENCE_AFTER_END_SECONDS = 10.0
 """How long a stream may send nothing new after its run has ended. Upstream sends `done` as the run ends, or never."""
 _GROWS_AFTER_END_SECONDS = MAX_SILENCE_AFTER_END_SECONDS + 2.0
 """How long after the end of a run another node may store more of its events."""
+_ANSWERED_SECONDS = 3.0
+"""How long another node may take to say that it has events of the run: it is asked twice meanwhile."""
 _FLUSHED_SECONDS = 1.0
 """How long after the end of a run another node may store its first events."""
 _LARGE_REPLAYS = 2
@@ -74,7 +76,7 @@ class StreamHub:
         news: News | None = None,
     ) -> None:
         """Take `news`, by which nodes tell each other what they watch and what has grown."""
-        news = news or NoNews()
+        self._news = news = news or NoNews()
         self._watchers = Watchers(clock)
         self.log_writer = LogWriter(store, clock, settings, self._watchers, news)
         self.log_reader = LogReader(store, clock, news)
@@ -119,7 +121,7 @@ class StreamHub:
     @property
     def live(self) -> int:
         """Number of channels that are being filled from upstream."""
-        return len(self._live) - len(self.log_reader)
+        return sum(not self.log_reader.follows(run_id) for run_id in self._live)
 
     @property
     def live_bytes(self) -> int:
@@ -163,7 +165,7 @@ class StreamHub:
         task = self._tasks.spawn(self._fill(channel, run), f"stream {run.id}")
         self._share_memory()
         self._filling[run.id] = task
-        task.add_done_callback(lambda _: self._release(channel))
+        task.add_done_callback(lambda done: self._release(channel, done))
         return channel
 
     def _on_watched(self, names: Sequence[str] | None) -> None:
@@ -173,9 +175,17 @@ class StreamHub:
             if tracked is None and channel is None:
                 continue
             self._watchers.add(run_id)
+            if self._has_events(run_id):
+                # This is also the answer that there are, or will be, some.
+                self._news.tell(Topic.EVENTS, run_id)
             self.log_writer.hurry(run_id)
             if tracked is not None and channel is None and tracked.run.stream_url is not None:
                 self._fill_new(replace(tracked.run, document=b"", request=b""))
+
+    def _has_events(self, run_id: str) -> bool:
+        """Return whether this node may still store events of a run."""
+        is_filled = run_id in self._live and not self.log_reader.follows(run_id)
+        return is_filled or self.log_writer.dirty_channel(run_id) is not None
 
     def take_over(self, run: Run) -> None:
         """Read on a stream that another node has read until now. Call when this node follows the run.
@@ -211,12 +221,18 @@ class StreamHub:
     def drop(self) -> None:
         """Read no stream any more, and store nothing: the runs are other nodes'. Readers are to come again."""
         self.log_writer.drop_all()
+        for channel in self._live.values():
+            channel.is_dropped = True
+            channel.open()
         for task in self._filling.values():
             task.cancel()
+        # Now, not when the tasks have ended: readers who come meanwhile would wait for events of a channel without any.
+        self._live.clear()
+        self._filling.clear()
 
-    def _release(self, channel: Channel) -> None:
-        self._live.pop(channel.run_id, None)
-        self._filling.pop(channel.run_id, None)
+    def _release(self, channel: Channel, task: asyncio.Task[None]) -> None:
+        if self._filling.get(channel.run_id) is task:
+            del self._live[channel.run_id], self._filling[channel.run_id]
         channel.open(StoreUnavailable("The stream could not be opened.", retry_after=1))
 
     async def _fill(self, channel: Channel, run: Run) -> None:
@@ -241,7 +257,7 @@ class StreamHub:
                 self.log_writer.drop(channel)
                 await channel.publish(replay.lost(self._clock.now(), _END_UNKNOWN))
                 return
-        if channel.log.size + _OVERHEAD <= self._kept.maxsize:
+        if channel.log.size + _OVERHEAD <= self._kept.maxsize and not channel.has_gap:
             self._kept[run.id] = channel
 
     async def _load(self, channel: Channel) -> None:
@@ -291,7 +307,9 @@ class StreamHub:
             seen = -1
             while known.status.is_terminal and seen < channel.log.end:
                 seen = channel.log.end
-                await self._clock.sleep(_GROWS_AFTER_END_SECONDS if seen else _FLUSHED_SECONDS)
+                await self._clock.sleep(_ANSWERED_SECONDS if seen else _FLUSHED_SECONDS)
+                if seen and self.log_reader.may_be_filled(run.id):
+                    await self._clock.sleep(_GROWS_AFTER_END_SECONDS - _ANSWERED_SECONDS)
 
         await run_until_first(reading, until_over())
         if not channel.is_complete and known.status.is_terminal:

@@ -39,15 +39,29 @@ class LogReader:
         self._woken: asyncio.Future[None] | None = None
         """What ends the pause before the next read, during that pause."""
         self._grown: dict[str, asyncio.Event] = {}
+        self._answered: set[str] = set()
+        """The runs of whose logs a node has told since they are read here."""
         news.add_listener(Topic.EVENTS, self._on_events)
 
     def __len__(self) -> int:
         return len(self._channels)
 
+    def follows(self, run_id: str) -> bool:
+        """Return whether the log of a run is read as another node stores it."""
+        return run_id in self._channels
+
+    def may_be_filled(self, run_id: str) -> bool:
+        """Return whether some node may still have events of a log that is followed.
+
+        A node that has them says so when it is told that the log is watched.
+        """
+        return run_id in self._answered or not self._news.is_listening
+
     async def follow(self, channel: Channel) -> None:
         """Append events until the log is complete, or this is cancelled."""
         run_id = channel.run_id
         self._channels[run_id] = channel
+        self._answered.discard(run_id)
         grown = self._grown[run_id] = asyncio.Event()
         try:
             self._news.tell(Topic.WATCH, run_id)
@@ -56,13 +70,17 @@ class LogReader:
                 await grown.wait()
                 grown.clear()
         finally:
-            del self._channels[run_id], self._grown[run_id]
-            self._due.pop(run_id, None)
+            if self._channels.get(run_id) is channel:
+                del self._channels[run_id], self._grown[run_id]
+                self._due.pop(run_id, None)
+                self._answered.discard(run_id)
 
     def _on_events(self, names: Sequence[str] | None) -> None:
         for run_id in self._channels if names is None else names:
             if run_id in self._channels:
                 self._ask_for(run_id)
+                if names is not None:
+                    self._answered.add(run_id)
 
     def _ask_for(self, run_id: str) -> None:
         self._due[run_id] = None
@@ -154,6 +172,7 @@ class LogReader:
     async def _end(self, channel: Channel) -> None:
         """End a log whose other events cannot be read."""
         if not channel.is_complete:
+            channel.has_gap = True
             await channel.publish(replay.lost(self._clock.now(), _GAP))
 
 

@@ -74,7 +74,9 @@ class LogWriter:
         return self._dirty.get(run_id)
 
     def mark_dirty(self, channel: Channel) -> None:
-        """Schedule a channel's new events for the next batch."""
+        """Schedule a channel's new events for the next batch, unless the run is another node's."""
+        if channel.is_dropped:
+            return
         self._dirty[channel.run_id] = channel
         self._changed.set()
         if self._is_slow and self._watchers.until and self._watchers.has(channel.run_id):

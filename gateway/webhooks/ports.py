@@ -5,6 +5,7 @@ from typing import Protocol
 
 import msgspec
 
+from gateway.domain.audit import Actor
 from gateway.domain.records import PredictionView
 from gateway.webhooks.rules.deliveries import Delivery, DeliveryCounts, DeliveryState, Receipt
 
@@ -84,14 +85,17 @@ class Deliveries(Protocol):
         """List the deliveries of a prediction that were not accepted yet, oldest first."""
         ...
 
-    async def redeliver(self, now: float, delivery_id: str) -> bool:
-        """Make a delivery, dead or not, due at once with no attempts. Kept. Return `False` if unknown or claimed."""
+    async def redeliver(self, now: float, delivery_id: str, *, actor: Actor, team: str | None = None) -> bool:
+        """Make a delivery, dead or not, due at once with no attempts. Kept, and recorded in the audit log.
+
+        Return `False` if it is unknown, claimed, or of another team than `team`.
+        """
         ...
 
-    async def redeliver_all(self, now: float, *, team: str | None = None, dead_only: bool = True) -> int:
+    async def redeliver_all(self, now: float, *, actor: Actor, team: str | None = None, dead_only: bool = True) -> int:
         """Make the dead letters of one team, or of all, due at once; without `dead_only` queued deliveries too. Kept.
 
-        Return how many.
+        Return how many. Recorded in the audit log, in one entry.
         """
         ...
 

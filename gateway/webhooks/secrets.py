@@ -7,6 +7,7 @@ accepts them with either.
 import base64
 import secrets
 
+from gateway.domain.audit import Actor
 from gateway.domain.ports.clock import Clock
 from gateway.domain.ports.records import Secrets
 
@@ -31,11 +32,12 @@ class WebhookSecrets:
         known = await self._store.secrets_in_use(name, self._clock.now())
         return known or [await self._store.secret(name, secrets.token_bytes(_BYTES))]
 
-    async def rotate(self, team: str, overlap_seconds: float) -> int:
+    async def rotate(self, team: str, overlap_seconds: float, *, actor: Actor) -> int:
         """Replace a team's secret; the old one stays in use for `overlap_seconds`. Return how many are in use now."""
         await self.in_use(team)
         now = self._clock.now()
-        return await self._store.rotate_secret(_name(team), secrets.token_bytes(_BYTES), now, now + overlap_seconds)
+        successor, until = secrets.token_bytes(_BYTES), now + overlap_seconds
+        return await self._store.rotate_secret(_name(team), successor, now, until, team=team, actor=actor)
 
 
 def _name(team: str) -> str:

@@ -10,6 +10,7 @@ from gateway.predictions.ports.sharing import Hit
 from gateway.store.interface import Store
 from gateway.store.sql.locks import Lock
 from tests.contract.races import DAY, OF_BLUE, UNLIMITED, A, conflicted, drift, nothing, race
+from tests.support.audit import BY_TEST, PURGE
 from tests.support.money import demand
 from tests.support.overlaps import ROW_LOCKS
 from tests.support.records import NOW, file, finish, go, key, lead, share, start, wish
@@ -20,8 +21,8 @@ from tests.support.stores import edit
     "two keys of one name",
     Lock.NAMES,
     prepare=nothing,
-    first=lambda store: store.add_key(key("k1", name="ci")),
-    second=lambda store: conflicted(store.add_key(key("k2", name="ci"))),
+    first=lambda store: store.add_key(key("k1", name="ci"), actor=BY_TEST),
+    second=lambda store: conflicted(store.add_key(key("k2", name="ci"), actor=BY_TEST)),
 )
 async def _(store: Store, _: Any, second: Any) -> None:
     assert isinstance(second, Conflict)
@@ -29,15 +30,15 @@ async def _(store: Store, _: Any, second: Any) -> None:
 
 
 async def one_key(store: Store) -> None:
-    await store.add_key(key("k1", name="ci"))
+    await store.add_key(key("k1", name="ci"), actor=BY_TEST)
 
 
 @race(
     "a new name for a key and a key of that name",
     Lock.NAMES,
     prepare=one_key,
-    first=lambda store: store.rotate_key("k1", key("k2", name="new"), NOW + 60),
-    second=lambda store: conflicted(store.add_key(key("k3", name="new"))),
+    first=lambda store: store.rotate_key("k1", key("k2", name="new"), NOW + 60, actor=BY_TEST),
+    second=lambda store: conflicted(store.add_key(key("k3", name="new"), actor=BY_TEST)),
 )
 async def _(store: Store, _: Any, second: Any) -> None:
     assert isinstance(second, Conflict)
@@ -48,8 +49,8 @@ async def _(store: Store, _: Any, second: Any) -> None:
     "two rotations of a secret",
     Lock.NAMES,
     prepare=lambda store: store.secret("webhooks", b"one"),
-    first=lambda store: store.rotate_secret("webhooks", b"two", NOW, NOW + 60),
-    second=lambda store: store.rotate_secret("webhooks", b"three", NOW + 1, NOW + 60),
+    first=lambda store: store.rotate_secret("webhooks", b"two", NOW, NOW + 60, team="red", actor=BY_TEST),
+    second=lambda store: store.rotate_secret("webhooks", b"three", NOW + 1, NOW + 60, team="red", actor=BY_TEST),
     at="retire_secret",
 )
 async def _(store: Store, _: Any, __: Any) -> None:
@@ -186,7 +187,7 @@ async def _(store: Store, _: Any, found: Any) -> None:
     "the purge of an entry and a set of hits",
     ROW_LOCKS,
     prepare=old_run,
-    first=lambda store: store.purge_cache(),
+    first=lambda store: store.purge_cache(PURGE),
     second=hits,
     at="clear_cache_until",
 )
@@ -198,9 +199,9 @@ async def _(store: Store, count: Any, found: Any) -> None:
 @race(
     "a correction while a day's sums are rebuilt",
     Lock.SUMS,
-    prepare=lambda store: store.adjust("red", 5, "why", NOW),
+    prepare=lambda store: store.adjust("red", 5, "why", NOW, actor=BY_TEST),
     first=lambda store: store.rebuild_day(DAY),
-    second=lambda store: store.adjust("blue", 7, "why", NOW),
+    second=lambda store: store.adjust("blue", 7, "why", NOW, actor=BY_TEST),
     at="rebuild_days",
 )
 async def _(store: Store, _: Any, __: Any) -> None:
@@ -214,7 +215,7 @@ async def wrong_meters(store: Store) -> None:
 
 async def beginning_of_an_audit(store: Store) -> tuple[Tally, int]:
     """Enter another line, and read one line after the other until there are no more."""
-    await store.adjust("blue", 7, "why", NOW)
+    await store.adjust("blue", 7, "why", NOW, actor=BY_TEST)
     tally, after = Tally(), 0
     while (audited := await store.audit_day(DAY, after, 1)).stored is None:
         tally.add(audited)
@@ -226,7 +227,7 @@ async def beginning_of_an_audit(store: Store) -> tuple[Tally, int]:
     "a line that is committed after a later one was read",
     Lock.LEDGER,
     prepare=nothing,
-    first=lambda store: store.adjust("red", 5, "why", NOW),
+    first=lambda store: store.adjust("red", 5, "why", NOW, actor=BY_TEST),
     second=beginning_of_an_audit,
     at="insert_entry",
 )

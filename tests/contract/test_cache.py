@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from gateway.domain.records import CacheStats, RunState
 from gateway.predictions.ports.sharing import FinishedRuns, Hit, OpenRuns
 from gateway.store.interface import Store
+from tests.support.audit import PURGE
 from tests.support.records import NOW, ended, finish, go, prediction, start
 from tests.support.stores import StoreMaker
 
@@ -61,7 +62,7 @@ async def test_purge_of_everything_works_in_batches(store: Store) -> None:
     for n in range(5):
         await keep(store, str(n))
     purged = []
-    while step := await store.purge_cache(limit=2):
+    while step := await store.purge_cache(PURGE, limit=2):
         purged.append(step)
     assert purged == [2, 2, 1]
     assert [await answers(store, str(n)) for n in range(5)] == [False] * 5
@@ -93,14 +94,14 @@ async def test_purge_can_be_limited_to_a_team_or_model(store: Store, scope: dict
     await keep(store, "3", target="acme/other", team="blue")
     await keep(store, "4", target="acme/toy:5c7d")
     await keep(store, "5", target="else/toy")
-    assert await store.purge_cache(**scope) == len(gone)
+    assert await store.purge_cache(PURGE, **scope) == len(gone)
     assert "".join([n for n in "12345" if not await answers(store, n)]) == gone
 
 
 async def test_purge_does_not_affect_runs_in_progress(store: Store) -> None:
     """A purge removes what is cached now; a run that ends later is cached as usual."""
     await go(store, "1", fingerprint="F1")
-    assert await store.purge_cache() == 0
+    assert await store.purge_cache(PURGE) == 0
     await finish(store, "1")
     assert await answers(store, "1")
 
@@ -111,7 +112,7 @@ async def test_concurrent_purges_count_each_run_once(store: Store, another: Stor
     try:
         for n in range(40):
             await keep(store, str(n))
-        counts = await asyncio.gather(*(each.purge_cache(limit=10) for each in (store, second) * 8))
+        counts = await asyncio.gather(*(each.purge_cache(PURGE, limit=10) for each in (store, second) * 8))
     finally:
         await second.close()
     assert sum(counts) == 40 - (await store.cache_stats(NOW)).entries
@@ -184,7 +185,7 @@ async def test_expired_entries_do_not_count_towards_the_limit(store: Store) -> N
 )
 async def test_eviction_matches_a_plain_lru_list(store: Store, sizes: list[int], uses: list[int], room: int) -> None:
     """Every entry that stays was used later than every entry that was evicted, and the rest fits the limit."""
-    while await store.purge_cache():
+    while await store.purge_cache(PURGE):
         pass
     example = next(_fresh)
     order = [f"{example}-{n}" for n in range(len(sizes))]

@@ -11,6 +11,7 @@ from gateway.predictions.ports.sharing import Hit, Joined
 from gateway.store.interface import Store
 from gateway.webhooks.ports import Busy
 from gateway.webhooks.rules.deliveries import Delivery, DeliveryCounts, DeliveryKind, DeliveryState
+from tests.support.audit import BY_TEST
 from tests.support.records import NOW, ended, finish, go, join, lead, live, prediction, share
 
 HOOK = {"webhook": "https://a.example/hook"}
@@ -239,22 +240,22 @@ async def test_dead_letters_are_listed_and_sent_again(store: Store) -> None:
     assert [each.id for each in await store.deliveries(team="red", state=DeliveryState.DEAD)] == ["msg_1", "msg_2"]
     assert [each.id for each in await store.deliveries(after="msg_1", limit=1)] == ["msg_2"]
     assert await store.claim_deliveries(NOW + 99, NOW + 100, 9, FREE) == []
-    assert await store.redeliver_all(NOW, team="blue") == 1
-    assert await store.redeliver(NOW, "msg_1")
-    assert not await store.redeliver(NOW, "msg_9")
+    assert await store.redeliver_all(NOW, team="blue", actor=BY_TEST) == 1
+    assert await store.redeliver(NOW, "msg_1", actor=BY_TEST)
+    assert not await store.redeliver(NOW, "msg_9", actor=BY_TEST)
     claimed = await store.claim_deliveries(NOW, NOW + 100, 9, FREE)
     assert {each.id: (each.attempts, each.dead_at) for each in claimed} == {"msg_1": (1, None), "msg_3": (1, None)}
     assert await store.delivery_body("msg_1") == b"{}"
     # A claimed delivery is being sent already.
-    assert not await store.redeliver(NOW, "msg_1")
-    assert await store.redeliver_all(NOW) == 1
+    assert not await store.redeliver(NOW, "msg_1", actor=BY_TEST)
+    assert await store.redeliver_all(NOW, actor=BY_TEST) == 1
 
 
 async def test_waiting_deliveries_can_be_retried_at_once(store: Store) -> None:
     await store.add_delivery(message("1"), b"{}")
     await store.postpone_delivery("msg_1", NOW + 3600, "timeout", b"{}")
-    assert await store.redeliver_all(NOW) == 0
-    assert await store.redeliver_all(NOW, dead_only=False) == 1
+    assert await store.redeliver_all(NOW, actor=BY_TEST) == 0
+    assert await store.redeliver_all(NOW, dead_only=False, actor=BY_TEST) == 1
     assert len(await store.claim_deliveries(NOW, NOW + 100, 9, FREE)) == 1
 
 
@@ -263,7 +264,7 @@ async def test_deliveries_are_counted(store: Store) -> None:
     for n in range(3):
         await store.add_delivery(message(str(n), created_at=NOW + n), b"{}")
     await store.mark_dead("msg_0", NOW, "timeout", b"{}")
-    assert await store.delivery_counts() == DeliveryCounts(2, 1, NOW + 1, {"red": 2})
+    assert await store.delivery_counts() == DeliveryCounts(2, 1, NOW + 1, {"red": 2}, {"red": 1})
 
 
 async def test_excess_dead_letters_of_a_team_are_deleted_oldest_first(store: Store) -> None:
@@ -334,12 +335,17 @@ async def test_replaced_secret_works_during_the_grace_period(store: Store, anoth
     second = another()
     await second.open()
     try:
-        assert await second.rotate_secret("webhook:red", b"second", NOW, NOW + overlap) == (2 if overlap else 1)
+        assert await second.rotate_secret("webhook:red", b"second", NOW, NOW + overlap, team="red", actor=BY_TEST) == (
+            2 if overlap else 1
+        )
     finally:
         await second.close()
     assert await store.secret("webhook:red", b"late") == b"second"
     expected = [b"second", b"first"] if overlap else [b"second"]
     assert await store.secrets_in_use("webhook:red", NOW) == expected
     assert await store.secrets_in_use("webhook:red", NOW + overlap) == [b"second"]
-    assert await store.rotate_secret("webhook:red", b"third", NOW + 1, NOW + 2) == len(expected) + 1
+    assert (
+        await store.rotate_secret("webhook:red", b"third", NOW + 1, NOW + 2, team="red", actor=BY_TEST)
+        == len(expected) + 1
+    )
     assert await store.secrets_in_use("webhook:red", NOW + 1) == [b"third", *expected]

@@ -3,11 +3,13 @@
 docs/architecture.md, Nodes, has the list of steps and who may do them.
 """
 
+import asyncio
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
 from gateway.domain.records import Copy, RunState, Status
@@ -19,6 +21,7 @@ from gateway.store.postgres import PostgresStore
 from gateway.streams.ports import EventLogs
 from gateway.webhooks.ports import Busy, Deliveries
 from gateway.webhooks.rules.deliveries import Delivery, DeliveryKind, DeliveryState
+from tests.support.polling import attempts
 from tests.support.postgres import emptied_database
 from tests.support.records import NOW, finish, go, join, lead, live, prediction
 
@@ -237,6 +240,69 @@ async def test_result_of_a_delivery_that_another_node_holds_is_not_recorded(
     assert await snapshot(new) == before
     await OF_A_HOLDER[name](new)
     assert await snapshot(new) != before
+
+
+async def test_claim_of_a_node_that_joins_meanwhile_is_kept(
+    nodes: tuple[PostgresStore, PostgresStore], url: str
+) -> None:
+    """Who frees the claims of ended nodes could hold the new node for one that has ended."""
+    old, new = nodes
+    await held(old)
+    await old.nodes.leave(old.identity.number)
+    with psycopg.connect(url) as other:
+        other.execute("SELECT 1 FROM deliveries FOR UPDATE")
+        reclaiming = asyncio.ensure_future(new.reclaim_deliveries())
+        await until_waiting(url, 1)
+        joining = asyncio.ensure_future(old.nodes.join("again", 10.0))
+        await until_waiting(url, 2, or_done=joining)
+        if joining.done():
+            other.execute("UPDATE deliveries SET held_by = %s", [joining.result()])
+        other.commit()
+    await reclaiming
+    number = await joining
+    await old.claim_deliveries(NOW, NOW + 900, 10, Busy(per_receiver=9))
+    with psycopg.connect(url) as other:
+        assert other.execute("SELECT held_by FROM deliveries WHERE held_until IS NOT NULL").fetchall() == [(number,)]
+
+
+async def test_claim_that_another_node_makes_meanwhile_is_kept(
+    nodes: tuple[PostgresStore, PostgresStore], url: str
+) -> None:
+    old, new = nodes
+    await held(old)
+    await old.nodes.leave(old.identity.number)
+    with psycopg.connect(url) as other:
+        other.execute("SELECT 1 FROM deliveries FOR UPDATE")
+        reclaiming = asyncio.ensure_future(new.reclaim_deliveries())
+        await until_waiting(url, 1)
+        other.execute("UPDATE deliveries SET held_by = %s", [new.identity.number])
+        other.commit()
+    assert await reclaiming == 0
+
+
+@pytest.mark.parametrize("name", ["take_runs", "take_ended_runs", "reclaim_deliveries"])
+async def test_owner_is_looked_at_again_when_a_row_has_changed_meanwhile(
+    nodes: tuple[PostgresStore, PostgresStore], name: str
+) -> None:
+    """PostgreSQL checks a row again that another step has changed, but not that it has no partner in an anti join."""
+    given = {"number": 1, "limit": 10, "leader": LEADER, "most_bytes": 10, "since": 0.0}
+
+    def step(db: Any) -> str:
+        statement = db._sql[name]
+        values = [given[each] for each in statement.names]
+        return "\n".join(row[0] for row in db.connection.execute(b"EXPLAIN " + statement.text, values))
+
+    plan = await nodes[0]._write(step)
+    assert "LockRows" in plan or "Update" in plan
+    assert "Anti Join" not in plan
+
+
+async def until_waiting(url: str, count: int, *, or_done: asyncio.Future[int] | None = None) -> None:
+    query = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    with psycopg.connect(url, autocommit=True) as other:
+        async for _ in attempts():
+            if other.execute(query).fetchone() == (count,) or (or_done is not None and or_done.done()):
+                return
 
 
 async def test_ended_node_claims_no_deliveries(nodes: tuple[PostgresStore, PostgresStore]) -> None:

@@ -21,12 +21,13 @@ from gateway.predictions.ports.sharing import MOST_HITS, Hit, Nothing, ShareRequ
 from gateway.store.interface import Store
 from gateway.store.postgres.hits import USED_SECONDS
 from gateway.store.sqlite import SQLiteStore
+from tests.support.audit import PURGE
 from tests.support.records import NOW, finish, go, idempotency, share, wish
 from tests.support.rounds import amounts
 from tests.support.stores import BACKENDS, StoreMaker
 
 DAY = 86_400
-TABLES = ["entries", "ledger", "predictions", "runs", "usage_days", "usage_users"]
+TABLES = ["entries", "ledger", "predictions", "runs", "usage_days", "usage_tags", "usage_users"]
 _examples = itertools.count()
 
 
@@ -75,7 +76,7 @@ async def test_requests_that_no_finished_run_answers_are_not_recorded(store: Sto
     assert [hit is not None for hit in found] == [False] * 5 + [True] + [False] * 2
     for request, hit in zip(requests, found, strict=True):
         assert (await store.prediction(request.prediction.id) is not None) == (hit is not None)
-    await store.purge_cache()
+    await store.purge_cache(PURGE)
     assert await store.record_hits([asked("late", "F", now=NOW + 30)]) == [None]
 
 
@@ -174,7 +175,11 @@ async def test_sets_of_two_stores_at_once_leave_exact_sums(another: StoreMaker) 
                 f"{number}x{n}",
                 dice.choice("FGH"),
                 now=NOW + 20 + 100 * number,
-                prediction_={"team": dice.choice(["red", "blue"]), "user": dice.choice(["ann", "bob", None])},
+                prediction_={
+                    "team": dice.choice(["red", "blue"]),
+                    "user": dice.choice(["ann", "bob", None]),
+                    "tags": dice.choice(["", '{"project":"a"}', '{"feature":"x","project":"b"}']),
+                },
             )
             for n in range(60)
         ]
@@ -214,6 +219,7 @@ ROW = st.fixed_dictionaries(
         "team": st.sampled_from(["red", "blue"]),
         "key_id": st.sampled_from(["k1", "k2"]),
         "user": st.sampled_from([None, "", "anna", "bob"]),
+        "tags": st.sampled_from(["", '{"project":"a"}', '{"project":"b"}', '{"feature":"a","project":"c"}']),
         "owner": st.sampled_from([None, "user:anna"]),
         # Some on the next day, some after the end of an entry, some before an earlier one.
         "later": st.sampled_from([20.0, 21.5, 40.0, 60.0, float(DAY)]),
@@ -224,7 +230,7 @@ ROW = st.fixed_dictionaries(
 
 def request_of(n: int, row: dict[str, Any]) -> ShareRequest:
     now = NOW + row["later"]
-    fields = {name: row[name] for name in ("team", "key_id", "user", "owner")}
+    fields = {name: row[name] for name in ("team", "key_id", "user", "owner", "tags")}
     return asked(
         f"h{n}",
         row["fingerprint"],
@@ -273,12 +279,16 @@ def test_sets_leave_the_same_records_as_single_steps(tmp_path: Path, backend: st
         rows=st.lists(ROW, max_size=12),
         costs=st.lists(st.sampled_from([0, 7, 2437]), min_size=4, max_size=4),
         cuts=st.lists(st.integers(1, 5), max_size=4),
+        values=st.integers(1, 4),
     )
-    def check(rows: list[dict[str, Any]], costs: list[int], cuts: list[int]) -> None:
+    def check(rows: list[dict[str, Any]], costs: list[int], cuts: list[int], values: int) -> None:
         folder = tmp_path / f"{next(_examples)}"
         folder.mkdir()
         many = BACKENDS[backend](folder)()
-        asyncio.run(compare(SQLiteStore(folder / "one.sqlite"), many, rows, costs, cuts))
+        one = SQLiteStore(folder / "one.sqlite")
+        for each in (one, many):
+            each.bound_tag_values(values)
+        asyncio.run(compare(one, many, rows, costs, cuts))
 
     check()
 

@@ -16,6 +16,7 @@ from gateway.domain.run_end import RunEnded
 from gateway.money.rules.audit import Tally
 from gateway.predictions.ports.sharing import Hit, Joined, Refused, Started
 from gateway.store.interface import Store
+from tests.support.audit import BY_TEST
 from tests.support.money import demand, settlement
 from tests.support.records import NOW, ended, finish, go, idempotency, join, lead, live, prediction, start
 from tests.support.stores import StoreMaker, edit
@@ -305,6 +306,7 @@ async def test_usage_is_grouped_as_requested(store: Store) -> None:
         By.KEY: [("k1", 3, 60)],
         By.MODEL: [("acme/big", 1, 30), ("acme/toy", 2, 30)],
         By.USER: [("ann", 2, 40), ("", 1, 20)],
+        By.TAG: [(None, 3, 60)],
     }
     (row,) = await used(store, since=DAY, until=DAY)
     assert row.microusd == 30
@@ -316,7 +318,7 @@ async def test_usage_is_grouped_as_requested(store: Store) -> None:
 async def test_adjustments_count_as_spent_from_then_on(store: Store) -> None:
     """A credit adds budget, a debit uses it; each has its own ledger line."""
     for microusd in (500, -200):
-        await store.adjust("red", microusd, "why", NOW)
+        await store.adjust("red", microusd, "why", NOW, actor=BY_TEST)
     assert await spent(store) == (300, 300, 0, 0)
     assert await total(store) == Usage(team="red", microusd=300)
     assert isinstance(await start(store, "1", reservation=demand(100, microusd_per_day=399)), Refused)
@@ -325,7 +327,9 @@ async def test_adjustments_count_as_spent_from_then_on(store: Store) -> None:
 
 async def test_adjustment_with_a_known_id_is_the_same_one(store: Store) -> None:
     """Its answer was lost, so it is made again."""
-    assert [await store.adjust("red", 500, "why", NOW, adjustment_id=each) for each in ("a", "a", "b")] == [
+    assert [
+        await store.adjust("red", 500, "why", NOW, adjustment_id=each, actor=BY_TEST) for each in ("a", "a", "b")
+    ] == [
         True,
         False,
         True,
@@ -426,7 +430,7 @@ async def busy_day(store: Store) -> None:
     await finish(store, "1", settlement=settlement())
     for n in range(10):
         await start(store, f"h{n}", fingerprint="F", now=NOW + 20, prediction_={"team": "blue"})
-    await store.adjust("red", -5, "why", NOW)
+    await store.adjust("red", -5, "why", NOW, actor=BY_TEST)
 
 
 async def test_audit_in_batches_of_any_size_finds_no_drift(store: Store) -> None:

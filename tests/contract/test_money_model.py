@@ -22,6 +22,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from msgspec.structs import replace
 
 from gateway.domain.ledger import By, Settlement, Usage
 from gateway.domain.limits import SubjectKind
@@ -39,6 +40,7 @@ from gateway.predictions.ports.sharing import (
     StartOutcome,
 )
 from gateway.store.interface import Store
+from tests.support.audit import BY_TEST
 from tests.support.records import NOW, Wish, ended, intent, live, prediction
 from tests.support.rounds import amounts
 from tests.support.stores import StoreMaker
@@ -49,6 +51,8 @@ PLACES = st.sampled_from([None, None, 1, 3])
 LIMITS = st.sampled_from([None, 0, 60, 150, 400])
 FINGERPRINTS = st.sampled_from([None, None, "F0", "F1"])
 USERS = st.sampled_from([None, "ann", "bob"])
+TAGS = {None: "", "ann": '{"project":"ann"}', "bob": '{"feature":"x","project":"bob"}'}
+"""Every request has tags by its user, so usage by tag is that by user."""
 _TERMINAL = [Status.SUCCEEDED, Status.SUCCEEDED, Status.FAILED, Status.CANCELED]
 _DAY = 86_400.0
 _examples = itertools.count()
@@ -156,7 +160,7 @@ class Money(RuleBasedStateMachine):
         identity = None if fingerprint is None else f"{self.name}{team}{fingerprint}"
         run_id, whose = f"{self.name}r{n}", {"team": self.team(team), "key_id": f"{self.team(team)}key"}
         request = ShareRequest(
-            prediction=prediction(f"{self.name}p{n}", run_id, user=user, created_at=self.now, **whose),
+            prediction=prediction(f"{self.name}p{n}", run_id, user=user, tags=TAGS[user], created_at=self.now, **whose),
             now=self.now,
             may_hit=None if identity is None else FinishedRuns(identity),
             may_join=None if identity is None else OpenRuns(identity),
@@ -190,10 +194,9 @@ class Money(RuleBasedStateMachine):
     @rule(data=st.data(), at_once=st.sampled_from([None, None, *_TERMINAL]), cost=AMOUNTS)
     def upstream_answers(self, data: st.DataObject, at_once: Status | None, cost: int) -> None:
         run_id, run = self.some(data, "intended")
-        starter = prediction(
-            f"{run_id}up", run_id, user=run.user, team=self.team(run.team), key_id=f"{self.team(run.team)}key"
-        )
-        whose = {"team": self.team(run.team), "key_id": f"{self.team(run.team)}key", "leader_id": starter.id}
+        whose = {"team": self.team(run.team), "key_id": f"{self.team(run.team)}key"}
+        starter = prediction(f"{run_id}up", run_id, user=run.user, tags=TAGS[run.user], **whose)
+        whose["leader_id"] = starter.id
         if at_once is None:
             made = live(run_id, **whose)
             run.state = "live"
@@ -247,7 +250,7 @@ class Money(RuleBasedStateMachine):
 
     @rule(team=st.sampled_from(["red", "blue"]), amount=st.sampled_from([-50, 20]))
     def somebody_corrects(self, team: str, amount: int) -> None:
-        self.stack.do(self.stack.store.adjust(self.team(team), amount, "why", self.now))
+        self.stack.do(self.stack.store.adjust(self.team(team), amount, "why", self.now, actor=BY_TEST))
         self.adjusted.append((team, amount, self.now))
         self.slack[team] += max(0, amount)
         self.stack.days.add(int(self.now // _DAY))
@@ -295,9 +298,15 @@ class Money(RuleBasedStateMachine):
                 microusd=spent + sum(amount for whose, amount, _ in self.adjusted if whose == team),
                 saved_microusd=sum(run.cost * (run.joined + run.hits) for run in settled),
             )
+            assert self.by(By.TAG, name, tag="project") == self.by(By.USER, name)
         assert not any(
             each.run_id.startswith(self.name) for each in self.stack.do(self.stack.store.stuck_reservations(10))
         )
+
+    def by(self, by: By, team: str, **tag: str) -> dict[str | None, Usage]:
+        rows = self.stack.do(self.stack.store.usage(by, since=0, until=10**6, team=team, **tag))
+        # Nothing is left of a join that was taken back.
+        return {str(row.what or ""): replace(row, what=None) for row in rows if row != Usage(team=team, what=row.what)}
 
     # Expected sums
 

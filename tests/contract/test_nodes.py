@@ -46,6 +46,10 @@ def expire(url: str) -> Callable[[int], None]:
     return expire
 
 
+async def end_expired(store: PostgresStore, by: int) -> list[int]:
+    return await store.nodes.end_expired(by, await store.nodes.clock())
+
+
 async def joined(stores: list[PostgresStore]) -> list[int]:
     return [await store.nodes.join(f"host-{place}", SECONDS) for place, store in enumerate(stores)]
 
@@ -54,7 +58,7 @@ async def test_each_join_gives_a_higher_number_and_ends_the_one_before(stores: l
     first, second, _ = stores
     numbers = [await each.nodes.join("host", SECONDS) for each in (first, second, first)]
     assert numbers == sorted(set(numbers))
-    listed = await second.nodes.nodes()
+    listed = await second.nodes.nodes(10)
     assert [(each.number, each.ended_at is None) for each in listed] == [
         (numbers[2], True),
         (numbers[1], True),
@@ -68,7 +72,7 @@ async def test_renewal_moves_the_end_of_the_lease_and_keeps_the_report(stores: l
     one = stores[0].nodes
     number = await one.join("host", 1.0)
     assert await one.renew(number, SECONDS, '{"runs": 3}')
-    (listed,) = await one.nodes()
+    (listed,) = await one.nodes(10)
     assert listed.report == '{"runs": 3}'
     assert listed.expires_at == pytest.approx(listed.renewed_at + SECONDS)
     assert listed.renewed_at >= listed.started_at
@@ -78,20 +82,58 @@ async def test_expired_nodes_are_ended_once_and_renew_no_more(
     stores: list[PostgresStore], expire: Callable[[int], None]
 ) -> None:
     one, two, three = await joined(stores)
-    assert await stores[0].nodes.end_expired(one) == []
+    assert await end_expired(stores[0], one) == []
     expire(two)
     assert await stores[1].nodes.renew(two, SECONDS, "{}"), "nobody has ended it yet"
     expire(two)
-    ended = await asyncio.gather(stores[0].nodes.end_expired(one), stores[2].nodes.end_expired(three))
+    ended = await asyncio.gather(end_expired(stores[0], one), end_expired(stores[2], three))
     assert sorted(map(len, ended)) == [0, 1]
     assert not await stores[1].nodes.renew(two, SECONDS, "{}")
-    assert await stores[1].nodes.end_expired(two) == []
+    assert await end_expired(stores[1], two) == []
+
+
+async def test_node_whose_lease_was_renewed_before_the_clock_went_back_is_ended(
+    stores: list[PostgresStore], url: str
+) -> None:
+    """Its lease would be valid for as long as the clock has gone back."""
+    one, two, three = await joined(stores)
+    with psycopg.connect(url, autocommit=True) as connection:
+        back = "UPDATE nodes SET renewed_at = renewed_at + %s, expires_at = expires_at + %s WHERE number = %s"
+        connection.execute(back, [3600, 3600, two])
+        connection.execute(back, [SECONDS - 1, SECONDS - 1, three])
+    assert await end_expired(stores[0], one) == [two], "the other one's lease ends soon"
+
+
+async def test_living_nodes_are_those_that_have_not_ended(stores: list[PostgresStore]) -> None:
+    one, two, three = await joined(stores)
+    await stores[1].nodes.leave(two)
+    living = await stores[0].nodes.living()
+    assert living.numbers == {one, three}
+    assert living.at <= await stores[0].nodes.clock() <= living.at + 60
+
+
+async def test_nodes_are_listed_in_pages(stores: list[PostgresStore]) -> None:
+    one, two, three = await joined(stores)
+    nodes = stores[0].nodes
+    assert [each.number for each in await nodes.nodes(2)] == [three, two]
+    assert [each.number for each in await nodes.nodes(2, before=two)] == [one]
+
+
+async def test_notes_of_connections_that_ended_long_ago_are_deleted(stores: list[PostgresStore], url: str) -> None:
+    await joined(stores)
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(
+            "INSERT INTO commits SELECT 'old' || n, 1, 0, extract(epoch FROM now()) - 31 * 86400"
+            " FROM generate_series(1, 3) AS n"
+        )
+        assert [await stores[0].nodes.forget_sessions(2) for _ in range(3)] == [2, 1, 0]
+        assert connection.execute("SELECT count(*) > 0 FROM commits").fetchone() == (True,)
 
 
 async def test_node_does_not_end_itself(stores: list[PostgresStore], expire: Callable[[int], None]) -> None:
     one, _, _ = await joined(stores)
     expire(one)
-    assert await stores[0].nodes.end_expired(one) == []
+    assert await end_expired(stores[0], one) == []
     assert await stores[0].nodes.renew(one, SECONDS, "{}")
 
 
@@ -216,8 +258,8 @@ async def test_renewal_or_end_of_a_lease_comes_first_and_the_other_sees_it(
         expire(two)
         renewed, ended, too = await asyncio.gather(
             stores[1].nodes.renew(two, SECONDS, "{}"),
-            stores[0].nodes.end_expired(one),
-            stores[2].nodes.end_expired(three),
+            end_expired(stores[0], one),
+            end_expired(stores[2], three),
         )
         assert [renewed, *(two in each for each in (ended, too))].count(True) == 1
         assert await stores[1].nodes.renew(two, SECONDS, "{}") is renewed

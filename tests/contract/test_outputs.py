@@ -10,6 +10,7 @@ from gateway.outputs.ports import OutputStats
 from gateway.predictions.ports.sharing import Hit
 from gateway.sharing.rules.caching import LINKS_LIVE_SECONDS
 from gateway.store.interface import Store
+from tests.support.audit import PURGE
 from tests.support.records import NOW, finish, go, share
 
 END = NOW + 9
@@ -67,7 +68,7 @@ async def test_expired_run_is_not_revived_by_copies(store: Store) -> None:
     await go(store, fingerprint="F1")
     await finish(store, at=END, cache_until=SOON)
     await claim(store, A)
-    assert await store.purge_cache() == 1
+    assert await store.purge_cache(PURGE) == 1
     run = await store.keep_copies("run1", [copy()], LATER)
     assert run is not None
     assert run.cache_until is None

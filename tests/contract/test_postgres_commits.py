@@ -16,6 +16,7 @@ from gateway.store import sql
 from gateway.store.postgres import PostgresStore
 from gateway.store.postgres.commits import NumberedStep
 from tests.support import every_step
+from tests.support.audit import BY_TEST
 from tests.support.polling import until
 from tests.support.postgres import emptied_database, server
 from tests.support.postgres_proxy import Cut, Plan, Proxy, every, every_other, proxy
@@ -23,6 +24,7 @@ from tests.support.records import NOW
 from tests.support.stores import answered
 
 _OWN = ("commits", "schema_version")
+_NUMBERED = ("ledger", "audit")
 
 
 @pytest.fixture
@@ -48,7 +50,7 @@ def contents(url: str) -> dict[str, list[str]]:
         found = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'").fetchall()
         return {
             name: sorted(
-                str(row[1:] if name == "ledger" else row) for row in connection.execute(f'SELECT * FROM "{name}"')
+                str(row[1:] if name in _NUMBERED else row) for row in connection.execute(f'SELECT * FROM "{name}"')
             )
             for (name,) in found
             if name not in _OWN
@@ -101,7 +103,7 @@ async def test_commit_in_doubt_is_decided_after_its_caller_was_answered(url: str
         await answered(store)
         made.plan = leaving(made, Cut.AFTER)
         with pytest.raises(StoreUnavailable, match="not answer in time"):
-            await store.adjust("red", 5, "gift", NOW)
+            await store.adjust("red", 5, "gift", NOW, actor=BY_TEST)
         made.plan, made.is_away = every(Cut.PASSED), False
         await until(lambda: store.pending == 0)
         await answered(store)
@@ -116,7 +118,7 @@ async def test_step_that_was_not_committed_is_not_done_after_its_caller_was_answ
         await answered(store)
         made.plan = leaving(made, Cut.BEFORE)
         with pytest.raises(StoreUnavailable, match="not answer in time"):
-            await store.adjust("red", 5, "gift", NOW)
+            await store.adjust("red", 5, "gift", NOW, actor=BY_TEST)
         made.plan, made.is_away = every(Cut.PASSED), False
         await until(lambda: store.pending == 0)
         await answered(store)
@@ -131,7 +133,7 @@ async def test_store_closes_while_a_commit_is_in_doubt(url: str) -> None:
         await answered(store)
         made.plan = leaving(made, Cut.AFTER)
         with pytest.raises(StoreUnavailable):
-            await store.adjust("red", 5, "gift", NOW)
+            await store.adjust("red", 5, "gift", NOW, actor=BY_TEST)
         await store.close()
         assert store.pending == 0
 

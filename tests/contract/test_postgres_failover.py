@@ -8,6 +8,7 @@ import pytest
 
 from gateway.errors import StoreAway, StoreUnavailable
 from gateway.store.postgres import PostgresStore
+from tests.support.audit import BY_TEST
 from tests.support.polling import attempts, until
 from tests.support.postgres_pair import Pair, pair
 from tests.support.records import NOW
@@ -35,7 +36,7 @@ class Writers:
             number += 1
             reason = f"{name} {number}"
             try:
-                await self._store.adjust("red", 1, reason, NOW)
+                await self._store.adjust("red", 1, reason, NOW, actor=BY_TEST)
             except StoreUnavailable:
                 self.refused += 1
                 await asyncio.sleep(0.02)
@@ -65,7 +66,7 @@ async def test_commit_that_waits_for_a_standby_is_decided_when_it_may_end(server
     store = PostgresStore(servers.url, decide=1, read=1, timeout_seconds=1.0)
     await store.open()
     with pytest.raises(StoreUnavailable, match="in time"):
-        await store.adjust("red", 1, "waits", NOW)
+        await store.adjust("red", 1, "waits", NOW, actor=BY_TEST)
     await asyncio.to_thread(servers.require_standby, is_required=False)
     async for _ in attempts():
         if store.pending == 0:

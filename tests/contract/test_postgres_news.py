@@ -13,6 +13,7 @@ from gateway.nodes.news import Topic
 from gateway.store.postgres import PostgresStore
 from gateway.store.postgres.connection import Address
 from gateway.store.postgres.news import CHANNEL, PostgresNews
+from tests.support.audit import BY_TEST
 from tests.support.observer import RecordingObserver
 from tests.support.polling import holds, until
 from tests.support.postgres import database, emptied_database
@@ -186,12 +187,12 @@ async def test_step_tells_of_a_key_when_it_is_committed():
     await store.open()
     try:
         async with nodes(Node()) as (one,):
-            await store.add_key(key("k9"))
+            await store.add_key(key("k9"), actor=BY_TEST)
             await until(lambda: one.names(Topic.KEY) == ["k9"])
             with pytest.raises(Conflict):
-                await store.add_key(key("k9"))
-            await store.rotate_key("k9", key("k10", name="name-k9"), NOW + 9)
-            await store.revoke_key("k10", NOW)
+                await store.add_key(key("k9"), actor=BY_TEST)
+            await store.rotate_key("k9", key("k10", name="name-k9"), NOW + 9, actor=BY_TEST)
+            await store.revoke_key("k10", NOW, actor=BY_TEST)
             await until(lambda: one.names(Topic.KEY) == ["k9", "k10", "k9", "k10"])
     finally:
         await store.close()

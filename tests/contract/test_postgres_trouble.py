@@ -16,6 +16,7 @@ from gateway.store.postgres.connection import Address
 from gateway.store.sql.connections import Lane
 from gateway.store.sql.locks import Lock
 from gateway.store.urls import open_store
+from tests.support.audit import BY_TEST
 from tests.support.polling import attempts
 from tests.support.postgres import emptied_database, new_database, server
 from tests.support.records import NOW, go, key, live, prediction, share, start
@@ -195,7 +196,7 @@ async def test_nul_in_a_text_is_refused_and_finds_nothing(store: PostgresStore) 
     with pytest.raises(BadRequest, match="NUL"):
         await start(store, "1", prediction_={"user": "a\0b"})
     with pytest.raises(BadRequest, match="NUL"):
-        await store.add_key(key("k1", name="\0"))
+        await store.add_key(key("k1", name="\0"), actor=BY_TEST)
     assert await store.open_runs() == []
     assert await store.key("\0") is None
     assert await store.delete_file("\0") is False

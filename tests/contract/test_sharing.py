@@ -9,6 +9,7 @@ from gateway.domain.quota import LimitKind
 from gateway.domain.records import Kind, PredictionView, Status
 from gateway.predictions.ports.sharing import Hit, Joined, Started
 from gateway.store.interface import Store
+from tests.support.audit import PURGE
 from tests.support.records import (
     NOW,
     ended,
@@ -230,7 +231,7 @@ async def test_runs_that_can_be_hit_keep_their_data(store: Store) -> None:
     assert await due(NOW + 4999) == ["run0"]
     assert await due(NOW + 5000) == ["run0", "run1"]
     assert await due(NOW + 9000) == ["run0", "run1", "run2"]
-    assert await store.purge_cache() == 3 - 1
+    assert await store.purge_cache(PURGE) == 3 - 1
     assert await due(NOW) == ["run0", "run1", "run2"]
 
 

@@ -35,6 +35,7 @@ from gateway.predictions.ports.sharing import (
 )
 from gateway.store.interface import Store
 from gateway.webhooks.rules.deliveries import DeliveryState
+from tests.support.audit import PURGE
 from tests.support.records import NOW, Wish, ended, intent, live, moved, prediction
 from tests.support.rounds import amounts
 from tests.support.stores import StoreMaker
@@ -358,7 +359,7 @@ class Sharing(RuleBasedStateMachine):
     @rule()
     def the_cache_is_purged(self) -> None:
         kept = [life for life in self.runs.values() if life.cache_until is not None]
-        assert self.do(self.store.purge_cache(team=self.name)) == len(kept)
+        assert self.do(self.store.purge_cache(PURGE, team=self.name)) == len(kept)
         for life in kept:
             life.cache_until = None
         self.touched |= set(self.runs)

@@ -13,6 +13,7 @@ import pytest
 from gateway.domain.records import Source, Status
 from gateway.predictions.ports.sharing import Hit, Joined, Mismatched, Pending, Replayed, Started, StartOutcome
 from gateway.store.interface import Store
+from tests.support.audit import PURGE
 from tests.support.records import NOW, go, idempotency, lead, live, prediction, start, view_of, wish
 from tests.support.stores import StoreMaker
 
@@ -260,7 +261,9 @@ async def test_hit_concurrent_with_a_purge_is_recorded(stores: tuple[Store, Stor
         await stores[0].advance(
             f"run{n}a", status=Status.SUCCEEDED, document=b"x", stream_url=None, at=NOW, cache_until=NOW + 9
         )
-        _, outcome = await in_turn(n, stores[0].purge_cache(), start(stores[n % 4 // 2], f"{n}b", fingerprint=f"F{n}"))
+        _, outcome = await in_turn(
+            n, stores[0].purge_cache(PURGE), start(stores[n % 4 // 2], f"{n}b", fingerprint=f"F{n}")
+        )
         if isinstance(outcome, Hit):
             assert await stores[0].prediction(f"p{n}b") is not None
         else:

@@ -19,6 +19,7 @@ from gateway.domain.windows import day_of
 from gateway.predictions.ports.sharing import Idempotency, Pending, Replayed, ShareRequest
 from gateway.store.sqlite import SQLiteStore
 from gateway.store.sqlite.database import SQLiteDatabase
+from tests.support.audit import BY_TEST, PURGE
 from tests.support.polling import attempts
 from tests.support.records import NOW, ended, file, key, lead, live, prediction, share, start, wish
 
@@ -194,9 +195,9 @@ DURABLE: dict[str, Call] = {
     "advance to the end": lambda store: store.advance(
         "r1", status=Status.FAILED, document=b"", stream_url=None, at=NOW
     ),
-    "add_key": lambda store: store.add_key(key("k2")),
-    "revoke_key": lambda store: store.revoke_key("k1", NOW),
-    "rotate_key": lambda store: store.rotate_key("k1", key("k2"), NOW),
+    "add_key": lambda store: store.add_key(key("k2"), actor=BY_TEST),
+    "revoke_key": lambda store: store.revoke_key("k1", NOW, actor=BY_TEST),
+    "rotate_key": lambda store: store.rotate_key("k1", key("k2"), NOW, actor=BY_TEST),
     "secret": lambda store: store.secret("tickets", b"x"),
 }
 KEPT: dict[str, Call] = {
@@ -208,7 +209,7 @@ KEPT: dict[str, Call] = {
     "mark_uncertain": lambda store: store.mark_uncertain("run0", NOW),
     "settle_identity": lambda store: store.settle_identity("run0", "F", None),
     "part": lambda store: store.detach("p9"),
-    "purge_cache": lambda store: store.purge_cache(),
+    "purge_cache": lambda store: store.purge_cache(PURGE),
     "evict_cache": lambda store: store.evict_cache(0, NOW),
     "delete_expired_idempotency": lambda store: store.delete_expired_idempotency(NOW, 10),
     "add_file": lambda store: store.add_file(file()),
@@ -222,7 +223,7 @@ async def mode_at_commit(store: SQLiteStore, call: Call) -> str:
     await lead(store, "0", provisional="P")
     await store.record_created(ended("r9", fingerprint="C", cache_until=NOW + 99), prediction("p9", "r9"))
     await store.record_created(live("r1"), prediction("p1", "r1"))
-    await store.add_key(key("k1"))
+    await store.add_key(key("k1"), actor=BY_TEST)
     await store.learn_version("0" * 64, "acme/toy")
     statements = await trace(store)
     mode = await store._write(lambda db: db.connection.execute("PRAGMA synchronous").fetchone()[0])

@@ -12,6 +12,7 @@ from gateway.predictions.ports.sharing import Hit, Joined, Refused, Replayed, Sh
 from gateway.store.interface import Store
 from gateway.webhooks.ports import Busy
 from gateway.webhooks.rules.deliveries import DeliveryState
+from tests.support.audit import BY_TEST
 from tests.support.records import NOW, finish, go, idempotency, lead, live, moved, prediction, share, start
 from tests.support.stores import StoreMaker
 
@@ -138,7 +139,7 @@ async def test_dead_letter_has_no_place_until_it_is_sent_again(store: Store) -> 
     await finish(store)
     await store.mark_dead("msg_up1", NOW, "answered 500", b"{}")
     assert await taken(store) == 0
-    assert await store.redeliver_all(NOW) == 1
+    assert await store.redeliver_all(NOW, actor=BY_TEST) == 1
     assert await taken(store) == 1
     await store.mark_dead("msg_up1", NOW, "answered 500", b"{}")
     assert await store.delete_dead_deliveries(NOW + 1, 9) == 1
@@ -148,8 +149,8 @@ async def test_dead_letter_has_no_place_until_it_is_sent_again(store: Store) -> 
 async def test_reserved_place_cannot_be_redelivered(store: Store) -> None:
     """There is nothing to send yet."""
     await create(store, "1")
-    assert not await store.redeliver(NOW, "msg_up1")
-    assert await store.redeliver_all(NOW, dead_only=False) == 0
+    assert not await store.redeliver(NOW, "msg_up1", actor=BY_TEST)
+    assert await store.redeliver_all(NOW, dead_only=False, actor=BY_TEST) == 0
     assert [each.id for each in await store.deliveries(state=DeliveryState.RESERVED)] == ["msg_up1"]
 
 

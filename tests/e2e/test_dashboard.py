@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from gateway.dashboard.render import usd
+from gateway.dashboard.formats import usd
+from gateway.dashboard.frame import PAGES
 from gateway.simulator import Simulator
 from tests.support.month_of_usage import write_month
 from tests.support.node import run_script
@@ -151,10 +152,11 @@ async def test_an_open_page_is_updated(page: Page, upstream: Simulator):
 
 
 async def test_the_keyboard_reaches_everything(page: Page):
-    """First the skip link, then every button, table and chart, each with a visible focus."""
-    stops = (await page("tab", steps=12))["stops"]
+    """First the skip link, then the pages, every button, table and chart, each with a visible focus."""
+    stops = (await page("tab", steps=12 + len(PAGES)))["stops"]
     assert stops[0]["text"] == "Skip to content"
-    assert stops[1]["text"] == "Pause updates"
+    assert [stop["text"] for stop in stops[1 : 1 + len(PAGES)]] == [each.title for each in PAGES]
+    assert stops[1 + len(PAGES)]["text"] == "Pause updates"
     assert {"SUMMARY", "DIV"} <= {stop["tag"] for stop in stops}
     assert all(stop["outlineStyle"] != "none" for stop in stops)
 

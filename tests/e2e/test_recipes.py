@@ -130,7 +130,8 @@ def test_configs_on_the_pages_are_sound(tmp_path: Path):
     """Every TOML block in docs/ loads, combined with a team where it has none."""
     token = tmp_path / "token"
     token.write_text("r8_0123456789abcdefghij")
-    for document in (KEYS, CACHING, DEPLOY, "docs/simulator.md", "docs/proxies.md"):
+    more = [f"docs/{name}.md" for name in ("aliases", "commands", "simulator", "proxies")]
+    for document in (KEYS, CACHING, DEPLOY, *more):
         for block in all_blocks(document):
             if block.language != "toml" or block.heading == "Faults":
                 continue

@@ -129,6 +129,10 @@ WRONG = [
     create_row("a token with a negative lifetime", 422, "from 10 to 3600", b'{"ttl_seconds":-1}', "ttl_seconds",
                target="/gateway/tokens"),
     create_row("a token request that is no JSON", 400, "JSON", b"{", target="/gateway/tokens"),
+    create_row("a token with tags that are no texts", 422, "tags", b'{"ttl_seconds":60,"tags":{"a":1}}', "tags[...]",
+               target="/gateway/tokens"),
+    create_row("a token with an unknown tag", 422, "there is no tag", b'{"ttl_seconds":60,"tags":{"a":"b"}}', "tags",
+               target="/gateway/tokens"),
     create_row("a token for no user", 422, "user", b'{"ttl_seconds":60,"user":""}', "user", target="/gateway/tokens"),
 ]  # fmt: skip
 
@@ -147,6 +151,8 @@ HEADERS = [
     header_row("Gateway-User", "", 422, "Gateway-User"),
     header_row("Gateway-User", "x" * 201, 422, "Gateway-User"),
     header_row("Gateway-User", "a\tb", 422, "Gateway-User"),
+    header_row("Gateway-Tags", "project=apollo"),
+    header_row("Gateway-Tags", b"\xff"),
     Row("a token as text/plain", 415, "application/json", target="/gateway/tokens",
         headers=(("Content-Type", "text/plain"),), body=b'{"ttl_seconds":60}'),
     Row("an estimate as a form", 415, "application/json", target="/gateway/estimate",

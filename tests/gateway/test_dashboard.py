@@ -2,21 +2,20 @@
 
 import asyncio
 import json
-import re
 import secrets
 import time
-from html.parser import HTMLParser
 from typing import Any
 
 import aiohttp
 import pytest
 
 from gateway.access.rules.api_keys import new_key
-from gateway.dashboard.render import usd
+from gateway.dashboard.formats import usd
 from gateway.domain.records import Key
 from gateway.http.ops import dashboard_streams
 from gateway.store.sqlite import SQLiteStore
-from tests.support.dashboard import look, sign_in, visitor
+from tests.support.audit import BY_TEST
+from tests.support.dashboard import Tables, look, sign_in, visitor
 from tests.support.session_calls import STORY, ask, create, finished, open_session
 from tests.support.session_calls import cancel as cancel_prediction
 from tests.support.stack import OpenGateway, Stack
@@ -28,41 +27,6 @@ OWN = {"prompt": "a llama", "max_tokens": 2}
 
 def named(stack: Stack, model: str = "acme/storyteller") -> str:
     return f"{model}:{version_of(stack.upstream, model)}"
-
-
-class Tables(HTMLParser):
-    """The rows of each table of a page, and its tiles."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.rows: dict[str, list[list[str]]] = {}
-        self.tiles: dict[str, str] = {}
-        self._body = self._cell = self._term = ""
-        self._in: str | None = None
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag == "tbody":
-            self._body = dict(attrs).get("id") or ""
-            self.rows[self._body] = []
-        elif tag == "tr" and self._body:
-            self.rows[self._body].append([])
-        elif tag in ("td", "th", "dt", "dd"):
-            self._in, self._cell = tag, ""
-
-    def handle_data(self, data: str) -> None:
-        self._cell += data
-
-    def handle_endtag(self, tag: str) -> None:
-        text = re.sub(r"\s+", " ", self._cell).strip()
-        if tag == "tbody":
-            self._body = ""
-        elif tag in ("td", "th") and self._body and self._in:
-            self.rows[self._body][-1].append(text)
-        elif tag == "dt":
-            self._term = text
-        elif tag == "dd":
-            self.tiles[self._term] = text
 
 
 async def spend(session: aiohttp.ClientSession, version: str, given: Any) -> None:
@@ -235,11 +199,11 @@ async def test_page_with_a_revoked_key_is_asked_to_sign_in(open_gateway: OpenGat
         await beside.open()
         minted = new_key(secrets.token_bytes)
         key = Key(id=minted.id, team="beta", name="lead", sha256=minted.sha256, created_at=time.time())
-        await beside.add_key(key)
+        await beside.add_key(key, actor=BY_TEST)
         assert (await sign_in(lead, minted.key)).status == 303
         async with lead.get("/dashboard/events") as stream, asyncio.timeout(10):
             await stream.content.readuntil(b"\n\n")
-            await beside.revoke_key(key.id, time.time())
+            await beside.revoke_key(key.id, time.time(), actor=BY_TEST)
             text = (await stream.content.read()).decode()
         await beside.close()
         assert text.endswith("event: signed-out\ndata: {}\n\n")

@@ -10,6 +10,7 @@ import pytest
 
 from gateway.access.rules.api_keys import digest, new_key
 from gateway.domain.records import Key
+from tests.support.audit import BY_TEST
 from tests.support.http_calls import PAGE, STRANGER, Reply, ask, assert_problem, raw_request, send_raw
 from tests.support.issued_keys import Issuer, mint
 from tests.support.polling import attempts
@@ -99,7 +100,7 @@ async def test_issued_key_works_and_revoked_key_stops(gateway: Stack, issuer: Is
     """`gateway keys create` and `revoke` run beside a gateway that serves."""
     key_id, key = await issuer.issue()
     assert (await account(gateway, key)).json["username"] == "alpha"
-    await issuer.store.revoke_key(key_id, time.time())
+    await issuer.store.revoke_key(key_id, time.time(), actor=BY_TEST)
     await eventually(lambda: refused(gateway, key))
     _, other = await issuer.issue(team="beta")
     assert (await account(gateway, other)).json["username"] == "beta"
@@ -115,7 +116,7 @@ async def test_key_used_before_it_was_issued_works_soon(gateway: Stack, issuer: 
     issuer.secret_scanner.add("a key to come", minted.key)
     assert (await account(gateway, minted.key)).status == 401
     await issuer.store.add_key(
-        Key(id=minted.id, team="alpha", name="late", sha256=minted.sha256, created_at=time.time())
+        Key(id=minted.id, team="alpha", name="late", sha256=minted.sha256, created_at=time.time()), actor=BY_TEST
     )
 
     async def works() -> bool:
@@ -139,7 +140,7 @@ async def test_rotated_key_overlaps_with_its_successor(gateway: Stack, issuer: I
     minted = new_key(secrets.token_bytes)
     issuer.secret_scanner.add("a successor", minted.key)
     successor = Key(id=minted.id, team="alpha", name="next", sha256=minted.sha256, created_at=time.time())
-    await issuer.store.rotate_key(key_id, successor, time.time() + 0.4)
+    await issuer.store.rotate_key(key_id, successor, time.time() + 0.4, actor=BY_TEST)
     assert (await account(gateway, minted.key)).status == 200
     assert (await account(gateway, old)).status == 200
     await eventually(lambda: refused(gateway, old))
@@ -266,7 +267,7 @@ async def test_browser_token_is_revoked_with_its_key(gateway: Stack, issuer: Iss
     token = (await mint(gateway, key)).json["token"]
     issuer.secret_scanner.add("a browser token", token)
     assert (await account(gateway, token)).status == 200
-    await issuer.store.revoke_key(key_id, time.time())
+    await issuer.store.revoke_key(key_id, time.time(), actor=BY_TEST)
     await eventually(lambda: refused(gateway, token))
 
 

@@ -79,8 +79,8 @@ async def test_query_that_contains_a_key_is_refused(gateway: Stack, target: str)
     assert not len(gateway.upstream.requests)
 
 
-@pytest.mark.parametrize("name", ["Gateway-User", "Prefer", "Cancel-After", "X-Request-Id", "If-None-Match", "Cookie",
-                                  "Idempotency-Key", "X-Api-Key"])  # fmt: skip
+@pytest.mark.parametrize("name", ["Gateway-User", "Gateway-Tags", "Prefer", "Cancel-After", "X-Request-Id",
+                                  "If-None-Match", "Cookie", "Idempotency-Key", "X-Api-Key"])  # fmt: skip
 async def test_other_header_that_contains_a_key_is_refused(gateway: Stack, name: str):
     """A header may be stored, sent on or echoed, and the key in it too."""
     key = gateway.keys["alpha"]

@@ -12,6 +12,7 @@ import pytest
 from gateway.errors import StoreUnavailable
 from gateway.simulator import Fault
 from gateway.store.sqlite import SQLiteStore
+from tests.support.audit import BY_TEST
 from tests.support.polling import until
 from tests.support.secret_scanner import LogScanner
 from tests.support.session_calls import STORY, ask, create, finished, open_session
@@ -198,7 +199,7 @@ async def test_usage_adjust_takes_effect_on_a_running_gateway(open_gateway: Open
         assert (await create(alpha, named(stack), OWN)).status == 402
         beside = SQLiteStore(stack.database)
         await beside.open()
-        await beside.adjust("alpha", -250_000, "a gift", time.time())
+        await beside.adjust("alpha", -250_000, "a gift", time.time(), actor=BY_TEST)
         await beside.close()
         await spend(alpha, named(stack))
 

@@ -16,6 +16,7 @@ from gateway.domain import signing
 from gateway.domain.records import Key
 from gateway.simulator import Fault, Simulator
 from gateway.store.urls import open_store
+from tests.support.audit import BY_TEST
 from tests.support.event_streams import output_texts, read_stream, read_stream_from_upstream, without_comments
 from tests.support.http_calls import metrics_of, until_metric
 from tests.support.nodes import at, open_nodes
@@ -237,11 +238,11 @@ async def test_key_that_is_revoked_anywhere_is_refused_everywhere(
         await store.open()
         try:
             issued = Key(id=minted.id, team="alpha", name="issued", sha256=minted.sha256, created_at=time.time())
-            await store.add_key(issued)
+            await store.add_key(issued, actor=BY_TEST)
             headers = {"Authorization": f"Bearer {minted.key}"}
             for session in nodes.sessions:
                 assert (await ask(session, "GET", CREATED, headers=headers)).status == 200
-            await store.revoke_key(minted.id, time.time())
+            await store.revoke_key(minted.id, time.time(), actor=BY_TEST)
             for session in nodes.sessions:
                 async for _ in attempts():
                     if (await ask(session, "GET", CREATED, headers=headers)).status == 401:

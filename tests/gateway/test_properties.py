@@ -54,6 +54,7 @@ _NAMES = [
     "Origin",
     "Authorization",
     "Gateway-User",
+    "Gateway-Tags",
     "X-Forwarded-Host",
     "X-Forwarded-Proto",
     "X-Request-Id",

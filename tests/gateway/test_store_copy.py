@@ -15,6 +15,7 @@ from gateway.cli import main
 from gateway.domain.records import Key
 from gateway.simulator import Simulator
 from gateway.store.sqlite import SQLiteStore
+from tests.support.audit import BY_TEST
 from tests.support.postgres import emptied_database
 from tests.support.session_calls import CREATED, ask, create, finished, get, open_session, teach_version
 from tests.support.session_calls import versioned_model as model_of
@@ -33,7 +34,7 @@ async def add_stored_key(database: Path) -> str:
     store = SQLiteStore(database)
     await store.open()
     await store.add_key(
-        Key(id=parse(key) or "", team="alpha", name="issued", sha256=digest(key), created_at=time.time())
+        Key(id=parse(key) or "", team="alpha", name="issued", sha256=digest(key), created_at=time.time()), actor=BY_TEST
     )
     await store.close()
     return key

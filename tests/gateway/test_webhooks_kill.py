@@ -12,6 +12,7 @@ import pytest
 from standardwebhooks.webhooks import Webhook
 
 from gateway.store.sqlite import SQLiteStore
+from tests.support.audit import BY_TEST
 from tests.support.installation import Installation
 from tests.support.upstream import version_of
 from tests.support.webhook_receiver import Receiver, answering, never, start_receiver
@@ -64,7 +65,7 @@ async def test_thousand_queued_webhooks_survive_kill_9(upstream, installation: I
         store = SQLiteStore(installation.folder / "gateway.db")
         await store.open()
         kept = [each async for each in _all(store)]
-        await store.redeliver_all(time.time(), dead_only=False)
+        await store.redeliver_all(time.time(), dead_only=False, actor=BY_TEST)
         await store.close()
         assert set(kept) == expected
         receiver.messages.clear()

@@ -45,7 +45,7 @@ def _of_metadata(wheel: Path, name: str) -> bytes:
 
 def test_source_archive_builds_the_same_wheel(wheel: Path, released_wheel: Path):
     """What is released is what was tested: the record has a hash of each file."""
-    records = [_of_metadata(path, "RECORD") for path in (released_wheel, wheel)]
+    records = [sorted(_of_metadata(path, "RECORD").splitlines()) for path in (released_wheel, wheel)]
     assert records[0] == records[1]
 
 
@@ -55,7 +55,7 @@ def test_source_archive_contains_no_tests_and_no_local_files(sdist: Path):
         names = {name.partition("/")[2] for name in archive.getnames()}
     assert {name for name in names if not name.startswith("gateway/")} == {
         ".gitignore", "CHANGELOG.md", "LICENSE", "PKG-INFO", "README.md", "SECURITY.md", "config.example.toml",
-        "pyproject.toml",
+        "hatch_build.py", "pyproject.toml",
     }  # fmt: skip
 
 
@@ -64,6 +64,16 @@ def test_wheel_has_its_licence(wheel: Path):
     assert _of_metadata(wheel, "licenses/LICENSE") == (ROOT / "LICENSE").read_bytes()
     metadata = email.message_from_bytes(_of_metadata(wheel, "METADATA"))
     assert metadata["License-Expression"] == "Apache-2.0"
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="no checkout")
+def test_wheel_records_the_commit_and_the_checkout_stays_as_it_is(wheel: Path):
+    """`gateway --version` shows it, without a call of git."""
+    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    recorded = zipfile.ZipFile(wheel).read("gateway/commit.txt").decode().strip()
+    assert len(recorded.removesuffix("-dirty")) >= 12
+    assert head.startswith(recorded.removesuffix("-dirty"))
+    assert not (ROOT / "gateway/commit.txt").exists()
 
 
 async def test_installed_gateway_serves(environment: Path, upstream: Simulator, tmp_path: Path):

@@ -42,6 +42,8 @@ VALUES: dict[str, tuple[Any, Any]] = {
     "ops.port": (9464, 9465),
     "ops.token_env": ("OPS", "OPS_TWO"),
     "ops.token_file": ("{folder}/one", "{folder}/two"),
+    "ops.max_searched": (5000, 100),
+    "console.show_data": (True, False),
     "upstream.base_url": ("https://api.replicate.com/v1", "http://127.0.0.1:9090/v1"),
     "upstream.allow_http": (False, True),
     "upstream.token_env": ("REPLICATE_API_TOKEN", "OTHER_TOKEN"),
@@ -96,7 +98,10 @@ VALUES: dict[str, tuple[Any, Any]] = {
     "prices.default_hardware": ("gpu-l40s", "gpu-t4"),
     "prices.charge_failed": (True, False),
     "prices.models": ([], [{"model": "acme/x", "usd_per_run": Decimal("0.5")}]),
+    "tags.keys": (["project"], ["project", "feature"]),
+    "tags.max_values": (1000, 10),
     "metrics.top_targets": (50, 5),
+    "audit.retain_days": (365, 30),
     "logs.format": ("console", "json"),
     "logs.level": ("info", "debug"),
     "tracing.enabled": (False, True),
@@ -121,9 +126,9 @@ def config_of(**sections: Any) -> Config:
 
 
 def keys_of_the_config() -> Iterator[str]:
-    """Yield every setting outside of teams."""
+    """Yield every setting of a section that is a table."""
     for section, field in Config.model_fields.items():
-        if section != "teams":
+        if section not in ("aliases", "teams"):
             assert field.annotation is not None
             yield from (f"{section}.{name}" for name in field.annotation.model_fields)
 

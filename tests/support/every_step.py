@@ -9,6 +9,7 @@ from gateway.domain.windows import day_of
 from gateway.store.interface import Store
 from gateway.webhooks.ports import Busy
 from gateway.webhooks.rules.deliveries import Delivery, DeliveryKind
+from tests.support.audit import BY_TEST, PURGE
 from tests.support.money import demand, settlement
 from tests.support.records import NOW, file, idempotency, key, live, prediction, share, start, wish
 
@@ -54,7 +55,7 @@ MONEY: list[Step] = [
     ("detach", lambda store: store.detach("p2")),
     ("share", lambda store: share(store, "3", fingerprint="F", now=NOW + 10)),
     ("record_hits", hits),
-    ("adjust", lambda store: store.adjust("red", -20, "refund", NOW)),
+    ("adjust", lambda store: store.adjust("red", -20, "refund", NOW, actor=BY_TEST)),
     ("warn_once", lambda store: store.warn_once("red", "day", DAY, 80)),
     ("warn_once", lambda store: store.warn_once("red", "day", DAY, 80)),
     ("audit_day", lambda store: store.audit_day(DAY, 0, 2)),
@@ -81,18 +82,24 @@ RECORDS: list[Step] = [
     ("delivered", lambda store: store.delivered("msg_up5")),
     ("reclaim_deliveries", lambda store: store.reclaim_deliveries()),
     ("mark_dead", lambda store: store.mark_dead("d1", NOW, "gone", b"body")),
-    ("redeliver", lambda store: store.redeliver(NOW, "d1")),
+    ("redeliver", lambda store: store.redeliver(NOW, "d1", actor=BY_TEST)),
     ("mark_dead", lambda store: store.mark_dead("d1", NOW, "gone", b"body")),
-    ("redeliver_all", lambda store: store.redeliver_all(NOW)),
+    ("redeliver_all", lambda store: store.redeliver_all(NOW, actor=BY_TEST)),
     ("mark_dead", lambda store: store.mark_dead("d1", NOW, "gone", b"body")),
     ("mark_dead", lambda store: store.mark_dead("msg_p6", NOW + 1, "gone", b"body")),
     ("trim_dead_deliveries", lambda store: store.trim_dead_deliveries(1)),
     ("delete_dead_deliveries", lambda store: store.delete_dead_deliveries(NOW + 9, 9)),
-    ("add_key", lambda store: store.add_key(key("k1"))),
-    ("rotate_key", lambda store: store.rotate_key("k1", key("k2", name="name-k1"), NOW + 9)),
-    ("revoke_key", lambda store: store.revoke_key("k1", NOW)),
+    ("add_key", lambda store: store.add_key(key("k1"), actor=BY_TEST)),
+    ("rotate_key", lambda store: store.rotate_key("k1", key("k2", name="name-k1"), NOW + 9, actor=BY_TEST)),
+    ("revoke_key", lambda store: store.revoke_key("k1", NOW, actor=BY_TEST)),
     ("secret", lambda store: store.secret("webhooks", b"first")),
-    ("rotate_secret", lambda store: store.rotate_secret("webhooks", b"second", NOW, NOW + 9)),
+    (
+        "rotate_secret",
+        lambda store: store.rotate_secret("webhooks", b"second", NOW, NOW + 9, team="red", actor=BY_TEST),
+    ),
+    ("record_config", lambda store: store.record_config("hash", {}, {}, NOW)),
+    ("record_config", lambda store: store.record_config("hash", {}, {}, NOW + 1)),
+    ("delete_old_audit_entries", lambda store: store.delete_old_audit_entries(NOW - 1, 9)),
     ("learn_version", lambda store: store.learn_version("v1", "acme/toy")),
     ("add_file", lambda store: store.add_file(file("f1"))),
     ("share_file", lambda store: store.share_file(file("f2", upstream_id="f1"))),
@@ -111,7 +118,7 @@ RECORDS: list[Step] = [
     ("claim_deletions", lambda store: store.claim_deletions(NOW + 99, NOW + 199)),
     ("delete_object_record", lambda store: store.delete_object_record(OBJECT)),
     ("evict_cache", lambda store: store.evict_cache(0, NOW)),
-    ("purge_cache", lambda store: store.purge_cache()),
+    ("purge_cache", lambda store: store.purge_cache(PURGE)),
     ("clear_data", lambda store: store.clear_data("run1", b"{}")),
     ("delete_expired_idempotency", lambda store: store.delete_expired_idempotency(NOW + 10**6, 9)),
     ("delete_records", lambda store: store.delete_records(NOW + 10**6, 99)),

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from gateway.domain.records import Run, RunState
 from gateway.errors import StoreUnavailable
-from gateway.nodes.ports import LEADER, Node, Nodes
+from gateway.nodes.ports import LEADER, Living, Node, Nodes
 from tests.support.clock import ManualClock
 
 
@@ -24,6 +24,10 @@ class FakeNodes:
         self.leases: dict[str, tuple[int, float]] = {}
         self.on_call: Callable[[str], None] = lambda _: None
 
+    def now(self) -> float:
+        """Return the time of the store's clock, which is ahead by `skew`."""
+        return self._clock.now() + self.skew
+
     async def _called(self, name: str) -> None:
         self.on_call(name)
         if self.delay:
@@ -33,7 +37,7 @@ class FakeNodes:
 
     async def clock(self) -> float:
         await self._called("clock")
-        return self._clock.now() + self.skew
+        return self.now()
 
     def lives(self, number: int) -> bool:
         """Return whether a node has not ended."""
@@ -45,7 +49,7 @@ class FakeNodes:
 
     async def join(self, name: str, seconds: float) -> int:
         await self._called("join")
-        number, now = len(self.members) + 1, self._clock.now()
+        number, now = len(self.members) + 1, self.now()
         self.members[number] = Node(number=number, name=name, started_at=now, renewed_at=now, expires_at=now + seconds)
         return number
 
@@ -53,7 +57,7 @@ class FakeNodes:
         await self._called("renew")
         if not self.lives(number):
             return False
-        now = self._clock.now()
+        now = self.now()
         self.members[number] = replace(self.members[number], renewed_at=now, expires_at=now + seconds, report=report)
         return True
 
@@ -61,11 +65,14 @@ class FakeNodes:
         await self._called("leave")
         self.end(number)
 
-    async def end_expired(self, by: int) -> list[int]:
+    async def end_expired(self, by: int, at: float) -> list[int]:
         await self._called("end_expired")
-        now = self._clock.now()
         expired = [
-            each for each, node in self.members.items() if self.lives(each) and node.expires_at < now and each != by
+            each
+            for each, node in self.members.items()
+            if self.lives(each)
+            and each != by
+            and (node.expires_at < at or node.renewed_at > at + node.expires_at - node.renewed_at)
         ]
         for each in expired:
             self.end(each)
@@ -91,9 +98,18 @@ class FakeNodes:
         await self._called("owned_runs")
         return [run.id for run in self.runs.values() if run.owner == number]
 
-    async def nodes(self) -> list[Node]:
+    async def living(self) -> Living:
+        await self._called("living")
+        return Living(self.now(), frozenset(filter(self.lives, self.members)))
+
+    async def nodes(self, limit: int, *, before: int | None = None) -> list[Node]:
         await self._called("nodes")
-        return sorted(self.members.values(), key=lambda node: -node.number)
+        found = sorted(self.members.values(), key=lambda node: -node.number)
+        return [node for node in found if before is None or node.number < before][:limit]
+
+    async def forget_sessions(self, limit: int) -> int:
+        await self._called("forget_sessions")
+        return 0
 
     async def lead(self, name: str, number: int, seconds: float) -> bool:
         await self._called("lead")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
+from gateway.domain.audit import Actor
 from gateway.domain.cursors import Cursor
 from gateway.domain.ledger import Settlement
 from gateway.domain.ports.records import Files, Keys, Versions
@@ -313,7 +314,7 @@ class FakeStore:
             del self.kept[prediction_id]
         return len(old)
 
-    async def add_key(self, key: Key) -> None:
+    async def add_key(self, key: Key, *, actor: Actor) -> None:
         """Add a key."""
         self._note("add_key")
         if key.id in self.issued:
@@ -330,14 +331,14 @@ class FakeStore:
         self._note("keys")
         return [key for key in self.issued.values() if team in (None, key.team)]
 
-    async def revoke_key(self, key_id: str, at: float) -> Key | None:
+    async def revoke_key(self, key_id: str, at: float, *, actor: Actor) -> Key | None:
         """Revoke a key."""
         self._note("revoke_key")
         if key_id in self.issued:
             self.issued[key_id] = replace(self.issued[key_id], revoked_at=at)
         return self.issued.get(key_id)
 
-    async def rotate_key(self, key_id: str, successor: Key, expires_at: float) -> Key | None:
+    async def rotate_key(self, key_id: str, successor: Key, expires_at: float, *, actor: Actor) -> Key | None:
         """Replace a key."""
         self._note("rotate_key")
         if key_id not in self.issued:

@@ -6,6 +6,7 @@ from gateway.domain.windows import day_of
 from gateway.store.interface import Store
 from gateway.webhooks.ports import Busy
 from gateway.webhooks.rules.deliveries import Delivery, DeliveryKind
+from tests.support.audit import BY_TEST
 from tests.support.money import demand, settlement
 from tests.support.records import NOW, file, finish, go, idempotency, join, key, lead, start
 
@@ -17,14 +18,16 @@ PLACE = WebhookPlace(WebhookBounds())
 
 async def fill(store: Store) -> None:
     """Add rows to every table."""
-    await store.add_key(key("k1"))
+    await store.record_config("hash", {"logs.level": "info"}, {"logs.level": "debug"}, NOW - 10)
+    await store.add_key(key("k1"), actor=BY_TEST)
     await store.add_file(file("f1", owner="user:ann"))
     await store.learn_version("v1", "acme/toy")
     await store.secret("webhooks", b"one")
-    await store.rotate_secret("webhooks", b"two", NOW, NOW + 1000)
-    of_ann = {"user": "ann", "owner": "user:ann"}
+    await store.rotate_secret("webhooks", b"two", NOW, NOW + 1000, team="red", actor=BY_TEST)
+    of_ann = {"user": "ann", "owner": "user:ann", "tags": '{"feature":"x","project":"apollo"}'}
     await go(store, "1", fingerprint="F", prediction_=of_ann | HOOK, webhook_place=PLACE, reservation=demand())
-    await join(store, "j", prediction_={"user": "bob", "owner": "user:ann", "reason": "model-unknown"})
+    of_bob = {"user": "bob", "owner": "user:ann", "tags": '{"project":"b"}'}
+    await join(store, "j", prediction_=of_bob | {"reason": "model-unknown"})
     await join(store, "hook", prediction_=HOOK, webhook_place=PLACE)
     await store.append_events("run1", 0, b"event", kept_from=0)
     await store.append_events("run1", 5, b"event", kept_from=0)
@@ -41,7 +44,7 @@ async def fill(store: Store) -> None:
         await store.mark_dead(name, NOW, "gone", b"body")
     await store.claim_deliveries(NOW + 30, NOW + 90, 1, Busy(per_receiver=9))
     await store.warn_once("red", "team", DAY, 50)
-    await store.adjust("red", -5, "why", NOW)
+    await store.adjust("red", -5, "why", NOW, actor=BY_TEST)
 
 
 def delivery(name: str) -> Delivery:

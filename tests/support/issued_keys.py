@@ -7,6 +7,7 @@ from typing import Any
 
 from gateway.access.rules.api_keys import new_key
 from gateway.domain.records import Key
+from tests.support.audit import BY_TEST
 from tests.support.http_calls import Reply, ask
 from tests.support.secret_scanner import SecretScanner
 from tests.support.stack import Stack
@@ -24,7 +25,7 @@ class Issuer:
         minted = new_key(secrets.token_bytes)
         self.secret_scanner.add("an issued key", minted.key)
         record = Key(id=minted.id, team=team, name=minted.id, sha256=minted.sha256, created_at=time.time(), **more)
-        await self.store.add_key(record)
+        await self.store.add_key(record, actor=BY_TEST)
         return minted.id, minted.key
 
 

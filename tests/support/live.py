@@ -36,4 +36,4 @@ def money(prices: PriceList | None = None, **more: Any) -> LiveSettings[MoneySet
     return LiveSettings(MoneySettings(prices=prices or PriceList(), **more))
 
 
-RETENTION = RetentionSettings(max_cache_bytes=1_000_000, retain_data_seconds=3600, retain_days=30)
+RETENTION = RetentionSettings(max_cache_bytes=1_000_000, retain_data_seconds=3600, retain_days=30, audit_days=365)

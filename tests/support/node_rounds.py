@@ -24,6 +24,7 @@ from gateway.simulator import Simulator
 from gateway.simulator.prediction import Prediction
 from tests.support.polling import attempts, until
 from tests.support.ports import free_port
+from tests.support.stream_rounds import Reading, check_streams, read_everywhere, request_of
 from tests.support.tools import clean_environment
 from tests.support.upstream import version_of
 from tests.support.webhook_receiver import Receiver
@@ -132,6 +133,9 @@ class Cluster:
             (folder / f"node{number}.toml").write_text(text)
             self.nodes.append(Node(number, folder, f"http://127.0.0.1:{port}", f"http://127.0.0.1:{ops_port}"))
         self.asked: list[Asked] = []
+        self.readings: list[Reading] = []
+        self.resumed = 0
+        """Readers that went on at another node."""
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -212,10 +216,11 @@ async def play(
     happens: Callable[[], Awaitable[None]],
     *,
     creates: int,
+    streams: int = 2,
 ) -> None:
-    """Let callers create and wait on all nodes, and something happen to one of them in the middle of it.
+    """Let callers create, wait and read streams on all nodes, and something happen to one of them in the middle of it.
 
-    Returns when every caller has got an answer, or has lost its connection to the victim.
+    Returns when every caller has got an answer, or has lost its connection to the victim, and streams have ended.
     """
     dice = random.Random(seed)
     version = version_of(cluster.upstream, "acme/slow")
@@ -231,6 +236,9 @@ async def play(
             asyncio.create_task(_call(cluster, sessions, each, version, receiver, dice.random(), victim))
             for each in asked
         ]
+        stories = [Asked(f"{seed} story {number}", node=number % NODES) for number in range(streams)]
+        cluster.asked += stories
+        tasks += [asyncio.create_task(_tell(cluster, sessions, each, victim)) for each in stories]
         # In the middle of it: the victim has runs to follow, and creates on their way.
         await until(lambda: sum(bool(each.ids) for each in asked if each.node == victim) >= 2)
         await asyncio.sleep(dice.uniform(0.0, 0.3))
@@ -273,6 +281,22 @@ async def _call(
         assert asked.node == victim, "a node that lives has cut a connection"
 
 
+async def _tell(cluster: Cluster, sessions: list[aiohttp.ClientSession], asked: Asked, victim: int) -> None:
+    """Create a run that streams, and read its stream on every node."""
+    body = request_of(cluster.upstream, asked.prompt)
+    try:
+        async with sessions[asked.node].post("/v1/predictions", json=body) as response:
+            answer = await response.json()
+            asked.statuses.append(response.status)
+            if response.status >= 300:
+                return
+    except (aiohttp.ClientError, TimeoutError):
+        assert asked.node == victim, "a node that lives has cut a connection"
+        return
+    asked.ids.append(answer["id"])
+    cluster.readings += await read_everywhere(cluster, NODES, asked.prompt, answer["urls"]["stream"])
+
+
 async def settled(cluster: Cluster, seconds: float, *, without: int | None = None) -> None:
     """Wait until everything that callers were told of has ended, on every node but one."""
     sessions = [cluster.caller(number) for number in range(NODES) if number != without]
@@ -303,6 +327,9 @@ async def check(cluster: Cluster, receiver: Receiver) -> None:
     known = {row[0] for row in await cluster.rows("SELECT id FROM predictions")}
     assert set(given) <= known, "lost ids"
     assert len(given) == len(set(given)), "an id was given twice"
+    await check_streams(cluster.upstream, cluster.readings)
+    cluster.resumed += sum(each.connections > 1 for each in cluster.readings)
+    cluster.readings.clear()
     await _check_money(cluster)
     await _check_writers(cluster)
     await _check_webhooks(cluster, receiver)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from gateway.domain.admission_record import Admitted
+from gateway.domain.audit import AuditedOperation
 from gateway.domain.ledger import Settlement
 from gateway.domain.quota import Counters, ReservationRequest
 from gateway.domain.quota import Refused as LimitRefused
@@ -298,7 +299,15 @@ class SharingStore(FakeStore):
         self._note("cache_stats")
         return CacheStats(0, 0, None)
 
-    async def purge_cache(self, *, team: str | None = None, target: str | None = None, limit: int = 500) -> int:
+    async def purge_cache(
+        self,
+        operation: AuditedOperation,
+        *,
+        team: str | None = None,
+        target: str | None = None,
+        limit: int = 500,
+        purged_before: int = 0,
+    ) -> int:
         """Keep no entries."""
         self._note("purge_cache")
         return 0

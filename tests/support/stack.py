@@ -108,7 +108,7 @@ def stack_config(
         "teams": teams,
     }
     for section, values in overrides.items():
-        data[section] = data.get(section, {}) | values
+        data[section] = list(values) if isinstance(values, list | tuple) else data.get(section, {}) | values
     return from_mapping(_plain(data), environ), known
 
 

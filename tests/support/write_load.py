@@ -11,6 +11,7 @@ from typing import Any
 from gateway.domain.records import Status
 from gateway.predictions.ports.sharing import Hit, Idempotency, Joined, Nothing, ShareOutcome, Started, StartOutcome
 from gateway.store.sqlite import SQLiteStore
+from tests.support.audit import BY_TEST
 from tests.support.records import NOW, key, live, prediction, wish
 
 
@@ -43,7 +44,7 @@ async def worker(store: SQLiteStore, prefix: str, name: str) -> None:
             case other:
                 raise AssertionError(other)
         if n % 10 == 0:
-            await store.add_key(key(f"{name}k{n}"))
+            await store.add_key(key(f"{name}k{n}"), actor=BY_TEST)
             say("key", f"{name}k{n}")
 
 

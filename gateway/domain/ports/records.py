@@ -3,14 +3,18 @@
 from collections.abc import Sequence
 from typing import Protocol
 
+from gateway.domain.audit import Actor
 from gateway.domain.cursors import Cursor
 from gateway.domain.records import File, Key, Page
 
 
 class Keys(Protocol):
-    """API keys that are created at run time. Keys of the config are not stored."""
+    """API keys that are created at run time. Keys of the config are not stored.
 
-    async def add_key(self, key: Key) -> None:
+    Each change is recorded in the audit log, as one of `actor`, in the same transaction.
+    """
+
+    async def add_key(self, key: Key, *, actor: Actor) -> None:
         """Add a key. Durable.
 
         Raise `Conflict` if the id exists, or if the team has a key with this name that is not revoked. An expired key
@@ -26,11 +30,11 @@ class Keys(Protocol):
         """List the keys of one team or of all, by team and creation time."""
         ...
 
-    async def revoke_key(self, key_id: str, at: float) -> Key | None:
+    async def revoke_key(self, key_id: str, at: float, *, actor: Actor) -> Key | None:
         """Revoke a key from `at` on. Durable. An earlier revocation stays. Return the key; `None` if it is unknown."""
         ...
 
-    async def rotate_key(self, key_id: str, successor: Key, expires_at: float) -> Key | None:
+    async def rotate_key(self, key_id: str, successor: Key, expires_at: float, *, actor: Actor) -> Key | None:
         """Add `successor` and set the old key's expiry to `expires_at`, unless it expires earlier. Durable. Atomic.
 
         Return the updated old key; `None`, with nothing added, if it is unknown or revoked. Raise `Conflict` if the
@@ -116,10 +120,13 @@ class Secrets(Protocol):
         """Return the secret of a name. If there is none, `proposal` becomes it. Durable. Atomic."""
         ...
 
-    async def rotate_secret(self, name: str, successor: bytes, now: float, until: float) -> int:
+    async def rotate_secret(
+        self, name: str, successor: bytes, now: float, until: float, *, team: str, actor: Actor
+    ) -> int:
         """Make `successor` the secret of a name; the previous one stays in use until `until`. Durable. Atomic.
 
-        Earlier secrets that have not expired stay in use too. Return how many are in use, including the successor.
+        Earlier secrets that have not expired stay in use too. Return how many are in use, including the successor. The
+        rotation is recorded in the audit log of `team`.
         """
         ...
 

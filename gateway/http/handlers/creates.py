@@ -8,7 +8,7 @@ from http import HTTPStatus
 from aiohttp import web
 from msgspec.structs import replace
 
-from gateway.domain import cache_directives, documents
+from gateway.domain import cache_directives, documents, tags
 from gateway.domain.cache_directives import Directives
 from gateway.domain.create_body import BodyForm, CreateBody, parse_create
 from gateway.domain.create_request import CreateCommand, Created
@@ -16,7 +16,8 @@ from gateway.domain.records import LARGE_DOCUMENT, Kind, PredictionView, Source
 from gateway.domain.targets import Target, TargetKind
 from gateway.domain.upstream_response import Answer
 from gateway.errors import Forbidden, GatewayError, Overloaded, RateLimited, Unprocessable
-from gateway.http import access_log, base_url, errors, request_limits, response, response_body
+from gateway.http import access_log, aliases, base_url, errors, request_limits, response, response_body
+from gateway.http.aliases import CreateRoute
 from gateway.http.keys import (
     BODY_BYTES,
     CALLER,
@@ -24,6 +25,7 @@ from gateway.http.keys import (
     HOLD,
     OVERHEAD,
     PREDICTIONS,
+    REQUEST_ID,
     RESPONSE_MEMORY,
     RUN_SECONDS,
     SETTINGS,
@@ -36,7 +38,7 @@ from gateway.http.prefer import parse_cancel_after, parse_prefer
 from gateway.http.request import Request
 from gateway.http.request_body import read_json, release
 from gateway.http.response_memory import SMALL_RESPONSE
-from gateway.runtime.pauses import LARGE, pause_after
+from gateway.runtime.pauses import LARGE, off_the_loop
 
 JSON = "application/json"
 _SPAN_NAMES = {"hit": "hit", "joined": "join"}
@@ -90,8 +92,11 @@ async def _create(
             wait = parse_prefer(request.headers.getall("Prefer"))
         if "Cancel-After" in request.headers:
             cancel_after = _cancel_after(request)
-    # A page cannot name its user: the header is ignored.
+    # A page can name neither its user nor its tags: the headers are ignored.
     user = None if caller.is_public else request_limits.user_of(request)
+    tagged = caller.tags
+    if tags.HEADER in request.headers and not caller.is_public:
+        tagged = _tags(request)
     directives = read_directives(request)
     idempotency_key = _idempotency_key(request)
     base, own_origins = base_url.addresses_of(request)
@@ -99,24 +104,27 @@ async def _create(
     if len(given) > SMALL_RESPONSE:
         # Its response repeats the input, and is always given once there is a prediction.
         request.app[RESPONSE_MEMORY].check_creates(caller.team.name)
-    body = read_create(request, given, form)
-    if len(given) > LARGE:
-        await pause_after(given)
-    del given
+    parse = partial(read_create, request, given, form)
+    body = parse() if len(given) <= LARGE else await off_the_loop(given, parse)
+    del given, parse
     if body.webhook is not None and caller.is_public and not caller.team.public_webhooks:
         raise Forbidden("Web pages of your team may not have webhooks sent: its setting public_webhooks is off.")
     target = target or body.target
     assert target is not None
+    route = aliases.route_create(request, kind, CreateRoute(operation, path, target, body))
     command = CreateCommand(
         kind=kind,
-        operation=operation,
-        path=path,
-        target=target,
-        body=body,
+        operation=route.operation,
+        path=route.path,
+        target=route.target,
+        body=route.body,
+        named_by=route.named_by,
         cancel_after=cancel_after,
         cancel_after_header=request.headers.get("Cancel-After"),
         user=user,
+        tags=tagged,
         address=request_limits.address_of(request) if caller.is_public else None,
+        request_id=state[REQUEST_ID],
         own_origins=own_origins,
         directives=directives,
         idempotency_key=idempotency_key,
@@ -128,7 +136,7 @@ async def _create(
     # The wait for the run's end does not hold what the run was created from.
     if BODY_BYTES in state:
         release(request)
-    del body, command
+    del body, route, command
     if isinstance(outcome, Answer):
         return errors.pass_on(outcome)
     if len(outcome.view.run.document) > LARGE_DOCUMENT:
@@ -238,6 +246,14 @@ def _may_show_output(request: web.Request, view: PredictionView, wait: float | N
     if not documents.shown_status(view).is_terminal:
         return False
     return wait is not None or not request.headers.get("User-Agent", "").startswith(_PYPI_REPLICATE_1)
+
+
+def _tags(request: web.Request) -> str:
+    """Read `Gateway-Tags`. Raise `Unprocessable` if it is not valid."""
+    try:
+        return tags.parse(",".join(request.headers.getall(tags.HEADER)), request.app[SETTINGS].value.tag_keys)
+    except ValueError as exc:
+        raise Unprocessable.field(tags.HEADER, f"{tags.HEADER} is not valid: {exc}") from exc
 
 
 def _cancel_after(request: web.Request) -> float | None:

@@ -1,16 +1,19 @@
 """The gateway's own routes: tokens, estimates, explain, usage, limits, webhook secret, upstream webhooks, probes."""
 
+from functools import partial
+
 import msgspec
 from aiohttp import web
 
 from gateway.access.browser_tokens import TokenRequest
-from gateway.domain import money, times, windows
+from gateway.domain import money, tags, times, windows
 from gateway.domain.create_request import CreateCommand
-from gateway.domain.ledger import By
+from gateway.domain.ledger import By, Grouping
 from gateway.domain.records import Kind
 from gateway.domain.windows import Window
 from gateway.errors import BadRequest, Unprocessable
-from gateway.http import base_url, request_limits
+from gateway.http import aliases, base_url, request_limits
+from gateway.http.aliases import CreateRoute
 from gateway.http.handlers.creates import read_create, read_directives
 from gateway.http.keys import (
     CALLER,
@@ -25,12 +28,12 @@ from gateway.http.keys import (
     WEBHOOK_SECRETS,
 )
 from gateway.http.request_body import read, read_json, require_json
-from gateway.runtime.pauses import pause_after
+from gateway.runtime.pauses import off_the_loop
 from gateway.throttling.upstream_limiter import state_shown
 
 _JSON = "application/json"
 _LONGEST_REASON = 500
-_GROUPINGS = (By.DAY, By.KEY, By.MODEL, By.USER)
+_GROUPINGS = (By.DAY, By.KEY, By.MODEL, By.USER, By.TAG)
 """Values of `by` that a team may use; it only sees its own usage, so `team` is not among them."""
 
 
@@ -47,6 +50,9 @@ async def mint_token(request: web.Request) -> web.Response:
         raise Unprocessable.field(field, text, "invalid_type") from exc
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
         raise BadRequest(f"Failed to parse request body as JSON: {exc}") from exc
+    if token_request.models is not None:
+        models = aliases.targets_of_models(request, token_request.models)
+        token_request = msgspec.structs.replace(token_request, models=models)
     minted = request.app[TOKENS].mint(request[CALLER], token_request)
     answer = {
         "token": minted.token,
@@ -54,6 +60,7 @@ async def mint_token(request: web.Request) -> web.Response:
         "team": minted.team,
         "scopes": minted.scopes,
         "origins": minted.origins,
+        "tags": tags.mapping(minted.tags),
     }
     return web.Response(status=201, body=msgspec.json.encode(answer), content_type=_JSON)
 
@@ -63,15 +70,17 @@ async def estimate(request: web.Request) -> web.Response:
     require_json(request)
     directives = read_directives(request)
     given = await read_json(request)
-    body = read_create(request, given, "version")
-    await pause_after(given)
+    body = await off_the_loop(given, partial(read_create, request, given, "version"))
     assert body.target is not None
+    given_route = CreateRoute("predictions.create", "/predictions", body.target, body)
+    route = aliases.route_create(request, Kind.PREDICTION, given_route)
     command = CreateCommand(
         kind=Kind.PREDICTION,
-        operation="predictions.create",
-        path="/predictions",
-        target=body.target,
-        body=body,
+        operation=route.operation,
+        path=route.path,
+        target=route.target,
+        body=route.body,
+        named_by=route.named_by,
         user=None if request[CALLER].is_public else request_limits.user_of(request),
         address=request_limits.address_of(request) if request[CALLER].is_public else None,
         own_origins=base_url.own_origins(request),
@@ -91,23 +100,22 @@ async def get_usage(request: web.Request) -> web.Response:
     Without `from` and `to`: this month so far, in UTC.
     """
     today = windows.day_of(request.app[CLOCK].now())
-    since = _day(request, "from", windows.first_day(Window.MONTH, today))
-    until = _day(request, "to", max(since, today))
+    since = read_day("from", request.query.get("from"), windows.first_day(Window.MONTH, today))
+    until = read_day("to", request.query.get("to"), max(since, today))
     if until < since:
         raise Unprocessable.field("to", "to must not be before from")
     try:
-        by = By(request.query.get("by", By.DAY))
+        grouping = Grouping.parse(request.query.get("by", By.DAY))
     except ValueError:
-        by = By.TEAM
-    if by not in _GROUPINGS:
-        raise Unprocessable.field("by", f"by must be one of {', '.join(_GROUPINGS)}", "enum")
-    answer = await request.app[USAGE].usage(request[CALLER].team.name, by, since, until)
+        grouping = Grouping(By.TEAM)
+    if grouping.by not in _GROUPINGS:
+        raise Unprocessable.field("by", f"by must be one of {', '.join(_GROUPINGS)}:<key>", "enum")
+    answer = await request.app[USAGE].usage(request[CALLER].team.name, grouping, since, until)
     return web.Response(body=msgspec.json.encode(answer), content_type=_JSON)
 
 
-def _day(request: web.Request, name: str, default: int) -> int:
-    """Read a day, or the UTC day of a time. Raise `Unprocessable` for anything else."""
-    text = request.query.get(name)
+def read_day(name: str, text: str | None, default: int) -> int:
+    """Read a day of a query, or the UTC day of a time. Raise `Unprocessable` for anything else."""
     if text is None:
         return default
     try:

@@ -75,12 +75,13 @@ async def read_output(request: web.Request) -> web.StreamResponse:
     if is_head:
         await response.prepare(request)
         return response
-    return await _send(request, response, service, found, start, stop)
+    return await send_copy(request, response, service, found, start, stop)
 
 
-async def _send(
+async def send_copy(
     request: web.Request, response: web.StreamResponse, service: OutputService, found: Found, start: int, stop: int
 ) -> web.StreamResponse:
+    """Send bytes `start` to `stop` (exclusive) of a copy."""
     try:
         async with service.open(found) as stored, asyncio.timeout(_SEND_SECONDS):
             await response.prepare(request)

@@ -23,7 +23,7 @@ from gateway.domain.scopes import Scope
 from gateway.domain.teams import Caller
 from gateway.domain.upstream_response import Answer
 from gateway.errors import Forbidden, NotFound, StoreUnavailable, UpstreamBroken
-from gateway.http import base_url, content_coding, errors, response
+from gateway.http import aliases, base_url, content_coding, errors, response
 from gateway.http.keys import CALLER, CLOCK, METADATA, OVERHEAD, POLICY, UPSTREAM, UPSTREAM_SECONDS, VERSIONS
 from gateway.http.request_body import read, read_json
 from gateway.models.metadata import Found, Question, Shown
@@ -34,8 +34,11 @@ logger = logging.getLogger(__name__)
 
 def metadata(operation: str, template: str) -> Handler:
     """Return the handler of a read whose result is the same for every team and comes from the metadata cache."""
+    names_model = "{owner}" in template
 
     async def handle(request: web.Request) -> web.StreamResponse:
+        if names_model:
+            aliases.follow_path(request, aliases.MODELS)
         metadata, question = request.app[METADATA], _question(request, operation, template)
         found = metadata.known(question)
         if found is None:
@@ -264,6 +267,7 @@ async def get_deployment(request: web.Request) -> web.Response:
     Raise `NotFound` if the caller may neither run it nor see the whole account.
     """
     caller = request[CALLER]
+    aliases.follow_path(request, aliases.DEPLOYMENTS)
     if not caller.may(Scope.ACCOUNT) and not caller.may_run(path_target(request)):
         raise NotFound
     question = _question(request, "deployments.get", "/deployments/{owner}/{name}")

@@ -5,16 +5,15 @@ See docs/architecture.md, Operations.
 
 import logging
 
-import msgspec
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from gateway.errors import GatewayError, Unauthenticated
 from gateway.http import errors
 from gateway.http.handlers import gateway_api
-from gateway.http.keys import ACCESS, CLOCK, METRICS, STORE
-from gateway.http.ops import config_state, dashboard, nodes
-from gateway.http.ops.guards import check_host, is_ops_token
+from gateway.http.keys import ACCESS, METRICS
+from gateway.http.ops import cache, config_state, dashboard, nodes, predictions, teams, usage, webhooks
+from gateway.http.ops.guards import check_host, check_page, is_ops_token
 
 logger = logging.getLogger(__name__)
 
@@ -27,31 +26,15 @@ async def show_metrics(request: web.Request) -> web.Response:
     return web.Response(body=body, headers={"Content-Type": content_type})
 
 
-async def cache_stats(request: web.Request) -> web.Response:
-    """Handle `GET /admin/cache?team=`: the number of cached results and their size in bytes."""
-    now = request.app[CLOCK].now()
-    stats = await request.app[STORE].cache_stats(now, request.query.get("team"))
-    return web.Response(body=msgspec.json.encode(stats), content_type="application/json")
-
-
-async def purge_cache(request: web.Request) -> web.Response:
-    """Handle `DELETE /admin/cache?team=&target=`: drop cached results so that they are not reused.
-
-    Without a query, drop all of them.
-    """
-    store, purged = request.app[STORE], 0
-    team, target = request.query.get("team"), request.query.get("target")
-    # The store purges in batches.
-    while (count := await store.purge_cache(team=team, target=target)) > 0:
-        purged += count
-    return web.Response(body=msgspec.json.encode({"purged": purged}), content_type="application/json")
-
-
 @web.middleware
 async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Require the operators' token, or else a loopback name as `Host`, and turn errors into problem documents."""
+    """Require the operators' token, or else a loopback name as `Host`; refuse forms of foreign pages.
+
+    Errors become problem documents.
+    """
     try:
         check_host(request)
+        check_page(request)
         _check_token(request)
         return await handler(request)
     except GatewayError as exc:
@@ -77,7 +60,6 @@ def add_routes(app: web.Application) -> None:
     app.router.add_get("/healthz", gateway_api.healthz)
     app.router.add_get("/readyz", gateway_api.readyz)
     app.router.add_get("/admin/config", config_state.show_config)
-    app.router.add_get("/admin/cache", cache_stats)
-    app.router.add_delete("/admin/cache", purge_cache)
     app.router.add_get("/admin/nodes", nodes.show_nodes)
-    dashboard.add_routes(app)
+    for family in (cache, predictions, teams, usage, webhooks, dashboard):
+        family.add_routes(app)

@@ -5,19 +5,32 @@ a cookie that is HttpOnly and SameSite=Strict. Programs send `Authorization`.
 """
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import parse_qs
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 from aiohttp import web
 
 from gateway.access import sessions
-from gateway.dashboard import assets
-from gateway.domain.scopes import Scope
-from gateway.domain.teams import Caller
-from gateway.errors import BadRequest, Forbidden, NotFound, RateLimited, StoreUnavailable, Unauthenticated
+from gateway.errors import Forbidden, NotFound, RateLimited, StoreUnavailable, Unauthenticated
 from gateway.http import base_url, errors, request_limits
-from gateway.http.keys import ACCESS, AUTHENTICATOR, CLOCK, DASHBOARD, METRICS, SESSIONS
+from gateway.http.keys import ACCESS, CLOCK, DASHBOARD, METRICS, SESSIONS
+from gateway.http.ops import dashboard_pages, dashboard_predictions
+from gateway.http.ops.dashboard_access import (
+    ASSETS,
+    COOKIE,
+    PATH,
+    RENDERER,
+    SIGN_IN,
+    Visit,
+    authenticate_key,
+    for_visitors,
+    html,
+    not_installed,
+    read_fields,
+    redirect,
+    team_of,
+    viewer_of,
+)
 from gateway.http.ops.dashboard_streams import OPEN_PAGES
 from gateway.http.ops.guards import SIGN_IN_ATTEMPTS, is_ops_token
 from gateway.http.response_body import ClientDisconnected, abort, send
@@ -28,16 +41,8 @@ from gateway.runtime.sleep import sleep_until_event
 if TYPE_CHECKING:
     from gateway.dashboard.render import Renderer
 
-PATH: Final = "/dashboard"
-COOKIE: Final = "gateway_dashboard"
-
-_SIGN_IN: Final = f"{PATH}/sign-in"
 _UPDATE_SECONDS: Final = 2.0
 _WRITE_SECONDS: Final = 10.0
-_FORM_SECONDS: Final = 10.0
-_MAX_FORM_BYTES: Final = 4096
-_HTML: Final = "text/html"
-_FORM: Final = "application/x-www-form-urlencoded"
 _SIGNED_OUT: Final = b"event: signed-out\ndata: {}\n\n"
 _HEADERS: Final = {
     "Content-Security-Policy": (
@@ -54,10 +59,6 @@ _HEADERS: Final = {
     "Cache-Control": "no-store",
 }
 
-RENDERER: web.AppKey[Any] = web.AppKey("renderer", object)
-"""A `Renderer`; `None` if its dependencies are not installed."""
-ASSETS = web.AppKey("assets", dict[str, assets.Asset])
-
 
 def is_dashboard(request: web.Request) -> bool:
     """Return whether a request is for the dashboard, which has its own authentication."""
@@ -66,63 +67,58 @@ def is_dashboard(request: web.Request) -> bool:
 
 def add_routes(app: web.Application) -> None:
     """Register the dashboard's routes."""
-    app.router.add_get(PATH, show_page)
-    app.router.add_get(_SIGN_IN, show_sign_in)
-    app.router.add_post(_SIGN_IN, sign_in)
+    app.router.add_get(PATH, show_overview)
+    app.router.add_get(SIGN_IN, show_sign_in)
+    app.router.add_post(SIGN_IN, sign_in)
     app.router.add_post(f"{PATH}/sign-out", sign_out)
     app.router.add_get(f"{PATH}/events", events)
     app.router.add_get(f"{PATH}/files/{{name}}", show_file)
+    dashboard_pages.add_routes(app)
+    dashboard_predictions.add_routes(app)
     app.on_response_prepare.append(_add_headers)
     app.on_shutdown.append(_end_streams)
 
 
-async def show_page(request: web.Request) -> web.Response:
-    """Handle `GET /dashboard`. Redirect browsers that are not signed in."""
-    renderer = _renderer(request)
-    if renderer is None:
-        return _not_installed(request)
-    try:
-        viewer = await _viewer(request)
-    except Unauthenticated:
-        if "Authorization" in request.headers:
-            raise
-        return _redirect(_SIGN_IN)
-    board = await request.app[DASHBOARD].board(_team(viewer))
+@for_visitors
+async def show_overview(visit: Visit) -> web.Response:
+    """Handle `GET /dashboard`."""
+    request = visit.request
+    board = await request.app[DASHBOARD].board(visit.team)
     # Rendering is slow and reads template files, so it runs in a thread.
-    return _html(await asyncio.to_thread(renderer.page, board, can_sign_out=COOKIE in request.cookies))
+    return html(await asyncio.to_thread(visit.renderer.overview, board, visit.frame("board")))
 
 
 async def show_sign_in(request: web.Request) -> web.Response:
     """Handle `GET /dashboard/sign-in`. Redirect to the dashboard if no operators' token is configured."""
-    renderer = _renderer(request)
+    renderer = request.app[RENDERER]
     if renderer is None:
-        return _not_installed(request)
+        return not_installed(request)
     if request.app[ACCESS].value.ops_token is None:
-        return _redirect(PATH)
-    return _html(renderer.sign_in())
+        return redirect(PATH)
+    return html(renderer.sign_in())
 
 
 async def sign_in(request: web.Request) -> web.Response:
     """Handle `POST /dashboard/sign-in`: exchange the operators' token or a key for a session cookie."""
-    renderer = _renderer(request)
+    renderer = request.app[RENDERER]
     if renderer is None:
-        return _not_installed(request)
+        return not_installed(request)
     if not base_url.is_own_page(request):
         raise Forbidden("This form can only be submitted from the gateway's own page.")
-    secret = await _read_secret(request)
+    secret = "".join((await read_fields(request)).get("secret", [])).strip()
     attempts, address = request.app[SIGN_IN_ATTEMPTS], request_limits.rate_limited_address(request.remote or "")
     try:
         attempts.begin(address)
-        viewer = None if is_ops_token(request, secret) else await _authenticate_key(request, f"Bearer {secret}")
+        viewer = None if is_ops_token(request, secret) else await authenticate_key(request, f"Bearer {secret}")
     except (Unauthenticated, Forbidden, RateLimited) as exc:
         wrong = isinstance(exc, Unauthenticated)
         message = "That is neither the operators' token nor a valid key." if wrong else exc.detail
-        refused = _html(renderer.sign_in(message), status=errors.status_of(exc))
+        refused = html(renderer.sign_in(message), status=errors.status_of(exc))
         if exc.retry_after is not None:
             refused.headers["Retry-After"] = str(exc.retry_after)
         return refused
     attempts.succeeded(address)
-    response = _redirect(PATH)
+    response = redirect(PATH)
     response.set_cookie(
         COOKIE,
         request.app[SESSIONS].open(viewer),
@@ -139,7 +135,7 @@ async def sign_out(request: web.Request) -> web.Response:
     """Handle `POST /dashboard/sign-out`: delete the session cookie."""
     if not base_url.is_own_page(request):
         raise Forbidden("This form can only be submitted from the gateway's own page.")
-    response = _redirect(_SIGN_IN)
+    response = redirect(SIGN_IN)
     response.del_cookie(COOKIE, path=PATH)
     return response
 
@@ -154,10 +150,10 @@ async def show_file(request: web.Request) -> web.Response:
 
 async def events(request: web.Request) -> web.StreamResponse:
     """Handle `GET /dashboard/events`: stream the sections of the page that changed."""
-    renderer = _renderer(request)
+    renderer = request.app[RENDERER]
     if renderer is None:
-        return _not_installed(request)
-    team = _team(await _viewer(request))
+        return not_installed(request)
+    team = team_of(await viewer_of(request))
     try:
         with request.app[OPEN_PAGES].place(team):
             return await _send_updates(request, renderer, team)
@@ -207,75 +203,14 @@ async def _send(request: web.Request, response: web.StreamResponse, data: bytes)
         await send(request, response, data)
 
 
-async def _viewer(request: web.Request) -> Caller | None:
-    """Return the signed-in caller, or `None` for the operators. Raise `Unauthenticated` or `Forbidden`."""
-    authorization = request.headers.get("Authorization")
-    if authorization is not None:
-        if is_ops_token(request, authorization.removeprefix("Bearer ").strip()):
-            return None
-        return await _authenticate_key(request, authorization)
-    if request.app[ACCESS].value.ops_token is None:
-        return None
-    cookie = request.cookies.get(COOKIE)
-    if cookie is None:
-        raise Unauthenticated("You are not signed in.")
-    return _require_team_member(await request.app[SESSIONS].read(cookie))
-
-
 async def _may_continue(request: web.Request, team: str | None) -> bool:
     """Return whether the viewer is still signed in: the key may be revoked, or the session expired."""
     try:
-        return _team(await _viewer(request)) == team
+        return team_of(await viewer_of(request)) == team
     except (Unauthenticated, Forbidden):
         return False
     except StoreUnavailable:
         return True
-
-
-async def _authenticate_key(request: web.Request, authorization: str) -> Caller | None:
-    return _require_team_member(await request.app[AUTHENTICATOR].authenticate(authorization, None))
-
-
-def _require_team_member(caller: Caller | None) -> Caller | None:
-    """Return the caller. Raise `Forbidden` for browser tokens, and keys without the scope `predict`."""
-    if caller is not None and (caller.is_public or not caller.may(Scope.PREDICT)):
-        raise Forbidden("This key may not see its team's usage. Use a server key with the scope 'predict'.")
-    return caller
-
-
-def _team(viewer: Caller | None) -> str | None:
-    return None if viewer is None else viewer.team.name
-
-
-async def _read_secret(request: web.Request) -> str:
-    """Read the secret from the form. Raise `BadRequest` for any other body."""
-    if request.content_type != _FORM:
-        raise BadRequest(f"The body must be {_FORM}.")
-    try:
-        async with asyncio.timeout(_FORM_SECONDS):
-            body = await request.content.readexactly(min(request.content_length or 0, _MAX_FORM_BYTES))
-        fields = parse_qs(body.decode(), max_num_fields=4)
-    except (ValueError, EOFError, TimeoutError, ConnectionError, web.RequestPayloadError) as exc:
-        raise BadRequest("The form could not be read.") from exc
-    return "".join(fields.get("secret", [])).strip()
-
-
-def _renderer(request: web.Request) -> "Renderer | None":
-    renderer: Renderer | None = request.app[RENDERER]
-    return renderer
-
-
-def _html(text: str, *, status: int = 200) -> web.Response:
-    return web.Response(status=status, text=text, content_type=_HTML)
-
-
-def _not_installed(request: web.Request) -> web.Response:
-    body = request.app[ASSETS][assets.MISSING].body
-    return web.Response(status=501, body=body, content_type=_HTML, charset="utf-8")
-
-
-def _redirect(path: str) -> web.Response:
-    return web.Response(status=303, headers={"Location": path})
 
 
 async def _add_headers(request: web.Request, response: web.StreamResponse) -> None:

@@ -12,11 +12,13 @@ from gateway.domain.ports.clock import Clock
 from gateway.domain.quota import seconds_to_wait
 from gateway.domain.rates import Rate
 from gateway.errors import Forbidden, RateLimited
+from gateway.http import base_url
 from gateway.http.keys import ACCESS
 
 ATTEMPTS: Final = Rate(per_minute=10, burst=10)
 """Failed sign-ins of one address. At this rate a token of the shortest length is not found in a lifetime."""
 _MAX_ADDRESSES: Final = 1000
+_READING: Final = ("GET", "HEAD", "OPTIONS")
 
 
 def check_host(request: web.Request) -> None:
@@ -35,6 +37,16 @@ def check_host(request: web.Request) -> None:
         is_loopback = False
     if not is_loopback:
         raise Forbidden("Without an operators' token, this listener is only available at localhost or 127.0.0.1.")
+
+
+def check_page(request: web.Request) -> None:
+    """Raise `Forbidden` for a request of another origin's page that is not a plain read.
+
+    Without a token, or with a session, a browser would send it with all that the listener asks for (cross-site request
+    forgery). Programs do not send the headers that tell pages apart.
+    """
+    if request.method not in _READING and not base_url.is_own_page(request):
+        raise Forbidden("A page of another origin cannot use this listener.")
 
 
 def is_ops_token(request: web.Request, given: str) -> bool:

@@ -110,7 +110,8 @@ class OpenStreams:
         if fan_out is None:
             fan_out = self._fan_outs[channel] = FanOut(channel, self._observer, self._canceled_at)
         fan_out.add(reader, view)
-        reader.is_closing = self._closing or view.prediction.team not in self._teams.value
+        is_gone = channel.is_dropped or view.prediction.team not in self._teams.value
+        reader.is_closing = self._closing or is_gone
         self._is_empty.clear()
 
     def detach(self, channel: Channel, reader: Reader) -> None:

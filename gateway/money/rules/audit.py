@@ -20,6 +20,8 @@ ByModel = dict[tuple[str, str, str], Sums]
 """By team, key and target."""
 ByUser = dict[tuple[str, str], Sums]
 """By team and user; the user is empty if the request named none."""
+ByTag = dict[tuple[str, str, str], Sums]
+"""By team, tag and value. Predictions without a tag are not counted."""
 Spent = dict[str, tuple[int, int]]
 """Milliseconds and micro-dollars spent, by scope."""
 
@@ -29,6 +31,7 @@ class StoredSums(msgspec.Struct, frozen=True):
 
     by_model: ByModel
     by_user: ByUser
+    by_tag: ByTag
     spent: Spent
 
 
@@ -41,6 +44,7 @@ class Audited(msgspec.Struct, frozen=True):
     """Number of entries."""
     by_model: ByModel
     by_user: ByUser
+    by_tag: ByTag
     spent: Mapping[tuple[str, ...], tuple[int, int]]
     """Milliseconds and micro-dollars, by the set of scopes they were counted in."""
     stored: StoredSums | None
@@ -53,6 +57,7 @@ class Tally:
     def __init__(self) -> None:
         self._by_model: dict[tuple[str, str, str], Sums] = defaultdict(lambda: NOTHING)
         self._by_user: dict[tuple[str, str], Sums] = defaultdict(lambda: NOTHING)
+        self._by_tag: dict[tuple[str, str, str], Sums] = defaultdict(lambda: NOTHING)
         self._spent: dict[str, tuple[int, int]] = defaultdict(lambda: (0, 0))
 
     def add(self, audited: Audited) -> None:
@@ -61,6 +66,8 @@ class Tally:
             self._by_model[model] = _add(self._by_model[model], sums)
         for user, sums in audited.by_user.items():
             self._by_user[user] = _add(self._by_user[user], sums)
+        for tag, sums in audited.by_tag.items():
+            self._by_tag[tag] = _add(self._by_tag[tag], sums)
         for scopes, (milliseconds, microusd) in audited.spent.items():
             for scope in scopes:
                 before = self._spent[scope]
@@ -70,6 +77,7 @@ class Tally:
         """Return a description of every stored sum that differs from the entries."""
         wrong = [f"usage of {' '.join(model)}" for model in _differing(self._by_model, stored.by_model)]
         wrong += [f"usage of {' '.join(user)}" for user in _differing(self._by_user, stored.by_user)]
+        wrong += [f"usage of {' '.join(tag)}" for tag in _differing(self._by_tag, stored.by_tag)]
         return wrong + [f"spent by {scope}" for scope in _differing_spent(self._spent, stored.spent)]
 
 

@@ -4,13 +4,13 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
 from gateway.domain import money, windows
-from gateway.domain.ledger import By, Usage
+from gateway.domain.ledger import By, Grouping, Usage
 
 
 def usage(
     rows: Iterable[Usage],
     total: Usage,
-    by: By,
+    grouping: Grouping,
     since: int,
     until: int,
     *,
@@ -23,8 +23,8 @@ def usage(
     return {
         "from": windows.text_of(since),
         "to": windows.text_of(until),
-        "by": by,
-        "rows": [{"team": row.team, **_what(row, by, key_names), **_sums(row)} for row in rows],
+        "by": str(grouping),
+        "rows": [{"team": row.team, **_what(row, grouping.by, key_names), **_sums(row)} for row in rows],
         "total": _sums(total),
     }
 
@@ -51,6 +51,9 @@ def _what(row: Usage, by: By, key_names: Mapping[str, str]) -> dict[str, object]
     if by is By.KEY:
         key_id = str(row.what or "")
         return {"key": key_id or None, "key_name": key_names.get(key_id) or key_id.partition("/")[2] or None}
+    if by is By.TAG:
+        # `None`: no value of this tag.
+        return {"value": row.what or None}
     # `None`: corrections have no key, model or user, and a request need not name a user.
     return {str(by): row.what or None}
 

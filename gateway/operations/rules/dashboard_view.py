@@ -107,6 +107,10 @@ class Board(msgspec.Struct, frozen=True, kw_only=True):
     teams: tuple[Usage, ...]
     targets: tuple[Usage, ...]
     budgets: tuple[Budget, ...]
+    failed_webhooks: tuple[tuple[str, int], ...] = ()
+    """Teams with webhooks that are not tried again, and how many."""
+    failed_checks: tuple[str, ...] = ()
+    """The results of failed checks of this process, for operators only."""
     live: Live
     runs: tuple[ActiveRun, ...]
     recent_errors: tuple[RecentError, ...]

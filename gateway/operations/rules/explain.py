@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
-from gateway.domain import documents, money, times
+from gateway.domain import documents, money, tags, times
 from gateway.domain.admission_record import Admitted, Limit
 from gateway.domain.ledger import BETWEEN, Entry
 from gateway.domain.limits import OWN_OF_PAGES
@@ -71,6 +71,7 @@ def explain(
         "target": run.target,
         "key": {"id": prediction.key_id, "name": key_name},
         "user": prediction.user,
+        "tags": tags.mapping(prediction.tags),
         "run": {
             "id": run.id if owns_run else None,
             "upstream_id": run.upstream_id if owns_run else None,

@@ -8,6 +8,7 @@ outputs). Nothing else in a body is changed.
 import re
 from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
+from typing import Literal
 from urllib.parse import quote, unquote, urlsplit
 
 import msgspec
@@ -135,11 +136,11 @@ def name_of(url: str) -> str:
     return name[:_LONGEST_NAME]
 
 
-def disposition(url: str) -> str:
-    """Return `Content-Disposition` (RFC 6266): show inline, save under the file's name."""
+def disposition(url: str, kind: Literal["inline", "attachment"] = "inline") -> str:
+    """Return `Content-Disposition` (RFC 6266): show inline or save, under the file's name."""
     filename, plain = filename_of(url), name_of(url)
     extended = "" if filename == plain else f"; filename*=UTF-8''{quote(filename, safe='')}"
-    return f'inline; filename="{plain}"{extended}'
+    return f'{kind}; filename="{plain}"{extended}'
 
 
 def content_type(given: str | None) -> str:

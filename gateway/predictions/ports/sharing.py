@@ -7,6 +7,7 @@ from typing import Final, Protocol
 import msgspec
 
 from gateway.domain.admission_record import Admitted
+from gateway.domain.audit import AuditedOperation
 from gateway.domain.quota import Refused as LimitRefused
 from gateway.domain.quota import ReservationRequest
 from gateway.domain.records import CacheStats, Prediction, PredictionView, Run
@@ -247,10 +248,19 @@ class Sharing(Protocol):
         """Sum up the runs that can answer later requests, of one team or of all."""
         ...
 
-    async def purge_cache(self, *, team: str | None = None, target: str | None = None, limit: int = 500) -> int:
+    async def purge_cache(
+        self,
+        operation: AuditedOperation,
+        *,
+        team: str | None = None,
+        target: str | None = None,
+        limit: int = 500,
+        purged_before: int = 0,
+    ) -> int:
         """Remove at most `limit` cache entries: of a team, of a target (a glob of `Run.target`), or of all. Kept.
 
-        Return how many were removed, so that the caller can repeat the call until none is left.
+        Return how many were removed, so that the caller can repeat the call until none is left. `purged_before` is the
+        number that earlier calls of the operation have removed: the audit log has one entry for all of them.
         """
         ...
 

@@ -45,5 +45,3 @@ class NumberedStep(NamedTuple):
 
 
 NO_STEP: Final = NumberedStep("", 0)
-FORGET_SESSIONS: Final = b"DELETE FROM commits WHERE at < extract(epoch FROM now()) - 30 * 86400"
-"""Removes the rows of connections that ended long before: no step is in doubt for so long."""

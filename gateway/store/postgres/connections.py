@@ -17,7 +17,7 @@ from gateway.store.postgres.lanes import ReadingLane, WritingLane
 from gateway.store.postgres.nodes import PostgresNodes
 from gateway.store.postgres.schema import inspect, open_schema
 from gateway.store.sql.connections import Connections, Lane
-from gateway.store.sql.database import Database
+from gateway.store.sql.database import Database, SumBounds
 from gateway.store.sql.lasting_failures import LastingFailures
 
 T = TypeVar("T")
@@ -50,12 +50,14 @@ class PostgresConnections(Connections):
         self.listen_address = Address(listen_url or url, password, timeout_seconds)
         """For what needs a session of its own: notifications, migrations."""
         self.identity = NodeIdentity()
+        self._bounds = SumBounds()
         lane = partial(
             WritingLane,
             address=self.address,
             max_pending=max_pending,
             database=self.database,
             identity=self.identity,
+            bounds=self._bounds,
         )
         self._writers = {
             Lane.DECIDE: lane("store-writer", threads=decide, is_relaxed=False),

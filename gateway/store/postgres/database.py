@@ -16,7 +16,7 @@ from gateway.store.postgres.dialect import READING_SQL, SQL, Statement
 from gateway.store.postgres.failures import has_nul
 from gateway.store.postgres.locks import statement_of
 from gateway.store.postgres.news import CHANNEL, MESSAGE_BYTES
-from gateway.store.sql.database import Database, Parameters, Rows
+from gateway.store.sql.database import Database, Parameters, Rows, SumBounds
 from gateway.store.sql.locks import Lock
 
 _PAGES: Final = ("_older", "_newer")
@@ -38,9 +38,10 @@ class PostgresDatabase:
     is_shared: Final = True
     _sql: Mapping[str, Statement] = SQL
 
-    def __init__(self, connect: Connect, identity: NodeIdentity) -> None:
+    def __init__(self, connect: Connect, identity: NodeIdentity, bounds: SumBounds) -> None:
         self._connect = connect
         self._identity = identity
+        self.bounds = bounds
         self._connection: StoreConnection | None = None
         self.node = 0
         """The number that the process had when the step began."""
@@ -180,7 +181,7 @@ class ReadingDatabase(PostgresDatabase):
     _sql = READING_SQL
 
     def __init__(self, connect: Connect, identity: NodeIdentity) -> None:
-        super().__init__(connect, identity)
+        super().__init__(connect, identity, SumBounds())
         self._is_snapshot = False
         self._executed = 0
 

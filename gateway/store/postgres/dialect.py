@@ -11,6 +11,9 @@ from gateway.domain.records import Prediction
 from gateway.store.sql.queries import load
 from gateway.store.sql.rows import PREDICTIONS, RUNS
 
+# Not NOT EXISTS, which becomes an anti join. A row that another step has changed since the statement began is checked
+# again, but PostgreSQL does not look for its partner in an anti join then: two nodes would both find it without one.
+_LIVING: Final = "ARRAY(SELECT number FROM nodes WHERE ended_at IS NULL)"
 _WORDS: Final = {
     "{join}": "JOIN",
     "{lowest}": "CAST('-Infinity' AS DOUBLE PRECISION)",
@@ -22,6 +25,7 @@ _WORDS: Final = {
     "{like:(.*?)}": r"LIKE replace(replace(replace(replace(replace(\1, '\\', '\\\\'), '%', '\\%'), '_', '\\_'),"
     r" '*', '%'), '?', '_')",
     "{each:(.*?)}": r"json_array_elements_text(CAST(\1 AS JSON)) AS each(value)",
+    "{pairs:(.*?)}": r"json_each_text(CAST(nullif(\1, '') AS JSON)) AS pair(key, value)",
     "{unindexed:(.*?)}": r"\1",
     # Rows are read as a whole, so their number is bounded.
     "{page:(.*?)}": r"ORDER BY \1 LIMIT :limit",
@@ -32,8 +36,7 @@ _WORDS: Final = {
     "{owner_first}": "(attempts > 0 OR NOT EXISTS (SELECT 1 FROM runs JOIN nodes ON nodes.number = runs.owner"
     " WHERE runs.id = deliveries.run_id AND runs.owner <> :node AND nodes.ended_at IS NULL"
     " AND (runs.ended_at IS NULL OR runs.ended_at >= deliveries.created_at)))",
-    "{holder_gone}": "NOT EXISTS"
-    " (SELECT 1 FROM nodes WHERE nodes.number = deliveries.held_by AND nodes.ended_at IS NULL)",
+    "{holder_gone}": f"deliveries.held_by <> ALL ({_LIVING})",
 }
 _LOCKING: Final = {
     # Not FOR UPDATE: predictions join a run at the same time. What ends or cancels it waits for them.
@@ -63,7 +66,7 @@ _WORDS_OF_HITS: Final = {
 _WORDS_OF_NODES: Final = {
     "{now}": "CAST(extract(epoch FROM clock_timestamp()) AS DOUBLE PRECISION)",
     "{node_lives}": "EXISTS (SELECT 1 FROM nodes WHERE nodes.number = :number AND ended_at IS NULL)",
-    "{ownerless}": "NOT EXISTS (SELECT 1 FROM nodes WHERE nodes.number = runs.owner AND nodes.ended_at IS NULL)",
+    "{ownerless}": f"runs.owner <> ALL ({_LIVING})",
 }
 
 _OWN: Final = resources.files("gateway.store.postgres")

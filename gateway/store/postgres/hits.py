@@ -11,7 +11,7 @@ import msgspec
 from msgspec.structs import replace
 
 from gateway.domain import windows
-from gateway.domain.ledger import MOST_USERS_A_DAY, OTHER
+from gateway.domain.ledger import MOST_USERS_A_DAY, OTHER, OTHER_VALUES
 from gateway.domain.records import LARGE_DOCUMENT, PredictionView, Source
 from gateway.errors import Conflict
 from gateway.predictions.ports.sharing import Hit, ShareRequest
@@ -41,6 +41,8 @@ def record_hits(db: Database, requests: Sequence[ShareRequest]) -> Outcomes:
         "asked": text.decode(),
         "most": MOST_USERS_A_DAY,
         "other": OTHER,
+        "most_values": db.bounds.tag_values,
+        "other_values": OTHER_VALUES,
         "used_seconds": USED_SECONDS,
         "most_bytes": LARGE_DOCUMENT,
     }

@@ -1,6 +1,6 @@
 -- name: record_hits
 -- A set of hits in one statement: `hits.py` has what it takes and returns. What several rows change is changed once, in
--- an order in which no two sets wait for each other: runs, days, users, entries, each sorted. A part that reads the one
+-- an order in which no two sets wait for each other: runs, days, users, tags, entries, each sorted. A part that reads the one
 -- before runs after it.
 WITH asked AS MATERIALIZED (
     SELECT * FROM json_to_recordset(CAST(:asked AS JSON)) AS asked(
@@ -43,14 +43,15 @@ added AS (
 hits AS MATERIALIZED (
     SELECT
         asked.place, asked.id, asked.now, asked.day, asked.team, asked.key_id, asked."user", found.run_id, found.microusd,
-        found.settled_as AS target
+        found.settled_as AS target, asked.tags
     FROM added JOIN asked ON asked.id = added.id JOIN found ON found.place = asked.place
 ),
 lines AS (
     INSERT INTO ledger (
-        day, at, team, key_id, "user", target, run_id, prediction_id, kind, milliseconds, microusd, reason, scopes
+        day, at, team, key_id, "user", target, run_id, prediction_id, kind, milliseconds, microusd, reason, scopes, tags
     )
-    SELECT day, now, team, key_id, "user", target, run_id, id, 'saved_hit', 0, microusd, '', '[]' FROM hits ORDER BY place
+    SELECT day, now, team, key_id, "user", target, run_id, id, 'saved_hit', 0, microusd, '', '[]', tags
+    FROM hits ORDER BY place
 ),
 days AS (
     INSERT INTO usage_days (team, day, key_id, target, runs, joined, hits, milliseconds, microusd, saved_microusd)
@@ -96,11 +97,60 @@ users AS (
     SET hits = usage_users.hits + excluded.hits, saved_microusd = usage_users.saved_microusd + excluded.saved_microusd
     RETURNING 1
 ),
+tagged AS MATERIALIZED (
+    SELECT
+        team, tag, day, value, first, hits, saved_microusd,
+        EXISTS (
+            SELECT 1 FROM usage_tags AS u
+            WHERE u.team = pairs.team AND u.tag = pairs.tag AND u.day = pairs.day AND u.value = pairs.value
+        ) AS is_known
+    FROM (
+        SELECT
+            team, pair.key AS tag, day, pair.value AS value, min(place) AS first, count(*) AS hits,
+            sum(microusd) AS saved_microusd
+        FROM hits CROSS JOIN {pairs:hits.tags} WHERE hits.tags <> '' GROUP BY team, pair.key, day, pair.value
+    ) AS pairs
+),
+values_named AS MATERIALIZED (
+    SELECT of_day.team, of_day.tag, of_day.day, (
+        SELECT count(*) FROM usage_tags AS u WHERE u.team = of_day.team AND u.tag = of_day.tag AND u.day = of_day.day
+    ) AS names, EXISTS (
+        SELECT 1 FROM usage_tags AS u
+        WHERE u.team = of_day.team AND u.tag = of_day.tag AND u.day = of_day.day AND u.value = :other_values
+    ) AS has_others
+    FROM (SELECT DISTINCT team, tag, day FROM tagged WHERE NOT is_known) AS of_day
+),
+-- As in `count_tag`.
+counted_values AS MATERIALIZED (
+    SELECT
+        team, tag, day, hits, saved_microusd,
+        CASE
+            WHEN is_known OR (NOT has_others AND rank + names <= :most_values) THEN value ELSE :other_values
+        END AS value
+    FROM (
+        SELECT
+            tagged.*, values_named.names, values_named.has_others,
+            row_number() OVER (
+                PARTITION BY tagged.team, tagged.tag, tagged.day, tagged.is_known ORDER BY tagged.first
+            ) AS rank
+        FROM tagged LEFT JOIN values_named
+            ON values_named.team = tagged.team AND values_named.tag = tagged.tag AND values_named.day = tagged.day
+    ) AS ranked
+),
+tags AS (
+    INSERT INTO usage_tags (team, tag, day, value, runs, joined, hits, milliseconds, microusd, saved_microusd)
+    SELECT team, tag, day, value, 0, 0, sum(hits), 0, 0, sum(saved_microusd) FROM counted_values
+    WHERE (SELECT count(*) FROM users) > 0
+    GROUP BY team, tag, day, value ORDER BY team, tag, day, value
+    ON CONFLICT (team, tag, day, value) DO UPDATE
+    SET hits = usage_tags.hits + excluded.hits, saved_microusd = usage_tags.saved_microusd + excluded.saved_microusd
+    RETURNING 1
+),
 -- Otherwise every set would write the entries of popular results.
 unused AS MATERIALIZED (
     SELECT e.run_id, used.at FROM entries AS e
     JOIN (SELECT run_id, max(now) AS at FROM hits GROUP BY run_id) AS used ON used.run_id = e.run_id
-    WHERE (SELECT count(*) FROM users) > 0 AND e.last_used_at < used.at - :used_seconds
+    WHERE (SELECT count(*) FROM tags) >= 0 AND e.last_used_at < used.at - :used_seconds
     ORDER BY e.run_id {entry_kept}
 ),
 used AS (

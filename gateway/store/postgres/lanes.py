@@ -20,6 +20,7 @@ from gateway.errors import StoreAway, StoreUnavailable
 from gateway.store.postgres.connection import Address
 from gateway.store.postgres.database import NodeIdentity, PostgresDatabase, ReadingDatabase, SeveralStatements
 from gateway.store.postgres.failures import is_read_only, retry_cause, translated
+from gateway.store.sql.database import SumBounds
 from gateway.store.sql.worker import LATE, Operation, Worker
 
 _ATTEMPTS: Final = 6
@@ -134,14 +135,16 @@ class WritingLane(_Lane[PostgresDatabase]):
         is_relaxed: bool,
         database: type[PostgresDatabase],
         identity: NodeIdentity,
+        bounds: SumBounds,
     ) -> None:
         super().__init__(name, address, max_pending=max_pending, threads=threads)
+        self._bounds = bounds
         self._is_relaxed = is_relaxed
         self._database = database
         self._identity = identity
 
     def _new_database(self) -> PostgresDatabase:
-        return self._database(partial(self._address.connect, is_relaxed=self._is_relaxed), self._identity)
+        return self._database(partial(self._address.connect, is_relaxed=self._is_relaxed), self._identity, self._bounds)
 
     def _run_step(self, db: PostgresDatabase, operation: Operation[Any]) -> None:
         attempts = moves = 0

@@ -7,12 +7,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 from gateway.domain.records import Run
-from gateway.nodes.ports import LEADER, Node
+from gateway.nodes.ports import LEADER, Living, Node
 from gateway.store.postgres.connection import Address
 from gateway.store.postgres.database import NodeIdentity, PostgresDatabase
 from gateway.store.postgres.lanes import WritingLane
 from gateway.store.postgres.locks import key_of
-from gateway.store.sql.database import Database
+from gateway.store.sql.database import Database, SumBounds
+from gateway.store.sql.locks import Lock
 from gateway.store.sql.lookup import EVERYTHING
 from gateway.store.sql.rows import RUNS
 
@@ -26,8 +27,9 @@ T = TypeVar("T")
 _SECONDS: Final = 2.0
 """How long a renewal may take. One that takes longer is not waited for: the next one is due."""
 _KEPT_SECONDS: Final = 86_400.0
-_LISTED: Final = 1_000
-_JOINING: Final = key_of("NODES", "")
+_KEPT_SESSIONS_SECONDS: Final = 30 * 86_400.0
+_JOINING: Final = key_of(Lock.JOINS.name, "")
+_LAST: Final = 2**63 - 1
 _FIELDS: Final = Node.__struct_fields__
 
 
@@ -54,6 +56,7 @@ class PostgresNodes:
             is_relaxed=False,
             database=PostgresDatabase,
             identity=identity,
+            bounds=SumBounds(),
         )
 
     async def start(self) -> None:
@@ -86,9 +89,10 @@ class PostgresNodes:
         """End a node now."""
         await self._leases.submit(lambda db: db.execute("leave_nodes", {"number": number}).rowcount)
 
-    async def end_expired(self, by: int) -> list[int]:
-        """End the other nodes whose leases have expired."""
-        rows = await self._leases.submit(lambda db: db.execute("end_expired_nodes", {"number": by}).fetchall())
+    async def end_expired(self, by: int, at: float) -> list[int]:
+        """End the other nodes whose leases had expired at a time."""
+        given = {"number": by, "at": at}
+        rows = await self._leases.submit(lambda db: db.execute("end_expired_nodes", given).fetchall())
         return sorted(number for (number,) in rows)
 
     async def take_runs(self, by: int, limit: int) -> list[Run]:
@@ -96,7 +100,7 @@ class PostgresNodes:
 
         def step(db: Database) -> list[Run]:
             # A node that joins now could take a run, and would not be seen to own it here.
-            db.execute("nobody_joins", {"key": _JOINING})
+            db.lock(Lock.JOINS)
             given = {"number": by, "limit": limit, "leader": LEADER, "most_bytes": EVERYTHING}
             return [RUNS.record(row[:-1]) for row in db.execute("take_runs", given)]
 
@@ -106,7 +110,7 @@ class PostgresNodes:
         """Take runs that ended lately and that no living node owns."""
 
         def step(db: Database) -> int:
-            db.execute("nobody_joins", {"key": _JOINING})
+            db.lock(Lock.JOINS)
             return db.execute("take_ended_runs", {"number": by, "limit": limit, "since": since}).rowcount
 
         return await self._write(step)
@@ -117,10 +121,16 @@ class PostgresNodes:
             each for (each,) in await self._read(lambda db: db.execute("owned_runs", {"number": number}).fetchall())
         ]
 
-    async def nodes(self) -> list[Node]:
-        """List the nodes."""
+    async def living(self) -> Living:
+        """List the nodes that have not ended."""
+        at, numbers = await self._read(lambda db: db.execute("living_nodes").fetchone())
+        return Living(at, frozenset(numbers))
+
+    async def nodes(self, limit: int, *, before: int | None = None) -> list[Node]:
+        """List nodes."""
+        given = {"limit": limit, "before": _LAST if before is None else before}
         return await self._read(
-            lambda db: [Node(**dict(zip(_FIELDS, row, strict=True))) for row in db.execute("nodes", {"limit": _LISTED})]
+            lambda db: [Node(**dict(zip(_FIELDS, row, strict=True))) for row in db.execute("nodes", given)]
         )
 
     async def lead(self, name: str, number: int, seconds: float) -> bool:
@@ -131,6 +141,11 @@ class PostgresNodes:
     async def clock(self) -> float:
         """Return the time of the server's clock."""
         return await self._leases.submit(lambda db: float(db.execute("clock").fetchone()[0]))
+
+    async def forget_sessions(self, limit: int) -> int:
+        """Delete notes of connections that have long ended."""
+        given = {"seconds": _KEPT_SESSIONS_SECONDS, "limit": limit}
+        return await self._write(lambda db: db.execute("forget_sessions", given).rowcount)
 
 
 if TYPE_CHECKING:

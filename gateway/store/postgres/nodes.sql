@@ -17,14 +17,12 @@ DELETE FROM nodes WHERE ended_at < {now} - :seconds;
 
 -- name: end_expired_nodes
 UPDATE nodes SET ended_at = {now}
-WHERE ended_at IS NULL AND expires_at < {now} AND number <> :number AND {node_lives}
+WHERE ended_at IS NULL AND (expires_at < :at OR renewed_at > :at + (expires_at - renewed_at))
+    AND number <> :number AND {node_lives}
 RETURNING number;
 
 -- name: lock_joining
 SELECT pg_advisory_xact_lock(:key);
-
--- name: nobody_joins
-SELECT pg_advisory_xact_lock_shared(:key);
 
 -- name: keep_node
 SELECT 1 FROM nodes WHERE number = :node AND ended_at IS NULL FOR SHARE;
@@ -49,8 +47,12 @@ UPDATE runs SET owner = :number FROM found WHERE runs.id = found.id;
 -- name: owned_runs
 SELECT id FROM runs WHERE state IN ('intended', 'live') AND owner = :number;
 
+-- name: living_nodes
+SELECT {now}, ARRAY(SELECT number FROM nodes WHERE ended_at IS NULL);
+
 -- name: nodes
-SELECT number, name, started_at, renewed_at, expires_at, ended_at, report FROM nodes ORDER BY number DESC LIMIT :limit;
+SELECT number, name, started_at, renewed_at, expires_at, ended_at, report FROM nodes
+WHERE number < :before ORDER BY number DESC LIMIT :limit;
 
 -- name: lead
 INSERT INTO leases (name, node, expires_at) SELECT :name, :number, {now} + :seconds WHERE {node_lives}
@@ -60,6 +62,13 @@ WHERE leases.node = excluded.node OR leases.expires_at < {now}
 
 -- name: clock
 SELECT {now};
+
+-- name: forget_sessions
+-- No step is in doubt for so long.
+DELETE FROM commits WHERE session IN (
+    SELECT session FROM commits WHERE at < {now} - CAST(:seconds AS DOUBLE PRECISION)
+    LIMIT :limit FOR UPDATE SKIP LOCKED
+);
 
 -- name: keep_outcome
 INSERT INTO create_outcomes (run_id, outcome, at) VALUES (:run_id, :outcome, {now}) ON CONFLICT DO NOTHING;

@@ -13,7 +13,6 @@ from typing import Final, NamedTuple
 import psycopg
 
 from gateway.errors import StoreUnavailable
-from gateway.store.postgres.commits import FORGET_SESSIONS
 from gateway.store.postgres.connection import OLDEST_SERVER, Address
 from gateway.store.postgres.failures import at_start
 from gateway.store.postgres.locks import key_of
@@ -46,9 +45,7 @@ def open_schema(address: Address, *, create: bool) -> bool:
             version = _version(connection)
             if version is None and not create:
                 raise StoreUnavailable("The database has no store in it. `gateway serve` creates one there.")
-            is_new = _migrate_with_retries(connection)
-            connection.execute(FORGET_SESSIONS)
-            return is_new
+            return _migrate_with_retries(connection)
     except psycopg.Error as exc:
         raise at_start(exc) from exc
 

@@ -5,11 +5,11 @@ from collections.abc import Mapping
 
 import msgspec
 
-from gateway.domain.ledger import OTHER
-from gateway.money.rules.audit import Audited, ByModel, ByUser, StoredSums
+from gateway.domain.ledger import OTHER, OTHER_VALUES
+from gateway.money.rules.audit import Audited, ByModel, ByTag, ByUser, StoredSums
 from gateway.store.sql.connections import Connections
 from gateway.store.sql.database import Database
-from gateway.store.sql.ledger_entries import count_user
+from gateway.store.sql.ledger_entries import count_tags, count_user
 from gateway.store.sql.locks import Lock
 
 _read_scopes = msgspec.json.Decoder(tuple[str, ...]).decode
@@ -49,12 +49,13 @@ def _audit(db: Database, day: int, after: int, limit: int, newest: int) -> Audit
         # The next batch begins after the last of this one, where no other line may come up later.
         ids = [entry for entry in ids if entry <= newest]
     last = ids[-1] if ids else after
-    step = {"day": day, "after": after, "last": last, "other": OTHER}
+    step = {"day": day, "after": after, "last": last, "other": OTHER, "other_values": OTHER_VALUES}
     return Audited(
         last=last,
         lines=len(ids),
         by_model=_by_model(db, "audited_days", step),
         by_user=_by_user(db, "audited_users", step),
+        by_tag=_by_tag(db, "audited_tags", step),
         spent=_spent(db, step),
         stored=_stored(db, day) if is_end else None,
     )
@@ -68,7 +69,12 @@ def _spent(db: Database, wanted: Mapping[str, str | int]) -> dict[tuple[str, ...
 def _stored(db: Database, day: int) -> StoredSums:
     of_day = {"day": day}
     spent = {scope: (milliseconds, microusd) for scope, milliseconds, microusd in db.execute("stored_spent", of_day)}
-    return StoredSums(_by_model(db, "stored_days", of_day), _by_user(db, "stored_users", of_day), spent)
+    return StoredSums(
+        by_model=_by_model(db, "stored_days", of_day),
+        by_user=_by_user(db, "stored_users", of_day),
+        by_tag=_by_tag(db, "stored_tags", of_day),
+        spent=spent,
+    )
 
 
 def _by_model(db: Database, query: str, wanted: Mapping[str, str | int]) -> ByModel:
@@ -79,14 +85,20 @@ def _by_user(db: Database, query: str, wanted: Mapping[str, str | int]) -> ByUse
     return {(team, user): tuple(sums) for team, user, *sums in db.execute(query, wanted)}
 
 
+def _by_tag(db: Database, query: str, wanted: Mapping[str, str | int]) -> ByTag:
+    return {(team, tag, value): tuple(sums) for team, tag, value, *sums in db.execute(query, wanted)}
+
+
 def _rebuild(db: Database, day: int) -> None:
     db.lock(Lock.SUMS)
     of_day = {"day": day}
-    for delete in ("delete_usage_days", "delete_usage_users", "delete_spent"):
+    for delete in ("delete_usage_days", "delete_usage_users", "delete_usage_tags", "delete_spent"):
         db.execute(delete, of_day)
     db.execute("rebuild_days", of_day)
     for team, user, *sums in db.execute("rebuild_users", of_day).fetchall():
         count_user(db, day, team, user, dict(zip(_SUMS, sums, strict=True)))
+    for team, tag, value, *sums in db.execute("rebuild_tags", of_day).fetchall():
+        count_tags(db, [((team, tag, day, value), dict(zip(_SUMS, sums, strict=True)))])
     for scopes, milliseconds, microusd in db.execute("rebuild_spent", of_day).fetchall():
         for scope in _read_scopes(scopes):
             db.execute("spend", {"scope": scope, "day": day, "milliseconds": milliseconds, "microusd": microusd})

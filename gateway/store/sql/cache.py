@@ -4,7 +4,9 @@ Searches over all entries run on the reading thread, to keep the writing thread 
 again.
 """
 
+from gateway.domain.audit import Action, AuditedOperation, Change
 from gateway.domain.records import CacheStats
+from gateway.store.sql.audit import record
 from gateway.store.sql.connections import Connections
 from gateway.store.sql.database import Database
 from gateway.store.sql.locks import Lock
@@ -17,7 +19,15 @@ class CacheSteps(Connections):
         """Return the number and size of the cached runs."""
         return await self._read(lambda db: _stats(db, now, team))
 
-    async def purge_cache(self, *, team: str | None = None, target: str | None = None, limit: int = 500) -> int:
+    async def purge_cache(
+        self,
+        operation: AuditedOperation,
+        *,
+        team: str | None = None,
+        target: str | None = None,
+        limit: int = 500,
+        purged_before: int = 0,
+    ) -> int:
         """Remove runs of a team, of a target, or all from the cache; return how many were removed."""
         query = "entries_of_all" if team is None else "entries_of_team"
         scope = {"team": team, "target": "*" if target is None else target, "limit": limit}
@@ -28,7 +38,18 @@ class CacheSteps(Connections):
 
         def step(db: Database) -> int:
             db.lock(Lock.RUN, *found)
-            return sum(_drop(db, run_id) for run_id in found)
+            count = sum(_drop(db, run_id) for run_id in found)
+            if count:
+                after = {"target": target, "purged": purged_before + count}
+                change = Change(
+                    action=Action.CACHE_PURGED,
+                    subject="all" if team is None else team,
+                    team=team,
+                    after=after,
+                    operation=operation.id,
+                )
+                record(db, operation.at, operation.actor, change)
+            return count
 
         return await self._write(step)
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Protocol, TypeVar
 
 from gateway.domain.ports.observers import OperationsObserver
-from gateway.store.sql.database import Database
+from gateway.store.sql.database import Database, SumBounds
 from gateway.store.sql.lasting_failures import LastingFailures
 
 T = TypeVar("T")
@@ -57,6 +57,7 @@ class Connections:
     _write: Write
     _read: Read
     _lasting_failures: LastingFailures
+    _bounds: SumBounds
     _observer: OperationsObserver | None = None
 
     @property
@@ -68,6 +69,10 @@ class Connections:
     def recent_failure(self) -> str | None:
         """What failed within the last minute and may fail again, although the store answers."""
         return self._lasting_failures.recent(asyncio.get_running_loop().time())
+
+    def bound_tag_values(self, most: int) -> None:
+        """Set how many values of a tag are counted by name, for each team and day."""
+        self._bounds.tag_values = most
 
     def _failed(self, lane: str, error: Exception) -> str | None:
         """Note that an operation has failed; return the kind of a lasting failure."""

@@ -7,11 +7,19 @@ it depends only on its arguments and the database.
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
+from gateway.domain.ledger import MOST_VALUES_A_DAY
 from gateway.nodes.news import Topic
 from gateway.store.sql.locks import Lock
 
 Parameters = Mapping[str, Any] | Sequence[Any]
 """Values by name, or in order for the `?` of a statement."""
+
+
+class SumBounds:
+    """How many names of a kind are counted one by one. It can change while steps run."""
+
+    tag_values = MOST_VALUES_A_DAY
+    """Values of a cost tag, for each team, key and day. Further ones are counted together."""
 
 
 class Rows(Protocol):
@@ -54,6 +62,11 @@ class Database(Protocol):
         Rows that a step reads after it has a lock are newer than the last step that had it. Take locks in the order of
         `Lock`. Does nothing where one writer runs all steps.
         """
+        ...
+
+    @property
+    def bounds(self) -> SumBounds:
+        """The bounds of sums."""
         ...
 
     @property

@@ -13,9 +13,11 @@ from collections.abc import Sequence
 import msgspec
 from msgspec.structs import replace
 
+from gateway.domain.audit import Action, Actor, Change, Values
 from gateway.domain.quota import Refused
 from gateway.domain.records import LARGE_DOCUMENT, Prediction, PredictionView, Source
 from gateway.domain.webhook_places import Taken, WebhookPlace, decide
+from gateway.store.sql.audit import record
 from gateway.store.sql.connections import Connections
 from gateway.store.sql.database import Database
 from gateway.store.sql.locks import Lock
@@ -59,6 +61,8 @@ class DeliverySteps(Connections):
         """Release the claims of an earlier process, and places that nothing will use."""
 
         def step(db: Database) -> int:
+            # A node that joins now could claim one, and would not be seen to live.
+            db.lock(Lock.JOINS)
             db.execute("free_unused_places")
             return db.execute("reclaim_deliveries").rowcount
 
@@ -118,19 +122,30 @@ class DeliverySteps(Connections):
         )
         return sorted(found, key=lambda each: (each.created_at, each.id))
 
-    async def redeliver(self, now: float, delivery_id: str) -> bool:
+    async def redeliver(self, now: float, delivery_id: str, *, actor: Actor, team: str | None = None) -> bool:
         """Make one delivery due at once."""
 
         def step(db: Database) -> bool:
-            return db.execute("redeliver_one", {"now": now, "id": delivery_id}).rowcount > 0
+            found = db.execute("redeliver_one", {"now": now, "id": delivery_id, "team": team}).fetchall()
+            for of_team, prediction_id in found:
+                record(db, now, actor, _redelivered(delivery_id, of_team, {"prediction": prediction_id}))
+            return bool(found)
 
         return await self._write(step)
 
-    async def redeliver_all(self, now: float, *, team: str | None = None, dead_only: bool = True) -> int:
+    async def redeliver_all(self, now: float, *, actor: Actor, team: str | None = None, dead_only: bool = True) -> int:
         """Make deliveries due at once."""
         statements = ["redeliver_dead"] if dead_only else ["redeliver_queued", "redeliver_dead"]
         parameters = {"now": now, "team": team}
-        return await self._write(lambda db: sum(db.execute(each, parameters).rowcount for each in statements))
+
+        def step(db: Database) -> int:
+            count = sum(db.execute(each, parameters).rowcount for each in statements)
+            if count:
+                after = {"deliveries": count, "dead_only": dead_only}
+                record(db, now, actor, _redelivered("all" if team is None else team, team, after))
+            return count
+
+        return await self._write(step)
 
     async def delivery_counts(self) -> DeliveryCounts:
         """Count queued deliveries, dead letters and the places that are taken."""
@@ -215,6 +230,10 @@ def forget_end(db: Database, prediction_id: str) -> None:
     db.execute("delete_delivery", {"id": message_id(prediction_id)})
 
 
+def _redelivered(subject: str, team: str | None, after: Values) -> Change:
+    return Change(action=Action.WEBHOOKS_REDELIVERED, subject=subject, team=team, after=after)
+
+
 def _end(prediction_id: str, run_id: str, team: str, url: str, at: float) -> Delivery:
     return Delivery(
         id=message_id(prediction_id),
@@ -263,4 +282,11 @@ def _hold(db: Database, found: Sequence[str], now: float, until: float) -> list[
 def _count(db: Database) -> DeliveryCounts:
     queued, oldest_queued_at = db.execute("queued_deliveries").fetchone()
     (dead,) = db.execute("dead_deliveries").fetchone()
-    return DeliveryCounts(queued, dead, oldest_queued_at, dict(db.execute("places_by_team").fetchall()))
+    by_team = db.execute("deliveries_by_team").fetchall()
+    return DeliveryCounts(
+        queued,
+        dead,
+        oldest_queued_at,
+        taken={team: taken for team, taken, _ in by_team},
+        dead_of={team: of_team for team, _, of_team in by_team if of_team},
+    )

@@ -1,8 +1,11 @@
 """API keys that are created at run time (the `Keys` role)."""
 
+from gateway.access.rules.key_changes import created, revoked, rotated
+from gateway.domain.audit import Actor
 from gateway.domain.records import Key
 from gateway.errors import Conflict
 from gateway.nodes.news import Topic
+from gateway.store.sql.audit import record
 from gateway.store.sql.connections import Connections
 from gateway.store.sql.database import Database
 from gateway.store.sql.locks import Lock
@@ -12,7 +15,7 @@ from gateway.store.sql.rows import KEYS
 class KeySteps(Connections):
     """API keys that are created at run time. The command line writes them from another process."""
 
-    async def add_key(self, key: Key) -> None:
+    async def add_key(self, key: Key, *, actor: Actor) -> None:
         """Add a key."""
 
         def step(db: Database) -> None:
@@ -20,6 +23,7 @@ class KeySteps(Connections):
             if db.execute("key_taken", {"id": key.id, "team": key.team, "name": key.name}).fetchone():
                 raise Conflict(f"Team {key.team} already has a key named {key.name}.")
             db.execute("add_key", KEYS.row(key))
+            record(db, key.created_at, actor, created(key))
             db.tell(Topic.KEY, key.id)
 
         await self._write(step, durable=True)
@@ -37,17 +41,21 @@ class KeySteps(Connections):
 
         return await self._read(step)
 
-    async def revoke_key(self, key_id: str, at: float) -> Key | None:
+    async def revoke_key(self, key_id: str, at: float, *, actor: Actor) -> Key | None:
         """Revoke a key."""
 
         def step(db: Database) -> Key | None:
             rows = db.execute("revoke_key", {"id": key_id, "at": at}).fetchall()
+            if not rows:
+                return _key(db, key_id)
+            key = KEYS.record(rows[0])
+            record(db, at, actor, revoked(key))
             db.tell(Topic.KEY, key_id)
-            return KEYS.record(rows[0]) if rows else None
+            return key
 
         return await self._write(step, durable=True)
 
-    async def rotate_key(self, key_id: str, successor: Key, expires_at: float) -> Key | None:
+    async def rotate_key(self, key_id: str, successor: Key, expires_at: float, *, actor: Actor) -> Key | None:
         """Add a key's successor and set the expiry of the old key."""
 
         def step(db: Database) -> Key | None:
@@ -62,9 +70,11 @@ class KeySteps(Connections):
                 raise Conflict(f"Team {successor.team} already has a key with this name.")
             db.execute("add_key", KEYS.row(successor))
             (row,) = db.execute("expire_key", {"id": key_id, "expires_at": expires_at}).fetchall()
+            expired = KEYS.record(row)
+            record(db, successor.created_at, actor, rotated(old, expired, successor))
             db.tell(Topic.KEY, successor.id)
             db.tell(Topic.KEY, key_id)
-            return KEYS.record(row)
+            return expired
 
         return await self._write(step, durable=True)
 

@@ -7,18 +7,20 @@ from typing import NamedTuple, TypeVar
 
 from msgspec.structs import replace
 
-from gateway.domain import ledger, quota, windows
-from gateway.domain.ledger import MOST_USERS_A_DAY, OTHER, Entry, EntryKind, Settlement
+from gateway.domain import ledger, quota, tags, windows
+from gateway.domain.ledger import MOST_USERS_A_DAY, OTHER, OTHER_VALUES, Entry, EntryKind, Settlement
 from gateway.domain.records import Prediction, Run
 from gateway.store.sql.database import Database
 from gateway.store.sql.reservations import release
 from gateway.store.sql.rows import ENTRIES, PREDICTIONS
 
-Joiner = tuple[str, str, str | None]
-"""Whose prediction joined a run: team, key and user."""
+Joiner = tuple[str, str, str | None, str]
+"""Whose prediction joined a run: team, key, user and tags."""
 
 _OfModel = tuple[str, int, str, str]
 """Team, day, key and target of a sum."""
+_OfTag = tuple[str, str, int, str]
+"""Team, tag, day and value of a sum."""
 
 KeyT = TypeVar("KeyT", bound=tuple[object, ...] | str)
 ValueT = TypeVar("ValueT")
@@ -40,7 +42,7 @@ def settle(db: Database, run_id: str, settlement: Settlement, joined: Counter[Jo
         return False
     if settlement.at_estimate and held is not None:
         settlement = replace(settlement, microusd=held.microusd, milliseconds=held.milliseconds)
-    team, key_id, user, leader_id = payer
+    team, key_id, user, leader_id, tagged = payer
     user = user if held is None else held.user
     scopes = quota.scopes_of(team, key_id, user) if held is None else held.scopes
     entry = Entry(
@@ -56,6 +58,7 @@ def settle(db: Database, run_id: str, settlement: Settlement, joined: Counter[Jo
         microusd=settlement.microusd,
         reason=settlement.reason,
         scopes=scopes,
+        tags=tagged,
     )
     sums = _Sums()
     if not _insert_line(db, entry, sums):
@@ -73,8 +76,8 @@ def _enter_joined(db: Database, run_id: str, settlement: Settlement, joined: Cou
     day, saved = windows.day_of(settlement.at), settlement.microusd
     lines = {"run_id": run_id, "day": day, "at": settlement.at, "target": settlement.target, "microusd": saved}
     db.execute("enter_joined", lines)
-    for (team, key_id, user), count in joined.items():
-        sums.count((team, day, key_id, settlement.target), user, joined=count, saved_microusd=count * saved)
+    for (team, key_id, user, tagged), count in joined.items():
+        sums.count((team, day, key_id, settlement.target), user, tagged, joined=count, saved_microusd=count * saved)
 
 
 class NewHit(NamedTuple):
@@ -95,14 +98,16 @@ def enter_hits(db: Database, hits: Sequence[NewHit]) -> None:
     by_model: dict[_OfModel, list[int]] = {}
     # In the order of the hits: the first users of a day are counted by name.
     by_user: dict[tuple[str, int, str], list[int]] = {}
+    by_tag: dict[_OfTag, list[int]] = {}
     used: dict[str, float] = {}
     for prediction, run, at, microusd, settled_as in hits:
         day, target = windows.day_of(at), settled_as or ledger.model_of(run.target)
-        team, key_id, user = prediction.team, prediction.key_id, prediction.user
-        lines.append((day, at, team, key_id, user, target, run.id, prediction.id, microusd))
+        team, key_id, user, tagged = prediction.team, prediction.key_id, prediction.user, prediction.tags
+        lines.append((day, at, team, key_id, user, target, run.id, prediction.id, microusd, tagged))
         for sums in (
             by_model.setdefault((team, day, key_id, target), [0, 0]),
             by_user.setdefault((team, day, user or ""), [0, 0]),
+            *(by_tag.setdefault((team, tag, day, value), [0, 0]) for tag, value in tags.pairs(tagged)),
         ):
             sums[0] += 1
             sums[1] += microusd
@@ -112,6 +117,7 @@ def enter_hits(db: Database, hits: Sequence[NewHit]) -> None:
         _count_model(db, of_model, _NOTHING | {"hits": count, "saved_microusd": saved})
     for (team, day, user), (count, saved) in _in_order(db, by_user):
         count_user(db, day, team, user, _NOTHING | {"hits": count, "saved_microusd": saved})
+    _count_tags(db, {of: _NOTHING | {"hits": count, "saved_microusd": saved} for of, (count, saved) in by_tag.items()})
     db.executemany("use_entry", [{"run_id": run_id, "now": at} for run_id, at in _in_order(db, used)])
 
 
@@ -132,6 +138,7 @@ def take_back_join(db: Database, prediction: Prediction) -> None:
         kind=EntryKind.SAVED_JOINED,
         microusd=-settled.microusd,
         reason=_DETACHED,
+        tags=prediction.tags,
     )
     insert_entry(db, back)
 
@@ -173,24 +180,26 @@ def _insert_line(db: Database, entry: Entry, sums: "_Sums") -> bool:
             counted = {"hits": 1, "saved_microusd": entry.microusd}
         case EntryKind.SAVED_JOINED:
             counted = {"joined": 1 if not entry.reason else -1, "saved_microusd": entry.microusd}
-    sums.count((entry.team, day, entry.key_id, entry.target), entry.user, **counted)
+    sums.count((entry.team, day, entry.key_id, entry.target), entry.user, entry.tags, **counted)
     sums.spent += [{"scope": scope, "day": day, **amounts} for scope in entry.scopes]
     return True
 
 
 class _Sums:
-    """What the lines of a step change in the sums: by model, by user and by scope, in this order."""
+    """What the lines of a step change in the sums: by model, by user, by tag and by scope, in this order."""
 
     def __init__(self) -> None:
         self._by_model: dict[_OfModel, dict[str, int]] = {}
         self._by_user: dict[tuple[str, int, str], dict[str, int]] = {}
+        self._by_tag: dict[_OfTag, dict[str, int]] = {}
         self.spent: list[dict[str, str | int]] = []
 
-    def count(self, of_model: _OfModel, user: str | None, **counted: int) -> None:
+    def count(self, of_model: _OfModel, user: str | None, tagged: str, **counted: int) -> None:
         team, day, _, _ = of_model
         for sums in (
             self._by_model.setdefault(of_model, dict(_NOTHING)),
             self._by_user.setdefault((team, day, user or ""), dict(_NOTHING)),
+            *(self._by_tag.setdefault((team, tag, day, value), dict(_NOTHING)) for tag, value in tags.pairs(tagged)),
         ):
             for name, number in counted.items():
                 sums[name] += number
@@ -200,6 +209,7 @@ class _Sums:
             _count_model(db, of_model, sums)
         for (team, day, user), sums in _in_order(db, self._by_user):
             count_user(db, day, team, user, sums)
+        _count_tags(db, self._by_tag)
         for change in sorted(self.spent, key=operator.itemgetter("scope")):
             db.execute("spend", change)
 
@@ -215,6 +225,23 @@ def _in_order(db: Database, changes: dict[KeyT, ValueT]) -> Iterable[tuple[KeyT,
 def _count_model(db: Database, of_model: _OfModel, sums: dict[str, int]) -> None:
     team, day, key_id, target = of_model
     db.execute("count_usage", {"team": team, "day": day, "key_id": key_id, "target": target, **sums})
+
+
+def _count_tags(db: Database, by_tag: dict[_OfTag, dict[str, int]]) -> None:
+    if by_tag:
+        count_tags(db, [(of, sums) for of, sums in _in_order(db, by_tag)])
+
+
+def count_tags(db: Database, counted: Iterable[tuple[_OfTag, dict[str, int]]]) -> None:
+    """Count something for values of tags: by name for the first of a team, tag and day, for the rest together."""
+    bound = {"most": db.bounds.tag_values, "other": OTHER_VALUES}
+    db.executemany(
+        "count_tag",
+        [
+            {"team": team, "tag": tag, "day": day, "value": value, **bound, **sums}
+            for (team, tag, day, value), sums in counted
+        ],
+    )
 
 
 def forget_users(db: Database, before: int, limit: int) -> int:

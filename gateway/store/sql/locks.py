@@ -9,31 +9,33 @@ import enum
 class Lock(enum.IntEnum):
     """What a step can lock. A step takes locks in this order; several of one kind in one call."""
 
-    OUTPUTS = 1
+    JOINS = 1
+    """The nodes: none joins. Who belongs to no living node is known for as long as the step lasts."""
+    OUTPUTS = 2
     """Which runs own which objects, and which objects are deleted."""
-    FILES = 2
+    FILES = 3
     """Which files use which file upstream."""
-    NAMES = 3
+    NAMES = 4
     """Names that are given once: of keys and secrets."""
-    IDEMPOTENCY_KEY = 4
+    IDEMPOTENCY_KEY = 5
     """A team's idempotency key, known or not."""
-    IDENTITY = 5
+    IDENTITY = 6
     """A fingerprint, provisional identity or id of an intent: whether there is an open run of it."""
-    RUN = 6
+    RUN = 7
     """Runs by id. Nobody else joins, cancels, ends or deletes them."""
-    RUN_OF_PREDICTION = 7
+    RUN_OF_PREDICTION = 8
     """The run of a prediction."""
-    PLACES = 8
+    PLACES = 9
     """How many webhook deliveries there may be."""
-    TEAM = 9
+    TEAM = 10
     """A team's limits, also where it has no counters yet."""
-    METERS = 10
+    METERS = 11
     """Counters of scopes. What is spent is read after they are locked."""
-    SUMS = 11
+    SUMS = 12
     """All sums of the ledger."""
-    RESERVATIONS = 12
+    RESERVATIONS = 13
     """All reservations and counters."""
-    LEDGER = 13
+    LEDGER = 14
     """The lines of the ledger: none is entered, and those that were are committed."""
-    RATES = 14
+    RATES = 15
     """Rates that nodes share, and the shares, by name of the rate."""

@@ -6,9 +6,11 @@ The operations in `intents.py`, `predictions.py` and others write the entries, i
 from collections.abc import Sequence
 
 from gateway.domain import quota
+from gateway.domain.audit import Action, Actor, Change
 from gateway.domain.ledger import By, Entry, EntryKind, Reservation, Settlement, Usage
 from gateway.domain.quota import Counters
 from gateway.domain.records import RunState
+from gateway.store.sql.audit import record
 from gateway.store.sql.connections import Connections
 from gateway.store.sql.database import Database
 from gateway.store.sql.ledger_entries import forget_users, insert_entry, settle, settlement_of
@@ -26,10 +28,10 @@ class MoneySteps(Connections):
         return await self._read(lambda db: read_meters(db, scopes, now))
 
     async def usage(
-        self, by: By, *, since: int, until: int, team: str | None = None, limit: int = 10_000
+        self, by: By, *, since: int, until: int, team: str | None = None, tag: str = "", limit: int = 10_000
     ) -> list[Usage]:
         """Sum up the usage of days."""
-        window = {"since": since, "until": until, "limit": limit}
+        window: dict[str, str | int] = {"since": since, "until": until, "limit": limit, "tag": tag}
 
         def step(db: Database) -> list[Usage]:
             teams = [team] if team is not None else _teams(db)
@@ -38,7 +40,7 @@ class MoneySteps(Connections):
         return await self._read(step)
 
     async def adjust(
-        self, team: str, microusd: int, reason: str, at: float, *, adjustment_id: str | None = None
+        self, team: str, microusd: int, reason: str, at: float, *, actor: Actor, adjustment_id: str | None = None
     ) -> bool:
         """Add a correction entry."""
         entry = Entry(
@@ -50,7 +52,16 @@ class MoneySteps(Connections):
             scopes=quota.scopes_of(team),
             adjustment_id=adjustment_id,
         )
-        return await self._write(lambda db: insert_entry(db, entry), durable=True)
+        after = {"microusd": microusd, "reason": reason, "adjustment": adjustment_id}
+        change = Change(action=Action.USAGE_ADJUSTED, subject=team, team=team, after=after)
+
+        def step(db: Database) -> bool:
+            is_added = insert_entry(db, entry)
+            if is_added:
+                record(db, at, actor, change)
+            return is_added
+
+        return await self._write(step, durable=True)
 
     async def spend_of(self, run_id: str) -> Entry | None:
         """Return the entry that settled a run."""
@@ -119,8 +130,23 @@ def _teams(db: Database) -> list[str]:
 
 
 def _usage(db: Database, by: By, wanted: dict[str, str | int]) -> list[Usage]:
-    rows = db.execute(f"usage_by_{by}", wanted)
-    return [Usage(**dict(zip(Usage.__struct_fields__, row, strict=True))) for row in rows]
+    rows = _rows(db, f"usage_by_{by}", wanted)
+    if by is By.TAG and (rest := _untagged(db, wanted)) is not None:
+        rows.append(rest)
+    return rows
+
+
+def _untagged(db: Database, wanted: dict[str, str | int]) -> Usage | None:
+    """Return what has no value of a tag: all of the team's usage, without that of every value."""
+    every, of_values = (_rows(db, query, wanted) for query in ("usage_by_team", "usage_of_tag"))
+    if not every:
+        return None
+    rest = every[0].without(of_values[0]) if of_values else every[0]
+    return None if rest == Usage(team=rest.team) else rest
+
+
+def _rows(db: Database, query: str, wanted: dict[str, str | int]) -> list[Usage]:
+    return [Usage(**dict(zip(Usage.__struct_fields__, row, strict=True))) for row in db.execute(query, wanted)]
 
 
 def _free(db: Database, run_id: str, settlement: Settlement | None) -> bool:

@@ -4,11 +4,13 @@
 {run_columns}: the columns of a run `r`, without its document and request if both have more than :most_bytes, and the
 bytes that were so left out. {view}: the columns of a prediction `p`, and those of its run `r`.
 {open}: a run that can be joined.
+{found}: the columns of a search's result, and their tables; {wanted}: its bounds and filters.
 {shown}: a prediction whose id a caller can know. The id of the prediction that starts a run is a placeholder until
 upstream's id is known, even if the run's end was recorded before.
 The dialect of an engine (`sqlite/dialect.py`, `postgres/dialect.py`) replaces the words that the engines spell
-differently: {join}, {lowest}, {greatest}, {least}, {differs_from}, {no_bytes}, {like:pattern}, and {each:array}, which
-has the strings of a JSON array as `value`.
+differently: {join}, {lowest}, {greatest}, {least}, {differs_from}, {no_bytes}, {like:pattern}, {each:array}, which has
+the strings of a JSON array as `value`, and {pairs:object}, which has the names and texts of a JSON object, or of the
+empty text, as `pair.key` and `pair.value`.
 {join} keeps the order of a join as written in SQLite. `> ''` and `> {lowest}`, which are always true, and
 {unindexed:column} make SQLite choose the intended index.
 {node_acts}: the node `:node` has not ended; {holder_gone}: the node that holds a delivery has.
@@ -41,6 +43,32 @@ _CONDITIONS = {
     "{open}": "state IN ('intended', 'live') AND cancel_asked_at IS NULL",
     "{open_other}": "other.state IN ('intended', 'live') AND other.cancel_asked_at IS NULL",
     "{shown}": "r.state <> 'intended' AND (r.upstream_id IS NOT NULL OR p.id <> r.leader_id)",
+}
+_SEARCH = {
+    "{found}": """
+        p.id, p.kind, p.team, p.key_id, k.name AS key_name, p."user", p.tags, r.target,
+        CASE WHEN p.canceled_at IS NULL THEN r.status ELSE p.final_status END AS status,
+        p.source, p.created_at, p.canceled_at, r.ended_at, l.microusd, p.admitted, p.request_id
+    FROM predictions AS p {join} runs AS r ON r.id = p.run_id
+    LEFT JOIN ledger AS l ON l.run_id = p.run_id AND l.kind = 'spend'
+    LEFT JOIN keys AS k ON k.id = p.key_id""",
+    "{wanted}": """
+        (p.created_at, p.id) >= (:low_at, :low_id) AND (p.created_at, p.id) < (:high_at, :high_id)
+        AND (CAST(:only_team AS TEXT) IS NULL OR p.team = :only_team)
+        AND (CAST(:only_key AS TEXT) IS NULL OR p.key_id = :only_key)
+        AND (CAST(:only_user AS TEXT) IS NULL OR p."user" = :only_user)
+        AND (CAST(:only_source AS TEXT) IS NULL OR p.source = :only_source)
+        AND (CAST(:only_tag AS TEXT) IS NULL OR p.tags {like::only_tag})
+        AND (
+            CAST(:only_target AS TEXT) IS NULL
+            OR r.target {like::only_target}
+            OR r.target {like::only_versions}
+        )
+        AND (
+            CAST(:only_status AS TEXT) IS NULL
+            OR CASE WHEN p.canceled_at IS NULL THEN r.status ELSE p.final_status END = :only_status
+        )
+        AND {shown}""",
 }
 _SUMS = {
     "{user_sums}": 'team, day, "user", runs, joined, hits, milliseconds, microusd, saved_microusd',
@@ -79,7 +107,8 @@ def load(words: Mapping[str, str], file: Traversable | None = None) -> dict[str,
 
 
 def _placeholders() -> dict[str, str]:
-    values = _CONDITIONS | _SUMS
+    # Those of a search contain others.
+    values = _SEARCH | _CONDITIONS | _SUMS
     tables: dict[str, Table[Any]] = {
         "run": RUNS,
         "prediction": PREDICTIONS,

@@ -65,12 +65,12 @@ def _sharing(db: Database, run_id: str) -> _Sharing:
     ids: list[str] = []
     joined: Counter[Joiner] = Counter()
     groups: Counter[tuple[str, str, bool, bool]] = Counter()
-    for prediction_id, team, key_id, user, source, waits, hooked in db.execute("sharers", {"run_id": run_id}):
+    for prediction_id, team, key_id, user, source, waits, hooked, tags in db.execute("sharers", {"run_id": run_id}):
         if len(ids) < MAX_LISTED:
             ids.append(prediction_id)
         groups[team, source, bool(waits), bool(hooked)] += 1
         if source == Source.JOINED:
-            joined[team, key_id, user] += 1
+            joined[team, key_id, user, tags] += 1
     return _Sharing(_shared_by(groups), tuple(ids), joined)
 
 

@@ -1,5 +1,8 @@
 """The gateway's own secrets (the `Secrets` role)."""
 
+from gateway.domain import times
+from gateway.domain.audit import Action, Actor, Change
+from gateway.store.sql.audit import record
 from gateway.store.sql.connections import Connections
 from gateway.store.sql.database import Database
 from gateway.store.sql.locks import Lock
@@ -17,14 +20,19 @@ class SecretSteps(Connections):
 
         return await self._write(step, durable=True)
 
-    async def rotate_secret(self, name: str, successor: bytes, now: float, until: float) -> int:
+    async def rotate_secret(
+        self, name: str, successor: bytes, now: float, until: float, *, team: str, actor: Actor
+    ) -> int:
         """Replace a secret; return how many secrets are in use."""
+        after = {"old_secrets_until": times.render(until)}
+        change = Change(action=Action.WEBHOOK_SECRET_ROTATED, subject=team, team=team, after=after)
 
         def step(db: Database) -> int:
             db.lock(Lock.NAMES, name)
             db.execute("delete_old_secrets", {"name": name, "now": now})
             db.execute("retire_secret", {"name": name, "now": now, "until": until})
             db.execute("set_secret", {"name": name, "secret": successor})
+            record(db, now, actor, change)
             return len(_in_use(db, name, now))
 
         return await self._write(step, durable=True, erases=True)

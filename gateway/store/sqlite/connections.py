@@ -30,6 +30,7 @@ class SQLiteConnections(Connections):
         self._timeout_seconds = timeout_seconds
         self._writer = Writer(self.path, timeout_seconds=timeout_seconds, max_pending=max_pending)
         self._reader = Reader(self.path, timeout_seconds=timeout_seconds, max_pending=max_pending)
+        self._bounds = self._writer.bounds
         self._write = self._writer.submit
         """One connection writes for all lanes. `erases` removes deleted data from the write-ahead log too."""
         self._read = self._reader.submit

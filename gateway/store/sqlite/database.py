@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
 from gateway.nodes.news import Topic
-from gateway.store.sql.database import Database, Parameters
+from gateway.store.sql.database import Database, Parameters, SumBounds
 from gateway.store.sql.locks import Lock
 from gateway.store.sqlite.dialect import SQL
 
@@ -16,8 +16,9 @@ class SQLiteDatabase:
     is_shared: Final = False
     node: Final = 0
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, bounds: SumBounds) -> None:
         self.connection = connection
+        self.bounds = bounds
         self._execute = connection.execute
 
     def execute(self, name: str, parameters: Parameters = ()) -> sqlite3.Cursor:

@@ -12,6 +12,7 @@ SQL = load(
         "{no_bytes}": "x''",
         "{like:(.*?)}": r"GLOB \1",
         "{each:(.*?)}": r"json_each(\1)",
+        "{pairs:(.*?)}": r"json_each(nullif(\1, '')) AS pair",
         "{unindexed:(.*?)}": r"+\1",
         # Rows are read one by one, so the caller sorts and stops where it likes.
         "{page:(.*?)}": "",

@@ -4,6 +4,7 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
+from gateway.store.sql.database import SumBounds
 from gateway.store.sql.worker import Operation, Worker
 from gateway.store.sqlite.connection import open_for_reading, roll_back
 from gateway.store.sqlite.database import SQLiteDatabase
@@ -21,7 +22,7 @@ class Reader(Worker[SQLiteDatabase]):
         self._path = path
 
     def _open(self) -> SQLiteDatabase:
-        return SQLiteDatabase(open_for_reading(self._path, self._timeout_seconds))
+        return SQLiteDatabase(open_for_reading(self._path, self._timeout_seconds), SumBounds())
 
     def _close(self, db: SQLiteDatabase) -> None:
         db.connection.close()

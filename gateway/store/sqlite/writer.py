@@ -9,6 +9,7 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
+from gateway.store.sql.database import SumBounds
 from gateway.store.sql.worker import Operation, Worker
 from gateway.store.sqlite.connection import open_for_writing, roll_back
 from gateway.store.sqlite.database import SQLiteDatabase
@@ -24,6 +25,7 @@ class Writer(Worker[SQLiteDatabase]):
 
     def __init__(self, path: Path, *, timeout_seconds: float, max_pending: int) -> None:
         super().__init__("store-writer", timeout_seconds=timeout_seconds, max_pending=max_pending)
+        self.bounds = SumBounds()
         self.commits = 0
         self._path = path
         self._synchronous = ""
@@ -46,7 +48,7 @@ class Writer(Worker[SQLiteDatabase]):
         connection, self.is_new = open_for_writing(self._path, self._timeout_seconds, create=self.creates)
         # The schema has been read, so SQLite has opened its log and its index too.
         self._files = OwnFiles(self._path)
-        return SQLiteDatabase(connection)
+        return SQLiteDatabase(connection, self.bounds)
 
     def _close(self, db: SQLiteDatabase) -> None:
         db.connection.close()

@@ -72,6 +72,8 @@ class DeliveryCounts(msgspec.Struct, frozen=True):
     oldest_queued_at: float | None
     taken: Mapping[str, int] = {}
     """Places that are taken, by team: of queued deliveries, and of those to come."""
+    dead_of: Mapping[str, int] = {}
+    """Dead letters by team."""
 
 
 class Result(StrEnum):

@@ -53,20 +53,30 @@ async function signIn(page, secret) {
 
 const live = (page) => page.waitForFunction(() => document.getElementById("state")?.textContent === "Live.");
 
+/** The text of an element, with exact amounts in place of those to the cent. */
+const reading = () => {
+  window.exactly = (element) => {
+    const copy = element.cloneNode(true);
+    copy.querySelectorAll("data[title]").forEach((each) => each.replaceChildren(each.title));
+    return copy.textContent.trim().replace(/\s+/g, " ");
+  };
+};
+
 /** Everything that stands in the tables and tiles, by the id of the part. */
-const read = (page) =>
-  page.evaluate(() => ({
+const read = async (page) => {
+  await page.evaluate(reading);
+  return page.evaluate(() => ({
     heading: document.querySelector("h1").textContent.trim(),
     tables: Object.fromEntries(
       [...document.querySelectorAll("tbody[id]")].map((body) => [
         body.id,
-        [...body.rows].map((row) => [...row.cells].map((cell) => cell.textContent.trim().replace(/\s+/g, " "))),
+        [...body.rows].map((row) => [...row.cells].map((cell) => window.exactly(cell))),
       ]),
     ),
     tiles: Object.fromEntries(
       [...document.querySelectorAll(".tiles > div")].map((tile) => [
         tile.querySelector("dt").textContent,
-        tile.querySelector("dd").textContent,
+        window.exactly(tile.querySelector("dd")),
       ]),
     ),
     charts: [...document.querySelectorAll(".chart svg")].map((svg) => ({
@@ -79,6 +89,7 @@ const read = (page) =>
     overflow: document.documentElement.scrollWidth - window.innerWidth,
     cookie: document.cookie,
   }));
+};
 
 async function violations(page) {
   await page.evaluate(await readFile(axeSource, "utf8"));
@@ -87,6 +98,23 @@ async function violations(page) {
 }
 
 await play({
+  /** Open pages one after the other; read each, and let axe look at it. */
+  async visit({ address, secret, small, paths, screenshots, ...how }) {
+    return inBrowser({ ...how, viewport: small ? phone : wide }, async (page) => {
+      const pages = {};
+      if (secret) {
+        await page.goto(address);
+        await signIn(page, secret);
+      }
+      for (const path of paths) {
+        await page.goto(`${address}${path}`);
+        pages[path] = { ...(await read(page)), violations: await violations(page) };
+        if (screenshots) await page.screenshot({ path: `${screenshots}${path.replaceAll(/\W/g, "-")}.png`, fullPage: true });
+      }
+      return { pages };
+    });
+  },
+
   /** Sign in if there is a form, open every table, and read the page. */
   async look({ address, secret, small, screenshot, ...how }) {
     return inBrowser({ ...how, viewport: small ? phone : wide }, async (page) => {
@@ -120,7 +148,10 @@ await play({
       const before = await read(page);
       await create();
       await page.waitForFunction(
-        (was) => [...document.querySelectorAll(".tiles dd")][6].textContent !== was,
+        (was) =>
+          [...document.querySelectorAll(".tiles > div")]
+            .find((tile) => tile.querySelector("dt").textContent === "Predictions")
+            .querySelector("dd").textContent !== was,
         before.tiles.Predictions,
       );
       const after = await read(page);

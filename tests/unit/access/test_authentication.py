@@ -11,6 +11,7 @@ from gateway.domain.records import Key
 from gateway.domain.scopes import Scope
 from gateway.domain.teams import Caller, Team
 from gateway.errors import Forbidden, StoreUnavailable, Unauthenticated
+from tests.support.audit import BY_TEST
 from tests.support.callers import BLUE, PAGE, RED, issue
 from tests.support.clock import ManualClock
 from tests.support.fakes import AWAY, FakeStore
@@ -46,7 +47,7 @@ async def test_config_key_needs_no_store(store, tokens, clock):
 async def test_issued_key_works_at_once(store, tokens, clock):
     """Keys issued at run time belong to their team."""
     minted, key = issue("blue", scopes=("read", "train"), models=("acme/x",))
-    await store.add_key(key)
+    await store.add_key(key, actor=BY_TEST)
     found = await ask(authenticator(store, tokens, clock), minted)
     assert (found.team, found.scopes) == (BLUE, {Scope.READ})
     assert found.models == (("acme/*",), ("acme/x",))
@@ -72,7 +73,7 @@ async def test_missing_or_invalid_key_is_refused(header, store, tokens, clock):
 async def test_known_id_with_a_wrong_secret_is_refused(store, tokens, clock):
     """The id of a key may be shown; it grants nothing."""
     minted, key = issue()
-    await store.add_key(key)
+    await store.add_key(key, actor=BY_TEST)
     other, _ = issue()
     wrong = minted.key[:17] + other.key[17:]
     who = authenticator(store, tokens, clock)
@@ -84,10 +85,10 @@ async def test_known_id_with_a_wrong_secret_is_refused(store, tokens, clock):
 async def test_revoked_key_ends_within_a_second(store, tokens, clock):
     """Whoever revokes a key can count to one."""
     minted, key = issue()
-    await store.add_key(key)
+    await store.add_key(key, actor=BY_TEST)
     who = authenticator(store, tokens, clock)
     assert await ask(who, minted)
-    await store.revoke_key(key.id, clock.now())
+    await store.revoke_key(key.id, clock.now(), actor=BY_TEST)
     await clock.advance(1)
     with pytest.raises(Unauthenticated, match="This key was revoked"):
         await ask(who, minted)
@@ -104,9 +105,9 @@ async def test_replicate_token_is_recognised(store, tokens, clock):
 async def test_state_of_a_key_is_told_to_its_holder_only(store, tokens, clock, ended):
     """Who knows the id alone learns nothing: the error is that of a key that does not exist."""
     minted, key = issue(expires_at=clock.now() + 10 if ended == "expired" else None)
-    await store.add_key(key)
+    await store.add_key(key, actor=BY_TEST)
     if ended == "revoked":
-        await store.revoke_key(key.id, clock.now())
+        await store.revoke_key(key.id, clock.now(), actor=BY_TEST)
     await clock.advance(20)
     other, _ = issue()
     details = []
@@ -120,7 +121,7 @@ async def test_state_of_a_key_is_told_to_its_holder_only(store, tokens, clock, e
 async def test_key_expires_on_time(store, tokens, clock):
     """Not half a second later: an expiry needs no read of the store."""
     minted, key = issue(expires_at=clock.now() + 10)
-    await store.add_key(key)
+    await store.add_key(key, actor=BY_TEST)
     who = authenticator(store, tokens, clock)
     await clock.advance(9.9)
     assert await ask(who, minted)
@@ -135,7 +136,7 @@ async def test_new_key_works_within_a_second_of_a_failed_attempt(store, tokens, 
     who = authenticator(store, tokens, clock)
     with pytest.raises(Unauthenticated):
         await ask(who, minted)
-    await store.add_key(key)
+    await store.add_key(key, actor=BY_TEST)
     await clock.advance(1)
     assert await ask(who, minted)
 
@@ -143,7 +144,7 @@ async def test_new_key_works_within_a_second_of_a_failed_attempt(store, tokens, 
 async def test_busy_key_costs_two_reads_a_second(store, tokens, clock):
     """A thousand requests do not ask the store a thousand times."""
     minted, key = issue()
-    await store.add_key(key)
+    await store.add_key(key, actor=BY_TEST)
     store.calls.clear()
     who = authenticator(store, tokens, clock)
     for _ in range(100):
@@ -163,7 +164,7 @@ async def test_unknown_key_is_unavailable_when_the_store_is_down(store, tokens, 
 async def test_key_of_a_removed_team_is_refused(store, tokens, clock):
     """A team that was taken out of the config is out."""
     minted, key = issue("green")
-    await store.add_key(key)
+    await store.add_key(key, actor=BY_TEST)
     with pytest.raises(Unauthenticated):
         await ask(authenticator(store, tokens, clock), minted)
 
@@ -192,7 +193,7 @@ class TestBrowserTokens:
     async def test_browser_token_is_a_narrower_key(self, store, tokens, clock):
         """The page may do what it was granted; minting tokens is not part of it."""
         minted, key = issue(scopes=("read", "predict", "tokens"))
-        await store.add_key(key)
+        await store.add_key(key, actor=BY_TEST)
         who = authenticator(store, tokens, clock)
         token = await self.mint(who, tokens, minted, scopes=("predict",), models=("acme/*",), user="ann")
         found = await ask(who, token)
@@ -230,11 +231,11 @@ class TestBrowserTokens:
     async def test_browser_token_is_revoked_with_its_key(self, store, tokens, clock):
         """Revoking the key that minted it ends it within a second."""
         minted, key = issue()
-        await store.add_key(key)
+        await store.add_key(key, actor=BY_TEST)
         who = authenticator(store, tokens, clock)
         token = await self.mint(who, tokens, minted)
         assert await ask(who, token)
-        await store.revoke_key(key.id, clock.now())
+        await store.revoke_key(key.id, clock.now(), actor=BY_TEST)
         await clock.advance(1)
         with pytest.raises(Unauthenticated, match="The key that this was made with was revoked"):
             await ask(who, token)
@@ -296,7 +297,7 @@ class TickingClock(ManualClock):
 async def test_key_evicted_from_memory_is_read_again(store, tokens):
     """A busy gateway does not answer 500 now and then."""
     minted, key = issue()
-    await store.add_key(key)
+    await store.add_key(key, actor=BY_TEST)
     who = authenticator(store, tokens, TickingClock())
     for _ in range(10):
         assert await ask(who, minted)
@@ -306,12 +307,12 @@ async def test_key_that_has_changed_is_read_again_at_once(store, tokens, clock):
     """Another node has revoked it."""
     minted, key = issue()
     other, other_key = issue(name="other")
-    await store.add_key(key)
-    await store.add_key(other_key)
+    await store.add_key(key, actor=BY_TEST)
+    await store.add_key(other_key, actor=BY_TEST)
     who = authenticator(store, tokens, clock)
     await ask(who, minted)
     await ask(who, other)
-    await store.revoke_key(key.id, clock.now())
+    await store.revoke_key(key.id, clock.now(), actor=BY_TEST)
     who.forget([key.id, "unknown"])
     with pytest.raises(Unauthenticated):
         await ask(who, minted)

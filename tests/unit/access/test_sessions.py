@@ -7,6 +7,7 @@ from gateway.access.authentication import Authenticator
 from gateway.access.browser_tokens import TokenRequest, TokenService
 from gateway.access.sessions import TTL_SECONDS, Sessions
 from gateway.errors import Unauthenticated
+from tests.support.audit import BY_TEST
 from tests.support.callers import BLUE, RED, caller, issue
 from tests.support.clock import ManualClock
 from tests.support.fakes import FakeStore
@@ -29,7 +30,7 @@ async def test_session_belongs_to_a_key_or_to_the_operators(
     sessions: Sessions, authenticator: Authenticator, store: FakeStore
 ):
     minted, key = issue("blue")
-    await store.add_key(key)
+    await store.add_key(key, actor=BY_TEST)
     who = await authenticator.authenticate(f"Bearer {minted.key}", None)
     cookie = sessions.open(who)
     assert await sessions.read(cookie) == who
@@ -42,9 +43,9 @@ async def test_session_ends_with_its_key(
 ):
     """Someone who left the team sees nothing a second later."""
     minted, key = issue("blue")
-    await store.add_key(key)
+    await store.add_key(key, actor=BY_TEST)
     cookie = sessions.open(await authenticator.authenticate(f"Bearer {minted.key}", None))
-    await store.revoke_key(key.id, clock.now())
+    await store.revoke_key(key.id, clock.now(), actor=BY_TEST)
     await clock.advance(1)
     with pytest.raises(Unauthenticated):
         await sessions.read(cookie)

@@ -4,6 +4,7 @@ import asyncio
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,6 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
-from gateway import __version__
 from gateway.cli import main
 from gateway.commands.common import plain_errors, run
 from gateway.errors import StoreUnavailable
@@ -82,9 +82,23 @@ def test_every_command_has_help(command):
     assert "-h, --help" in result.output
 
 
-def test_version_is_that_of_the_package():
-    """For bug reports."""
-    assert ask("--version").output == f"gateway, version {__version__}\n"
+def every_command() -> Iterator[tuple[str, click.Command]]:
+    """Yield all commands with their names."""
+
+    def below(name: str, group: click.Command) -> Iterator[tuple[str, click.Command]]:
+        yield name, group
+        for each, command in group.commands.items() if isinstance(group, click.Group) else ():
+            yield from below(f"{name} {each}".strip(), command)
+
+    return below("", main)
+
+
+@pytest.mark.parametrize("name", [name for name, command in every_command() if isinstance(command, click.Group)])
+def test_summary_of_every_command_fits_into_a_line(name):
+    """In the list of commands of a terminal of 80 columns."""
+    lines = ask(*name.split(), "--help").output.partition("Commands:\n")[2].splitlines()
+    assert lines
+    assert not [line for line in lines if line.endswith("...")]
 
 
 @pytest.mark.parametrize("command", [["--help"], ["serve", "--help"], ["keys", "create", "--help"], ["keys", "--nope"]])

@@ -19,9 +19,12 @@ from gateway.domain.quota import ReservationRequest
 from gateway.domain.records import Key, Kind, Prediction, Run, Source, Status
 from gateway.predictions.ports.sharing import ShareRequest
 from gateway.store.urls import open_store
+from tests.support.audit import BY_TEST
 from tests.support.records import make_store
 
 CONFIG = """
+[tags]
+keys = ["project", "feature"]
 [[teams]]
 name = "acme"
 [[teams]]
@@ -55,13 +58,14 @@ def reported(*arguments: str) -> Any:
 async def _issue(key_id: str, name: str) -> None:
     store = open_store("sqlite:///gateway.db")
     await store.open()
-    await store.add_key(Key(id=key_id, team="acme", name=name, sha256="ab" * 32, created_at=NOW))
+    await store.add_key(Key(id=key_id, team="acme", name=name, sha256="ab" * 32, created_at=NOW), actor=BY_TEST)
     await store.close()
 
 
 async def _run(
-    number: int, team: str, target: str, user: str | None, *, at: float, microusd: int, key_id: str | None = None
-) -> None:
+    number: int, team: str, target: str, user: str | None, *, at: float, microusd: int, key_id: str | None = None,
+    tags: str = "",
+) -> None:  # fmt: skip
     store = open_store("sqlite:///gateway.db")
     await store.open()
     run = Run(
@@ -70,7 +74,7 @@ async def _run(
     )  # fmt: skip
     made = Prediction(
         id=f"p{number}", run_id=run.id, kind=Kind.PREDICTION, team=team, key_id=run.key_id, user=user,
-        source=Source.MISS, created_at=at, ticket=f"t{number}", ticket_expires_at=at + 60,
+        source=Source.MISS, created_at=at, ticket=f"t{number}", ticket_expires_at=at + 60, tags=tags,
     )  # fmt: skip
     await store.start(ShareRequest(prediction=made, now=at), run, reservation=ReservationRequest(1, 1))
     settlement = Settlement(at=at, microusd=microusd, milliseconds=1500, target=target)
@@ -104,6 +108,26 @@ class TestShown:
             ["blue", "1", "0", "0", "1.500", "0.250000", "0.000000"],
             ["total", "3", "0", "0", "4.500", "1.750001", "0.000000"],
         ]
+
+    def test_values_of_a_tag_are_shown_with_what_has_none(self):
+        """An operator allocates the month's cost to projects; the rows add up to the total."""
+        asyncio.run(_run(9, "acme", "acme/toy", None, at=NOW, microusd=7, tags='{"project":"apollo"}'))
+        found = reported("--by", "tag:project", "--team", "acme")
+        assert found["by"] == "tag:project"
+        assert [(row["value"], row["spend_microusd"]) for row in found["rows"]] == [("apollo", 7), (None, 1_500_001)]
+        assert found["total"]["spend_microusd"] == 1_500_008
+        lines = ask("--by", "tag:project", "--format", "csv", "--team", "acme").stdout.splitlines()
+        assert lines[0].startswith("team,value,run,")
+        assert lines[1].startswith("acme,apollo,1,")
+        assert lines[2].startswith("acme,-,2,")
+
+    @pytest.mark.parametrize(
+        ("by", "reason"), [("tag:projects", "the tags are project, feature"), ("tag", "tag:KEY"), ("x", "team, day")]
+    )
+    def test_unknown_grouping_is_named(self, by: str, reason: str):
+        result = ask("--by", by)
+        assert result.exit_code == 2
+        assert reason in result.output
 
     def test_json_has_the_shape_of_the_api(self):
         found = reported("--by", "model", "--team", "acme")

@@ -53,9 +53,9 @@ def test_example_has_every_key():
 
 
 def test_example_shows_the_defaults():
-    """Apart from teams, prices and rules, it equals an empty config."""
+    """Apart from teams, aliases, prices and rules, it equals an empty config."""
     data = tomllib.loads(TEXT, parse_float=Decimal)
-    del data["teams"], data["prices"]["models"], data["cache"]["rules"]
+    del data["teams"], data["aliases"], data["prices"]["models"], data["cache"]["rules"]
     assert from_mapping(data, ENVIRON) == from_mapping({}, ENVIRON)
 
 

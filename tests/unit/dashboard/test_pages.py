@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 from gateway.dashboard import assets
+from gateway.dashboard.formats import amount, cents, duration, moment, percent, usd
+from gateway.dashboard.frame import Frame
 from gateway.dashboard.loading import load_renderer
-from gateway.dashboard.render import Renderer, moment, percent, usd
+from gateway.dashboard.render import Renderer
 from gateway.domain import windows
 from gateway.domain.ledger import Usage
 from gateway.operations.rules import dashboard_view as boards
@@ -45,6 +47,10 @@ def board(**fields: Any) -> Board:
     return Board(**given | fields)
 
 
+def frame(page: str = "board", team: str | None = None, *, can_sign_out: bool = False) -> Frame:
+    return Frame(page=page, team=team, can_sign_out=can_sign_out, form_token="token")
+
+
 class Seen(HTMLParser):
     """The tags of a document."""
 
@@ -77,8 +83,8 @@ def assert_strict(text: str) -> None:
 
 
 def test_pages_have_no_inline_and_no_external_content(renderer: Renderer):
-    assert_strict(renderer.page(board(), can_sign_out=True))
-    assert_strict(renderer.page(board(whose="alpha", days=(), teams=(), targets=()), can_sign_out=False))
+    assert_strict(renderer.overview(board(), frame(can_sign_out=True)))
+    assert_strict(renderer.overview(board(whose="alpha", days=(), teams=(), targets=()), frame(team="alpha")))
     assert_strict(renderer.sign_in())
     assert_strict(renderer.sign_in(EVIL))
     assert_strict(assets.load()[assets.MISSING].body.decode())
@@ -96,7 +102,7 @@ def test_text_from_callers_is_escaped(renderer: Renderer):
         recent_errors=(RecentError(at=0.0, team=EVIL, what=EVIL, detail=EVIL, prediction=EVIL),),
         refusals=(Refusal(team=EVIL, reason=EVIL, count=1),),
     )
-    text = renderer.page(shown, can_sign_out=False)
+    text = renderer.overview(shown, frame())
     assert_strict(text)
     for html in renderer.sections(shown).values():
         assert_strict(html)
@@ -107,7 +113,7 @@ def test_text_from_callers_is_escaped(renderer: Renderer):
 def test_every_live_section_has_an_element(renderer: Renderer):
     """The event stream replaces the content of elements by id."""
     shown = board()
-    ids = {attributes.get("id") for _, attributes in Seen(renderer.page(shown, can_sign_out=False)).tags}
+    ids = {attributes.get("id") for _, attributes in Seen(renderer.overview(shown, frame())).tags}
     sections = renderer.sections(shown)
     assert set(sections) <= ids
     assert {"now", "month", "budgets", "spend-chart", "targets", "runs", "recent-errors", "refusals"} <= set(sections)
@@ -117,7 +123,7 @@ def test_every_live_section_has_an_element(renderer: Renderer):
 
 
 def test_every_chart_has_a_description_and_a_table(renderer: Renderer):
-    text = renderer.page(board(), can_sign_out=False)
+    text = renderer.overview(board(), frame())
     charts = [attributes for tag, attributes in Seen(text).tags if tag == "svg"]
     assert len(charts) == 3
     assert all(each["role"] == "img" and "table below" in (each["aria-label"] or "") for each in charts)
@@ -154,6 +160,44 @@ def test_many_teams_are_combined_in_charts_and_limited_in_tables(renderer: Rende
 )
 def test_amounts_are_exact(microusd: int, text: str):
     assert usd(microusd) == text
+
+
+@pytest.mark.parametrize(
+    ("microusd", "text"),
+    [
+        (0, "$0.00"),
+        (1, "<$0.01"),
+        (-9_999, "-<$0.01"),
+        (10_000, "$0.01"),
+        (14_999, "$0.01"),
+        (15_000, "$0.02"),
+        (25_000, "$0.02"),
+        (25_001, "$0.03"),
+        (1_234_567_890_100, "$1,234,567.89"),
+        (-1_500_000, "-$1.50"),
+    ],
+)
+def test_amounts_are_shown_to_the_cent(microusd: int, text: str):
+    assert cents(microusd) == text
+
+
+def test_exact_amount_is_the_title_of_each():
+    assert amount(123) == '<data value="0.000123" title="$0.000123">&lt;$0.01</data>'
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.0, "0.00 s"),
+        (0.42, "0.42 s"),
+        (45.4, "45 s"),
+        (60.0, "1 min"),
+        (11_520.0, "3 h 12 min"),
+        (90_000.0, "1 d 1 h"),
+    ],
+)
+def test_durations_have_two_units(seconds: float, text: str):
+    assert duration(seconds) == text
 
 
 def test_fractions_and_times_are_formatted():

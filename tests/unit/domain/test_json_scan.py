@@ -7,7 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.domain.json_scan import SLICE, holds, items_of, mask, unmask
+from gateway.domain.json_scan import (
+    LINK_START,
+    SLICE,
+    contains,
+    has_more_than,
+    holds,
+    items_of,
+    link_starts,
+    mask,
+    unmask,
+)
 from tests.support.json_strategies import LINKED_VALUES, SPECIAL_TEXTS
 
 KEY = b"rgw_abc123def456_" + b"Az09" * 8
@@ -57,6 +67,49 @@ def test_a_percent_encoded_secret_is_found_anywhere_in_a_large_text(lead: int) -
     encoded = b"".join(b"%%%02X" % letter for letter in KEY)
     assert holds(b"%" * lead + encoded + b"%72" * SLICE, [KEY])
     assert not holds(b"%" * lead + encoded[:-1] + b"%72" * SLICE, [KEY])
+
+
+@pytest.mark.parametrize("lead", [SLICE - 40, SLICE - 1, SLICE, SLICE + 3, 2 * SLICE - 300])
+@pytest.mark.parametrize("unit", [b"x", rb"\\", rb"\u4e2d"])
+@pytest.mark.parametrize(
+    "spelled",
+    [
+        KEY,
+        b"".join(rb"\u%04x" % letter for letter in KEY),
+        b"".join(b"%%%02x" % letter for letter in KEY),
+        b"".join(b"".join(rb"\u%04x" % part for part in b"%%%02x" % letter) for letter in KEY),
+    ],
+)
+def test_a_secret_is_found_wherever_a_large_text_is_cut(spelled: bytes, unit: bytes, lead: int) -> None:
+    """Its longest spelling may begin at the end of one piece."""
+    before = unit * (lead // len(unit))
+    assert holds(b'"%b%b%b"' % (before, spelled, unit * SLICE), [b"another", KEY])
+    assert not holds(b'"%b%b%b"' % (before, spelled[:-1], unit * SLICE), [KEY])
+
+
+@pytest.mark.parametrize("lead", [0, 10, SLICE - 4, SLICE - 1, SLICE, 3 * SLICE - 2])
+def test_a_part_is_found_wherever_a_large_text_is_cut(lead: int) -> None:
+    text = b"\\" * lead + rb"\u00" + b"\\" * SLICE
+    assert contains(text, rb"\u00")
+    assert not contains(text, rb"\u01")
+
+
+@given(st.integers(0, 20), st.integers(0, 20), st.booleans())
+def test_letters_are_counted_up_to_a_number(count: int, most: int, is_large: bool) -> None:
+    text = (b"x" * (SLICE // 5 if is_large else 1)).join([b"\\"] * count)
+    assert has_more_than(most, text, b"\\") is (count > most)
+
+
+@pytest.mark.parametrize("lead", [0, SLICE - 300, SLICE - 3, SLICE - 1, SLICE, SLICE + 1])
+@pytest.mark.parametrize(
+    "start", [b'"http://a"', b'"' + rb"\u0020" * 30 + rb'\u0068\nttp://a"', b'"' + b" " * 40 + b'"']
+)
+def test_links_are_found_wherever_a_large_text_is_cut(start: bytes, lead: int) -> None:
+    """Each is found once."""
+    text = b"x" * lead + (start + b",") * 1000 + b"x" * SLICE + start
+    found = [each.start() for each in link_starts(text)]
+    assert found == [each.start() for each in LINK_START.finditer(text)]
+    assert len(found) >= 1001
 
 
 def test_an_escaped_backslash_begins_no_escape() -> None:

@@ -237,3 +237,23 @@ async def test_listener_that_fails_keeps_no_other_from_being_told(
     nodes.end(1)
     await clock.advance(2.1)
     assert lease.reported == ["lost", "joined as 2"]
+
+
+async def test_nobody_is_ended_for_a_lease_after_a_jump_of_the_stores_clock(
+    nodes: FakeNodes, clock: ManualClock, lease: Lease
+) -> None:
+    """Leases look expired then, or valid for longer than they are, until the living nodes have renewed theirs."""
+    for skew in (30.0, -3600.0):
+        await clock.advance(20)
+        await lease.node.living()
+        assert lease.node.may_take_over()
+        nodes.skew = skew
+        assert lease.node.may_take_over(), "it is not known yet"
+        await lease.node.living()
+        assert not lease.node.may_take_over()
+        assert lease.node.clock_skew_seconds == skew
+        await clock.advance(9)
+        await lease.node.living()
+        assert not lease.node.may_take_over()
+        await clock.advance(2)
+        assert lease.node.may_take_over()

@@ -187,3 +187,23 @@ async def test_own_runs_that_the_process_does_nothing_for_are_gone_on_with(
         await one.takeover.look()
     assert one.taken == ["run2"]
     assert one.calls == 2
+
+
+async def test_node_that_died_before_the_clock_went_back_is_ended(nodes: FakeNodes, clock: ManualClock) -> None:
+    one, two, dead = (Survivor(nodes, clock) for _ in range(3))
+    for each in (one, two, dead):
+        await each.node.start()
+    running = [asyncio.create_task(each.node.run()) for each in (one, two)]
+    await clock.advance(12)
+    await dead.node.start()
+    nodes.skew = -3600.0
+    for _ in range(10):
+        await one.takeover.look()
+        assert nodes.lives(dead.node.number)
+        await clock.advance(1)
+    await one.takeover.look()
+    assert not nodes.lives(dead.node.number)
+    assert nodes.lives(one.node.number)
+    assert nodes.lives(two.node.number)
+    for task in running:
+        task.cancel()

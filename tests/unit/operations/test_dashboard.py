@@ -14,8 +14,10 @@ from gateway.domain.records import Kind, Run, RunState, Status
 from gateway.domain.teams import Team
 from gateway.errors import StoreUnavailable
 from gateway.operations.dashboard import REFRESH_SECONDS, DashboardService, Sources
+from gateway.operations.ports import DeliveryCounter
 from gateway.operations.recent_errors import RecentErrors
 from gateway.runtime.live import LiveSettings
+from gateway.webhooks.rules.deliveries import DeliveryCounts
 from tests.support.clock import ManualClock
 from tests.support.live import RETENTION, teams_of
 
@@ -35,7 +37,7 @@ class AuditStore:
         self.away = False
 
     async def usage(
-        self, by: By, *, since: int, until: int, team: str | None = None, limit: int = 10_000
+        self, by: By, *, since: int, until: int, team: str | None = None, tag: str = "", limit: int = 10_000
     ) -> list[Usage]:
         self.asked += 1
         await asyncio.sleep(0)
@@ -60,6 +62,19 @@ class Counted:
 
     def refusals_by_reason(self) -> dict[str, int]:
         return {"NotFound": 9}
+
+
+class WebhooksFailed:
+    """Has dead letters of some teams."""
+
+    def __init__(self, dead_of: dict[str, int]) -> None:
+        self.dead_of = dead_of
+
+    async def delivery_counts(self) -> DeliveryCounts:
+        return DeliveryCounts(0, sum(self.dead_of.values()), None, {}, self.dead_of)
+
+
+_: type[DeliveryCounter] = WebhooksFailed
 
 
 def run(name: str, team: str, at: float) -> Run:
@@ -90,7 +105,10 @@ def dashboard(books: AuditStore, clock: ManualClock) -> DashboardService:
         waiting=lambda team: {None: 5, "red": 3, "blue": 2}[team],
         streams=lambda team: {None: 9, "red": 4, "blue": 5}[team],
     )
-    return DashboardService(teams_of(*TEAMS), books, Counted(), recent_errors, sources, clock)  # type: ignore[arg-type]
+    return DashboardService(
+        teams_of(*TEAMS), books, Counted(), recent_errors, sources, clock,  # type: ignore[arg-type]
+        WebhooksFailed({"red": 2, "blue": 1}), lambda: {"store": "ok", "upstream": "Replicate did not answer in time."},
+    )  # fmt: skip
 
 
 async def test_many_viewers_cost_one_ledger_read(dashboard: DashboardService, books: AuditStore, clock: ManualClock):
@@ -134,3 +152,12 @@ async def test_failed_store_read_is_repeated(dashboard: DashboardService, books:
         await dashboard.board(None)
     books.away = False
     assert (await dashboard.board(None)).total.runs == 2
+
+
+async def test_failed_webhooks_and_checks_are_on_the_board(dashboard: DashboardService):
+    """A team sees its own webhooks, and no checks of the process."""
+    board = await dashboard.board(None)
+    assert board.failed_webhooks == (("blue", 1), ("red", 2))
+    assert board.failed_checks == ("Replicate did not answer in time.",)
+    of_red = await dashboard.board("red")
+    assert (of_red.failed_webhooks, of_red.failed_checks) == ((("red", 2),), ())

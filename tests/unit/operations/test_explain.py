@@ -12,6 +12,7 @@ from gateway.money.pricing import Pricing
 from gateway.money.rules.pricing import Price, PriceList, Rule
 from gateway.operations.explain import ExplainService
 from gateway.webhooks.rules.deliveries import Delivery, DeliveryKind
+from tests.support.audit import BY_TEST
 from tests.support.callers import caller, issue
 from tests.support.fakes import FakeStore
 from tests.support.live import access_of, money
@@ -80,7 +81,7 @@ async def test_other_services_add_their_events(store: FakeStore):
 
 async def test_key_is_named_from_config_or_store_or_left_out(store: FakeStore):
     _, key = issue(id="kept", name="the server")
-    await store.add_key(key)
+    await store.add_key(key, actor=BY_TEST)
     of_config = replace(issue()[1], id="k", name="of the config")
     for key_id, name in (("k", "of the config"), ("kept", "the server"), ("gone", None)):
         view = PredictionView(replace(PREDICTION, key_id=key_id), RUN)

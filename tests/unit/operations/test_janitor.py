@@ -10,6 +10,7 @@ from gateway.domain.records import RunState
 from gateway.operations.janitor import Janitor
 from gateway.outputs.rules.outputs import FETCH_SECONDS
 from gateway.runtime.live import LiveSettings
+from tests.support.audit import FakeAuditLog
 from tests.support.clock import START, ManualClock, settle
 from tests.support.fakes import AWAY, FakeStore
 from tests.support.live import RETENTION
@@ -29,6 +30,7 @@ def janitor(store: FakeStore, clock: ManualClock, cleared: list[int]) -> Janitor
     return Janitor(
         store,
         store,
+        FakeAuditLog(),
         clock,
         LiveSettings(RETENTION),
         on_cleared=lambda: cleared.append(1),
@@ -134,7 +136,15 @@ async def test_one_damaged_record_does_not_stop_the_others(janitor, store, clock
 async def test_only_the_node_that_leads_cleans(store, clock):
     """The others would do the same work again."""
     leads = [False]
-    janitor = Janitor(store, store, clock, LiveSettings(RETENTION), on_cleared=lambda: None, is_leader=lambda: leads[0])
+    janitor = Janitor(
+        store,
+        store,
+        FakeAuditLog(),
+        clock,
+        LiveSettings(RETENTION),
+        on_cleared=lambda: None,
+        is_leader=lambda: leads[0],
+    )
     fill(store, runs=1, ended_at=START - DAY)
     task = asyncio.create_task(janitor.run())
     await clock.advance(61)

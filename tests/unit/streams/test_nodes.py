@@ -129,6 +129,10 @@ def raws(*events) -> bytes:
     return b"".join(event.raw for event in events)
 
 
+def said_in(channel: Channel) -> bytes:
+    return channel.log.read(channel.log.start(), MIB)[0]
+
+
 async def test_reader_elsewhere_makes_the_owner_read_upstream_once(pair: Pair):
     """Nobody reads the stream on the node that follows the run."""
     async with pair.both() as (owner, reader):
@@ -284,6 +288,61 @@ async def test_gap_in_what_is_stored_ends_the_stream(pair: Pair):
         await pair.clock.advance(1.0)
         assert b"event: error" in heard.heard
         assert heard.is_over
+
+
+async def test_gap_is_not_kept_for_later_readers(pair: Pair):
+    """The log of one reader has a gap, because the owner had dropped what was not read here; others may have none."""
+    async with pair.hub(READER) as reader:
+        await reader.open(pair.view)
+        whole = EventLog(MIB)
+        for event in (*map(output, range(5)), DONE):
+            whole.append(event)
+        pair.logs.parts["run1"] = {3: whole.chunk_from(3).dump()}
+        await pair.clock.advance(1.0)
+        pair.logs.parts["run1"] = {0: whole.chunk_from(0).dump()}
+        again = await reader.open(pair.view)
+        assert said_in(again) == raws(*map(output, range(5)), DONE)
+
+
+async def test_reader_who_comes_while_streams_are_dropped_gets_a_new_one(pair: Pair):
+    """And one who has just got the old one is told that it ends."""
+    async with pair.hub(OWNER) as owner:
+        old = await owner.open(pair.view)
+        await pair.streams.say(output(0))
+        await pair.clock.advance(PAUSE_SECONDS)
+        owner.drop()
+        assert old.is_dropped
+        again = Listening(await owner.open(pair.view))
+        await pair.streams.say(output(1), DONE)
+        await settle()
+        assert again.heard == raws(output(0), output(1), DONE)
+        assert owner.live == 0
+
+
+async def test_late_reader_of_a_log_without_an_end_waits_only_while_a_node_has_more(pair: Pair):
+    async with pair.hub(READER) as reader:
+        async with pair.hub(OWNER) as owner:
+            await owner.open(pair.view)
+            await pair.streams.say(output(0))
+            await pair.clock.advance(PAUSE_SECONDS)
+            pair.end()
+            await pair.clock.advance(1.0)
+            late = await reader.open(pair.view)
+            await pair.clock.advance(8.0)
+            assert said_in(late) == output(0).raw, "the owner waits for the end of the stream"
+            await pair.streams.say(output(1), DONE)
+            await pair.clock.advance(1.0)
+            assert said_in(late) == raws(output(0), output(1), DONE)
+        reader.forget()
+        whole = EventLog(MIB)
+        whole.append(output(0))
+        pair.logs.parts["run1"] = {0: whole.chunk_from(0).dump()}
+        pair.end()
+        late = await reader.open(pair.view)
+        await pair.clock.advance(4.0)
+        assert late.is_complete
+        assert said_in(late).startswith(output(0).raw)
+        assert said_in(late).count(b"event: output") == 2
 
 
 async def test_damaged_log_ends_the_stream(pair: Pair):

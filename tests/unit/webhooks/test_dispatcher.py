@@ -11,6 +11,7 @@ import pytest
 
 from gateway.webhooks.rules.deliveries import DeliveryState
 from gateway.webhooks.rules.slots import Slots
+from tests.support.audit import BY_TEST
 from tests.support.deliveries import HOUR, Stack
 from tests.support.fake_resolver import FakeResolver
 from tests.support.tools import make_certificate
@@ -81,7 +82,7 @@ async def test_undeliverable_message_is_dead_and_can_be_redelivered(
             lambda: (0, 1) in [seen[:2] for seen in stack.counted.of("deliveries_waiting")[-1:]], passing=10.0
         )
         receiver.answer = answering(204)
-        await stack.store.redeliver(stack.clock.now(), dead.id)
+        await stack.store.redeliver(stack.clock.now(), dead.id, actor=BY_TEST)
         await stack.until(lambda: len(receiver.messages) == 4, passing=1.0)
         await stack.until_empty()
     assert len(set(receiver.ids)) == 1
@@ -248,7 +249,7 @@ async def test_receiver_may_switch_secrets_during_the_overlap(open_house: Callab
     stack = open_house()
     old = await stack.secrets.of("red")
     async with stack.working() as dispatcher:
-        assert await stack.secrets.rotate("red", 24 * HOUR) == 2
+        assert await stack.secrets.rotate("red", 24 * HOUR, actor=BY_TEST) == 2
         new = await stack.secrets.of("red")
         await dispatcher.announce("red", receiver.url, "test", 1)
         await receiver.count(1)

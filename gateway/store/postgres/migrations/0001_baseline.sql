@@ -62,9 +62,12 @@ CREATE TABLE predictions (
     reason TEXT COLLATE "C" NOT NULL DEFAULT '',
     admitted TEXT COLLATE "C",
     ticket_origins TEXT COLLATE "C",
-    owner TEXT COLLATE "C"
+    owner TEXT COLLATE "C",
+    tags TEXT COLLATE "C" NOT NULL DEFAULT '',
+    request_id TEXT COLLATE "C" NOT NULL DEFAULT ''
 );
 CREATE INDEX predictions_of_team ON predictions (team, kind, created_at, id);
+CREATE INDEX predictions_of_key ON predictions (key_id, kind, created_at, id);
 CREATE INDEX predictions_of_all ON predictions (kind, created_at, id);
 CREATE INDEX predictions_by_run ON predictions (run_id, created_at, id);
 CREATE INDEX predictions_waiting ON predictions (run_id) WHERE canceled_at IS NULL AND source <> 'hit';
@@ -189,7 +192,8 @@ CREATE TABLE ledger (
     microusd BIGINT NOT NULL,
     reason TEXT COLLATE "C" NOT NULL,
     scopes TEXT COLLATE "C" NOT NULL,
-    adjustment_id TEXT COLLATE "C"
+    adjustment_id TEXT COLLATE "C",
+    tags TEXT COLLATE "C" NOT NULL DEFAULT ''
 );
 CREATE UNIQUE INDEX ledger_settled ON ledger (run_id) WHERE kind = 'spend';
 CREATE UNIQUE INDEX ledger_adjusted ON ledger (adjustment_id) WHERE adjustment_id IS NOT NULL;
@@ -224,6 +228,21 @@ CREATE TABLE usage_users (
 ) WITH (fillfactor = 70);
 CREATE INDEX usage_users_by_day ON usage_users (day);
 CREATE INDEX usage_users_named ON usage_users (day) WHERE "user" <> '' AND "user" <> 'other';
+
+CREATE TABLE usage_tags (
+    team TEXT COLLATE "C" NOT NULL,
+    tag TEXT COLLATE "C" NOT NULL,
+    day BIGINT NOT NULL,
+    value TEXT COLLATE "C" NOT NULL,
+    runs BIGINT NOT NULL,
+    joined BIGINT NOT NULL,
+    hits BIGINT NOT NULL,
+    milliseconds BIGINT NOT NULL,
+    microusd BIGINT NOT NULL,
+    saved_microusd BIGINT NOT NULL,
+    PRIMARY KEY (team, tag, day, value)
+) WITH (fillfactor = 70);
+CREATE INDEX usage_tags_by_day ON usage_tags (day);
 
 CREATE TABLE budget_warnings (
     team TEXT COLLATE "C" NOT NULL,
@@ -287,6 +306,22 @@ CREATE TABLE keys (
     origins TEXT COLLATE "C"
 );
 CREATE INDEX keys_of_team ON keys (team, created_at, id);
+
+CREATE TABLE audit (
+    id BIGINT GENERATED ALWAYS AS IDENTITY NOT NULL PRIMARY KEY,
+    at DOUBLE PRECISION NOT NULL,
+    actor TEXT COLLATE "C" NOT NULL,
+    action TEXT COLLATE "C" NOT NULL,
+    subject TEXT COLLATE "C" NOT NULL,
+    team TEXT COLLATE "C",
+    before_values TEXT COLLATE "C",
+    after_values TEXT COLLATE "C",
+    operation TEXT COLLATE "C"
+);
+CREATE INDEX audit_by_time ON audit (at, id);
+CREATE INDEX audit_of_team ON audit (team, at, id);
+CREATE INDEX audit_by_action ON audit (action, at, id);
+CREATE UNIQUE INDEX audit_by_operation ON audit (operation) WHERE operation IS NOT NULL;
 
 CREATE TABLE versions (
     version TEXT COLLATE "C" NOT NULL PRIMARY KEY,

@@ -32,8 +32,8 @@ SELECT coalesce(sum(CASE WHEN team = :team THEN taken ELSE 0 END), 0),
     coalesce(sum(taken), 0)
 FROM delivery_counts WHERE team > '';
 
--- name: places_by_team
-SELECT team, sum(taken) FROM delivery_counts WHERE team > '' GROUP BY team;
+-- name: deliveries_by_team
+SELECT team, sum(taken), sum(dead) FROM delivery_counts WHERE team > '' GROUP BY team;
 
 -- name: deliveries_due
 SELECT id, receiver FROM deliveries
@@ -85,7 +85,9 @@ SELECT {delivery} FROM deliveries WHERE prediction_id = :prediction_id AND state
 -- name: redeliver_one
 UPDATE deliveries
 SET state = 'queued', next_at = 0, attempts = 0, dead_at = NULL
-WHERE id = :id AND state <> 'reserved' AND (held_until IS NULL OR held_until <= :now);
+WHERE id = :id AND state <> 'reserved' AND (held_until IS NULL OR held_until <= :now)
+    AND (CAST(:team AS TEXT) IS NULL OR team = :team)
+RETURNING team, prediction_id;
 
 -- name: redeliver_dead
 UPDATE deliveries

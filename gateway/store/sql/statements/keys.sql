@@ -19,7 +19,7 @@ SELECT {key} FROM keys ORDER BY team, created_at, id;
 SELECT {key} FROM keys WHERE team = :team ORDER BY created_at, id;
 
 -- name: revoke_key
-UPDATE keys SET revoked_at = coalesce(revoked_at, :at) WHERE id = :id RETURNING {key};
+UPDATE keys SET revoked_at = :at WHERE id = :id AND revoked_at IS NULL RETURNING {key};
 
 -- name: expire_key
 UPDATE keys SET expires_at = {least}(coalesce(expires_at, :expires_at), :expires_at) WHERE id = :id RETURNING {key};

@@ -5,28 +5,30 @@ INSERT INTO ledger (day, {entry}) VALUES (?, {entry_values}) ON CONFLICT DO NOTH
 
 -- name: enter_hits
 INSERT INTO ledger (
-    day, at, team, key_id, "user", target, run_id, prediction_id, kind, milliseconds, microusd, reason, scopes
-) VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'saved_hit', 0, ?, '', '[]');
+    day, at, team, key_id, "user", target, run_id, prediction_id, kind, milliseconds, microusd, reason, scopes,
+    tags
+) VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'saved_hit', 0, ?, '', '[]', ?);
 
 -- name: settlement
 SELECT {entry} FROM ledger WHERE run_id = :run_id AND kind = 'spend';
 
 -- name: payer
-SELECT r.team, r.key_id, p."user", r.leader_id FROM runs AS r LEFT JOIN predictions AS p ON p.id = r.leader_id
-WHERE r.id = :run_id;
+SELECT r.team, r.key_id, p."user", r.leader_id, coalesce(p.tags, '') FROM runs AS r
+LEFT JOIN predictions AS p ON p.id = r.leader_id WHERE r.id = :run_id;
 
 -- name: enter_joined
 INSERT INTO ledger (day, {entry})
-SELECT :day, :at, team, key_id, "user", :target, run_id, id, 'saved_joined', 0, :microusd, '', '[]', NULL FROM predictions
-WHERE run_id = :run_id AND source = 'joined' ORDER BY created_at, id;
+SELECT :day, :at, team, key_id, "user", :target, run_id, id, 'saved_joined', 0, :microusd, '', '[]', NULL,
+    tags
+FROM predictions WHERE run_id = :run_id AND source = 'joined' ORDER BY created_at, id;
 
 -- name: sharers
 -- Hits came after the end.
-SELECT id, team, key_id, "user", source, canceled_at IS NULL, webhook IS NOT NULL FROM predictions
+SELECT id, team, key_id, "user", source, canceled_at IS NULL, webhook IS NOT NULL, tags FROM predictions
 WHERE run_id = :run_id AND source <> 'hit' ORDER BY created_at, id;
 
 -- name: who_joined
-SELECT team, key_id, "user" FROM predictions WHERE run_id = :run_id AND source = 'joined';
+SELECT team, key_id, "user", tags FROM predictions WHERE run_id = :run_id AND source = 'joined';
 
 -- name: joined_prediction
 SELECT {prediction} FROM predictions WHERE id = :id AND source = 'joined';
@@ -62,6 +64,28 @@ SET runs = usage_users.runs + excluded.runs,
     microusd = usage_users.microusd + excluded.microusd,
     saved_microusd = usage_users.saved_microusd + excluded.saved_microusd;
 
+-- name: count_tag
+INSERT INTO usage_tags (team, tag, day, value, runs, joined, hits, milliseconds, microusd, saved_microusd)
+VALUES (
+    :team, :tag, :day,
+    -- The first :most values of a day are counted by name, all others together. Once there are others, no further value
+    -- is counted by name that day, even if the bound is raised: so all of a value is in one row.
+    CASE
+        WHEN EXISTS (SELECT 1 FROM usage_tags WHERE team = :team AND tag = :tag AND day = :day AND value = :value) THEN :value
+        WHEN EXISTS (SELECT 1 FROM usage_tags WHERE team = :team AND tag = :tag AND day = :day AND value = :other)
+            OR (SELECT count(*) FROM usage_tags WHERE team = :team AND tag = :tag AND day = :day) >= :most THEN :other
+        ELSE :value
+    END,
+    :runs, :joined, :hits, :milliseconds, :microusd, :saved_microusd
+)
+ON CONFLICT (team, tag, day, value) DO UPDATE
+SET runs = usage_tags.runs + excluded.runs,
+    joined = usage_tags.joined + excluded.joined,
+    hits = usage_tags.hits + excluded.hits,
+    milliseconds = usage_tags.milliseconds + excluded.milliseconds,
+    microusd = usage_tags.microusd + excluded.microusd,
+    saved_microusd = usage_tags.saved_microusd + excluded.saved_microusd;
+
 -- name: next_team_with_usage
 SELECT min(team) FROM usage_days WHERE team > :after;
 
@@ -83,6 +107,14 @@ GROUP BY team, target ORDER BY sum(microusd) DESC, target LIMIT :limit;
 -- name: usage_by_user
 SELECT team, "user", {sums} FROM usage_users WHERE team = :team AND day BETWEEN :since AND :until
 GROUP BY team, "user" ORDER BY sum(microusd) DESC, "user" LIMIT :limit;
+
+-- name: usage_by_tag
+SELECT team, value, {sums} FROM usage_tags WHERE team = :team AND tag = :tag AND day BETWEEN :since AND :until
+GROUP BY team, value ORDER BY sum(microusd) DESC, value LIMIT :limit;
+
+-- name: usage_of_tag
+SELECT team, NULL, {sums} FROM usage_tags WHERE team = :team AND tag = :tag AND day BETWEEN :since AND :until
+GROUP BY team LIMIT 1;
 
 -- name: newest_spend
 SELECT {entry} FROM ledger
@@ -136,6 +168,22 @@ FROM ledger AS l
 WHERE day = :day AND id > :after AND id <= :last
 GROUP BY 1, 2;
 
+-- name: audited_tags
+SELECT
+    l.team,
+    pair.key,
+    coalesce(
+        (
+            SELECT u.value FROM usage_tags AS u
+            WHERE u.team = l.team AND u.tag = pair.key AND u.day = :day AND u.value = pair.value
+        ),
+        :other_values
+    ),
+    {audited}
+FROM ledger AS l CROSS JOIN {pairs:l.tags}
+WHERE l.day = :day AND l.id > :after AND l.id <= :last AND l.tags <> ''
+GROUP BY 1, 2, 3;
+
 -- name: audited_spent
 SELECT scopes, sum(milliseconds), sum(microusd) FROM ledger
 WHERE day = :day AND id > :after AND id <= :last AND scopes <> '[]' GROUP BY scopes;
@@ -146,6 +194,9 @@ SELECT team, key_id, target, runs, joined, hits, milliseconds, microusd, saved_m
 -- name: stored_users
 SELECT team, "user", runs, joined, hits, milliseconds, microusd, saved_microusd FROM usage_users WHERE day = :day;
 
+-- name: stored_tags
+SELECT team, tag, value, runs, joined, hits, milliseconds, microusd, saved_microusd FROM usage_tags WHERE day = :day;
+
 -- name: stored_spent
 SELECT scope, milliseconds, microusd FROM spent WHERE day = :day;
 
@@ -154,6 +205,9 @@ DELETE FROM usage_days WHERE day = :day;
 
 -- name: delete_usage_users
 DELETE FROM usage_users WHERE day = :day;
+
+-- name: delete_usage_tags
+DELETE FROM usage_tags WHERE day = :day;
 
 -- name: delete_spent
 DELETE FROM spent WHERE day = :day;
@@ -164,6 +218,10 @@ SELECT team, :day, key_id, target, {audited} FROM ledger WHERE day = :day GROUP 
 
 -- name: rebuild_users
 SELECT team, coalesce("user", ''), {audited} FROM ledger WHERE day = :day GROUP BY 1, 2 ORDER BY min(id);
+
+-- name: rebuild_tags
+SELECT l.team, pair.key, pair.value, {audited} FROM ledger AS l CROSS JOIN {pairs:l.tags}
+WHERE l.day = :day AND l.tags <> '' GROUP BY 1, 2, 3 ORDER BY min(l.id), 2;
 
 -- name: rebuild_spent
 SELECT scopes, sum(milliseconds), sum(microusd) FROM ledger WHERE day = :day AND scopes <> '[]' GROUP BY scopes;

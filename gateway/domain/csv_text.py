@@ -1,0 +1,24 @@
+"""Tables as CSV, for spreadsheets."""
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
+"""Prefixes that spreadsheets treat as formulas. Callers choose the names of users."""
+
+
+def write(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Return a table. `None` is an empty cell; a text that a spreadsheet would take for a formula is neutralised."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows([_cell(each) for each in row] for row in rows)
+    return out.getvalue()
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, str):
+        return f"'{value}" if value.startswith(_FORMULA) and value != "-" else value
+    return "" if value is None else str(value)

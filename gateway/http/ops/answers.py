@@ -1,0 +1,85 @@
+"""What the routes of `/admin` share: reading a query into a struct, and answers as JSON or CSV."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Final, TypeVar
+
+import msgspec
+from aiohttp import web
+
+from gateway.domain import csv_text, times
+from gateway.errors import Unprocessable
+
+QueryT = TypeVar("QueryT", bound=msgspec.Struct)
+_JSON: Final = "application/json"
+CSV: Final = "text/csv"
+_HEADERS: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+_encode: Final = msgspec.json.Encoder().encode
+
+
+def read_query(request: web.Request, kind: type[QueryT]) -> QueryT:
+    """Return the query as a struct, which refuses unknown names. Raise `Unprocessable`.
+
+    An empty value is refused too: a script whose variable is not set must not select everything.
+    """
+    given: dict[str, str] = {}
+    for name, value in request.query.items():
+        if not value or name in given:
+            raise Unprocessable.field(name, f"{name} must be given once, and not be empty")
+        given[name] = value
+    try:
+        return msgspec.convert(given, kind, strict=False)
+    except msgspec.ValidationError as exc:
+        raise Unprocessable.field(field_of(exc), str(exc)) from exc
+
+
+def field_of(problem: msgspec.ValidationError) -> str:
+    """Return the field that a problem names; `""` if it names none."""
+    _, found, rest = str(problem).rpartition("`$.")
+    return rest.partition("`")[0] if found else ""
+
+
+def read_time(name: str, text: str | None) -> float | None:
+    """Read a time of a query, or a day, which means its midnight (UTC). Raise `Unprocessable`."""
+    try:
+        return None if text is None else times.parse(text)
+    except (ValueError, OverflowError):
+        message = f"{name} must be a time (for example: 2026-01-31T12:00:00Z) or a UTC day (2026-01-31)"
+        raise Unprocessable.field(name, message) from None
+
+
+def json_answer(body: object) -> web.Response:
+    """Return an answer as JSON."""
+    return web.Response(body=_encode(body), content_type=_JSON, headers=_HEADERS)
+
+
+def csv_answer(columns: Sequence[str], rows: Iterable[Sequence[object]], next_url: str | None = None) -> web.Response:
+    """Return an answer as CSV. `next_url`, of the next page, is in the header `Link` (RFC 8288)."""
+    link = {} if next_url is None else {"Link": f'<{next_url}>; rel="next"'}
+    return csv_text_answer(csv_text.write(columns, rows), link)
+
+
+def csv_text_answer(text: str, headers: Mapping[str, str] = MappingProxyType({})) -> web.Response:
+    """Return a table that is written already."""
+    return web.Response(text=text, content_type=CSV, charset="utf-8", headers={**_HEADERS, **headers})
+
+
+def wants_csv(request: web.Request) -> bool:
+    """Return whether a request prefers CSV to JSON, which is the default (RFC 9110, 12.5.1)."""
+    wanted = {CSV: 0.0, _JSON: 0.0}
+    for part in request.headers.get("Accept", "").lower().split(","):
+        media_type, *parameters = (each.strip() for each in part.split(";"))
+        if media_type in wanted:
+            wanted[media_type] = _quality(parameters)
+    return wanted[CSV] > wanted[_JSON]
+
+
+def _quality(parameters: Iterable[str]) -> float:
+    for each in parameters:
+        name, _, value = each.partition("=")
+        if name.strip() == "q":
+            try:
+                return float(value)
+            except ValueError:
+                return 0.0
+    return 1.0

@@ -1,0 +1,50 @@
+"""`/admin/cache`: the size of the result cache, and dropping results from it."""
+
+from typing import Annotated
+
+import msgspec
+from aiohttp import web
+
+from gateway.domain.audit import BY_API
+from gateway.http.keys import CLOCK, STORE
+from gateway.http.ops import answers
+from gateway.operations.purging import purge
+
+
+class CacheQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Whose results are counted."""
+
+    team: str | None = None
+
+
+class PurgeQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which results are dropped; without any, all of them."""
+
+    team: str | None = None
+    target: Annotated[str, msgspec.Meta(pattern=r"^[^\[\]]*$")] | None = None
+    """A target, or a glob such as `acme/*`."""
+
+
+class Purged(msgspec.Struct, frozen=True):
+    """How many results were dropped."""
+
+    purged: int
+
+
+async def cache_stats(request: web.Request) -> web.Response:
+    """Handle `GET /admin/cache`: the number of cached results and their size in bytes."""
+    query = answers.read_query(request, CacheQuery)
+    return answers.json_answer(await request.app[STORE].cache_stats(request.app[CLOCK].now(), query.team))
+
+
+async def purge_cache(request: web.Request) -> web.Response:
+    """Handle `DELETE /admin/cache`: drop cached results so that they are not reused."""
+    query = answers.read_query(request, PurgeQuery)
+    store, now = request.app[STORE], request.app[CLOCK].now()
+    return answers.json_answer(Purged(await purge(store, now, BY_API, team=query.team, target=query.target)))
+
+
+def add_routes(app: web.Application) -> None:
+    """Register the routes."""
+    app.router.add_get("/admin/cache", cache_stats)
+    app.router.add_delete("/admin/cache", purge_cache)

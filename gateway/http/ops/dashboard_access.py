@@ -1,0 +1,196 @@
+"""Who looks at the console, and the forms that they send.
+
+The operators' token shows every team; a team's key shows that team. See docs/dashboard.md, Access.
+"""
+
+import asyncio
+import hmac
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import parse_qs
+
+from aiohttp import web
+
+from gateway.dashboard import assets
+from gateway.dashboard.frame import Frame
+from gateway.domain.audit import Actor
+from gateway.domain.scopes import Scope
+from gateway.domain.teams import Caller
+from gateway.errors import BadRequest, Forbidden, GatewayError, Unauthenticated
+from gateway.http import base_url, errors
+from gateway.http.keys import ACCESS, AUTHENTICATOR, SESSIONS
+from gateway.http.ops.guards import is_ops_token
+
+if TYPE_CHECKING:
+    from gateway.dashboard.render import Renderer
+
+PATH: Final = "/dashboard"
+SIGN_IN: Final = f"{PATH}/sign-in"
+COOKIE: Final = "gateway_dashboard"
+FORM_TOKEN: Final = "form_token"  # noqa: S105 - the name of a field
+HTML: Final = "text/html"
+
+_FORM: Final = "application/x-www-form-urlencoded"
+_FORM_SECONDS: Final = 10.0
+_MAX_FORM_BYTES: Final = 16_384
+_MAX_FIELDS: Final = 64
+
+RENDERER: web.AppKey[Any] = web.AppKey("renderer", object)
+"""A `Renderer`; `None` if its dependencies are not installed."""
+ASSETS = web.AppKey("assets", dict[str, assets.Asset])
+
+
+class Visit:
+    """A request of somebody who may see the console."""
+
+    def __init__(self, request: web.Request, caller: Caller | None, renderer: "Renderer") -> None:
+        self.request = request
+        self.caller = caller
+        """The team member; `None` for the operators."""
+        self.renderer = renderer
+
+    @property
+    def team(self) -> str | None:
+        """The team whose data is shown; `None` for all."""
+        return team_of(self.caller)
+
+    @property
+    def may_manage(self) -> bool:
+        """Whether the visitor may change anything: operators, and keys with the scope `keys`."""
+        return self.caller is None or self.caller.may(Scope.KEYS)
+
+    def require_manager(self) -> None:
+        """Raise `Forbidden` unless the visitor may change something."""
+        if not self.may_manage:
+            raise Forbidden("This needs a key with the scope 'keys'.")
+
+    @property
+    def actor(self) -> Actor:
+        """The visitor in the audit log."""
+        return Actor(f"console:{self.team or 'operators'}")
+
+    def frame(self, page: str, entry: str | None = None) -> Frame:
+        """Return what surrounds a page, which belongs to an entry of the navigation."""
+        return Frame(
+            page=page,
+            entry=entry,
+            team=self.team,
+            can_sign_out=COOKIE in self.request.cookies,
+            form_token=form_token(self.request),
+        )
+
+    async def page(self, name: str, *, entry: str | None = None, status: int = 200, **content: Any) -> web.Response:
+        """Answer with a page. Rendering is slow, so it runs in a thread."""
+        return html(await asyncio.to_thread(self.renderer.page, self.frame(name, entry), **content), status=status)
+
+
+Handler = Callable[[Visit], Awaitable[web.StreamResponse]]
+
+
+def for_visitors(handler: Handler) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    """Make a handler of visits one of requests. Redirect browsers that are not signed in."""
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        renderer: Renderer | None = request.app[RENDERER]
+        if renderer is None:
+            return not_installed(request)
+        try:
+            caller = await viewer_of(request)
+        except Unauthenticated:
+            if "Authorization" in request.headers:
+                raise
+            return redirect(SIGN_IN)
+        visit = Visit(request, caller, renderer)
+        try:
+            return await handler(visit)
+        except GatewayError as exc:
+            if not _wants_page(request):
+                raise
+            return await visit.page(
+                "problem", entry="", status=errors.status_of(exc), title=exc.title, detail=exc.detail
+            )
+
+    return handle
+
+
+def _wants_page(request: web.Request) -> bool:
+    """Return whether a browser asks for a page, which shows errors as pages too."""
+    return HTML in request.headers.get("Accept", "")
+
+
+async def viewer_of(request: web.Request) -> Caller | None:
+    """Return the signed-in caller, or `None` for the operators. Raise `Unauthenticated` or `Forbidden`."""
+    authorization = request.headers.get("Authorization")
+    if authorization is not None:
+        if is_ops_token(request, authorization.removeprefix("Bearer ").strip()):
+            return None
+        return await authenticate_key(request, authorization)
+    if request.app[ACCESS].value.ops_token is None:
+        return None
+    cookie = request.cookies.get(COOKIE)
+    if cookie is None:
+        raise Unauthenticated("You are not signed in.")
+    return _require_team_member(await request.app[SESSIONS].read(cookie))
+
+
+async def authenticate_key(request: web.Request, authorization: str) -> Caller | None:
+    """Return the team member whose key it is. Raise `Unauthenticated` or `Forbidden`."""
+    return _require_team_member(await request.app[AUTHENTICATOR].authenticate(authorization, None))
+
+
+def _require_team_member(caller: Caller | None) -> Caller | None:
+    """Return the caller. Raise `Forbidden` for browser tokens, and keys without the scope `predict`."""
+    if caller is not None and (caller.is_public or not caller.may(Scope.PREDICT)):
+        raise Forbidden("This key may not see its team's usage. Use a server key with the scope 'predict'.")
+    return caller
+
+
+def team_of(caller: Caller | None) -> str | None:
+    """Return the team that a viewer sees; `None` for all."""
+    return None if caller is None else caller.team.name
+
+
+def form_token(request: web.Request) -> str:
+    """Return what the forms of a visitor must send back, as protection against cross-site request forgery."""
+    return request.app[SESSIONS].form_token(request.cookies.get(COOKIE, ""))
+
+
+async def read_form(request: web.Request) -> Mapping[str, list[str]]:
+    """Read a form of the console's own page. Raise `BadRequest` for another body, `Forbidden` for another page's."""
+    if not base_url.is_own_page(request):
+        raise Forbidden("This form can only be submitted from the gateway's own page.")
+    fields = await read_fields(request)
+    given = "".join(fields.get(FORM_TOKEN, []))
+    if not hmac.compare_digest(given.encode(), form_token(request).encode()):
+        raise Forbidden("This form has expired. Reload the page and try again.")
+    return fields
+
+
+async def read_fields(request: web.Request) -> Mapping[str, list[str]]:
+    """Read the fields of a form. Raise `BadRequest` for any other body."""
+    if request.content_type != _FORM:
+        raise BadRequest(f"The body must be {_FORM}.")
+    if (request.content_length or 0) > _MAX_FORM_BYTES:
+        raise BadRequest(f"The form has more than {_MAX_FORM_BYTES} bytes.")
+    try:
+        async with asyncio.timeout(_FORM_SECONDS):
+            body = await request.content.readexactly(request.content_length or 0)
+        return parse_qs(body.decode(), max_num_fields=_MAX_FIELDS)
+    except (ValueError, EOFError, TimeoutError, ConnectionError, web.RequestPayloadError) as exc:
+        raise BadRequest("The form could not be read.") from exc
+
+
+def html(text: str, *, status: int = 200) -> web.Response:
+    """Return a page."""
+    return web.Response(status=status, text=text, content_type=HTML)
+
+
+def not_installed(request: web.Request) -> web.Response:
+    """Say how to install what the console needs."""
+    body = request.app[ASSETS][assets.MISSING].body
+    return web.Response(status=501, body=body, content_type=HTML, charset="utf-8")
+
+
+def redirect(path: str) -> web.Response:
+    """Send the browser to another page, with GET."""
+    return web.Response(status=303, headers={"Location": path})

@@ -1,0 +1,81 @@
+"""`GET /admin/predictions`: the predictions of all teams, as a list with filters, and each with its explanation."""
+
+from typing import Annotated, Final
+
+import msgspec
+from aiohttp import web
+
+from gateway.domain import cursors
+from gateway.domain.records import Kind, Source, Status
+from gateway.errors import Unprocessable
+from gateway.http.keys import PREDICTION_LOG, SETTINGS
+from gateway.http.ops import answers
+from gateway.operations.prediction_log import MOST_ROWS
+from gateway.operations.rules.prediction_rows import COLUMNS, cells_of
+from gateway.predictions.ports.search import Wanted
+
+_LIMIT: Final = 100
+
+
+class PredictionQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The filters of the list."""
+
+    team: str | None = None
+    key: str | None = None
+    user: str | None = None
+    kind: Kind | None = None
+    target: Annotated[str, msgspec.Meta(pattern=r"^[^\[\]]*$")] | None = None
+    """With or without its version, or a glob such as `acme/*`."""
+    status: Status | None = None
+    source: Source | None = None
+    tag: Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_-]{0,31}:[A-Za-z0-9._~:/@+-]{1,100}$")] | None = None
+    """A cost tag, as `project:apollo`."""
+    since: str | None = None
+    """A time or a day (UTC), inclusive."""
+    until: str | None = None
+    """A time or a day (UTC), exclusive."""
+    cursor: str | None = None
+    limit: Annotated[int, msgspec.Meta(ge=1, le=MOST_ROWS)] = _LIMIT
+
+
+async def list_predictions(request: web.Request) -> web.Response:
+    """Handle `GET /admin/predictions`: a page, newest first, as JSON or CSV."""
+    query = answers.read_query(request, PredictionQuery)
+    wanted = Wanted(
+        team=query.team,
+        key_id=query.key,
+        user=query.user,
+        kind=query.kind,
+        target=query.target,
+        status=query.status,
+        source=query.source,
+        tag=None if query.tag is None else _pair(query.tag),
+        since=answers.read_time("since", query.since),
+        until=answers.read_time("until", query.until),
+    )
+    try:
+        position = None if query.cursor is None else cursors.decode(query.cursor)
+    except ValueError:
+        raise Unprocessable.field("cursor", "cursor must be the next of an earlier page") from None
+    page = await request.app[PREDICTION_LOG].search(wanted, limit=query.limit, position=position)
+    if not answers.wants_csv(request):
+        return answers.json_answer(page)
+    following = None if page.next is None else str(request.rel_url.update_query(cursor=page.next))
+    return answers.csv_answer(COLUMNS, map(cells_of, page.predictions), following)
+
+
+def _pair(tag: str) -> tuple[str, str]:
+    key, _, value = tag.partition(":")
+    return key, value
+
+
+async def show_prediction(request: web.Request) -> web.Response:
+    """Handle `GET /admin/predictions/<id>`: a prediction or training of any team, explained."""
+    base = f"{request.app[SETTINGS].value.public_url or ''}/v1"
+    return answers.json_answer(await request.app[PREDICTION_LOG].detail(request.match_info["id"], base))
+
+
+def add_routes(app: web.Application) -> None:
+    """Register the routes."""
+    app.router.add_get("/admin/predictions", list_predictions)
+    app.router.add_get("/admin/predictions/{id}", show_prediction)

@@ -1,0 +1,69 @@
+"""`/admin/webhooks`: the deliveries that receivers have not accepted."""
+
+from typing import Annotated, Final, Literal
+
+import msgspec
+from aiohttp import web
+
+from gateway.domain.audit import BY_API
+from gateway.errors import NotFound
+from gateway.http.keys import CLOCK, STORE
+from gateway.http.ops import answers
+from gateway.webhooks.rules import rows
+from gateway.webhooks.rules.deliveries import DeliveryState
+from gateway.webhooks.rules.rows import DeliveryRow
+
+_MOST: Final = 1000
+
+
+class DeliveryQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The filters of the list."""
+
+    team: str | None = None
+    state: Literal["queued", "dead"] | None = None
+    cursor: str | None = None
+    limit: Annotated[int, msgspec.Meta(ge=1, le=_MOST)] = 100
+
+
+class DeliveryPage(msgspec.Struct, frozen=True):
+    """A page of deliveries, in order of id."""
+
+    deliveries: list[DeliveryRow]
+    next: str | None
+    """The cursor of the next page; null at the end."""
+
+
+class Redelivered(msgspec.Struct, frozen=True):
+    """A delivery that is due at once."""
+
+    id: str
+    state: Literal["queued"] = "queued"
+
+
+async def list_deliveries(request: web.Request) -> web.Response:
+    """Handle `GET /admin/webhooks`: queued and dead deliveries, as JSON or CSV."""
+    query = answers.read_query(request, DeliveryQuery)
+    state = None if query.state is None else DeliveryState(query.state)
+    found = await request.app[STORE].deliveries(
+        team=query.team, state=state, after=query.cursor or "", limit=query.limit + 1
+    )
+    shown = [rows.row_of(each) for each in found[: query.limit]]
+    following = shown[-1].id if len(found) > query.limit else None
+    if not answers.wants_csv(request):
+        return answers.json_answer(DeliveryPage(shown, following))
+    url = None if following is None else str(request.rel_url.update_query(cursor=following))
+    return answers.csv_answer(rows.COLUMNS, map(msgspec.structs.astuple, shown), url)
+
+
+async def redeliver(request: web.Request) -> web.Response:
+    """Handle `POST /admin/webhooks/<id>/redeliver`: make a delivery due at once, with all its attempts again."""
+    delivery_id = request.match_info["id"]
+    if not await request.app[STORE].redeliver(request.app[CLOCK].now(), delivery_id, actor=BY_API):
+        raise NotFound("There is no such delivery, or it is being sent.")
+    return answers.json_answer(Redelivered(delivery_id))
+
+
+def add_routes(app: web.Application) -> None:
+    """Register the routes."""
+    app.router.add_get("/admin/webhooks", list_deliveries)
+    app.router.add_post("/admin/webhooks/{id}/redeliver", redeliver)

@@ -1,0 +1,164 @@
+"""The predictions of all teams, for operators: searched page by page, and each with its explanation and data."""
+
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import Any, Final
+
+import msgspec
+from msgspec import Raw
+
+from gateway.domain import cursors, documents, surrogates
+from gateway.domain.cursors import Cursor
+from gateway.domain.records import LARGE_DOCUMENT, Copy, Prediction, PredictionView
+from gateway.domain.teams import Caller
+from gateway.errors import NotFound
+from gateway.operations.explain import ExplainService
+from gateway.operations.ports import PredictionRecords
+from gateway.operations.rules import prediction_rows
+from gateway.operations.rules.prediction_rows import PredictionRow
+from gateway.operations.settings import AdminSettings
+from gateway.predictions.ports.search import Wanted
+from gateway.predictions.queries import PredictionService
+from gateway.runtime.large_work import LargeWork
+from gateway.runtime.live import LiveSettings
+from gateway.runtime.pauses import off_the_loop
+
+MOST_ROWS: Final = 1000
+_MOST_BYTES: Final = 1024 * 1024
+_MOST_DATA_BYTES: Final = 8 * 1024 * 1024
+_LARGE_DOCUMENTS: Final = 2
+_MOST_SHARERS: Final = 100
+
+
+class PredictionPage(msgspec.Struct, frozen=True):
+    """A page of predictions, newest first."""
+
+    predictions: list[PredictionRow]
+    next: str | None
+    """The cursor of the next page; null at the end. A page can be short, or empty, and have a next one."""
+
+
+class DataState(StrEnum):
+    """Whether the input and output of a prediction are shown."""
+
+    SHOWN = "shown"
+    HIDDEN = "hidden"
+    """`[console] show_data` is false."""
+    REMOVED = "removed"
+    """They are not kept any more."""
+    TOO_LARGE = "too large"
+
+
+class PredictionData(msgspec.Struct, frozen=True, kw_only=True):
+    """What a prediction was asked, and its result, as its caller sees them."""
+
+    input: Any = None
+    output: Any = None
+    logs: Any = None
+    error: Any = None
+    metrics: Any = None
+
+
+class PredictionDetail(msgspec.Struct, frozen=True, kw_only=True):
+    """A prediction with its explanation."""
+
+    prediction: PredictionRow
+    explanation: dict[str, Any]
+    data: PredictionData | None
+    data_state: DataState
+
+
+class PredictionLog:
+    """Searches and shows predictions."""
+
+    def __init__(
+        self,
+        records: PredictionRecords,
+        predictions: PredictionService,
+        explain: ExplainService,
+        settings: LiveSettings[AdminSettings],
+    ) -> None:
+        self._records = records
+        self._predictions = predictions
+        self._explain = explain
+        self._settings = settings
+        self._large = LargeWork(_LARGE_DOCUMENTS)
+
+    async def search(self, wanted: Wanted, *, limit: int, position: Cursor | None) -> PredictionPage:
+        """Return the page that begins after `position`. `limit` is at most `MOST_ROWS`."""
+        found = await self._records.search(
+            wanted,
+            limit=min(limit, MOST_ROWS),
+            most_searched=self._settings.value.max_searched,
+            max_bytes=_MOST_BYTES,
+            position=position,
+        )
+        following = None if found.next is None else cursors.encode(found.next)
+        return PredictionPage([prediction_rows.row_of(each) for each in found.items], following)
+
+    async def detail(self, prediction_id: str, base: str, caller: Caller | None = None) -> PredictionDetail:
+        """Return a prediction with its explanation, and its data as long as that is kept. Raise `NotFound`.
+
+        `base` is the base URL of callers, for links to stored copies of output files. With `caller`, only a prediction
+        of its team is found, and explained as to that team.
+        """
+        found = await self._records.found(prediction_id)
+        view = await self._records.prediction(prediction_id, most_bytes=LARGE_DOCUMENT)
+        if found is None or view is None or (caller is not None and found.team != caller.team.name):
+            raise NotFound
+        data, state = await self._data(view, base)
+        return PredictionDetail(
+            prediction=prediction_rows.row_of(found),
+            explanation=(
+                await self._explain.explain_to_operator(prediction_id)
+                if caller is None
+                else await self._explain.explain(caller, prediction_id)
+            ),
+            data=data,
+            data_state=state,
+        )
+
+    async def sharers(self, prediction_id: str, caller: Caller | None = None) -> list[Prediction]:
+        """Return other predictions that share the run of one, the oldest first; with `caller`, those of its team."""
+        view = await self._records.prediction(prediction_id, most_bytes=LARGE_DOCUMENT)
+        if view is None or (caller is not None and view.prediction.team != caller.team.name):
+            raise NotFound
+        found = await self._records.predictions_of(view.run.id, limit=_MOST_SHARERS)
+        return [
+            each for each in found if each.id != prediction_id and (caller is None or each.team == caller.team.name)
+        ]
+
+    async def files(self, prediction_id: str, caller: Caller | None = None) -> tuple[PredictionView, Sequence[Copy]]:
+        """Return the stored copies of a prediction's output files, as far as they may be shown, and the prediction.
+
+        Raise `NotFound` for an unknown prediction, or one of another team than the caller's.
+        """
+        view = await self._records.prediction(prediction_id, most_bytes=LARGE_DOCUMENT)
+        if view is None or (caller is not None and view.prediction.team != caller.team.name):
+            raise NotFound
+        may_show = self._settings.value.show_data and not view.run.data_removed
+        return view, view.run.copies if may_show and view.prediction.canceled_at is None else ()
+
+    async def _data(self, view: PredictionView, base: str) -> tuple[PredictionData | None, DataState]:
+        if not self._settings.value.show_data:
+            return None, DataState.HIDDEN
+        if view.run.data_removed:
+            return None, DataState.REMOVED
+        if view.size > _MOST_DATA_BYTES:
+            return None, DataState.TOO_LARGE
+        if not view.left_out:
+            return await self._shown(view, base), DataState.SHOWN
+        async with self._large.turn(view.prediction.team):
+            whole = await self._records.prediction(view.prediction.id)
+            if whole is None:
+                raise NotFound
+            return await self._shown(whole, base), DataState.SHOWN
+
+    async def _shown(self, view: PredictionView, base: str) -> PredictionData:
+        body = await self._predictions.show_large(view, base, documents.family_of(view.prediction.kind))
+        return await off_the_loop(body, lambda: _data_of(body))
+
+
+def _data_of(body: bytes) -> PredictionData:
+    fields: dict[str, Raw] = surrogates.split(body)
+    return PredictionData(**{name: fields.get(name) for name in PredictionData.__struct_fields__})
