@@ -2,6 +2,8 @@
 
 PYTHON ?= python3
 PORT   ?= 8080
+# Keys, config and data of `make demo`, the same at each start.
+DATA   ?= .demo
 VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
@@ -58,7 +60,7 @@ sbom: $(VENV)/.release package
 
 # Gateway, simulator and a page to try them in. No token, no account.
 demo: $(VENV)/.run bundle
-	$(BIN)/gateway demo --port $(PORT)
+	$(BIN)/gateway demo --port $(PORT) --data $(DATA)
 
 # The page also runs the real npm client where Node is present.
 bundle:
@@ -94,5 +96,5 @@ fix: $(VENV)/.dev
 	$(BIN)/ruff format $(SRC)
 
 clean:
-	rm -rf $(VENV) .bench build dist demo/dist demo/node_modules tests/e2e/clients/node_modules
+	rm -rf $(VENV) .bench .demo build dist demo/dist demo/node_modules tests/e2e/clients/node_modules
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
