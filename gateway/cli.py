@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from gateway.commands.audit import audit
 from gateway.commands.cache import cache
 from gateway.commands.check import check
 from gateway.commands.config import config
@@ -34,5 +35,5 @@ def main(config_path: Path | None) -> None:
     del config_path
 
 
-for command in (serve, demo, simulate, check, config, keys, usage, cache, webhooks, store):
+for command in (serve, demo, simulate, check, config, keys, usage, cache, webhooks, audit, store):
     main.add_command(command)

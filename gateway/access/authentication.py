@@ -5,7 +5,8 @@ another process, take effect within a second, and a busy key costs two reads per
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from enum import Enum
 from typing import NamedTuple
 
@@ -21,7 +22,7 @@ from gateway.domain.ports.records import Keys
 from gateway.domain.records import Key
 from gateway.domain.scopes import narrow
 from gateway.domain.teams import Caller, Teams, origin_bound
-from gateway.errors import Forbidden, Unauthenticated
+from gateway.errors import Forbidden, StoreUnavailable, Unauthenticated
 from gateway.runtime.live import LiveSettings
 
 KEY_TTL_SECONDS = 0.5
@@ -84,8 +85,11 @@ class Authenticator:
         tokens: TokenService,
         clock: Clock,
         *,
+        on_used: Callable[[str], None] = lambda _: None,
         max_cached: int = 10_000,
     ) -> None:
+        """Take `on_used`, which is called with the id of a key when it or a token of it is used."""
+        self._on_used = on_used
         self._teams = teams
         self._settings = settings
         self._store = store
@@ -122,6 +126,7 @@ class Authenticator:
         caller, until = await self._authenticate(authorization, origin)
         fresh_until = self._clock.monotonic() + min(CALLER_TTL_SECONDS, until - self._clock.now())
         known = Known(caller, presented.encode("utf-8", "surrogateescape"), fresh_until)
+        self._on_used(caller.key_id)
         if len(authorization) + len(origin or "") <= _LONGEST_CACHED:
             if len(self._callers) >= self._max_cached:
                 self._forget_stale()
@@ -146,12 +151,18 @@ class Authenticator:
         changed = set(key_ids)
         self._callers = {asked: known for asked, known in self._callers.items() if known.caller.key_id not in changed}
 
-    def owner(self, team: str, key_id: str) -> Caller | None:
+    async def owner(self, team: str, key_id: str) -> Caller | None:
         """Return a caller without rights, to count a key's usage; `None` if the config has no such team."""
         known = self._teams.value.get(team)
         if known is None:
             return None
-        allowance = self._settings.value.allowances.get(key_id, NO_LIMITS)
+        allowance = self._settings.value.allowances.get(key_id)
+        if allowance is None and key_id not in self._settings.value.keys:
+            # Without the store only the team's limits count: what needs no store goes on.
+            with suppress(StoreUnavailable):
+                key = await self._stored(key_id)
+                allowance = None if key is None or key.team != team else key.allowance
+        allowance = allowance or NO_LIMITS
         return Caller(team=known, key_id=key_id, scopes=frozenset(), models=(), allowance=allowance)
 
     async def holder(self, key_id: str, team: str) -> Caller:
@@ -228,7 +239,7 @@ class Authenticator:
             models=(team.models, key.models) if key.models is not None else (team.models,),
             origins=key.origins or None,
             is_public=bool(key.origins),
-            allowance=self._settings.value.allowances.get(key.id, NO_LIMITS),
+            allowance=self._settings.value.allowances.get(key.id) or key.allowance or NO_LIMITS,
         )
 
     def _narrowed(self, caller: Caller, token: BrowserToken) -> Caller:

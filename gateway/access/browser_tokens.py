@@ -31,7 +31,7 @@ _LONGEST_SHOWN = 300
 _RENEWABLE_SECONDS = 24 * 3600.0
 _AUDIENCE = "replicate-gateway"
 _ALGORITHM = "HS256"
-NEVER_PUBLIC = frozenset({Scope.TOKENS, Scope.ACCOUNT, Scope.ADMIN})
+NEVER_PUBLIC = frozenset({Scope.TOKENS, Scope.KEYS, Scope.ACCOUNT, Scope.ADMIN})
 """Scopes that no browser token and no publishable key can have."""
 _BY_DEFAULT = frozenset(scoping.DEFAULT_SCOPES)
 

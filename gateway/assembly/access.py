@@ -4,6 +4,8 @@ import msgspec
 
 from gateway.access.authentication import Authenticator
 from gateway.access.browser_tokens import TokenService
+from gateway.access.key_service import KeyService
+from gateway.access.key_uses import KeyUses
 from gateway.access.policy import Policy
 from gateway.access.sessions import Sessions
 from gateway.assembly.base import Base
@@ -11,6 +13,7 @@ from gateway.assembly.upstream import UpstreamParts
 from gateway.models.metadata import MetadataService
 from gateway.models.schemas import SchemaService
 from gateway.models.versions import VersionMap
+from gateway.runtime.loops import BackgroundLoop
 
 
 class AccessParts(msgspec.Struct, frozen=True):
@@ -20,6 +23,7 @@ class AccessParts(msgspec.Struct, frozen=True):
     tokens: TokenService
     sessions: Sessions
     policy: Policy
+    keys: KeyService
 
 
 class ModelParts(msgspec.Struct, frozen=True):
@@ -45,10 +49,15 @@ async def build_access(base: Base, models: ModelParts) -> AccessParts:
     """Build authentication, sessions and rights."""
     live, store, clock = base.live, base.store, base.clock
     tokens = TokenService(await base.secret("browser-tokens"), clock, tag_keys=lambda: live.http.value.tag_keys)
-    authenticator = Authenticator(live.teams, live.access, store, tokens, clock)
+    uses = KeyUses(store, clock)
+    base.keep_running(uses.run, BackgroundLoop.KEY_USES)
+    authenticator = Authenticator(live.teams, live.access, store, tokens, clock, on_used=uses.note)
     return AccessParts(
         authenticator=authenticator,
         tokens=tokens,
         sessions=Sessions(await base.secret("dashboard-sessions"), live.access, authenticator, clock),
         policy=Policy(models.versions, store, clock, str(base.config.upstream.base_url)),
+        keys=KeyService(
+            store, live.teams, live.access, clock, on_changed=lambda key_id: authenticator.forget([key_id])
+        ),
     )

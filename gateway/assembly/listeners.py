@@ -123,6 +123,7 @@ def _share(app: web.Application, parts: Parts) -> None:
     app[request_limits.HOLD_QUEUE] = parts.rates.hold_queue
     app[keys.USAGE] = parts.money.usage
     app[keys.AUTHENTICATOR] = access.authenticator
+    app[keys.KEY_SERVICE] = access.keys
     app[keys.TOKENS] = access.tokens
     app[keys.POLICY] = access.policy
     app[keys.METADATA] = models.metadata

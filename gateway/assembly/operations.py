@@ -83,6 +83,7 @@ def _start_janitor(base: Base, predictions: PredictionParts, streams: StreamPart
         base.store,
         base.store,
         base.store,
+        base.store,
         base.clock,
         base.live.retention,
         on_cleared=partial(forget_everywhere, base.news, predictions, streams),

@@ -39,6 +39,8 @@ def teams_of(config: Config) -> Teams:
             scopes=frozenset(Scope(scope) for scope in team.scopes),
             models=team.models or ("*",),
             origins=team.browser_origins,
+            listed_origins=team.origins,
+            max_issued_keys=team.max_issued_keys,
             may_assert_deterministic=team.may_assert_deterministic,
             honor_cache_control=team.honor_cache_control,
             unbound_tokens=team.unbound_tokens,

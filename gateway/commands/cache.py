@@ -46,7 +46,9 @@ def stats(team: str | None, style: Literal["table", "json"], config_path: Path |
 @cache.command()
 @click.option("--team", metavar="TEAM", help="Only this team.")
 @click.option("--target", metavar="GLOB", help="Only results of these targets, for example 'acme/*'.")
-@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
+@click.option(
+    "--yes", is_flag=True, help="Do not ask before all results are dropped; nothing is asked with --team or --target."
+)
 @CONFIG_OPTION
 def purge(team: str | None, target: str | None, *, yes: bool, config_path: Path | None) -> None:
     """Drop cached results so that they are not reused. Existing predictions are not affected."""

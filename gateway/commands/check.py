@@ -175,6 +175,9 @@ def summary(config: "Config") -> Iterator[str]:
         f"{config.upstream.requests_per_minute} other calls per minute)"
     )
     yield f"outputs    {config.outputs.url if config.outputs.url and config.outputs.persist != 'off' else 'not copied'}"
+    for alias in config.aliases:
+        teams = f" (team {', '.join(alias.teams)})" if alias.teams else ""
+        yield f"alias      {alias.name}{teams}: {alias.target}"
     for team in config.teams:
         yield f"team       {_team(team)}"
 

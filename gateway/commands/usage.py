@@ -91,15 +91,21 @@ def usage(
 @click.option(
     "--id", "adjustment_id", metavar="ID", help="Name of the correction: one with the same ID changes nothing."
 )
+@click.option("--yes", is_flag=True, help="Do not ask before a budget of the team is used up.")
 @CONFIG_OPTION
-def adjust(team_name: str, amount: str, reason: str, adjustment_id: str | None, config_path: Path | None) -> None:
+def adjust(
+    team_name: str, amount: str, reason: str, adjustment_id: str | None, config_path: Path | None, *, yes: bool
+) -> None:
     """Correct the spend of TEAM by AMOUNT dollars.
 
     A negative AMOUNT reduces it. The correction is a separate ledger entry, and counts in the budgets of today and this
-    month. If an error leaves it open whether it was recorded, repeat the command with the ID that the error names.
+    month, which are printed. Asks for confirmation if it uses up one of them.
+
+    If an error leaves it open whether it was recorded, repeat the command with the ID that the error names.
     """
     config = load_config(config_path)
     with plain_errors():
+        from gateway.commands import budgets
         from gateway.domain import money
 
         team = known_team(config, team_name)
@@ -109,6 +115,11 @@ def adjust(team_name: str, amount: str, reason: str, adjustment_id: str | None, 
             raise click.BadParameter(f"expected 1 to {_LONGEST_REASON} printable characters", param_hint="--reason")
 
         name = adjustment_id or token_hex(8)
+
+        async def predict() -> list[budgets.Effect]:
+            async with opened_store(config) as store:
+                scope, now = budgets.scope_of(team), time.time()
+                return budgets.effects(team, (await store.meters([scope], now))[scope], microusd, now)
 
         async def correct() -> bool:
             async with opened_store(config) as store:
@@ -120,10 +131,18 @@ def adjust(team_name: str, amount: str, reason: str, adjustment_id: str | None, 
                     text = f"{exc.detail} The correction may be recorded. To make sure, repeat it with --id {name}."
                     raise click.ClickException(text) from exc
 
+        effects = run(predict())
+        exhausted = [effect.text for effect in effects if effect.exhausts]
+        if exhausted and not yes:
+            click.echo(f"Team {team.name} would get no more predictions that cost money:", err=True)
+            click.echo("\n".join(exhausted), err=True)
+            click.confirm("Correct its spend?", abort=True, err=True)
         if not run(correct()):
             click.echo(f"There is a correction with the ID {name}. Nothing was changed.")
             return
         click.echo(f"Team {team.name}: spend {'raised' if microusd > 0 else 'reduced'} by ${money.usd(abs(microusd))}.")
+        for effect in effects:
+            click.echo(effect.text)
 
 
 def _check_tag(config: "Config", tag: str) -> None:

@@ -22,6 +22,8 @@ from gateway.config.report import DEFAULT, Places
 
 _HIDDEN: Final = NEVER_QUOTED | {"budget_webhook"}
 _VARIABLE: Final = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
+_PASSWORD: Final = re.compile(r"(password=)[^&]*")
+"""A parameter of libpq in an address, such as `sslpassword`."""
 _WIDTH: Final = 40
 
 
@@ -86,7 +88,7 @@ def _written(name: str, value: Any) -> str | None:
     match value:
         case None:
             return None
-        case _ if name in _HIDDEN:
+        case _ if name in _HIDDEN or name.endswith("_env"):
             return _toml(value) if name.endswith("_env") and _VARIABLE.fullmatch(str(value)) else ""
         case _:
             return _toml(value)
@@ -109,4 +111,5 @@ def _toml(value: Any) -> str:
             return f"{{ {', '.join(f'{name} = {_toml(each)}' for name, each in given if each is not None)} }}"
         case Path() | str() | _:
             # A JSON string is a basic string of TOML, except for DEL.
-            return json.dumps(conceal(str(value)), ensure_ascii=False).replace("\x7f", "\\u007f")
+            text = _PASSWORD.sub(r"\1(not shown)", conceal(str(value)))
+            return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

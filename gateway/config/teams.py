@@ -151,6 +151,9 @@ class Team(TeamLimits):
     )
     per_user: TeamLimits | None = Field(None, description="Limits of each user (header Gateway-User).")
     per_address: TeamLimits | None = Field(None, description="Limits of each client IP address.")
+    max_issued_keys: Count = Field(
+        1000, description="How many valid keys it can have besides those of the config.", examples=[1000]
+    )
     keys: tuple[TeamKey, ...] = Field((), description="Keys of the team; `gateway keys create` adds more.")
 
     @property
@@ -175,6 +178,7 @@ class Team(TeamLimits):
                 scopes=key.scopes,
                 models=key.models,
                 origins=key.origins,
+                last_four=None if key.value is None else keys.last_four(key.value.get_secret_value()),
             )
             for key in self.keys
         )

@@ -1,7 +1,9 @@
 """Amounts, shares and times as the pages show them."""
 
 import re
+from typing import Any
 
+import msgspec
 from markupsafe import Markup
 
 from gateway.domain import money, times, windows
@@ -83,6 +85,11 @@ def duration(seconds: float) -> str:
     parts = [(days, "d"), (hours_left, "h"), (minutes_left, "min"), (rest, "s")]
     first = next((index for index, (count, _) in enumerate(parts) if count), 3)
     return " ".join(f"{count} {unit}" for count, unit in parts[first : first + 2] if count) or "0 s"
+
+
+def plain(value: Any) -> str:
+    """Return a value of the audit log as text."""
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
 
 
 def error_title(name: str) -> str:

@@ -21,6 +21,10 @@ PAGES = (
     NavigationEntry("limits", "Limits", "/dashboard/limits"),
     NavigationEntry("webhooks", "Webhooks", "/dashboard/webhooks"),
 )
+OF_MANAGERS = (
+    NavigationEntry("keys", "Keys", "/dashboard/keys"),
+    NavigationEntry("audit", "Audit", "/dashboard/audit"),
+)
 OF_OPERATORS = (NavigationEntry("nodes", "Nodes", "/dashboard/nodes"),)
 
 
@@ -31,6 +35,8 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True):
     """The name of the page, which is that of its template."""
     team: str | None
     """The team whose data is shown; `None` for the operators, who see all."""
+    may_manage: bool = False
+    """Whether the visitor may see and change keys, and see the audit log."""
     can_sign_out: bool = False
     entry: str | None = None
     """The entry of the navigation that a page belongs to, unless that is its own; `""` for none."""
@@ -45,4 +51,4 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def pages(self) -> tuple[NavigationEntry, ...]:
         """The navigation."""
-        return PAGES if self.team is not None else PAGES + OF_OPERATORS
+        return PAGES + OF_MANAGERS * self.may_manage + OF_OPERATORS * (self.team is None)

@@ -41,6 +41,7 @@ class Renderer:
             "percent": formats.percent,
             "target": formats.target,
             "short_id": formats.short_id,
+            "plain": formats.plain,
             "time": formats.moment,
             "shown_time": formats.shown_time,
             "day": windows.text_of,

@@ -180,7 +180,7 @@ async def _gateway(config: Config, page_url: str) -> AsyncIterator[GatewayHandle
 
 
 def _start_error(problem: OSError, port: int) -> DemoError:
-    advice = "choose another with --port (make demo PORT=…), or a free one with --port 0"
+    advice = "choose another with --port N (make demo PORT=N), or a free one with --port 0"
     if problem.errno in _BUSY:
         return DemoError(f"Port {port} is in use; {advice}.")
     if problem.errno in _FORBIDDEN:

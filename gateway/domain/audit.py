@@ -79,6 +79,10 @@ class AuditEntry(msgspec.Struct, frozen=True, kw_only=True):
     after: Values | None
 
 
+AuditPlace = tuple[float, int]
+"""The place of an entry in the list: its `at` and `id`."""
+
+
 class AuditFilter(msgspec.Struct, frozen=True, kw_only=True):
     """Which entries to list. `None` means all."""
 

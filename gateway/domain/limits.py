@@ -10,6 +10,8 @@ from enum import StrEnum
 
 import msgspec
 
+from gateway.domain.money import MICROUSD_PER_USD
+
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """The limits of one subject. Amounts are integer micro-dollars; days and months are UTC."""
@@ -26,6 +28,22 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 UNLIMITED = Limits()
+
+
+def limits_by_name(limits: Limits) -> dict[str, int | float]:
+    """Return the limits that are set, under the names of the config. Budgets are in dollars."""
+    given = {name: getattr(limits, name) for name in Limits.__struct_fields__}
+    return {
+        name.replace("microusd", "budget_usd"): _usd(value) if name.startswith("microusd") else value
+        for name, value in given.items()
+        if value is not None
+    }
+
+
+def _usd(microusd: int) -> int | float:
+    """Return dollars as a number of JSON. A micro-dollar more or less is another number, up to 10^9 dollars."""
+    dollars = microusd / MICROUSD_PER_USD
+    return int(dollars) if dollars.is_integer() else dollars
 
 
 class SubjectKind(StrEnum):
@@ -60,6 +78,15 @@ class Allowance(msgspec.Struct, frozen=True, kw_only=True):
 NO_LIMITS = Allowance()
 
 
+def allowance_by_name(allowance: Allowance) -> dict[str, object]:
+    """Return the limits that are set. Those of each user and address are below `per_user` and `per_address`."""
+    shown: dict[str, object] = dict(limits_by_name(allowance.own))
+    for name, limits in (("per_user", allowance.per_user), ("per_address", allowance.per_address)):
+        if limits != UNLIMITED:
+            shown[name] = limits_by_name(limits)
+    return shown
+
+
 class Subject(msgspec.Struct, frozen=True):
     """Something with counters and limits of its own. `id` is unique among subjects of the same kind."""
 
@@ -71,5 +98,8 @@ class Subject(msgspec.Struct, frozen=True):
 
     @property
     def is_configured(self) -> bool:
-        """Whether the config names it. The number of others is unbounded, because callers choose their names."""
-        return self.label in ("team", "key")
+        """Whether the config names it. The number of others is unbounded: of users, tokens, and keys that come and go.
+
+        The id of a key of the config is `team/name`, a form that no issued key has.
+        """
+        return self.label == "team" or (self.label == "key" and "/" in self.id)

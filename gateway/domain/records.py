@@ -10,6 +10,7 @@ from enum import StrEnum
 import msgspec
 
 from gateway.domain.admission_record import Admitted
+from gateway.domain.limits import Allowance
 
 
 class Kind(StrEnum):
@@ -215,6 +216,10 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
     scopes: tuple[str, ...] | None = None
     models: tuple[str, ...] | None = None
     origins: tuple[str, ...] | None = None
+    allowance: Allowance | None = None
+    """Limits of its own, in addition to the team's."""
+    last_four: str | None = None
+    """The last four characters of the secret, to recognise the key by."""
 
 
 class File(msgspec.Struct, frozen=True, kw_only=True):

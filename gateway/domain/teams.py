@@ -26,6 +26,11 @@ class Team(msgspec.Struct, frozen=True, kw_only=True):
     scopes: frozenset[Scope]
     models: tuple[str, ...] = ("*",)
     origins: tuple[str, ...] = ()
+    """The web origins that CORS allows."""
+    listed_origins: tuple[str, ...] = ()
+    """The origins that keys can be bound to; empty for any. `origins` has those of keys too, if the team lists none."""
+    max_issued_keys: int = 1000
+    """Valid keys that are created at run time."""
     may_assert_deterministic: bool = False
     honor_cache_control: bool = False
     unbound_tokens: bool = False

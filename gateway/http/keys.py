@@ -4,6 +4,7 @@ from aiohttp import web
 
 from gateway.access.authentication import AccessSettings, Authenticator
 from gateway.access.browser_tokens import TokenService
+from gateway.access.key_service import KeyService
 from gateway.access.policy import Policy
 from gateway.access.sessions import Sessions
 from gateway.domain.hold import Hold
@@ -64,6 +65,7 @@ DOWNLOADS = web.AppKey("downloads", Transfers)
 MEMBERSHIP = web.AppKey("membership", Membership)
 METADATA = web.AppKey("metadata", MetadataService)
 POLICY = web.AppKey("policy", Policy)
+KEY_SERVICE = web.AppKey("key_service", KeyService)
 SESSIONS = web.AppKey("sessions", Sessions)
 TEAMS = web.AppKey("teams", TeamService)
 TOKENS = web.AppKey("tokens", TokenService)

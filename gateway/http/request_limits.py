@@ -125,7 +125,7 @@ async def admit_stream(request: web.Request, prediction: Prediction) -> None:
 
     Raise `RateLimited`. Streams of a key that no longer exists are not counted.
     """
-    owner = request.app[AUTHENTICATOR].owner(prediction.team, prediction.key_id)
+    owner = await request.app[AUTHENTICATOR].owner(prediction.team, prediction.key_id)
     if owner is None:
         return
     table = request.app[RATES]

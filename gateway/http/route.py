@@ -73,7 +73,18 @@ OPEN_ROUTES: Final = frozenset(
 )
 """Routes that need no key: probes, and routes whose unguessable URL is the permission (streams, outputs, webhooks)."""
 
-CLOSED_TO_PAGES: Final = frozenset({"gateway.tokens", "gateway.usage", "webhooks.secret"})
+CLOSED_TO_PAGES: Final = frozenset(
+    {
+        "gateway.keys.change",
+        "gateway.keys.create",
+        "gateway.keys.list",
+        "gateway.keys.revoke",
+        "gateway.keys.rotate",
+        "gateway.tokens",
+        "gateway.usage",
+        "webhooks.secret",
+    }
+)
 """Routes that publishable keys and browser tokens cannot use, whatever their scopes: every visitor of a page has these
 credentials, and the answers are about the whole team."""
 

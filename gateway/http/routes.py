@@ -7,7 +7,16 @@ from gateway.domain.links import FILE_ID
 from gateway.domain.scopes import Scope
 from gateway.domain.targets import NAME, OWNER
 from gateway.domain.tickets import FILE_TICKET, OUTPUT_TICKET, TICKET
-from gateway.http.handlers import creates, files, gateway_api, outputs, passthrough, predictions, stream_check
+from gateway.http.handlers import (
+    creates,
+    files,
+    gateway_api,
+    outputs,
+    passthrough,
+    predictions,
+    stream_check,
+    team_keys,
+)
 from gateway.http.route import OPEN_ROUTES, Route, template
 from gateway.http.route_table import RouteTable
 from gateway.http.sse import handler
@@ -24,6 +33,7 @@ _DEPLOYMENT = rf"/deployments/{{owner:{OWNER}}}/{{name:{NAME}}}"
 _VERSION = rf"{_MODEL}/versions/{{version:[0-9a-z][0-9a-z-]{{0,79}}}}"
 _PREDICTION = rf"/predictions/{{id:{ID}}}"
 _TRAINING = rf"/trainings/{{id:{ID}}}"
+_KEY = "/gateway/keys/{id:[a-z0-9]{12}}"
 _FILE = rf"/files/{{file_id:{FILE_ID}}}"
 
 # Names as `gateway.outputs.rules.outputs.name_of` builds them.
@@ -94,6 +104,11 @@ OWN: tuple[Route, ...] = (
     Route("POST", "/gateway/estimate", "gateway.estimate", Scope.PREDICT, gateway_api.estimate),
     Route("GET", "/gateway/usage", "gateway.usage", Scope.PREDICT, gateway_api.get_usage),
     Route("GET", "/gateway/limits", "gateway.limits", Scope.PREDICT, gateway_api.get_limits),
+    Route("GET", "/gateway/keys", "gateway.keys.list", Scope.KEYS, team_keys.list_keys),
+    Route("POST", "/gateway/keys", "gateway.keys.create", Scope.KEYS, team_keys.create_key),
+    Route("PATCH", _KEY, "gateway.keys.change", Scope.KEYS, team_keys.change_key),
+    Route("DELETE", _KEY, "gateway.keys.revoke", Scope.KEYS, team_keys.revoke_key),
+    Route("POST", f"{_KEY}/rotate", "gateway.keys.rotate", Scope.KEYS, team_keys.rotate_key),
     Route("GET", f"/gateway/explain/{{id:{ID}}}", "gateway.explain", Scope.PREDICT, gateway_api.explain_prediction),
     Route("POST", upstream_webhooks.PATH, "upstream.webhooks", Scope.PREDICT, gateway_api.take_upstream_webhook),
     Route("GET", _OUTPUT, "outputs.read", Scope.PREDICT, outputs.read_output),

@@ -12,7 +12,7 @@ from gateway.domain import documents
 from gateway.domain.ports.audit import AuditLog
 from gateway.domain.ports.clock import Clock
 from gateway.domain.ports.observers import PredictionObserver
-from gateway.domain.ports.records import Files
+from gateway.domain.ports.records import Files, Keys
 from gateway.domain.records import Run
 from gateway.errors import GatewayError
 from gateway.operations.settings import RetentionSettings
@@ -37,6 +37,7 @@ class Janitor:
         predictions: CreateStore,
         files: Files,
         audit: AuditLog,
+        keys: Keys,
         clock: Clock,
         settings: LiveSettings[RetentionSettings],
         *,
@@ -52,6 +53,7 @@ class Janitor:
         self._predictions = predictions
         self._files = files
         self._audit = audit
+        self._keys = keys
         self._clock = clock
         self._settings = settings
         self._on_cleared = on_cleared
@@ -78,6 +80,8 @@ class Janitor:
         await _in_steps(partial(self._predictions.delete_expired_idempotency, now))
         if self._forget_sessions is not None:
             await _in_steps(self._forget_sessions)
+        # As long as the audit log names them.
+        await _in_steps(partial(self._keys.delete_old_keys, now - self._settings.value.audit_days * _DAY))
         await _in_steps(partial(self._audit.delete_old_audit_entries, now - self._settings.value.audit_days * _DAY))
 
     async def _evict(self, now: float) -> None:

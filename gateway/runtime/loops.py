@@ -31,6 +31,7 @@ class BackgroundLoop(StrEnum):
     HEALTH = "health"
     HEARTBEATS = "heartbeats"
     JANITOR = "janitor"
+    KEY_USES = "key_uses"
     LEASE = "lease"
     LEDGER_AUDIT = "ledger_audit"
     LOOP_LAG = "loop_lag"

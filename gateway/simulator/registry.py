@@ -80,10 +80,11 @@ class Registry:
         return sum(model.owner == account for model in self.models.values()) < _MAX_MODELS
 
     async def train(self, job: Job, prediction: Prediction) -> None:
-        """Run a training: log some epochs, then add a version with the same program to the destination."""
-        for epoch in range(1, 6):
+        """Run a training: log its epochs, then add a version with the same program to the destination."""
+        epochs = int(job.input.get("num_train_epochs") or 5)
+        for epoch in range(1, epochs + 1):
             await job.wait(0.4)
-            job.log(f"epoch {epoch}/5 loss={1 / epoch:.4f}\n")
+            job.log(f"epoch {epoch}/{epochs} loss={1 / epoch:.4f}\n")
         destination = prediction.destination or ""
         if destination not in self.models:
             raise ModelError("The training's destination no longer exists")

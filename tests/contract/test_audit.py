@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from msgspec.structs import replace
 
 from gateway.domain.audit import AuditedOperation, AuditEntry, AuditFilter
 from gateway.errors import Conflict
@@ -25,13 +26,16 @@ async def actions(store: Store) -> list[str]:
 
 async def test_each_change_of_a_key_is_recorded_with_who_made_it(store: Store) -> None:
     await store.add_key(key(scopes=("read",), expires_at=NOW + 90), actor=BY_TEST)
-    await store.rotate_key("k1", key("k2", name="name-k1", created_at=NOW + 1), NOW + 60, actor=BY_TEST)
+    await store.change_key("k1", None, lambda old: replace(old, models=("acme/*",)), NOW + 1, actor=BY_TEST)
+    successor = {"name": "name-k1", "scopes": ("read",), "models": ("acme/*",)}
+    await store.rotate_key("k1", key("k2", **successor, created_at=NOW + 1), NOW + 60, actor=BY_TEST)
     await store.revoke_key("k2", NOW + 2, actor=BY_TEST)
-    revoked, rotated, created = await entries(store)
-    assert {(each.actor, each.team) for each in (revoked, rotated, created)} == {(BY_TEST, "red")}
+    revoked, rotated, changed, created = await entries(store)
+    assert {(each.actor, each.team) for each in (revoked, rotated, changed, created)} == {(BY_TEST, "red")}
     assert (created.action, created.subject, created.at, created.before) == ("key.created", "k1", NOW, None)
     assert created.after is not None
     assert created.after["scopes"] == ["read"]
+    assert (changed.action, changed.before, changed.after) == ("key.changed", {"models": None}, {"models": ["acme/*"]})
     assert (rotated.action, rotated.subject) == ("key.rotated", "k1")
     assert rotated.before == {"expires_at": "2025-11-24T16:01:30.250Z"}
     assert rotated.after is not None
@@ -119,7 +123,7 @@ async def test_entries_are_listed_by_page_newest_first(store: Store) -> None:
         seen += [each.after["microusd"] for each in page.entries if each.after]
         if not page.has_more:
             break
-        last = page.entries[-1]
+        last = (page.entries[-1].at, page.entries[-1].id)
     assert seen == [6, 5, 4, 3, 2, 1, 0]
 
 
@@ -154,7 +158,8 @@ async def test_no_entry_has_a_secret(store: Store) -> None:
     for number, secret in enumerate(secrets):
         await store.adjust("red", 1, f"because of {secret}", NOW, actor=BY_TEST)
         await store.add_key(key(f"k{number}", name=f"for {secret}", models=(f"acme/{secret}",)), actor=BY_TEST)
-        await store.rotate_key(f"k{number}", key(f"n{number}", name=f"new {secret}"), NOW, actor=BY_TEST)
+        successor = key(f"n{number}", name=f"new {secret}", models=(f"acme/{secret}",))
+        await store.rotate_key(f"k{number}", successor, NOW, actor=BY_TEST)
         await store.record_config(f"hash{number}", {"a": secret}, {"a": [secret]}, NOW)
     await store.rotate_secret("webhook:red", b"S" * 24, NOW, NOW, team="red", actor=BY_TEST)
     text = repr(await entries(store))

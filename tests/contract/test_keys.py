@@ -3,11 +3,15 @@
 import asyncio
 
 import pytest
+from msgspec.structs import replace
 
+from gateway.domain.limits import Allowance, Limits
 from gateway.errors import Conflict
 from gateway.store.interface import Store
 from tests.support.audit import BY_TEST
 from tests.support.records import NOW, key
+
+ALLOWANCE = Allowance(own=Limits(requests_per_minute=5, microusd_per_day=7), per_user=Limits(seconds_per_day=2.0))
 
 
 async def test_key_is_returned_as_it_was_added(store: Store) -> None:
@@ -17,6 +21,8 @@ async def test_key_is_returned_as_it_was_added(store: Store) -> None:
         scopes=("read", "predict"),
         models=("acme/*",),
         origins=(),
+        allowance=ALLOWANCE,
+        last_four="abcd",
     )
     await store.add_key(key(), actor=BY_TEST)
     await store.add_key(narrowed, actor=BY_TEST)
@@ -94,6 +100,99 @@ async def test_rotated_key_overlaps_with_its_successor(store: Store) -> None:
     successor = key("k2", name="ci", created_at=NOW + 10)
     assert await store.rotate_key("k1", successor, NOW + 70, actor=BY_TEST) == key("k1", name="ci", expires_at=NOW + 70)
     assert await store.keys("red") == [key("k1", name="ci", expires_at=NOW + 70), successor]
+
+
+async def test_successor_has_the_rights_of_the_key_that_it_replaces(store: Store) -> None:
+    """A key that was narrowed meanwhile is not replaced by one with its former rights."""
+    await store.add_key(key(scopes=("read", "predict")), actor=BY_TEST)
+    await store.change_key("k1", "red", lambda old: replace(old, scopes=("read",)), NOW, actor=BY_TEST)
+    with pytest.raises(Conflict, match="changed meanwhile"):
+        await store.rotate_key("k1", key("k2", scopes=("read", "predict")), NOW + 5, actor=BY_TEST)
+    assert [each.id for each in await store.keys()] == ["k1"]
+
+
+async def test_change_replaces_what_a_key_may_do(store: Store) -> None:
+    """The id, the team, the digest and the creation stay."""
+    await store.add_key(key(scopes=("read",)), actor=BY_TEST)
+    wanted = key(name="new", scopes=None, models=("acme/*",), expires_at=NOW + 5, allowance=ALLOWANCE, last_four="abcd")
+    changed = await store.change_key("k1", "red", lambda _: replace(wanted, team="blue"), NOW, actor=BY_TEST)
+    assert changed == await store.key("k1") == replace(wanted, last_four=None)
+    assert await store.change_key("k1", "blue", lambda old: old, NOW, actor=BY_TEST) is None
+    assert await store.change_key("k9", None, lambda old: old, NOW, actor=BY_TEST) is None
+
+
+async def test_change_is_refused_for_a_taken_name_and_a_revoked_key(store: Store) -> None:
+    for name in ("k1", "k2"):
+        await store.add_key(key(name), actor=BY_TEST)
+    with pytest.raises(Conflict, match="name-k1"):
+        await store.change_key("k2", None, lambda old: replace(old, name="name-k1"), NOW, actor=BY_TEST)
+    await store.revoke_key("k2", NOW, actor=BY_TEST)
+    with pytest.raises(Conflict, match="revoked"):
+        await store.change_key("k2", None, lambda old: replace(old, name="x"), NOW, actor=BY_TEST)
+
+
+async def test_concurrent_changes_are_all_applied(store: Store, another) -> None:
+    """Each changes the key as the one before left it."""
+    await store.add_key(key(models=()), actor=BY_TEST)
+    second = another()
+    await second.open()
+
+    def adding(name: str):
+        return lambda old: replace(old, models=(*old.models, name))
+
+    try:
+        names = [f"acme/m{n}" for n in range(12)]
+        await asyncio.gather(
+            *(
+                (store, second)[n % 2].change_key("k1", None, adding(name), NOW, actor=BY_TEST)
+                for n, name in enumerate(names)
+            )
+        )
+    finally:
+        await second.close()
+    found = await store.key("k1")
+    assert found is not None
+    assert sorted(found.models or ()) == sorted(names)
+
+
+async def test_number_of_valid_keys_is_bounded(store: Store) -> None:
+    """Expired and revoked keys do not count, nor do those of other teams."""
+    await store.add_key(key("old", expires_at=NOW), actor=BY_TEST, most=2)
+    await store.add_key(key("blue", team="blue"), actor=BY_TEST, most=2)
+    for name in ("k1", "k2"):
+        await store.add_key(key(name), actor=BY_TEST, most=2)
+    with pytest.raises(Conflict, match="2 keys"):
+        await store.add_key(key("k3"), actor=BY_TEST, most=2)
+    await store.revoke_key("k1", NOW, actor=BY_TEST)
+    await store.add_key(key("k3"), actor=BY_TEST, most=2)
+
+
+async def test_keys_are_listed_by_page_newest_first(store: Store) -> None:
+    made = [key(f"k{n}", created_at=NOW + n // 2, team=("red", "blue")[n % 2]) for n in range(5)]
+    for each in made:
+        await store.add_key(each, actor=BY_TEST)
+    first = await store.newest_keys(team=None, limit=3)
+    assert first == made[:1:-1]
+    assert await store.newest_keys(team=None, limit=3, older_than=(first[-1].created_at, first[-1].id)) == made[1::-1]
+    assert await store.newest_keys(team="blue", limit=3) == [made[3], made[1]]
+
+
+async def test_last_use_is_the_latest_of_all_nodes(store: Store) -> None:
+    await store.use_keys({"k1": NOW + 5, "red/web": NOW})
+    await store.use_keys({"k1": NOW})
+    assert await store.key_uses(["k1", "red/web", "none"]) == {"k1": NOW + 5, "red/web": NOW}
+
+
+async def test_keys_that_ended_long_ago_are_deleted(store: Store) -> None:
+    await store.add_key(key("valid"), actor=BY_TEST)
+    await store.add_key(key("expired", expires_at=NOW), actor=BY_TEST)
+    await store.add_key(key("revoked", expires_at=NOW + 900), actor=BY_TEST)
+    await store.revoke_key("revoked", NOW + 1, actor=BY_TEST)
+    await store.use_keys({"expired": NOW})
+    assert await store.delete_old_keys(NOW, 9) == 0
+    assert [await store.delete_old_keys(NOW + 2, 1) for _ in range(3)] == [1, 1, 0]
+    assert [each.id for each in await store.keys()] == ["valid"]
+    assert await store.key_uses(["expired"]) == {}
 
 
 async def test_rotation_never_extends_a_key(store: Store) -> None:

@@ -5,14 +5,14 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gateway.dashboard.formats import usd
-from gateway.dashboard.frame import PAGES
+from gateway.dashboard.frame import OF_MANAGERS, OF_OPERATORS, PAGES
 from gateway.simulator import Simulator
 from tests.support.month_of_usage import write_month
 from tests.support.node import run_script
@@ -48,7 +48,7 @@ def page(clients: Path, gateway: Stack, tmp_path: Path) -> Page:
     """Play a scenario with the page: `await page("look", scheme="dark")`."""
     chromium = require_tool("chromium")
 
-    async def open_page(scenario: str, **more: Any) -> Any:
+    async def open_page(scenario: str, complaints: Sequence[str] = (), **more: Any) -> Any:
         done = await run_script(
             "dashboard.mjs",
             scenario,
@@ -61,8 +61,10 @@ def page(clients: Path, gateway: Stack, tmp_path: Path) -> Page:
         )
         assert done.error is None, done.error
         seen = done.result
-        assert seen["complaints"] == []
-        strangers = [each for each in seen["requests"] if f" {gateway.ops_url}/dashboard" not in each]
+        assert seen["complaints"] == list(complaints)
+        # Browsers draw the icon of a date field from a data URI.
+        asked = [each for each in seen["requests"] if not each.startswith("GET data:image/svg+xml;")]
+        strangers = [each for each in asked if f" {gateway.ops_url}/dashboard" not in each]
         assert strangers == []
         return seen
 
@@ -153,12 +155,46 @@ async def test_an_open_page_is_updated(page: Page, upstream: Simulator):
 
 async def test_the_keyboard_reaches_everything(page: Page):
     """First the skip link, then the pages, every button, table and chart, each with a visible focus."""
-    stops = (await page("tab", steps=12 + len(PAGES)))["stops"]
+    shown = [each.title for each in (*PAGES, *OF_MANAGERS, *OF_OPERATORS)]
+    stops = (await page("tab", steps=12 + len(shown)))["stops"]
     assert stops[0]["text"] == "Skip to content"
-    assert [stop["text"] for stop in stops[1 : 1 + len(PAGES)]] == [each.title for each in PAGES]
-    assert stops[1 + len(PAGES)]["text"] == "Pause updates"
+    assert [stop["text"] for stop in stops[1 : 1 + len(shown)]] == shown
+    assert stops[1 + len(shown)]["text"] == "Pause updates"
     assert {"SUMMARY", "DIV"} <= {stop["tag"] for stop in stops}
     assert all(stop["outlineStyle"] != "none" for stop in stops)
+
+
+@pytest.mark.parametrize(("scheme", "small"), [("light", False), ("dark", True)], ids=str)
+async def test_every_page_is_accessible_and_fits(page: Page, upstream: Simulator, scheme: str, small: bool):
+    """Desktop and phone, light and dark: axe finds nothing, nothing is cut off, nothing comes from elsewhere."""
+    paths = [each.path.removeprefix("/dashboard") for each in (*PAGES, *OF_MANAGERS, *OF_OPERATORS)]
+    seen = await page("visit", paths=[*paths, "/usage?by=day"], scheme=scheme, small=small)
+    for path, found in seen["pages"].items():
+        assert found["violations"] == [], path
+        assert found["overflow"] <= 0, path
+        assert found["heading"], path
+
+
+async def test_predictions_are_found_and_keys_managed(page: Page, gateway: Stack, upstream: Simulator):
+    """Search, one prediction, a key that is created, rotated and revoked. Each secret is shown once and works."""
+    async with gateway.caller("alpha") as caller:
+        version = f"acme/storyteller:{version_of(upstream, 'acme/storyteller')}"
+        body = {"version": version, "input": {"prompt": "hi", "max_tokens": 2}}
+        async with caller.post("/v1/predictions", json=body, headers={"Prefer": "wait"}) as answer:
+            prediction_id = (await answer.json())["id"]
+    refused = "Failed to load resource: the server responded with a status of 422 (Unprocessable Entity)"
+    seen = await page("manage", [refused], target="acme/storyteller*", prediction=prediction_id)
+    assert prediction_id in [row[1] for row in seen["found"]]
+    assert "created" in [row[1] for row in seen["prediction"]["tables"]["timeline"]]
+    assert "limits.requests_per_minute: expected a number" in seen["problem"]
+    created, rotated = seen["created"], seen["rotated"]
+    assert created != rotated
+    assert created.startswith("rgw_")
+    states = {row[2] for row in seen["before"] if row[0] == "from the console"}
+    assert states == {"valid"}
+    assert "revoked" in {row[2] for row in seen["after"] if row[0] == "from the console"}
+    assert [row[2] for row in seen["audit"][:3]] == ["key.revoked", "key.rotated", "key.created"]
+    assert {row[1] for row in seen["audit"][:3]} == {"console:operators"}
 
 
 class TestWithAToken:
@@ -173,8 +209,8 @@ class TestWithAToken:
         """The cookie is not readable by scripts. After signing out, access is denied."""
         seen = await page("leave", secret=gateway.keys["operator"])
         assert seen["asked"].endswith("/dashboard/sign-in")
-        (cookie,) = seen["cookies"]
-        assert (cookie["httpOnly"], cookie["sameSite"], cookie["path"]) == (True, "Strict", "/dashboard")
+        assert {cookie["path"] for cookie in seen["cookies"]} == {"/dashboard", "/admin"}
+        assert {(cookie["httpOnly"], cookie["sameSite"]) for cookie in seen["cookies"]} == {(True, "Strict")}
         assert seen["afterwards"].endswith("/dashboard/sign-in")
 
     async def test_a_team_key_shows_its_team_only(self, page: Page, gateway: Stack):

@@ -134,9 +134,8 @@ def test_port_in_use_is_reported_in_a_sentence(tmp_path: Path) -> None:
         said, _ = process.communicate(timeout=START_SECONDS)
 
     assert process.returncode == 1
-    assert said == (
-        f"Error: Port {port} is in use; choose another with --port (make demo PORT=…), or a free one with --port 0.\n"
-    )
+    advice = "choose another with --port N (make demo PORT=N), or a free one with --port 0"
+    assert said == f"Error: Port {port} is in use; {advice}.\n"
     assert list(tmp_path.iterdir()) == []
 
 

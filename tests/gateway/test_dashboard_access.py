@@ -3,8 +3,10 @@
 from typing import Any
 
 import pytest
+from yarl import URL
 
 from gateway.http.ops import dashboard
+from gateway.http.ops.dashboard_access import ADMIN_COOKIE
 from tests.support.dashboard import OURS, look, sign_in, visitor
 from tests.support.session_calls import ask, open_session
 from tests.support.stack import OpenGateway
@@ -33,6 +35,25 @@ async def test_operator_signs_in_with_the_token_and_signs_out(open_gateway: Open
         left = await ask(operator, "POST", "/dashboard/sign-out", headers=OURS, allow_redirects=False)
         assert left.status == 303
         assert (await look(operator)).status == 303
+
+
+async def test_operators_session_opens_the_admin_routes(open_gateway: OpenGateway, guarded: dict[str, Any]):
+    """A team's does not, and a page of another origin cannot change anything with it."""
+    async with open_gateway(**guarded) as stack, visitor(stack) as operator, visitor(stack) as lead:
+        assert (await look(operator, "/admin/config")).status == 401
+        assert (await sign_in(operator, stack.keys["alpha"])).status == 303
+        assert (await look(operator, "/admin/config")).status == 200
+        assert (await look(operator, "/metrics")).status == 401
+        foreign = {"Sec-Fetch-Site": "cross-site"}
+        assert (await ask(operator, "DELETE", "/admin/cache", headers=foreign)).status == 403
+        assert (await ask(operator, "DELETE", "/admin/cache", headers=OURS)).status == 200
+        assert (await sign_in(lead, stack.keys["beta"])).status == 303
+        assert (await look(lead, "/admin/config")).status == 401
+        session = lead.cookie_jar.filter_cookies(URL(stack.ops_url) / "dashboard")[dashboard.COOKIE].value
+        forged = {"Cookie": f"{ADMIN_COOKIE}={session}"}
+        assert (await look(lead, "/admin/config", headers=forged)).status == 403
+        await ask(operator, "POST", "/dashboard/sign-out", headers=OURS, allow_redirects=False)
+        assert (await look(operator, "/admin/config")).status == 401
 
 
 async def test_tls_terminating_proxy_makes_the_cookie_secure(open_gateway: OpenGateway, guarded: dict[str, Any]):

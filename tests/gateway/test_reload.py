@@ -18,6 +18,7 @@ from tests.support.samples import create, finished
 from tests.support.secret_scanner import LogScanner
 from tests.support.stack import OpenGateway, Stack, new_token, stack_config, start_gateway, start_upstream
 from tests.support.stream_host import HI, open_stream, stream_host, stream_url
+from tests.support.system_clocks import PausedClock
 
 OTHER_PAGE = "https://other.example.com"
 HEARTBEAT = b":\n\n"
@@ -129,6 +130,25 @@ async def test_invalid_config_changes_nothing_and_is_reported_in_full(both: Open
     assert (await state_of(stack))["last_reload"]["result"] == "taken"
 
 
+async def test_each_config_is_in_the_audit_log(both: Opened):
+    """The one of the start, and each change with old and new values; a reload without a change is none."""
+    stack, file = both
+
+    async def recorded() -> list[Any]:
+        reply = await ask(stack, "GET", f"{stack.ops_url}/admin/audit?action=config.loaded", key=None)
+        return [(each["actor"], each["before"], each["after"]) for each in reply.json["entries"]]
+
+    assert await recorded() == [("config", None, None)]
+    assert await file.reload(logs={"level": "debug"}, ops={"token_env": "KEY_BETA"})
+    assert await file.reload(logs={"level": "debug"})
+    assert await file.take()
+    assert await file.reload()
+    found = await recorded()
+    assert found[0] == ("config", {"logs.level": '"debug"'}, {"logs.level": '"info"'})
+    assert found[2][2]["ops.token"] == "(not shown)"
+    assert [len(found), found[-1]] == [4, ("config", None, None)]
+
+
 async def test_crash_while_reading_the_config_is_a_failed_reload(both: Opened, log_scanner: LogScanner):
     """Whatever is wrong with the file, the process goes on serving."""
     stack, file = both
@@ -169,7 +189,9 @@ async def test_new_limits_apply_at_once_and_keep_what_was_used(
     open_gateway: OpenGateway, upstream: Simulator, folder: Path
 ):
     """A lowered rate refuses, a raised one releases held creates; a reload resets no counter."""
-    async with opened(open_gateway, upstream, folder, teams={"alpha": {"requests_per_minute": 600}}) as (stack, file):
+    # No bucket fills meanwhile.
+    sections = {"teams": {"alpha": {"requests_per_minute": 600}}, "clock": PausedClock()}
+    async with opened(open_gateway, upstream, folder, **sections) as (stack, file):
         assert await status(stack, "alpha") == 200
         assert await file.reload(teams={"alpha": {"requests_per_minute": 1, "burst": 1}})
         assert [await status(stack, "alpha") for _ in range(3)][-1] == 429

@@ -46,7 +46,10 @@ class Works:
 
 async def train(stack: Stack, key: str = "alpha") -> Reply:
     version = version_of(stack.upstream, "acme/storyteller")
-    body = {"destination": "acme/painter", "input": {"train_data": "https://example.com/data.zip"}}
+    body = {
+        "destination": "acme/painter",
+        "input": {"train_data": "https://example.com/data.zip", "num_train_epochs": 1000},
+    }
     return await ask(stack, "POST", f"/v1/models/acme/storyteller/versions/{version}/trainings", key=key, json=body)
 
 
@@ -340,6 +343,7 @@ async def test_route_needs_exactly_its_scope(open_gateway: OpenGateway, route: R
         opened = await ask(stack, method, path, key=f"alpha.only-{route.scope}", **body)
         # These reach upstream, which has its own reasons to refuse what the sample asks.
         excused = ("models.delete", "models.versions.delete", "models.update", "deployments.delete", "files.download")
+        excused += ("gateway.keys.change", "gateway.keys.revoke", "gateway.keys.rotate")  # there is no such key
         assert opened.status < 400 or (route.name in excused and "scope" not in opened.text and opened.status < 500)
 
 

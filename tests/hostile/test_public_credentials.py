@@ -44,6 +44,10 @@ WRITES = (
     "POST models.create", "PATCH models.update", "DELETE models.delete", "DELETE models.versions.delete",
     "POST deployments.create", "PATCH deployments.update", "DELETE deployments.delete",
 )  # fmt: skip
+KEYS = (
+    "GET gateway.keys.list", "POST gateway.keys.create", "PATCH gateway.keys.change", "DELETE gateway.keys.revoke",
+    "POST gateway.keys.rotate",
+)  # fmt: skip
 OPENED = (
     "GET streams.read", "GET streams.read_files", "GET streams.check", "GET outputs.read",
     "POST upstream.webhooks", "GET healthz", "GET readyz",
@@ -75,6 +79,7 @@ EXPECTED: dict[str, tuple[str, str, str]] = {
     "DELETE files.delete": (OWN_ONLY, OWN_ONLY, OWN_OR_FORBIDDEN),
     "GET files.download": (OWN_ONLY, OWN_ONLY, OWN_ONLY),
     "GET webhooks.secret": (FORBIDDEN, FORBIDDEN, FORBIDDEN),
+    **dict.fromkeys(KEYS, (FORBIDDEN, FORBIDDEN, FORBIDDEN)),
     "POST gateway.tokens": (FORBIDDEN, FORBIDDEN, FORBIDDEN),
     "POST gateway.estimate": (OWN_MONEY, OWN_MONEY, OWN_MONEY),
     "GET gateway.limits": (OWN_MONEY, OWN_MONEY, OWN_MONEY),

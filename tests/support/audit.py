@@ -1,6 +1,6 @@
 """Who makes the changes of a test, and an audit log in memory."""
 
-from gateway.domain.audit import Actor, AuditedOperation, AuditEntry, AuditFilter, AuditPage, Values
+from gateway.domain.audit import Actor, AuditedOperation, AuditEntry, AuditFilter, AuditPage, AuditPlace, Values
 
 BY_TEST = Actor("cli:test")
 PURGE = AuditedOperation(id="purge", at=1_764_000_000.25, actor=BY_TEST)
@@ -12,7 +12,7 @@ class FakeAuditLog:
     def __init__(self, *entries: AuditEntry) -> None:
         self.entries = list(entries)
 
-    async def audit_entries(self, which: AuditFilter, *, limit: int, older_than: AuditEntry | None = None) -> AuditPage:
+    async def audit_entries(self, which: AuditFilter, *, limit: int, older_than: AuditPlace | None = None) -> AuditPage:
         """Return all entries, newest first."""
         return AuditPage(entries=self.entries[::-1][:limit], has_more=len(self.entries) > limit)
 

@@ -3,7 +3,9 @@
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from gateway.domain.records import Copy, Status
+from msgspec.structs import replace
+
+from gateway.domain.records import Copy, Key, Status
 from gateway.domain.webhook_places import WebhookBounds, WebhookPlace
 from gateway.domain.windows import day_of
 from gateway.store.interface import Store
@@ -33,6 +35,10 @@ def advance(name: str, status: Status, **fields: Any) -> Callable[[Store], Await
 
 def created(name: str, **fields: Any) -> Callable[[Store], Awaitable[Any]]:
     return lambda store: store.record_created(live(f"run{name}"), prediction(f"up{name}", f"run{name}", **fields))
+
+
+def renamed(old: Key) -> Key:
+    return replace(old, name="renamed")
 
 
 async def hits(store: Store) -> Any:
@@ -91,6 +97,9 @@ RECORDS: list[Step] = [
     ("delete_dead_deliveries", lambda store: store.delete_dead_deliveries(NOW + 9, 9)),
     ("add_key", lambda store: store.add_key(key("k1"), actor=BY_TEST)),
     ("rotate_key", lambda store: store.rotate_key("k1", key("k2", name="name-k1"), NOW + 9, actor=BY_TEST)),
+    ("change_key", lambda store: store.change_key("k1", "red", renamed, NOW, actor=BY_TEST)),
+    ("use_keys", lambda store: store.use_keys({"k1": NOW, "red/default": NOW})),
+    ("delete_old_keys", lambda store: store.delete_old_keys(NOW - 1, 9)),
     ("revoke_key", lambda store: store.revoke_key("k1", NOW, actor=BY_TEST)),
     ("secret", lambda store: store.secret("webhooks", b"first")),
     (

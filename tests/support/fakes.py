@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from gateway.domain.audit import Actor
 from gateway.domain.cursors import Cursor
 from gateway.domain.ledger import Settlement
-from gateway.domain.ports.records import Files, Keys, Versions
+from gateway.domain.ports.records import Files, KeyPlace, Keys, Versions
 from gateway.domain.ports.upstream import Upstream
 from gateway.domain.records import (
     Cancellation,
@@ -113,6 +113,7 @@ class FakeStore:
         self.runs: dict[str, Run] = {}
         self.kept: dict[str, Prediction] = {}
         self.issued: dict[str, Key] = {}
+        self.uses: dict[str, float] = {}
         self.uploaded: dict[str, File] = {}
         self.versions: dict[str, str] = {}
         self.secrets: dict[str, bytes] = {}
@@ -314,7 +315,7 @@ class FakeStore:
             del self.kept[prediction_id]
         return len(old)
 
-    async def add_key(self, key: Key, *, actor: Actor) -> None:
+    async def add_key(self, key: Key, *, actor: Actor, most: int | None = None) -> None:
         """Add a key."""
         self._note("add_key")
         if key.id in self.issued:
@@ -330,6 +331,39 @@ class FakeStore:
         """List keys."""
         self._note("keys")
         return [key for key in self.issued.values() if team in (None, key.team)]
+
+    async def newest_keys(self, *, team: str | None, limit: int, older_than: KeyPlace | None = None) -> list[Key]:
+        """List keys, newest first."""
+        self._note("newest_keys")
+        found = [key for key in self.issued.values() if team in (None, key.team)]
+        found.sort(key=lambda key: (key.created_at, key.id), reverse=True)
+        return [key for key in found if older_than is None or (key.created_at, key.id) < older_than][:limit]
+
+    async def change_key(
+        self, key_id: str, team: str | None, change: Callable[[Key], Key], at: float, *, actor: Actor
+    ) -> Key | None:
+        """Change a key."""
+        self._note("change_key")
+        known = self.issued.get(key_id)
+        if known is None or team not in (None, known.team):
+            return None
+        self.issued[key_id] = change(known)
+        return self.issued[key_id]
+
+    async def use_keys(self, uses: Mapping[str, float]) -> None:
+        """Remember when keys were used."""
+        self._note("use_keys")
+        self.uses.update(uses)
+
+    async def key_uses(self, key_ids: Sequence[str]) -> dict[str, float]:
+        """Say when keys were used."""
+        self._note("key_uses")
+        return {key_id: at for key_id, at in self.uses.items() if key_id in key_ids}
+
+    async def delete_old_keys(self, before: float, limit: int) -> int:
+        """Keep them."""
+        self._note("delete_old_keys")
+        return 0
 
     async def revoke_key(self, key_id: str, at: float, *, actor: Actor) -> Key | None:
         """Revoke a key."""

@@ -20,6 +20,8 @@ async def fill(store: Store) -> None:
     """Add rows to every table."""
     await store.record_config("hash", {"logs.level": "info"}, {"logs.level": "debug"}, NOW - 10)
     await store.add_key(key("k1"), actor=BY_TEST)
+    await store.add_key(key("k2", created_at=NOW - 10, expires_at=NOW - 5), actor=BY_TEST)
+    await store.use_keys({"k1": NOW})
     await store.add_file(file("f1", owner="user:ann"))
     await store.learn_version("v1", "acme/toy")
     await store.secret("webhooks", b"one")

@@ -11,6 +11,7 @@ from tests.support.stack import Stack
 from tests.support.upstream import version_of
 
 UNKNOWN_ID = "z" * 26
+UNKNOWN_KEY = "z" * 12
 UNKNOWN_FILE = "N" * 48
 UNKNOWN_TICKET = "a" * 52
 UNKNOWN_RUN = "run_" + "0" * 26
@@ -39,7 +40,8 @@ def fill(path: str, **values: str) -> str:
         elif inside:
             name = re.match(r"\{(\w+)", inside)
             assert name is not None
-            out, inside = out + samples[name[1]], ""
+            is_key = inside == "{id:[a-z0-9]{12}"
+            out, inside = out + (UNKNOWN_KEY if is_key else samples[name[1]]), ""
         else:
             out += letter
     return out
@@ -95,6 +97,10 @@ def request_for(route: Route, upstream: Simulator, **values: str) -> tuple[str, 
             return route.method, path, {"json": training}
         case "files.create":
             return route.method, path, upload()
+        case "gateway.keys.create":
+            return route.method, path, {"json": {"scopes": ["keys"]}}
+        case "gateway.keys.change":
+            return route.method, path, {"json": {"name": "renamed"}}
         case "gateway.tokens":
             return route.method, path, {"json": {"ttl_seconds": 60}}
     return route.method, path, {}

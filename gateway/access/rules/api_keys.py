@@ -20,6 +20,8 @@ _BASE36: Final = "abcdefghijklmnopqrstuvwxyz0123456789"
 _BASE62: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _ID_LENGTH: Final = 12
 _SECRET_LENGTH: Final = 32
+_SHOWN: Final = 4
+_SHORTEST_SHOWN: Final = 32
 _KEY: Final = re.compile(r"rgw_([a-z0-9]{12})_[0-9A-Za-z]{32,128}")
 
 REDACTED: Final = "[redacted]"
@@ -89,6 +91,11 @@ def digest(key: str) -> str:
     """Return the stored form of a key: the hex SHA-256 of the entire key."""
     # A header can contain bytes that are not UTF-8. aiohttp represents them as lone surrogates.
     return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def last_four(key: str) -> str | None:
+    """Return the end of a key, to recognise it by; `None` if that is too much of it."""
+    return key[-_SHOWN:] if len(key) >= _SHORTEST_SHOWN else None
 
 
 def parse(presented: str) -> str | None:

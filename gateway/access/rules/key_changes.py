@@ -4,6 +4,7 @@ from typing import Any
 
 from gateway.domain import times
 from gateway.domain.audit import Action, Change
+from gateway.domain.limits import NO_LIMITS, allowance_by_name
 from gateway.domain.records import Key
 
 _SHOWN = ("name", "scopes", "models", "origins")
@@ -12,6 +13,19 @@ _SHOWN = ("name", "scopes", "models", "origins")
 def created(key: Key) -> Change:
     """Return the change that adds a key."""
     return Change(action=Action.KEY_CREATED, subject=key.id, team=key.team, after=values_of(key))
+
+
+def changed(old: Key, new: Key) -> Change:
+    """Return the change of what a key may do: only the values that differ."""
+    before, after = values_of(old), values_of(new)
+    differ = [name for name in after if before[name] != after[name]]
+    return Change(
+        action=Action.KEY_CHANGED,
+        subject=new.id,
+        team=new.team,
+        before={name: before[name] for name in differ},
+        after={name: after[name] for name in differ},
+    )
 
 
 def rotated(old: Key, expiring: Key, successor: Key) -> Change:
@@ -38,7 +52,8 @@ def revoked(key: Key) -> Change:
 
 def values_of(key: Key, prefix: str = "") -> dict[str, Any]:
     """Return what a key may do, by name."""
-    found = {name: getattr(key, name) for name in _SHOWN} | {"expires_at": _moment(key.expires_at)}
+    found = {name: getattr(key, name) for name in _SHOWN}
+    found |= {"limits": allowance_by_name(key.allowance or NO_LIMITS), "expires_at": _moment(key.expires_at)}
     return {prefix + name: value for name, value in found.items()}
 
 

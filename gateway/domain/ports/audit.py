@@ -2,14 +2,14 @@
 
 from typing import Protocol
 
-from gateway.domain.audit import AuditEntry, AuditFilter, AuditPage, Values
+from gateway.domain.audit import AuditFilter, AuditPage, AuditPlace, Values
 
 
 class AuditLog(Protocol):
     """Entries about changes. The operations that change something write them, in their own transactions."""
 
-    async def audit_entries(self, which: AuditFilter, *, limit: int, older_than: AuditEntry | None = None) -> AuditPage:
-        """List entries, newest first, from those before `older_than` on. Only its `at` and `id` matter."""
+    async def audit_entries(self, which: AuditFilter, *, limit: int, older_than: AuditPlace | None = None) -> AuditPage:
+        """List entries, newest first, from those before a place on."""
         ...
 
     async def record_config(self, digest: str, before: Values, after: Values, at: float) -> bool:

@@ -1,11 +1,14 @@
 """What is kept beside predictions: keys, files, versions, secrets."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from gateway.domain.audit import Actor
 from gateway.domain.cursors import Cursor
 from gateway.domain.records import File, Key, Page
+
+KeyPlace = tuple[float, str]
+"""The place of a key in a list: when it was created, and its id."""
 
 
 class Keys(Protocol):
@@ -14,11 +17,11 @@ class Keys(Protocol):
     Each change is recorded in the audit log, as one of `actor`, in the same transaction.
     """
 
-    async def add_key(self, key: Key, *, actor: Actor) -> None:
+    async def add_key(self, key: Key, *, actor: Actor, most: int | None = None) -> None:
         """Add a key. Durable.
 
-        Raise `Conflict` if the id exists, or if the team has a key with this name that is not revoked. An expired key
-        still occupies its name.
+        Raise `Conflict` if the id exists, if the team has a key with this name that is not revoked, or `most` valid
+        keys. An expired key still occupies its name.
         """
         ...
 
@@ -30,6 +33,35 @@ class Keys(Protocol):
         """List the keys of one team or of all, by team and creation time."""
         ...
 
+    async def newest_keys(self, *, team: str | None, limit: int, older_than: KeyPlace | None = None) -> list[Key]:
+        """List the keys of one team or of all, newest first, from those before a place on."""
+        ...
+
+    async def change_key(
+        self, key_id: str, team: str | None, change: Callable[[Key], Key], at: float, *, actor: Actor
+    ) -> Key | None:
+        """Replace a key by what `change` makes of it. Durable. Atomic. The id, the team and the digest stay.
+
+        `change` runs in the store's thread, and can run twice. Return the key; `None` if it is unknown or, with `team`,
+        of another team. Raise `Conflict` if it was revoked, or if its new name is taken.
+        """
+        ...
+
+    async def use_keys(self, uses: Mapping[str, float]) -> None:
+        """Record when keys were last used. They are named by id, and those of the config are among them."""
+        ...
+
+    async def key_uses(self, key_ids: Sequence[str]) -> dict[str, float]:
+        """Return when keys were last used, as far as that is known."""
+        ...
+
+    async def delete_old_keys(self, before: float, limit: int) -> int:
+        """Delete at most `limit` keys that expired or were revoked before a time; return how many.
+
+        The times of use before it go too.
+        """
+        ...
+
     async def revoke_key(self, key_id: str, at: float, *, actor: Actor) -> Key | None:
         """Revoke a key from `at` on. Durable. An earlier revocation stays. Return the key; `None` if it is unknown."""
         ...
@@ -38,7 +70,8 @@ class Keys(Protocol):
         """Add `successor` and set the old key's expiry to `expires_at`, unless it expires earlier. Durable. Atomic.
 
         Return the updated old key; `None`, with nothing added, if it is unknown or revoked. Raise `Conflict` if the
-        successor's id exists, or if its name differs from the old key's and is taken.
+        successor's id exists, if its name differs from the old key's and is taken, or if it has other rights than the
+        old key, which was changed meanwhile.
         """
         ...
 

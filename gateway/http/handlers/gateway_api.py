@@ -11,10 +11,11 @@ from gateway.domain.create_request import CreateCommand
 from gateway.domain.ledger import By, Grouping
 from gateway.domain.records import Kind
 from gateway.domain.windows import Window
-from gateway.errors import BadRequest, Unprocessable
+from gateway.errors import Unprocessable
 from gateway.http import aliases, base_url, request_limits
 from gateway.http.aliases import CreateRoute
 from gateway.http.handlers.creates import read_create, read_directives
+from gateway.http.json_body import read_body
 from gateway.http.keys import (
     CALLER,
     CLOCK,
@@ -32,24 +33,13 @@ from gateway.runtime.pauses import off_the_loop
 from gateway.throttling.upstream_limiter import state_shown
 
 _JSON = "application/json"
-_LONGEST_REASON = 500
 _GROUPINGS = (By.DAY, By.KEY, By.MODEL, By.USER, By.TAG)
 """Values of `by` that a team may use; it only sees its own usage, so `team` is not among them."""
 
 
 async def mint_token(request: web.Request) -> web.Response:
     """Handle `POST /gateway/tokens`: mint a short-lived browser token with some of the key's permissions."""
-    require_json(request)
-    body = await read_json(request)
-    try:
-        token_request = msgspec.json.decode(body, type=TokenRequest)
-    except msgspec.ValidationError as exc:
-        # It names the field, and a field that does not exist can be as long as the body.
-        text = str(exc)[:_LONGEST_REASON]
-        field = text.rpartition("`$.")[2].partition("`")[0] if "`$." in text else ""
-        raise Unprocessable.field(field, text, "invalid_type") from exc
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
-        raise BadRequest(f"Failed to parse request body as JSON: {exc}") from exc
+    token_request = await read_body(request, TokenRequest)
     if token_request.models is not None:
         models = aliases.targets_of_models(request, token_request.models)
         token_request = msgspec.structs.replace(token_request, models=models)

@@ -8,11 +8,12 @@ import logging
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from gateway.errors import GatewayError, Unauthenticated
+from gateway.errors import Forbidden, GatewayError, Unauthenticated
 from gateway.http import errors
 from gateway.http.handlers import gateway_api
-from gateway.http.keys import ACCESS, METRICS
-from gateway.http.ops import cache, config_state, dashboard, nodes, predictions, teams, usage, webhooks
+from gateway.http.keys import ACCESS, METRICS, SESSIONS
+from gateway.http.ops import audit, cache, config_state, dashboard, keys, nodes, predictions, teams, usage, webhooks
+from gateway.http.ops.dashboard_access import ADMIN_COOKIE
 from gateway.http.ops.guards import check_host, check_page, is_ops_token
 
 logger = logging.getLogger(__name__)
@@ -35,7 +36,7 @@ async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
         check_host(request)
         check_page(request)
-        _check_token(request)
+        await _check_access(request)
         return await handler(request)
     except GatewayError as exc:
         return errors.respond(exc)
@@ -46,9 +47,15 @@ async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
         return errors.crash()
 
 
-def _check_token(request: web.Request) -> None:
+async def _check_access(request: web.Request) -> None:
+    """Raise `Unauthenticated` unless a request has the operators' token or, below `/admin`, their session."""
     if request.app[ACCESS].value.ops_token is None or request.path in _OPEN or dashboard.is_dashboard(request):
         return
+    session = request.cookies.get(ADMIN_COOKIE)
+    if session is not None and request.path.startswith("/admin/") and "Authorization" not in request.headers:
+        if await request.app[SESSIONS].read(session) is None:
+            return
+        raise Forbidden("This session is a team's. Operators sign in with their token.")
     given = request.headers.get("Authorization", "").removeprefix("Bearer ").strip()
     if not is_ops_token(request, given):
         raise Unauthenticated("The operators' token is missing or wrong. Send it as Authorization: Bearer TOKEN.")
@@ -61,5 +68,5 @@ def add_routes(app: web.Application) -> None:
     app.router.add_get("/readyz", gateway_api.readyz)
     app.router.add_get("/admin/config", config_state.show_config)
     app.router.add_get("/admin/nodes", nodes.show_nodes)
-    for family in (cache, predictions, teams, usage, webhooks, dashboard):
+    for family in (keys, predictions, teams, usage, webhooks, cache, audit, dashboard):
         family.add_routes(app)

@@ -14,8 +14,9 @@ from gateway.access import sessions
 from gateway.errors import Forbidden, NotFound, RateLimited, StoreUnavailable, Unauthenticated
 from gateway.http import base_url, errors, request_limits
 from gateway.http.keys import ACCESS, CLOCK, DASHBOARD, METRICS, SESSIONS
-from gateway.http.ops import dashboard_pages, dashboard_predictions
+from gateway.http.ops import dashboard_keys, dashboard_pages, dashboard_predictions
 from gateway.http.ops.dashboard_access import (
+    ADMIN_COOKIE,
     ASSETS,
     COOKIE,
     PATH,
@@ -41,6 +42,8 @@ from gateway.runtime.sleep import sleep_until_event
 if TYPE_CHECKING:
     from gateway.dashboard.render import Renderer
 
+_COOKIES: Final = {COOKIE: PATH, ADMIN_COOKIE: "/admin"}
+"""The cookies of an operator's session, with their paths: other routes never get them."""
 _UPDATE_SECONDS: Final = 2.0
 _WRITE_SECONDS: Final = 10.0
 _SIGNED_OUT: Final = b"event: signed-out\ndata: {}\n\n"
@@ -75,6 +78,7 @@ def add_routes(app: web.Application) -> None:
     app.router.add_get(f"{PATH}/files/{{name}}", show_file)
     dashboard_pages.add_routes(app)
     dashboard_predictions.add_routes(app)
+    dashboard_keys.add_routes(app)
     app.on_response_prepare.append(_add_headers)
     app.on_shutdown.append(_end_streams)
 
@@ -118,16 +122,17 @@ async def sign_in(request: web.Request) -> web.Response:
             refused.headers["Retry-After"] = str(exc.retry_after)
         return refused
     attempts.succeeded(address)
-    response = redirect(PATH)
-    response.set_cookie(
-        COOKIE,
-        request.app[SESSIONS].open(viewer),
-        max_age=sessions.TTL_SECONDS,
-        path=PATH,
-        secure=base_url.is_secure(request),
-        httponly=True,
-        samesite="Strict",
-    )
+    response, session = redirect(PATH), request.app[SESSIONS].open(viewer)
+    for name, path in _COOKIES.items() if viewer is None else [(COOKIE, PATH)]:
+        response.set_cookie(
+            name,
+            session,
+            max_age=sessions.TTL_SECONDS,
+            path=path,
+            secure=base_url.is_secure(request),
+            httponly=True,
+            samesite="Strict",
+        )
     return response
 
 
@@ -136,7 +141,8 @@ async def sign_out(request: web.Request) -> web.Response:
     if not base_url.is_own_page(request):
         raise Forbidden("This form can only be submitted from the gateway's own page.")
     response = redirect(SIGN_IN)
-    response.del_cookie(COOKIE, path=PATH)
+    for name, path in _COOKIES.items():
+        response.del_cookie(name, path=path)
     return response
 
 

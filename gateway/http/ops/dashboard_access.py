@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 PATH: Final = "/dashboard"
 SIGN_IN: Final = f"{PATH}/sign-in"
 COOKIE: Final = "gateway_dashboard"
+ADMIN_COOKIE: Final = "gateway_admin"
+"""An operator's session, for the routes below `/admin`."""
 FORM_TOKEN: Final = "form_token"  # noqa: S105 - the name of a field
 HTML: Final = "text/html"
 
@@ -75,6 +77,7 @@ class Visit:
             page=page,
             entry=entry,
             team=self.team,
+            may_manage=self.may_manage,
             can_sign_out=COOKIE in self.request.cookies,
             form_token=form_token(self.request),
         )

@@ -73,7 +73,7 @@ def detail_of(refused: Refused, demand: ReservationRequest) -> str:
         case LimitKind.SECONDS:
             return _over_budget(status, demand.milliseconds, lambda amount: f"{amount / 1000:g} seconds")
         case LimitKind.DOLLARS:
-            return _over_budget(status, demand.microusd, _dollars)
+            return _over_budget(status, demand.microusd, dollars)
 
 
 def _over_budget(status: LimitStatus, estimate: int, write: Callable[[float], str]) -> str:
@@ -85,7 +85,7 @@ def _over_budget(status: LimitStatus, estimate: int, write: Callable[[float], st
     )
 
 
-def _dollars(microusd: float) -> str:
+def dollars(microusd: float) -> str:
     """Return an exact amount with at least two decimal places."""
     dollars, _, fraction = money.usd(int(microusd)).partition(".")
     return f"${dollars}.{fraction.rstrip('0').ljust(2, '0')}"

@@ -55,7 +55,7 @@ def program(*, limit: int = 4096, seeded: bool = True) -> Program:
     """Create a text model, with a seed input if `seeded`."""
     training = {
         "train_data": schema.field("string", "A file with the training data", format="uri", required=True),
-        "num_train_epochs": schema.field("integer", "Number of epochs", default=1, minimum=1),
+        "num_train_epochs": schema.field("integer", "Number of epochs", default=5, minimum=1, maximum=1000),
     }
     return Program(run, schema.model_schema(_fields(limit, seeded=seeded), schema.TEXT_STREAM, training))
 

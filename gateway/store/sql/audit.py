@@ -3,7 +3,17 @@
 import math
 
 from gateway.access.rules.audit_text import clean_text, from_json, to_json
-from gateway.domain.audit import BY_CONFIG, Action, Actor, AuditEntry, AuditFilter, AuditPage, Change, Values
+from gateway.domain.audit import (
+    BY_CONFIG,
+    Action,
+    Actor,
+    AuditEntry,
+    AuditFilter,
+    AuditPage,
+    AuditPlace,
+    Change,
+    Values,
+)
 from gateway.store.sql.connections import Connections
 from gateway.store.sql.database import Database
 from gateway.store.sql.locks import Lock
@@ -34,9 +44,10 @@ def record(db: Database, at: float, actor: Actor, change: Change) -> None:
 class AuditLogSteps(Connections):
     """Reads the audit log and deletes old entries. Other steps write it."""
 
-    async def audit_entries(self, which: AuditFilter, *, limit: int, older_than: AuditEntry | None = None) -> AuditPage:
+    async def audit_entries(self, which: AuditFilter, *, limit: int, older_than: AuditPlace | None = None) -> AuditPage:
         """List entries, newest first."""
         statement = "audit_entries" if which.team is None else "audit_entries_of_team"
+        older_at, older_id = older_than or (math.inf, _NEWEST)
         wanted = {
             "team": which.team,
             "actor": which.actor,
@@ -44,8 +55,8 @@ class AuditLogSteps(Connections):
             "subject": which.subject,
             "since": -math.inf if which.since is None else which.since,
             "until": math.inf if which.until is None else which.until,
-            "older_at": math.inf if older_than is None else older_than.at,
-            "older_id": _NEWEST if older_than is None else older_than.id,
+            "older_at": older_at,
+            "older_id": older_id,
             "limit": limit + 1,
         }
         found = await self._read(lambda db: [_entry(row) for row in db.execute(statement, wanted)])

@@ -1,27 +1,39 @@
 """API keys that are created at run time (the `Keys` role)."""
 
-from gateway.access.rules.key_changes import created, revoked, rotated
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+import msgspec
+
+from gateway.access.rules.key_changes import changed, created, revoked, rotated
 from gateway.domain.audit import Actor
+from gateway.domain.ports.records import KeyPlace
 from gateway.domain.records import Key
 from gateway.errors import Conflict
 from gateway.nodes.news import Topic
 from gateway.store.sql.audit import record
-from gateway.store.sql.connections import Connections
+from gateway.store.sql.connections import Connections, Lane
 from gateway.store.sql.database import Database
 from gateway.store.sql.locks import Lock
 from gateway.store.sql.rows import KEYS
+
+_RIGHTS = ("team", "scopes", "models", "origins", "allowance")
 
 
 class KeySteps(Connections):
     """API keys that are created at run time. The command line writes them from another process."""
 
-    async def add_key(self, key: Key, *, actor: Actor) -> None:
+    async def add_key(self, key: Key, *, actor: Actor, most: int | None = None) -> None:
         """Add a key."""
 
         def step(db: Database) -> None:
             db.lock(Lock.NAMES, key.team)
             if db.execute("key_taken", {"id": key.id, "team": key.team, "name": key.name}).fetchone():
                 raise Conflict(f"Team {key.team} already has a key named {key.name}.")
+            if most is not None:
+                ((valid,),) = db.execute("valid_keys_of_team", {"team": key.team, "now": key.created_at}).fetchall()
+                if valid >= most:
+                    raise Conflict(f"Team {key.team} has {valid} keys already. Revoke some.")
             db.execute("add_key", KEYS.row(key))
             record(db, key.created_at, actor, created(key))
             db.tell(Topic.KEY, key.id)
@@ -40,6 +52,66 @@ class KeySteps(Connections):
             return [KEYS.record(row) for row in rows]
 
         return await self._read(step)
+
+    async def newest_keys(self, *, team: str | None, limit: int, older_than: KeyPlace | None = None) -> list[Key]:
+        """List keys, newest first."""
+        older_at, older_key = older_than or (math.inf, "")
+        wanted = {"team": team, "older_at": older_at, "older_key": older_key, "limit": limit}
+        name = "newest_keys" if team is None else "newest_keys_of_team"
+        return await self._read(lambda db: [KEYS.record(row) for row in db.execute(name, wanted)])
+
+    async def change_key(
+        self, key_id: str, team: str | None, change: Callable[[Key], Key], at: float, *, actor: Actor
+    ) -> Key | None:
+        """Replace a key by what `change` makes of it."""
+
+        def step(db: Database) -> Key | None:
+            old = _key(db, key_id)
+            if old is None or team not in (None, old.team):
+                return None
+            db.lock(Lock.NAMES, old.team)
+            old = _key(db, key_id)
+            assert old is not None
+            new = change(old)
+            if old.revoked_at is not None:
+                raise Conflict(f"The key {old.id} was revoked.")
+            if new == old:
+                return old
+            if (
+                new.name != old.name
+                and db.execute("key_taken", {"id": "", "team": old.team, "name": new.name}).fetchone()
+            ):
+                raise Conflict(f"Team {old.team} already has a key named {new.name}.")
+            rows = db.execute("change_key", dict(zip(KEYS.columns, KEYS.row(new), strict=True))).fetchall()
+            if not rows:
+                raise Conflict(f"The key {old.id} was revoked.")
+            key = KEYS.record(rows[0])
+            record(db, at, actor, changed(old, key))
+            db.tell(Topic.KEY, key_id)
+            return key
+
+        return await self._write(step, durable=True)
+
+    async def use_keys(self, uses: Mapping[str, float]) -> None:
+        """Record when keys were last used."""
+        # In order, so that nodes do not wait for each other.
+        used = [{"key_id": key_id, "used_at": at} for key_id, at in sorted(uses.items())]
+        await self._write(lambda db: db.executemany("use_key", used).close(), lane=Lane.PROGRESS)
+
+    async def key_uses(self, key_ids: Sequence[str]) -> dict[str, float]:
+        """Return when keys were last used."""
+        wanted = {"ids": msgspec.json.encode(list(key_ids)).decode()}
+        return await self._read(lambda db: dict(db.execute("key_uses", wanted).fetchall()))
+
+    async def delete_old_keys(self, before: float, limit: int) -> int:
+        """Delete old keys."""
+        wanted = {"before": before, "limit": limit}
+
+        def step(db: Database) -> int:
+            db.execute("delete_old_key_uses", wanted)
+            return db.execute("delete_old_keys", wanted).rowcount
+
+        return await self._write(step)
 
     async def revoke_key(self, key_id: str, at: float, *, actor: Actor) -> Key | None:
         """Revoke a key."""
@@ -63,6 +135,8 @@ class KeySteps(Connections):
             old = _key(db, key_id)
             if old is None or old.revoked_at is not None:
                 return None
+            if [getattr(old, name) for name in _RIGHTS] != [getattr(successor, name) for name in _RIGHTS]:
+                raise Conflict(f"The key {key_id} was changed meanwhile. Try again.")
             # A successor can have the old key's name while both are valid; any other name must be free.
             is_renamed = (successor.team, successor.name) != (old.team, old.name)
             name = successor.name if is_renamed else None

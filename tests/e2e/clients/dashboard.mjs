@@ -53,11 +53,11 @@ async function signIn(page, secret) {
 
 const live = (page) => page.waitForFunction(() => document.getElementById("state")?.textContent === "Live.");
 
-/** The text of an element, with exact amounts in place of those to the cent. */
+/** The text of an element, with titles in place of what is shown shortened. */
 const reading = () => {
   window.exactly = (element) => {
     const copy = element.cloneNode(true);
-    copy.querySelectorAll("data[title]").forEach((each) => each.replaceChildren(each.title));
+    copy.querySelectorAll("[title]").forEach((each) => each.replaceChildren(each.title));
     return copy.textContent.trim().replace(/\s+/g, " ");
   };
 };
@@ -130,6 +130,43 @@ await play({
       await page.evaluate(() => document.querySelectorAll("details").forEach((each) => (each.open = true)));
       const seen = await read(page);
       return { ...seen, violations: [...atDoor, ...(await violations(page))] };
+    });
+  },
+
+  /** Search a prediction and open it; create, rotate and revoke a key, as its manager would. */
+  async manage({ address, secret, target, prediction: id, ...how }) {
+    return inBrowser(how, async (page) => {
+      await page.goto(address);
+      if (secret) await signIn(page, secret);
+      await page.getByRole("link", { name: "Predictions" }).click();
+      await page.getByLabel("Target").fill(target);
+      await page.getByRole("button", { name: "Search" }).click();
+      await page.waitForURL(/target=/);
+      const found = (await read(page)).tables.predictions;
+      await page.locator(`#predictions a[href$="/${id}"]`).click();
+      await page.waitForSelector("#timeline");
+      const prediction = await read(page);
+      await page.getByRole("link", { name: "Keys" }).click();
+      await page.getByText("Create a key").click();
+      await page.getByLabel("Name").fill("from the console");
+      await page.getByLabel("requests_per_minute").fill("many");
+      await page.getByRole("button", { name: "Create key" }).click();
+      const problem = await page.getByRole("alert").textContent();
+      await page.getByLabel("requests_per_minute").fill("60");
+      await page.getByRole("button", { name: "Create key" }).click();
+      const created = await page.locator("#secret").textContent();
+      await page.getByRole("link", { name: "All keys" }).click();
+      await page.getByRole("button", { name: "Rotate from the console" }).click();
+      const rotated = await page.locator("#secret").textContent();
+      await page.getByRole("link", { name: "All keys" }).click();
+      const before = (await read(page)).tables.keys;
+      await page.getByLabel("Revoke from the console").first().click();
+      await page.getByRole("button", { name: "Revoke from the console now" }).first().click();
+      await page.waitForURL("**/keys");
+      const after = (await read(page)).tables.keys;
+      await page.getByRole("link", { name: "Audit" }).click();
+      const { tables, heading } = await read(page);
+      return { found, prediction, problem, created, rotated, before, after, audit: tables.audit, heading };
     });
   },
 

@@ -3,6 +3,7 @@
 from gateway.commands.alias_check import check_aliases
 from gateway.config import Config
 from gateway.simulator import Simulator
+from tests.support.checked import check
 from tests.support.config_values import config_of
 from tests.support.stack import start_upstream
 from tests.support.upstream import version_of
@@ -44,3 +45,17 @@ async def test_upstream_that_does_not_answer_warns_of_nothing():
         given = config(upstream, ("acme/painter", "acme/storyteller"))
         assert await check_aliases(given) == []
     assert await check_aliases(given) == []
+
+
+def test_aliases_are_in_the_summary(folder):
+    """What each stands for, and for whom."""
+    config = (
+        "[[aliases]]\nname = 'acme/image'\ntarget = 'black-forest-labs/flux-schnell'\n"
+        "[[aliases]]\nname = 'acme/image'\ntarget = 'deployments/acme/image-service'\nteams = ['acme']\n"
+        "[[teams]]\nname = 'acme'\n"
+    )
+    lines = [line for line in check(config=config).stdout.splitlines() if line.startswith("alias")]
+    assert lines == [
+        "alias      acme/image: black-forest-labs/flux-schnell",
+        "alias      acme/image (team acme): deployments/acme/image-service",
+    ]

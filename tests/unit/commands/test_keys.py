@@ -121,8 +121,8 @@ def test_create_applies_the_restrictions():
         (["acme", "--origin", "https://b.com/x"], 2, "expected an origin"),
         (["acme", "--expires", "soon"], 2, "not a duration: 'soon'"),
         (["acme", "--expires", "5y"], 2, "unknown unit 'y'"),
-        (["acme", "--name", "web"], 1, "team acme already has a key 'web' in the config"),
-        (["acme", "--name", "a\nb"], 2, "expected 1 to 64 letters"),
+        (["acme", "--name", "web"], 1, "Team acme already has a key named web in the config"),
+        (["acme", "--name", "a\nb"], 2, "must be 1 to 64 letters"),
         (["acme", "--name", ""], 0, ""),
         ([], 2, "Missing argument 'TEAM'"),
     ],
@@ -176,7 +176,8 @@ def test_keys_are_listed_with_their_state():
     assert rows[3]["revoked_at"].endswith("Z")
     table = ask("list").stdout
     assert table.splitlines()[0].split() == [
-        "id", "team", "name", "state", "source", "created", "expires", "scopes", "models", "origins",
+        "id", "team", "name", "state", "source", "created", "expires", "last_used", "last_four", "scopes", "models",
+        "origins", "limits",
     ]  # fmt: skip
     assert len(table.splitlines()) == 5
     shown = json.dumps(rows) + table
@@ -256,7 +257,7 @@ def test_revoked_key_cannot_be_rotated():
     ask("revoke", key)
     result = ask("rotate", key)
     assert result.exit_code == 1
-    assert "or it was revoked" in result.stderr
+    assert "was revoked" in result.stderr
     assert result.stdout == ""
     assert ask("rotate", create("acme"), "--overlap", "long").exit_code == 2
 
@@ -267,7 +268,7 @@ def test_key_of_a_removed_team_cannot_be_rotated(folder):
     (folder / "config.toml").write_text('[[teams]]\nname = "acme"')
     result = ask("rotate", key)
     assert result.exit_code == 1
-    assert "no team 'blue'" in result.stderr
+    assert "Team blue is not in the config any more" in result.stderr
     assert ask("revoke", key).exit_code == 0
 
 

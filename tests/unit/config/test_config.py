@@ -47,7 +47,7 @@ def test_team_with_only_a_name_has_no_limits():
     (acme,) = made(teams=[team()]).teams
     assert acme.scopes == ("read", "predict", "files")
     assert acme.models is None
-    others = {"name", "scopes", "public_sees", "weight", "max_wait_seconds"}
+    others = {"name", "scopes", "public_sees", "weight", "max_wait_seconds", "max_issued_keys"}
     limits = acme.model_dump(include=set(type(acme).model_fields) - others)
     assert not any(limits.values())
     assert acme.public_sees == "own"

@@ -70,7 +70,10 @@ def test_no_secret_is_shown(tmp_path: Path):
     assert "#token_env is set, and not shown # config.toml:5" in found
     assert "#sha256 is set, and not shown # config.toml:18" in found
     assert "#budget_webhook is set, and not shown # config.toml:14" in found
-    for secret in (TOKEN, "secret-of-the-hook", *ENVIRON.values()):
+    url = "postgresql://gateway@db/gateway?sslmode=verify-full&sslpassword=secret-of-the-key"
+    found += shown(tmp_path, f"[store]\nurl = '{url}'\n")
+    assert "db/gateway?sslmode=verify-full&sslpassword=(not shown)" in "".join(found)
+    for secret in (TOKEN, "secret-of-the-hook", "secret-of-the-key", *ENVIRON.values()):
         assert secret not in "\n".join(found)
 
 

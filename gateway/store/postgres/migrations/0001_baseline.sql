@@ -303,9 +303,17 @@ CREATE TABLE keys (
     revoked_at DOUBLE PRECISION,
     scopes TEXT COLLATE "C",
     models TEXT COLLATE "C",
-    origins TEXT COLLATE "C"
+    origins TEXT COLLATE "C",
+    allowance TEXT COLLATE "C",
+    last_four TEXT COLLATE "C"
 );
 CREATE INDEX keys_of_team ON keys (team, created_at, id);
+CREATE INDEX keys_by_age ON keys (created_at, id);
+
+CREATE TABLE key_uses (
+    key_id TEXT COLLATE "C" NOT NULL PRIMARY KEY,
+    last_used_at DOUBLE PRECISION NOT NULL
+) WITH (fillfactor = 70);
 
 CREATE TABLE audit (
     id BIGINT GENERATED ALWAYS AS IDENTITY NOT NULL PRIMARY KEY,

@@ -1,0 +1,123 @@
+"""What may be granted to a key, by whom, and what a key goes beyond that.
+
+Operators grant what the team has. The holder of a key with the scope `keys` grants at most what that key has, and never
+`account` or `admin`. It changes only keys that it could create.
+"""
+
+from collections.abc import Iterator
+
+import msgspec
+
+from gateway.domain import scopes as scoping
+from gateway.domain.limits import NO_LIMITS, UNLIMITED, Allowance, Limits, limits_by_name
+from gateway.domain.records import Key
+from gateway.domain.scopes import Scope
+from gateway.domain.teams import Caller, Team
+from gateway.errors import InvalidField
+
+NEVER_GRANTED = frozenset({Scope.ACCOUNT, Scope.ADMIN})
+"""Scopes that only operators grant."""
+_DEFAULT_BURST = 6
+"""The burst of a rate without one is this part of it."""
+_MOST_SHOWN = 20
+
+
+class Grants(msgspec.Struct, frozen=True, kw_only=True):
+    """What somebody may grant to a key of a team."""
+
+    team: Team
+    is_operator: bool = False
+    scopes: frozenset[Scope]
+    models: tuple[tuple[str, ...], ...]
+    """Each of these lists must cover a pattern."""
+    allowance: Allowance = NO_LIMITS
+    """No limit can be wider than these."""
+    expires_at: float | None = None
+    """No key can expire later."""
+    default_models: tuple[str, ...] | None = None
+
+
+def of_operator(team: Team) -> Grants:
+    """Return what operators may grant."""
+    return Grants(team=team, is_operator=True, scopes=team.scopes, models=(team.models,))
+
+
+def of_holder(caller: Caller, own: Key) -> Grants:
+    """Return what the holder of a key may grant."""
+    return Grants(
+        team=caller.team,
+        scopes=caller.scopes - NEVER_GRANTED,
+        models=caller.models,
+        allowance=caller.allowance,
+        expires_at=own.expires_at,
+        default_models=own.models,
+    )
+
+
+def new_key(grants: Grants) -> Key:
+    """Return a key without a name and secret, as it is if the request says nothing else.
+
+    An operator's key has the rights of its team. A holder's key has those of the holder's, without the scope `keys`.
+    """
+    scopes = None
+    if not grants.is_operator:
+        scopes = tuple(scope for scope in Scope if scope in grants.scopes - {Scope.KEYS})
+    return Key(
+        id="",
+        team=grants.team.name,
+        name="",
+        sha256="",
+        created_at=0.0,
+        scopes=scopes,
+        models=grants.default_models,
+        expires_at=grants.expires_at,
+        allowance=None if grants.allowance == NO_LIMITS else grants.allowance,
+    )
+
+
+def beyond(grants: Grants, key: Key) -> list[InvalidField]:
+    """Return in what a key goes beyond what may be granted, by field."""
+    return [InvalidField("invalid_value", field, reason) for field, reason in _beyond(grants, key)]
+
+
+def _beyond(grants: Grants, key: Key) -> Iterator[tuple[str, str]]:
+    team = grants.team
+    whose = f"team {team.name}" if grants.is_operator else "your key"
+    wanted = sorted(team.scopes) if key.scopes is None else key.scopes
+    if outside := [scope for scope in wanted if scope not in grants.scopes]:
+        yield "scopes", _refusal(outside, whose, [scope for scope in Scope if scope in grants.scopes])
+    patterns = team.models if key.models is None else key.models
+    for listed in grants.models:
+        if outside := scoping.patterns_outside(listed, patterns):
+            yield "models", _refusal(outside, whose, listed)
+            break
+    if outside := scoping.origins_outside(team.listed_origins, key.origins or ()):
+        yield "origins", _refusal(outside, f"team {team.name}", team.listed_origins)
+    if grants.expires_at is not None and (key.expires_at is None or key.expires_at > grants.expires_at):
+        yield "expires_at", "a key cannot expire later than the one that creates it"
+    has, may = key.allowance or NO_LIMITS, grants.allowance
+    yield from _wider(may.own, has.own, "limits")
+    yield from _wider(may.per_user, has.per_user, "limits.per_user")
+    yield from _wider(may.per_address, has.per_address, "limits.per_address")
+
+
+def _wider(may: Limits, has: Limits, path: str) -> Iterator[tuple[str, str]]:
+    """Yield the limits that are wider than they may be."""
+    if may == UNLIMITED:
+        return
+    most = limits_by_name(may)
+    rates = [rate for rate in (may.requests_per_minute, may.predictions_per_minute) if rate is not None]
+    if may.burst is None and rates and has.burst is not None:
+        most["burst"] = max(1, max(rates) // _DEFAULT_BURST)
+    given = limits_by_name(has)
+    for name, limit in most.items():
+        if name not in given:
+            yield f"{path}.{name}", f"your key has the limit {limit}: a key that it grants needs one too"
+        elif given[name] > limit:
+            yield f"{path}.{name}", f"at most {limit}, which is the limit of your key"
+
+
+def _refusal(outside: list[str], whose: str, allowed: object) -> str:
+    listed = list(allowed) if isinstance(allowed, list | tuple) else []
+    shown = ", ".join(listed[:_MOST_SHOWN]) + (", …" if len(listed) > _MOST_SHOWN else "")
+    return f"{', '.join(outside[:_MOST_SHOWN])}: not allowed for {whose} (allowed: {shown or 'none'})"

@@ -1,0 +1,60 @@
+"""`/gateway/keys`: the keys of the caller's team, for keys with the scope `keys`.
+
+`access/rules/grants.py` says which of them the caller may change. Pages cannot use these routes (`CLOSED_TO_PAGES`).
+"""
+
+from typing import Annotated
+
+import msgspec
+from aiohttp import web
+
+from gateway.access.key_service import Authority
+from gateway.access.rules.key_requests import KeyRequest, RotateRequest
+from gateway.access.rules.key_rows import page_of
+from gateway.http.json_body import answer, read_body, read_cursor, read_query, write_cursor
+from gateway.http.keys import CALLER, KEY_SERVICE
+
+
+class TeamKeyQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A page of the list."""
+
+    cursor: str | None = None
+    limit: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 100
+
+
+async def list_keys(request: web.Request) -> web.Response:
+    """Handle `GET /gateway/keys`: the keys of the team, newest first, those of the config last."""
+    query = read_query(request, TeamKeyQuery)
+    found = await request.app[KEY_SERVICE].list(
+        team=request[CALLER].team.name, limit=query.limit, older_than=read_cursor(query.cursor)
+    )
+    return answer(page_of(found, write_cursor(found.next)))
+
+
+async def create_key(request: web.Request) -> web.Response:
+    """Handle `POST /gateway/keys`: create a key. The answer alone has the key itself."""
+    wanted = await read_body(request, KeyRequest)
+    return answer(await request.app[KEY_SERVICE].create(_authority(request), wanted), status=201)
+
+
+async def change_key(request: web.Request) -> web.Response:
+    """Handle `PATCH /gateway/keys/<id>`: change what a key may do."""
+    wanted = await read_body(request, KeyRequest)
+    return answer(await request.app[KEY_SERVICE].change(_authority(request), request.match_info["id"], wanted))
+
+
+async def revoke_key(request: web.Request) -> web.Response:
+    """Handle `DELETE /gateway/keys/<id>`: revoke a key. Once more, it changes nothing."""
+    return answer(await request.app[KEY_SERVICE].revoke(_authority(request), request.match_info["id"]))
+
+
+async def rotate_key(request: web.Request) -> web.Response:
+    """Handle `POST /gateway/keys/<id>/rotate`: replace a key. The answer has the new one."""
+    wanted = await read_body(request, RotateRequest) if request.can_read_body else RotateRequest()
+    service, key_id = request.app[KEY_SERVICE], request.match_info["id"]
+    new, _ = await service.rotate(_authority(request), key_id, wanted.overlap_seconds)
+    return answer(new, status=201)
+
+
+def _authority(request: web.Request) -> Authority:
+    return Authority.of_caller(request[CALLER])

@@ -1,0 +1,66 @@
+"""`/admin/keys`: the keys of all teams."""
+
+from typing import Annotated, Final
+
+import msgspec
+from aiohttp import web
+
+from gateway.access.key_service import Authority
+from gateway.access.rules.key_requests import KeyRequest, RotateRequest
+from gateway.access.rules.key_rows import page_of
+from gateway.domain.audit import BY_API
+from gateway.http.json_body import answer, read_cursor, read_ops_body, read_query, write_cursor
+from gateway.http.keys import KEY_SERVICE
+
+_OPERATORS: Final = Authority(actor=BY_API)
+
+
+class KeyQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The filters of the list."""
+
+    team: str | None = None
+    cursor: str | None = None
+    limit: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 100
+
+
+async def list_keys(request: web.Request) -> web.Response:
+    """Handle `GET /admin/keys`: keys, newest first, those of the config last."""
+    query = read_query(request, KeyQuery)
+    found = await request.app[KEY_SERVICE].list(
+        team=query.team, limit=query.limit, older_than=read_cursor(query.cursor)
+    )
+    return answer(page_of(found, write_cursor(found.next)))
+
+
+async def create_key(request: web.Request) -> web.Response:
+    """Handle `POST /admin/keys`: create a key of a team. The answer alone has the key itself."""
+    wanted = await read_ops_body(request, KeyRequest)
+    return answer(await request.app[KEY_SERVICE].create(_OPERATORS, wanted), status=201)
+
+
+async def change_key(request: web.Request) -> web.Response:
+    """Handle `PATCH /admin/keys/<id>`: change what a key may do."""
+    wanted = await read_ops_body(request, KeyRequest)
+    return answer(await request.app[KEY_SERVICE].change(_OPERATORS, request.match_info["id"], wanted))
+
+
+async def revoke_key(request: web.Request) -> web.Response:
+    """Handle `DELETE /admin/keys/<id>`: revoke a key. Once more, it changes nothing."""
+    return answer(await request.app[KEY_SERVICE].revoke(_OPERATORS, request.match_info["id"]))
+
+
+async def rotate_key(request: web.Request) -> web.Response:
+    """Handle `POST /admin/keys/<id>/rotate`: replace a key. The answer has the new one."""
+    wanted = await read_ops_body(request, RotateRequest)
+    service, key_id = request.app[KEY_SERVICE], request.match_info["id"]
+    new, _ = await service.rotate(_OPERATORS, key_id, wanted.overlap_seconds)
+    return answer(new, status=201)
+
+
+def add_routes(app: web.Application) -> None:
+    """Register the routes."""
+    app.router.add_get("/admin/keys", list_keys)
+    app.router.add_post("/admin/keys", create_key)
+    app.router.add_patch("/admin/keys/{id}", change_key)
+    app.router.add_delete("/admin/keys/{id}", revoke_key)
+    app.router.add_post("/admin/keys/{id}/rotate", rotate_key)

@@ -1,0 +1,121 @@
+"""Nobody grants more than they have."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from gateway.access.rules.grants import beyond, new_key, of_holder, of_operator
+from gateway.domain.limits import NO_LIMITS, Allowance, Limits
+from gateway.domain.scopes import Scope
+from gateway.domain.teams import Caller, Team
+from tests.support.records import NOW, key
+
+TEAM = Team(name="red", scopes=frozenset(Scope), models=("acme/*", "meta/llama"), listed_origins=("https://a.example",))
+OWN = key(
+    "holder",
+    scopes=("predict", "read", "keys"),
+    models=("acme/*",),
+    expires_at=NOW + 1000,
+    allowance=Allowance(own=Limits(requests_per_minute=60, microusd_per_day=5_000_000)),
+)
+LIMITS = st.builds(
+    Limits,
+    requests_per_minute=st.none() | st.integers(1, 100),
+    concurrent_predictions=st.none() | st.integers(1, 9),
+    seconds_per_day=st.none() | st.floats(1, 9),
+    microusd_per_day=st.none() | st.integers(1, 9),
+)
+
+
+def holder(own: Any = OWN, team: Team = TEAM) -> Caller:
+    scopes = frozenset(scope for scope in Scope if own.scopes is None or scope in own.scopes)
+    models = (team.models,) if own.models is None else (team.models, own.models)
+    return Caller(team=team, key_id=own.id, scopes=scopes, models=models, allowance=own.allowance or NO_LIMITS)
+
+
+def fields(caller: Caller, own: Any, **wanted: Any) -> list[str]:
+    """Return the fields in which a key goes beyond what the holder of `own` may grant."""
+    allowed = of_holder(caller, own)
+    return [field.field for field in beyond(allowed, replace(new_key(allowed), **wanted))]
+
+
+def test_what_is_left_out_is_what_the_holder_has():
+    """But for the scope `keys`, which must be named."""
+    made = new_key(of_holder(holder(), OWN))
+    assert made.scopes == ("read", "predict")
+    assert (made.models, made.expires_at, made.allowance) == (OWN.models, OWN.expires_at, OWN.allowance)
+    assert beyond(of_holder(holder(), OWN), made) == []
+
+
+def test_what_operators_leave_out_is_what_the_team_has():
+    made = new_key(of_operator(TEAM))
+    assert (made.scopes, made.models, made.origins, made.expires_at, made.allowance) == (None,) * 5
+    assert beyond(of_operator(TEAM), made) == []
+    assert beyond(of_operator(TEAM), replace(made, scopes=("account", "admin"))) == []
+
+
+@pytest.mark.parametrize(
+    ("wanted", "field"),
+    [
+        ({"scopes": ("files",)}, "scopes"),
+        ({"scopes": None}, "scopes"),
+        ({"models": ("meta/llama",)}, "models"),
+        ({"models": ("*",)}, "models"),
+        ({"models": None}, "models"),
+        ({"origins": ("https://b.example",)}, "origins"),
+        ({"expires_at": None}, "expires_at"),
+        ({"expires_at": NOW + 1001}, "expires_at"),
+        ({"allowance": None}, "limits.requests_per_minute"),
+        (
+            {"allowance": Allowance(own=Limits(requests_per_minute=61, microusd_per_day=1))},
+            "limits.requests_per_minute",
+        ),
+        ({"allowance": Allowance(own=Limits(requests_per_minute=60))}, "limits.budget_usd_per_day"),
+        (
+            {"allowance": Allowance(own=Limits(requests_per_minute=60, microusd_per_day=1, burst=11))},
+            "limits.burst",
+        ),
+    ],
+)
+def test_a_holder_grants_no_more_than_it_has(wanted: dict[str, Any], field: str):
+    assert field in fields(holder(), OWN, **wanted)
+
+
+def test_a_holder_grants_less():
+    narrow = Allowance(own=Limits(requests_per_minute=1, microusd_per_day=1, burst=10, concurrent_predictions=1))
+    wanted = {"scopes": ("read", "keys"), "models": ("acme/x*",), "origins": ("https://a.example",)}
+    assert fields(holder(), OWN, **wanted, expires_at=NOW + 1, allowance=narrow) == []
+
+
+@pytest.mark.parametrize("scope", ["account", "admin"])
+def test_a_holder_never_grants_account_or_admin(scope: str):
+    """Not even one that has them."""
+    own = replace(OWN, scopes=None)
+    assert fields(holder(own), own, scopes=(scope,)) == ["scopes"]
+    # So its own key, which has them, is none that it could create.
+    assert "scopes" in [each.field for each in beyond(of_holder(holder(own), own), own)]
+
+
+@given(own=LIMITS, per_user=LIMITS, wanted=LIMITS, wanted_per_user=LIMITS)
+def test_no_granted_limit_is_wider(own: Limits, per_user: Limits, wanted: Limits, wanted_per_user: Limits):
+    has = replace(OWN, allowance=Allowance(own=own, per_user=per_user))
+    asked = Allowance(own=wanted, per_user=wanted_per_user)
+    refused = bool(fields(holder(has), has, allowance=asked))
+    for may, may_be in ((own, wanted), (per_user, wanted_per_user)):
+        for name in ("requests_per_minute", "concurrent_predictions", "seconds_per_day", "microusd_per_day"):
+            most, given_ = getattr(may, name), getattr(may_be, name)
+            if most is not None and (given_ is None or given_ > most):
+                assert refused
+    if asked == has.allowance:
+        assert not refused
+
+
+@given(
+    st.lists(st.sampled_from(["acme/*", "acme/x", "meta/*", "meta/llama", "*"]), min_size=1, max_size=3, unique=True)
+)
+def test_no_granted_model_is_outside(models: list[str]):
+    refused = bool(fields(holder(), OWN, models=tuple(models)))
+    assert refused == any(model not in ("acme/*", "acme/x") for model in models)

@@ -1,0 +1,183 @@
+"""Keys are created, changed, rotated and revoked by those who may."""
+
+from typing import Any
+
+import msgspec
+import pytest
+from msgspec.structs import replace
+
+from gateway.access.key_service import Authority, KeyService
+from gateway.access.rules import api_keys
+from gateway.access.rules.key_requests import KeyRequest
+from gateway.domain.audit import Actor
+from gateway.domain.limits import Allowance, Limits
+from gateway.domain.scopes import Scope
+from gateway.domain.teams import Caller, Team
+from gateway.errors import Conflict, Forbidden, NotFound, Unauthenticated, Unprocessable
+from tests.support.clock import START, ManualClock
+from tests.support.fakes import FakeStore
+from tests.support.live import access_of, teams_of
+from tests.support.records import key
+
+RED = Team(name="red", scopes=frozenset(Scope), models=("acme/*",), max_issued_keys=5)
+BLUE = Team(name="blue", scopes=frozenset(Scope))
+OPERATORS = Authority(actor=Actor("api"))
+OWN = key("holder", scopes=("read", "predict", "keys"), created_at=START)
+CONFIG = key("red/web", name="web", created_at=0.0)
+
+
+def request(**body: Any) -> KeyRequest:
+    return msgspec.json.decode(msgspec.json.encode(body), type=KeyRequest)
+
+
+def held(own: Any = OWN, team: Team = RED, **fields: Any) -> Authority:
+    """Return the authority of the holder of a key."""
+    scopes = frozenset(scope for scope in Scope if scope in own.scopes)
+    return Authority.of_caller(Caller(team=team, key_id=own.id, scopes=scopes, models=(team.models,), **fields))
+
+
+@pytest.fixture
+def changed() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def service(store: FakeStore, clock: ManualClock, changed: list[str]) -> KeyService:
+    store.issued["holder"] = OWN
+    return KeyService(store, teams_of(RED, BLUE), access_of(CONFIG), clock, on_changed=changed.append)
+
+
+async def test_created_key_is_stored_without_its_secret(service, store):
+    row = await service.create(OPERATORS, request(team="red", name="ci", limits={"requests_per_minute": 60}))
+    stored = store.issued[row.id]
+    assert api_keys.matches(row.key, stored.sha256)
+    assert row.key not in repr(stored)
+    assert row.key not in repr(row)
+    assert (row.last_four, stored.last_four) == (row.key[-4:],) * 2
+    assert stored.allowance == Allowance(own=Limits(requests_per_minute=60))
+    assert (row.name, row.team, row.limits, row.state) == ("ci", "red", {"requests_per_minute": 60}, "valid")
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [({}, "team"), ({"team": "green"}, "team"), ({"team": "red", "models": ["meta/*"]}, "models")],
+)
+async def test_refusals_name_the_field(service, store, body, field):
+    with pytest.raises(Unprocessable) as caught:
+        await service.create(OPERATORS, request(**body))
+    assert [each.field for each in caught.value.fields] == [field]
+    assert store.issued.keys() == {"holder"}
+
+
+async def test_name_of_a_key_of_the_config_is_taken(service):
+    with pytest.raises(Conflict, match="web"):
+        await service.create(OPERATORS, request(team="red", name="web"))
+    made = await service.create(OPERATORS, request(team="blue", name="web"))
+    assert made.name == "web"
+    other = await service.create(OPERATORS, request(team="red"))
+    with pytest.raises(Conflict, match="web"):
+        await service.change(OPERATORS, other.id, request(name="web"))
+
+
+async def test_holder_manages_the_keys_of_its_team_that_it_could_create(service, changed):
+    made = await service.create(held(), request(name="app"))
+    assert (made.team, made.scopes) == ("red", ("read", "predict"))
+    row = await service.change(held(), made.id, request(limits={"burst": 3}))
+    assert row.limits == {"burst": 3}
+    new, old = await service.rotate(held(), made.id, 60)
+    assert (new.name, new.scopes, new.limits, old.id) == ("app", made.scopes, row.limits, made.id)
+    assert (await service.revoke(held(), new.id)).state == "revoked"
+    assert changed == [made.id, made.id, new.id]
+
+
+async def test_holder_sees_nothing_of_other_teams(service):
+    """A key of another team, one that is unknown, and one of the config give the same answer."""
+    theirs = await service.create(OPERATORS, request(team="blue"))
+    answers = set()
+    for key_id in (theirs.id, "unknown", "red/web"):
+        for call in (
+            service.change(held(), key_id, request(name="x")),
+            service.rotate(held(), key_id, 0),
+            service.revoke(held(), key_id),
+        ):
+            with pytest.raises(NotFound) as caught:
+                await call
+            answers.add(caught.value.detail)
+    assert len(answers) == 1
+    with pytest.raises(Unprocessable):
+        await service.create(held(), request(team="blue"))
+
+
+async def test_holder_may_not_touch_what_it_could_not_create(service, store):
+    """A key with more rights: neither taken over by a rotation, nor revoked, nor changed."""
+    wider = await service.create(OPERATORS, request(team="red"))
+    admin = await service.create(OPERATORS, request(team="red", scopes=["admin"]))
+    for key_id in (wider.id, admin.id):
+        for call in (
+            service.change(held(), key_id, request(scopes=["read"])),
+            service.rotate(held(), key_id, 0),
+            service.revoke(held(), key_id),
+        ):
+            with pytest.raises(Forbidden, match="scopes"):
+                await call
+        assert store.issued[key_id].revoked_at is None
+
+
+@pytest.mark.parametrize("body", [{"scopes": ["files"]}, {"scopes": None}, {"scopes": ["admin"]}, {"team": "red"}])
+async def test_holder_cannot_widen_a_key(service, body):
+    made = await service.create(held(), request())
+    with pytest.raises(Unprocessable):
+        await service.change(held(), made.id, request(**body))
+
+
+async def test_holder_cannot_outlive_its_own_key(service, store, clock):
+    """Neither by a new key, nor by rotating itself again and again."""
+    own = store.issued["holder"] = replace(OWN, expires_at=START + 100)
+    made = await service.create(held(own), request())
+    assert store.issued[made.id].expires_at == START + 100
+    await clock.advance(60)
+    new, _ = await service.rotate(held(own), "holder", 0)
+    assert store.issued[new.id].expires_at == START + 100
+    await clock.advance(41)
+    with pytest.raises(Unauthenticated):
+        await service.create(held(own), request())
+
+
+async def test_public_credentials_and_other_scopes_manage_nothing(service):
+    for authority in (held(is_public=True), held(replace(OWN, scopes=("read", "predict")))):
+        with pytest.raises(Forbidden):
+            await service.create(authority, request())
+
+
+async def test_key_of_a_page_stays_one(service):
+    """Its secret is known to every visitor."""
+    made = await service.create(OPERATORS, request(team="blue", origins=["https://a.example"]))
+    with pytest.raises(Unprocessable) as caught:
+        await service.change(OPERATORS, made.id, request(origins=None))
+    assert caught.value.fields[0].field == "origins"
+
+
+async def test_what_the_team_has_lost_does_not_hinder_a_change(service, store):
+    """The team's models were narrowed after the key was made: the key keeps its list, which grants nothing more."""
+    made = await service.create(OPERATORS, request(team="red"))
+    store.issued[made.id] = replace(store.issued[made.id], models=("meta/*",))
+    assert (await service.change(OPERATORS, made.id, request(name="renamed"))).name == "renamed"
+    with pytest.raises(Unprocessable):
+        await service.change(OPERATORS, made.id, request(models=["meta/x"]))
+
+
+async def test_keys_of_the_config_are_listed_and_not_changed(service, store):
+    await service.create(OPERATORS, request(team="blue"))
+    store.uses["red/web"] = START
+    pages, place = [], None
+    while True:
+        page = await service.list(limit=1, older_than=place)
+        pages += page.keys
+        place = page.next
+        if place is None:
+            break
+    assert [row.source for row in pages] == ["issued", "issued", "config"]
+    assert pages[-1].last_used_at is not None
+    assert {row.id for row in (await service.list(team="red")).keys} == {"holder", "red/web"}
+    with pytest.raises(Conflict, match="config"):
+        await service.revoke(OPERATORS, "red/web")
