@@ -11,8 +11,8 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # range, so pip is installed first, from its own lines of the file. The checkout itself, a folder, has no hash.
 LOCKED := $(PIP) install --no-require-hashes -c constraints.txt
 SRC    := gateway tests bench grafana hatch_build.py
-# The tests wait more than they compute: three workers keep two cores busy.
-WORKERS ?= $(shell $(PYTHON) -c 'import os; print((os.cpu_count() or 1) * 3 // 2)')
+# The tests wait more than they compute: four workers keep two cores busy.
+WORKERS ?= $(shell $(PYTHON) -c 'import os; print((os.cpu_count() or 1) * 2)')
 
 .PHONY: demo test test-long check fix clean bundle bench bench-peers constraints package sbom
 
@@ -29,7 +29,7 @@ $(VENV)/.run: $(VENV)/.pip pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.run
-	$(LOCKED) --no-build-isolation -e '.[otel,postgres,s3]' --group dev
+	$(LOCKED) --no-build-isolation -e '.[otel,postgres,s3,oidc]' --group dev
 	touch $@
 
 $(VENV)/.release: $(VENV)/.dev

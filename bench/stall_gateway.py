@@ -5,7 +5,8 @@
 A timer looks at the clocks each millisecond. Between two looks, `held_ms` is the time that has passed, without the time
 for which the loop's thread was ready and waited for a processor (Linux only), but at most the CPU time of the whole
 process: what the loop's own steps took, and what other threads took while they held the interpreter. `step_ms` is the
-CPU time of the loop's own thread. So neither counts what other processes do. A line on the input makes it write the worst of both, and start again.
+CPU time of the loop's own thread. So neither counts what other processes do. A line on the input makes it write the
+worst of both, and start again.
 """
 
 import asyncio

@@ -168,7 +168,7 @@ async def running(
         start_webhooks(parts, listeners.origin)
         reloading = None if reread is None else await open_reloading(parts, listeners.config_state, reread)
         # Runs first at shutdown, so that waiting callers are answered before the other parts finish.
-        stack.push_async_callback(drain, parts, listeners.close_idle)
+        stack.push_async_callback(drain, parts, listeners)
         yield GatewayHandle(
             listeners.origin,
             listeners.ops_url,

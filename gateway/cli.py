@@ -9,6 +9,8 @@ from gateway.commands.cache import cache
 from gateway.commands.check import check
 from gateway.commands.config import config
 from gateway.commands.keys import keys
+from gateway.commands.ledger import ledger
+from gateway.commands.predictions import predictions
 from gateway.commands.serve import demo, serve, simulate
 from gateway.commands.store import store
 from gateway.commands.usage import usage
@@ -35,5 +37,5 @@ def main(config_path: Path | None) -> None:
     del config_path
 
 
-for command in (serve, demo, simulate, check, config, keys, usage, cache, webhooks, audit, store):
+for command in (serve, demo, simulate, check, config, keys, predictions, usage, ledger, cache, webhooks, audit, store):
     main.add_command(command)

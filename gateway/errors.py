@@ -8,6 +8,7 @@
     │   ├── BodyTooSlow        the body stopped arriving, or arrives below the minimum rate (400)
     │   └── UnsupportedMedia   unsupported content type or encoding (415)
     ├── Unauthenticated        no valid key (401)
+    ├── IssuerUnavailable      the keys that verify a token cannot be read at the moment (503)
     ├── Forbidden              the key is valid, but may not do this (403)
     │   └── PriceUnknown       the target has no price, and `prices.unknown` is `refuse` (403)
     ├── NotFound               unknown, or owned by another team: the caller cannot tell which (404)
@@ -124,6 +125,12 @@ class Unauthenticated(GatewayError):
     """The request has no valid key."""
 
     title = "Unauthenticated"
+
+
+class IssuerUnavailable(GatewayError):
+    """The keys of a token's issuer cannot be read at the moment, so nobody can say whether the token is valid."""
+
+    title = "Issuer unavailable"
 
 
 class Forbidden(GatewayError):

@@ -1,12 +1,42 @@
-"""What holds for every test: gateway code never blocks the event loop, and log levels do not leak into other tests."""
+"""What holds for every test: gateway code never blocks the event loop, and log levels do not leak into other tests.
 
+It also keeps the suite short: files in memory, tests that wait beside tests that compute, and a small heap.
+"""
+
+import gc
 import logging
+import os
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from blockbuster import BlockBuster, blockbuster_ctx
 from xdist.scheduler import LoadScopeScheduling
+
+from tests.support.order import mixed
+
+_MEMORY = Path("/dev/shm")
+_ENOUGH_BYTES = 4 * 2**30
+_SETS_UP_FOR_ITS_MODULE = ("tests/packaging/", "tests/contract/test_postgres_failover.py")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep the tests' folders in memory where there is room: stores sync each write, and wait for the disk.
+
+    No test is about what survives a crash of the machine. `--basetemp` and `PYTEST_DEBUG_TEMPROOT` name another place.
+    """
+    if config.option.basetemp is None and os.access(_MEMORY, os.W_OK):
+        may_run_programs = not os.statvfs(_MEMORY).f_flag & os.ST_NOEXEC
+        if may_run_programs and shutil.disk_usage(_MEMORY).free >= _ENOUGH_BYTES:
+            os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(_MEMORY))
+
+
+def pytest_collection_finish() -> None:
+    """Spare the garbage collector the thousands of tests and modules, which stay until the end."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
@@ -26,26 +56,31 @@ def restored_log_levels() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give a property test, which is a hundred tests in one, three times the time of a test."""
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Give a property test, which is a hundred tests in one, three times the time of a test. Mix tests for workers."""
     for item in items:
         function = getattr(item, "obj", None)
         is_property = getattr(function, "is_hypothesis_test", False) or item.name == "runTest"
         if is_property and item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(max(60.0, float(item.config.getini("timeout") or 0))))
+    if hasattr(config, "workerinput"):
+        places = mixed([item.nodeid for item in items])
+        items.sort(key=lambda item: places[item.nodeid])
 
 
-class PackagingTogether(LoadScopeScheduling):
-    """Give each test to the next free worker, but a module of tests/packaging as a whole: what it builds is built once.
+class ModulesTogether(LoadScopeScheduling):
+    """Give each test to the next free worker, but some modules as a whole: what they set up is set up once.
 
-    The marks of `--dist loadgroup` have no effect with pytest 9.2 and pytest-xdist 3.8 (pytest-xdist issue 1386).
+    They come first. The marks of `--dist loadgroup` have no effect with pytest 9.2 and pytest-xdist 3.8 (pytest-xdist
+    issue 1386).
     """
 
     def _split_scope(self, nodeid: str) -> str:
-        return nodeid.partition("::")[0] if nodeid.startswith("tests/packaging/") else nodeid
+        return nodeid.partition("::")[0] if nodeid.startswith(_SETS_UP_FOR_ITS_MODULE) else nodeid
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
     """Called once, in the process that distributes the tests."""
-    return PackagingTogether(config, log)
+    return ModulesTogether(config, log)

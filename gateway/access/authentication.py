@@ -1,4 +1,4 @@
-"""Authenticate requests by keys from the config, keys from the store, and browser tokens.
+"""Authenticate requests by keys from the config, keys from the store, browser tokens, and tokens of issuers.
 
 Keys from the store are cached for half a second. So revocation, expiry and rotation, which the command line writes from
 another process, take effect within a second, and a busy key costs two reads per second.
@@ -14,13 +14,15 @@ import msgspec
 from cachetools import TTLCache
 
 from gateway.access.browser_tokens import NEVER_PUBLIC, TOKEN_PREFIX, BrowserToken, TokenService
+from gateway.access.external_identities import ExternalIdentities
 from gateway.access.rules import api_keys
+from gateway.access.rules.issuers import ExternalIdentity
 from gateway.domain import tags
 from gateway.domain.limits import NO_LIMITS, UNLIMITED, Allowance
 from gateway.domain.ports.clock import Clock
 from gateway.domain.ports.records import Keys
 from gateway.domain.records import Key
-from gateway.domain.scopes import narrow
+from gateway.domain.scopes import DEFAULT_SCOPES, narrow
 from gateway.domain.teams import Caller, Teams, origin_bound
 from gateway.errors import Forbidden, StoreUnavailable, Unauthenticated
 from gateway.runtime.live import LiveSettings
@@ -42,7 +44,8 @@ class AccessSettings(msgspec.Struct, frozen=True, kw_only=True):
     keys: Mapping[str, Key] = {}
     """The keys of the config by their ids."""
     allowances: Mapping[str, Allowance] = {}
-    """The limits of those keys by their ids. Keys without limits are left out."""
+    """The limits of those keys by their ids, and those of issuers by `Issuer.key_id`. Without limits they are left
+    out."""
     ops_token: str | None = None
     """What operators present to the ops listener."""
 
@@ -84,6 +87,7 @@ class Authenticator:
         store: Keys,
         tokens: TokenService,
         clock: Clock,
+        identities: ExternalIdentities | None = None,
         *,
         on_used: Callable[[str], None] = lambda _: None,
         max_cached: int = 10_000,
@@ -95,6 +99,7 @@ class Authenticator:
         self._store = store
         self._tokens = tokens
         self._clock = clock
+        self._identities = identities
         # Not a TTLCache: each of its look-ups costs eight calls, and every request has one.
         self._callers: dict[tuple[str | None, str | None], Known] = {}
         self._max_cached = max_cached
@@ -179,12 +184,22 @@ class Authenticator:
             token = self._tokens.read(presented)
             key = await self._valid(token.key_id, token.team)
             caller, until = self._narrowed(self._caller(key), token), min(token.expires_at, _end_of(key))
+        elif self._is_of_issuer(presented):
+            assert self._identities is not None
+            identity = await self._identities.identify(presented)
+            caller, until = self._external(identity), identity.ends_at
         else:
             key = await self._key(presented)
             caller, until = self._caller(key), _end_of(key)
         if not origin_bound(caller.origins, origin):
-            raise Forbidden("This key only works from its allowed origins (add yours to its `origins`).")
+            raise Forbidden("This key or token only works from its allowed origins (add yours to its `origins`).")
         return caller, until
+
+    def _is_of_issuer(self, presented: str) -> bool:
+        """Return whether a credential is a JWT, and not a key of the config that looks like one."""
+        if self._identities is None or not self._identities.concerns(presented):
+            return False
+        return api_keys.digest(presented) not in self._by_digest
 
     async def _key(self, presented: str) -> Key:
         key = self._by_digest.get(api_keys.digest(presented))
@@ -257,4 +272,27 @@ class Authenticator:
             subject=token.subject,
             tags=token.tags or tags.NONE,
             token_limits=token.limits.as_limits() if token.limits is not None else UNLIMITED,
+        )
+
+    def _external(self, identity: ExternalIdentity) -> Caller:
+        """Return the caller that an issuer vouches for. It acts for its user only, like a browser token."""
+        issuer, team = identity.issuer, self._teams.value.get(identity.team)
+        if team is None:
+            raise Unauthenticated("The team of this token is no longer in the gateway's config.")
+        origins = None if issuer.is_native else issuer.origins or team.origins
+        if origins is not None and not origins:
+            raise Forbidden("Neither the issuer of this token nor its team has origins in the gateway's config.")
+        allowed = DEFAULT_SCOPES if issuer.scopes is None else issuer.scopes
+        scopes = narrow(narrow(team.scopes, allowed), identity.scopes) - NEVER_PUBLIC
+        key_id = issuer.key_id(team.name)
+        return Caller(
+            team=team,
+            key_id=key_id,
+            key_name=issuer.name,
+            scopes=scopes,
+            models=(team.models, issuer.models) if issuer.models is not None else (team.models,),
+            origins=origins,
+            user=identity.user,
+            is_public=True,
+            allowance=self._settings.value.allowances.get(key_id, NO_LIMITS),
         )

@@ -150,7 +150,9 @@ class KeyService:
             expires_at=expires_at,
             revoked_at=None,
         )
-        ending = await self._store.rotate_key(key_id, successor, now + overlap_seconds, actor=authority.actor)
+        ending = await self._store.rotate_key(
+            key_id, successor, now + overlap_seconds, actor=authority.actor, most=allowed.team.max_issued_keys
+        )
         if ending is None:
             raise Conflict(f"The key {key_id} was revoked.")
         self._on_changed(key_id)

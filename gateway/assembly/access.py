@@ -4,6 +4,8 @@ import msgspec
 
 from gateway.access.authentication import Authenticator
 from gateway.access.browser_tokens import TokenService
+from gateway.access.external_identities import ExternalIdentities
+from gateway.access.issuer_keys import IssuerKeys
 from gateway.access.key_service import KeyService
 from gateway.access.key_uses import KeyUses
 from gateway.access.policy import Policy
@@ -14,6 +16,7 @@ from gateway.models.metadata import MetadataService
 from gateway.models.schemas import SchemaService
 from gateway.models.versions import VersionMap
 from gateway.runtime.loops import BackgroundLoop
+from gateway.upstream.issuers import KeyReader, KeyReaderSettings
 
 
 class AccessParts(msgspec.Struct, frozen=True):
@@ -49,9 +52,10 @@ async def build_access(base: Base, models: ModelParts) -> AccessParts:
     """Build authentication, sessions and rights."""
     live, store, clock = base.live, base.store, base.clock
     tokens = TokenService(await base.secret("browser-tokens"), clock, tag_keys=lambda: live.http.value.tag_keys)
+    identities = await _build_identities(base)
     uses = KeyUses(store, clock)
     base.keep_running(uses.run, BackgroundLoop.KEY_USES)
-    authenticator = Authenticator(live.teams, live.access, store, tokens, clock, on_used=uses.note)
+    authenticator = Authenticator(live.teams, live.access, store, tokens, clock, identities, on_used=uses.note)
     return AccessParts(
         authenticator=authenticator,
         tokens=tokens,
@@ -61,3 +65,16 @@ async def build_access(base: Base, models: ModelParts) -> AccessParts:
             store, live.teams, live.access, clock, on_changed=lambda key_id: authenticator.forget([key_id])
         ),
     )
+
+
+async def _build_identities(base: Base) -> ExternalIdentities:
+    """Build what verifies the tokens of issuers. There may be none: a reload can add some."""
+    metrics, issuers = base.metrics, base.live.issuers
+    reader = await base.stack.enter_async_context(KeyReader(KeyReaderSettings()))
+    keys = IssuerKeys(issuers, reader, base.clock, metrics)
+    base.stack.push_async_callback(keys.close)
+    base.keep_running(keys.run, BackgroundLoop.ISSUER_KEYS)
+    identities = ExternalIdentities(issuers, keys, base.clock, metrics)
+    metrics.read_on_scrape("issuer_key_age_seconds", lambda: keys.ages)
+    metrics.read_on_scrape("issuer_tokens_kept", lambda: identities.remembered)
+    return identities

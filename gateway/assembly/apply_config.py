@@ -9,6 +9,7 @@ from collections.abc import Callable
 import msgspec
 
 from gateway.access.authentication import AccessSettings
+from gateway.access.rules.issuers import IssuerSettings
 from gateway.assembly import settings
 from gateway.config import Config
 from gateway.domain.teams import Teams
@@ -37,6 +38,7 @@ class Live(msgspec.Struct, frozen=True, kw_only=True):
     """First: the series of a new team exist before anything of it is counted."""
     teams: LiveSettings[Teams]
     access: LiveSettings[AccessSettings]
+    issuers: LiveSettings[IssuerSettings]
     aliases: LiveSettings[Aliases]
     http: LiveSettings[HttpSettings]
     credentials: LiveSettings[UpstreamCredentials]
@@ -62,6 +64,7 @@ def live_settings(config: Config) -> Live:
         metrics=LiveSettings(settings.metrics_settings(config, teams)),
         teams=LiveSettings(teams),
         access=LiveSettings(settings.access_settings(config)),
+        issuers=LiveSettings(settings.issuer_settings(config)),
         aliases=LiveSettings(settings.aliases_of(config)),
         http=LiveSettings(settings.http_settings(config, teams)),
         credentials=LiveSettings(UpstreamCredentials(upstream.token.get_secret_value())),

@@ -74,12 +74,13 @@ async def build(base: Base, network: ReceiverNetwork) -> Parts:
         run_timings=operations.run_timings,
         recent_errors=operations.recent_errors,
     )
-    await _start_budgets(base, money, webhooks)
+    await _start_budgets(base, money, access, webhooks)
     return parts
 
 
-async def _start_budgets(base: Base, money: MoneyParts, webhooks: WebhookParts) -> None:
+async def _start_budgets(base: Base, money: MoneyParts, access: AccessParts, webhooks: WebhookParts) -> None:
     money.budgets.announce_through(webhooks.dispatcher)
+    money.budgets.find_limits_through(access.authenticator)
     # Before anything is admitted.
     await money.ledger_auditor.start()
     base.keep_running(money.budgets.run, BackgroundLoop.BUDGETS)

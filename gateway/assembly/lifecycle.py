@@ -2,9 +2,9 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
 
 from gateway.assembly.build import Parts
+from gateway.assembly.listeners import OpenListeners
 
 logger = logging.getLogger(__name__)
 
@@ -12,6 +12,9 @@ logger = logging.getLogger(__name__)
 _WEBHOOK_GRACE_SECONDS = 2.0
 # How long a connection stays open after a stream was ended, for a request of the same client that waited for it.
 _AFTER_STREAMS_SECONDS = 0.25
+
+# Of the time for the shutdown, what is left for a request whose body was long in arriving.
+_HANDLED_SECONDS = 2.0
 
 
 async def resume(parts: Parts) -> None:
@@ -41,8 +44,8 @@ def retire(parts: Parts) -> None:
     parts.streams.open_streams.end_all()
 
 
-async def drain(parts: Parts, close_idle: Callable[[], Awaitable[None]]) -> None:
-    """End streams and answer callers who wait, before the listeners close. `close_idle` closes idle connections.
+async def drain(parts: Parts, listeners: OpenListeners) -> None:
+    """End streams and answer callers who wait, before the listeners close. Requests that are arriving are received.
 
     The client of a caller who is answered sends its next request at once, and must not find a connection that is about
     to close. So idle ones close first.
@@ -50,8 +53,9 @@ async def drain(parts: Parts, close_idle: Callable[[], Awaitable[None]]) -> None
     retire(parts)
     if await parts.streams.open_streams.end():
         await asyncio.sleep(_AFTER_STREAMS_SECONDS)
-    await close_idle()
+    await listeners.close_idle()
     parts.money.limit_queue.close()
     parts.upstream.limiter.close()
     await parts.rates.hold_queue.close()
     await parts.predictions.service.drain()
+    await listeners.receive(max(0.0, parts.base.shutdown_deadline.left() - _HANDLED_SECONDS))

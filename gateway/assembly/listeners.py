@@ -39,6 +39,8 @@ class OpenListeners(msgspec.Struct, frozen=True):
     config_state: ConfigState
     close_idle: Callable[[], Awaitable[None]]
     """Closes the port of callers, and their connections without a request."""
+    receive: Callable[[float], Awaitable[None]]
+    """Waits, for so many seconds at most, until requests that are arriving have arrived."""
 
 
 async def open_listeners(
@@ -62,7 +64,7 @@ async def open_listeners(
     base.stack.push_async_callback(runner.cleanup)
     origin, ops_url = shown_origin(config.server.host, port), shown_origin(config.ops.host, ops_port)
     logger.info("serving", extra={"url": origin, "ops_url": ops_url, "port": port, "ops_port": ops_port})
-    return OpenListeners(origin, ops_url, state, runner.close_idle)
+    return OpenListeners(origin, ops_url, state, runner.close_idle, runner.receive)
 
 
 def _public_app(parts: Parts) -> web.Application:

@@ -6,6 +6,7 @@ from functools import partial
 from gateway.assembly.build import Parts
 from gateway.assembly.reload import Reloading
 from gateway.nodes.news import Topic
+from gateway.nodes.reloads import SharedReloads
 from gateway.predictions.events import Listener
 from gateway.runtime.loops import BackgroundLoop
 
@@ -30,15 +31,12 @@ def connect_news(parts: Parts) -> None:
 
 def tell_reloads(parts: Parts, reloading: Reloading) -> None:
     """Reload the config when another node has done so, and tell the others of reloads here."""
-    news = parts.base.news
-    reloading.add_reloaded_listener(lambda: news.tell(Topic.TEAMS, ""))
-
-    def listener(_: Sequence[str] | None) -> None:
-        # Not again and again while there are no news: a config file does not change by itself.
-        if news.is_listening:
-            reloading.ask_if_changed()
-
-    news.add_listener(Topic.TEAMS, listener)
+    base = parts.base
+    if base.store.nodes is None:
+        return
+    shared = SharedReloads(base.store.nodes, base.news, base.clock, reloading.ask_if_changed)
+    reloading.add_reloaded_listener(shared.reloaded)
+    base.keep_running(shared.run, BackgroundLoop.SHARED_RELOADS)
 
 
 def _each(do: Callable[[str], None], do_all: Callable[[], None]) -> Callable[[Sequence[str] | None], None]:

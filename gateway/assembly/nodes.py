@@ -1,9 +1,10 @@
 """Joins the nodes that serve from the store, takes over from those that end, and drops the runs of a lost lease."""
 
+import asyncio
 import logging
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 
 import msgspec
@@ -18,6 +19,7 @@ from gateway.nodes.membership import LeasedNode, LeaseTimes, Membership, OnlyNod
 from gateway.nodes.takeover import Takeover
 from gateway.outputs.rules.outputs import LINKS_DIE_SECONDS
 from gateway.predictions.events import Listener
+from gateway.runtime import process_place
 from gateway.runtime.clock import SystemClock, uptime
 from gateway.runtime.loops import BackgroundLoop, run_while_open
 from gateway.store.interface import Store
@@ -38,6 +40,7 @@ async def join_nodes(
         store.nodes,
         clock,
         name=f"{socket.gethostname()}:{os.getpid()}",
+        place=await asyncio.to_thread(process_place.own_place),
         times=times,
         monotonic=uptime if isinstance(clock, SystemClock) else None,
     )
@@ -69,6 +72,7 @@ async def connect_nodes(parts: Parts) -> None:
         on_nodes_ended=handover.resume,
         find_dropped=handover.find_dropped,
         observer=base.metrics,
+        find_gone=_find_gone,
     )
     node.add_lost_listener(handover.drop)
     node.add_joined_listener(takeover.look_again)
@@ -79,6 +83,10 @@ async def connect_nodes(parts: Parts) -> None:
     except GatewayError as exc:
         logger.warning("runs could not be taken over yet", extra={"reason": exc.detail})
     base.keep_running(takeover.run, BackgroundLoop.TAKEOVER)
+
+
+async def _find_gone(places: Mapping[int, str]) -> Sequence[int]:
+    return await asyncio.to_thread(lambda: [each for each, place in places.items() if process_place.is_gone(place)])
 
 
 def _owned(parts: Parts) -> int:

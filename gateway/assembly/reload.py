@@ -6,7 +6,7 @@ sees a mixture of old and new ones.
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 
@@ -50,9 +50,7 @@ class Reloading:
         self._prepare = prepare
         self._recorder = recorder
         self._lock = asyncio.Lock()
-        self._asked: asyncio.Event | None = None
-        self._only_changes = False
-        """Whether only other nodes have asked for the next reload."""
+        self._asked_elsewhere = asyncio.Event()
         self._reloaded: list[Callable[[], None]] = []
 
     def add_reloaded_listener(self, listener: Callable[[], None]) -> None:
@@ -61,25 +59,29 @@ class Reloading:
 
     def ask_if_changed(self) -> None:
         """Ask for a reload because another node has reloaded. A config that is the same is not mentioned."""
-        if self._asked is not None and not self._asked.is_set():
-            self._only_changes = True
-            self._asked.set()
+        self._asked_elsewhere.set()
 
     def listen(self, asked: asyncio.Event, stack: AsyncExitStack) -> None:
-        """Reload each time `asked` is set, until the stack closes."""
-        self._asked = asked
-        run_while_open(stack, partial(self.on, asked), BackgroundLoop.RELOADS, self._clock, self._observer.loop_crashed)
+        """Reload each time `asked` is set or another node has reloaded, until the stack closes."""
+        # Two loops, so that a request from here is not taken for one of another node that comes at the same time.
+        for loop in (
+            partial(self._on, asked, self._reload_and_tell),
+            partial(self._on, self._asked_elsewhere, partial(self.reload, only_changes=True)),
+        ):
+            run_while_open(stack, loop, BackgroundLoop.RELOADS, self._clock, self._observer.loop_crashed)
 
-    async def on(self, asked: asyncio.Event) -> None:
+    async def _reload_and_tell(self) -> None:
+        if await self.reload():
+            for listener in self._reloaded:
+                listener()
+
+    async def _on(self, asked: asyncio.Event, reload: Callable[[], Awaitable[object]]) -> None:
         """Reload each time `asked` is set, until cancelled. Requests during a reload cause one more reload."""
         while True:
             await asked.wait()
             asked.clear()
-            only_changes, self._only_changes = self._only_changes, False
             try:
-                if await self.reload(only_changes=only_changes) and not only_changes:
-                    for listener in self._reloaded:
-                        listener()
+                await reload()
             except Exception:
                 logger.exception("a reload crashed; restart to be sure which settings apply")
 

@@ -4,7 +4,9 @@ from decimal import Decimal
 from ipaddress import ip_network
 
 from gateway.access.authentication import AccessSettings
+from gateway.access.rules.issuers import Issuer, IssuerSettings, KeyLocation
 from gateway.config import Config
+from gateway.config.issuers import Issuer as ConfigIssuer
 from gateway.config.sections import ModelPrice
 from gateway.config.teams import Team as ConfigTeam
 from gateway.config.teams import TeamKey, TeamLimits
@@ -19,8 +21,8 @@ from gateway.files.rules.transfers import TransferSettings
 from gateway.http.settings import HttpSettings
 from gateway.metrics import MetricsSettings
 from gateway.models.rules.aliases import Aliases, parse_target
-from gateway.money.rules import pricing
-from gateway.money.settings import MoneySettings
+from gateway.money.rules import alerts, pricing
+from gateway.money.settings import AlertSettings, MoneySettings
 from gateway.operations.settings import AdminSettings
 from gateway.predictions.settings import PredictionSettings
 from gateway.sharing.rules import determinism, external_links
@@ -77,14 +79,57 @@ def access_settings(config: Config) -> AccessSettings:
         for team in config.teams
         for key, record in zip(team.keys, team.issued_keys(), strict=True)
     ]
+    limited = [(record.id, allowance) for record, allowance in keys]
+    limited += [
+        (issuer.key_id(team), _allowance(given))
+        for given, issuer in zip(config.issuers, issuer_settings(config).issuers, strict=True)
+        for team in issuer.all_teams
+    ]
     return AccessSettings(
         keys={record.id: record for record, _ in keys},
-        allowances={record.id: allowance for record, allowance in keys if allowance != NO_LIMITS},
+        allowances={key_id: allowance for key_id, allowance in limited if allowance != NO_LIMITS},
         ops_token=config.ops.token.get_secret_value() if config.ops.token else None,
     )
 
 
-def _allowance(given: ConfigTeam | TeamKey) -> Allowance:
+def issuer_settings(config: Config) -> IssuerSettings:
+    """Return the issuers whose tokens are accepted."""
+    return IssuerSettings(
+        issuers=tuple(map(_issuer, config.issuers)),
+        max_token_bytes=config.limits.max_token_bytes,
+        max_cached_tokens=config.limits.max_cached_tokens,
+    )
+
+
+def _issuer(given: ConfigIssuer) -> Issuer:
+    return Issuer(
+        name=given.name,
+        keys=KeyLocation(
+            issuer=given.issuer,
+            jwks_url=given.jwks_url,
+            allow_private_addresses=given.allow_private_addresses,
+            ttl_seconds=given.jwks_ttl_seconds,
+            stale_seconds=given.jwks_stale_seconds,
+            max_bytes=given.jwks_max_bytes,
+            max_keys=given.jwks_max_keys,
+        ),
+        audiences=frozenset(given.audience),
+        algorithms=frozenset(given.algorithms),
+        team=given.team,
+        team_claim=given.team_claim or "",
+        teams=dict(given.teams),
+        user_claim=given.user_claim,
+        user_prefix=given.prefix,
+        scope_claim=given.scope_claim,
+        scopes=None if given.scopes is None else frozenset(given.scopes),
+        models=given.models,
+        origins=None if given.is_native else given.origins,
+        is_native=given.is_native,
+        leeway_seconds=given.leeway_seconds,
+    )
+
+
+def _allowance(given: ConfigTeam | TeamKey | ConfigIssuer) -> Allowance:
     return Allowance(own=_limits(given), per_user=_limits(given.per_user), per_address=_limits(given.per_address))
 
 
@@ -141,6 +186,7 @@ def metrics_settings(config: Config, teams: Teams) -> MetricsSettings:
         teams=sorted(teams),
         top_targets=config.metrics.top_targets,
         targets=named_targets(config),
+        issuers=[issuer.name for issuer in config.issuers],
         concurrent_predictions={team.name: team.allowance.own.concurrent_predictions for team in teams.values()},
     )
 
@@ -184,7 +230,14 @@ def money_settings(config: Config) -> MoneySettings:
             default_hardware=prices.default_hardware,
             charge_failed=prices.charge_failed,
         ),
-        budget_webhooks={team.name: team.budget_webhook for team in config.teams if team.budget_webhook is not None},
+        alerts={
+            team.name: AlertSettings(
+                thresholds=team.budget_thresholds,
+                url=team.budget_webhook,
+                form=alerts.Format(team.budget_webhook_format),
+            )
+            for team in config.teams
+        },
         retain_days=float(config.store.retain_days),
         max_tag_values=config.tags.max_values,
     )

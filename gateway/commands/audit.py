@@ -38,9 +38,13 @@ def audit(
     style: str,
     config_path: Path | None,
 ) -> None:
-    """Show who changed what: keys, secrets, corrections, the cache, deliveries and the config; newest first."""
+    """Show who changed what, newest first.
+
+    Changes of keys, secrets, corrections, the cache, deliveries and the config.
+    """
     config = load_config(config_path)
     with plain_errors():
+        from gateway.domain import csv_text
         from gateway.domain.audit import AuditFilter
         from gateway.operations.rules import audit_rows
 
@@ -70,7 +74,7 @@ def audit(
             case "json":
                 click.echo(audit_rows.json_text(rows))
             case "csv":
-                click.echo(audit_rows.csv_text(rows), nl=False)
+                click.echo(csv_text.write(audit_rows.COLUMNS, map(audit_rows.cells_of, rows)), nl=False)
             case _:
                 click.echo(audit_rows.table_text(rows) if rows else "No entries.")
 

@@ -180,6 +180,8 @@ def summary(config: "Config") -> Iterator[str]:
         yield f"alias      {alias.name}{teams}: {alias.target}"
     for team in config.teams:
         yield f"team       {_team(team)}"
+    for issuer in config.issuers:
+        yield f"issuer     {issuer.name} ({issuer.issuer}), for {', '.join(issuer.all_teams)}"
 
 
 def _products(config: "Config") -> Iterator[str]:
@@ -232,8 +234,8 @@ async def check_urls(config: "Config") -> list[Finding]:
 
 
 async def check_services(config: "Config") -> list[Finding]:
-    """Check the token at Replicate, the store and the output store."""
-    findings = [await check_upstream(config), await check_store(config)]
+    """Check the token at Replicate, the store, the keys of issuers and the output store."""
+    findings = [await check_upstream(config), await check_store(config), *await check_issuers(config)]
     return [*findings, await check_outputs(config.outputs.url)] if config.outputs.url is not None else findings
 
 
@@ -277,6 +279,33 @@ def _read_account(host: str, status: int, body: bytes) -> Finding:
     if not isinstance(name, str):
         return Finding(is_ok=False, text=f"upstream: {host} did not return an account: check base_url")
     return Finding(is_ok=True, text=f"account    {kind} {name[:100]!r} at {host}")
+
+
+async def check_issuers(config: "Config") -> list[Finding]:
+    """Read the keys of every issuer, as the gateway does."""
+    if not config.issuers:
+        return []
+    from gateway.access.ports import KeysUnread
+    from gateway.access.rules import json_web_keys
+    from gateway.assembly.settings import issuer_settings
+    from gateway.upstream.issuers import KeyReader, KeyReaderSettings
+
+    findings = []
+    async with KeyReader(KeyReaderSettings()) as reader:
+        for number, issuer in enumerate(issuer_settings(config).issuers):
+            path = f"issuers[{number}].{'issuer' if issuer.keys.jwks_url is None else 'jwks_url'}"
+            try:
+                found = json_web_keys.parse(await reader.read(issuer.keys), issuer.keys.max_keys).keys
+            except (KeysUnread, ValueError) as problem:
+                findings.append(Finding(is_ok=False, text=f"its keys cannot be read: {problem}", path=path))
+                continue
+            usable = sorted({name for key in found for name in key.algorithms} & issuer.algorithms)
+            if usable:
+                text = f"keys       of {issuer.name}: {len(found)}, for {', '.join(usable)}"
+                findings.append(Finding(is_ok=True, text=text))
+            else:
+                findings.append(Finding(is_ok=False, text="none of its keys is for one of algorithms", path=path))
+    return findings
 
 
 async def check_store(config: "Config") -> Finding:

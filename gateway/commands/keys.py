@@ -244,12 +244,12 @@ def _table(rows: list[dict[str, Any]]) -> str:
 
 def _cell(value: object) -> str:
     match value:
-        case None | {}:
+        case None:
             return "-"
         case list():
             return ",".join(map(str, value))
         case dict():
-            return ",".join(f"{name}={_cell(each)}" for name, each in value.items())
+            return ",".join(f"{name}={_cell(each)}" for name, each in value.items()) or "-"
         case _:
             return str(value)
 

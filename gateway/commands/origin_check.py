@@ -36,7 +36,7 @@ def explain(config: "Config", places: "Places", origin: str) -> tuple[list[str],
 
     allowed = [team for team in config.teams if origin_allowed(team.browser_origins, origin)]
     if allowed:
-        return [line for team in allowed for line in _allowed(team, origin)], True
+        return [line for team in allowed for line in _allowed(config, team, origin)], True
     reasons = [
         f"{origin} is in no team's origins: preflights get no Access-Control-Allow-Origin, so browsers refuse the page"
     ]
@@ -50,7 +50,7 @@ def explain(config: "Config", places: "Places", origin: str) -> tuple[list[str],
     return reasons, False
 
 
-def _allowed(team: "Team", origin: str) -> Iterator[str]:
+def _allowed(config: "Config", team: "Team", origin: str) -> Iterator[str]:
     from gateway.domain.scopes import patterns_of
     from gateway.domain.teams import origin_allowed
 
@@ -63,6 +63,10 @@ def _allowed(team: "Team", origin: str) -> Iterator[str]:
         if key.origins is not None:
             works = "works" if origin_allowed(key.origins, origin) else "does not work"
             yield f"  key {key.name} {works} from this page"
+    for issuer in config.issuers:
+        if team.name in issuer.all_teams:
+            is_allowed = issuer.is_native or origin_allowed(issuer.origins or team.browser_origins, origin)
+            yield f"  users of {issuer.name} {'can' if is_allowed else 'cannot'} call from this page"
 
 
 def _near(listed: str, origin: str) -> str | None:

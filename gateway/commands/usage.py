@@ -30,7 +30,14 @@ _LONGEST_REASON: Final = 500
     show_default=True,
     help="Group by; tag:project by the values of the tag project.",
 )
-@click.option("--format", "style", type=click.Choice(["table", "json", "csv"]), default="table", show_default=True)
+@click.option(
+    "--format",
+    "style",
+    type=click.Choice(["table", "json", "csv", "focus"]),
+    default="table",
+    show_default=True,
+    help="focus: charges by day, team, key, model and tags, as CSV with the columns of FOCUS 1.2.",
+)
 @CONFIG_OPTION
 @click.pass_context
 def usage(
@@ -39,7 +46,7 @@ def usage(
     since: str | None,
     until: str | None,
     by: str,
-    style: Literal["table", "json", "csv"],
+    style: Literal["table", "json", "csv", "focus"],
     config_path: Path | None,
 ) -> None:
     """Show runs, spend and savings."""
@@ -47,9 +54,7 @@ def usage(
         return
     config = load_config(config_path)
     with plain_errors():
-        from gateway.domain import windows
         from gateway.domain.ledger import By, Grouping
-        from gateway.domain.windows import Window
         from gateway.money.rules import usage_table
         from gateway.money.usage import UsageService
         from gateway.runtime.clock import SystemClock
@@ -58,11 +63,12 @@ def usage(
             grouping = Grouping.parse(by)
         except ValueError:
             raise click.BadParameter(f"{by!r} is not one of {', '.join(By)}:KEY", param_hint="--by") from None
-        today = windows.day_of(time.time())
-        first = windows.first_day(Window.MONTH, today) if since is None else _day("--since", since, today)
-        last = max(first, today) if until is None else _day("--until", until, today)
-        if last < first:
-            raise click.BadParameter("must not be before --since", param_hint="--until")
+        first, last = window(since, until)
+        if style == "focus":
+            if grouping.by is not By.TEAM:
+                raise click.BadParameter("does not apply to --format focus", param_hint="--by")
+            run(_print_focus(config, team_name, first, last))
+            return
 
         async def fetch() -> dict[str, Any]:
             async with opened_store(config) as store:
@@ -149,6 +155,32 @@ def _check_tag(config: "Config", tag: str) -> None:
     if tag not in config.tags.keys:
         known = f"the tags are {', '.join(config.tags.keys)}" if config.tags.keys else "[tags] keys is empty"
         raise click.BadParameter(f"there is no tag {tag}: {known}", param_hint="--by")
+
+
+async def _print_focus(config: "Config", team: str | None, since: int, until: int) -> None:
+    from gateway.domain import money
+    from gateway.money.exports import Exporter
+
+    def report(microusd: int) -> None:
+        why = "their ledger entries are older than [store] retain_days."
+        click.echo(f"Charges of ${money.usd(microusd)} are not listed: {why}", err=True)
+
+    async with opened_store(config) as store:
+        async for text in Exporter(store).charges_as_focus(since, until, team, on_missing=report):
+            click.echo(text, nl=False)
+
+
+def window(since: str | None, until: str | None) -> tuple[int, int]:
+    """Return the days from `--since` to `--until`, both included. The default is this month so far."""
+    from gateway.domain import windows
+    from gateway.domain.windows import Window
+
+    today = windows.day_of(time.time())
+    first = windows.first_day(Window.MONTH, today) if since is None else _day("--since", since, today)
+    last = max(first, today) if until is None else _day("--until", until, today)
+    if last < first:
+        raise click.BadParameter("must not be before --since", param_hint="--until")
+    return first, last
 
 
 def _day(option: str, text: str, today: int) -> int:

@@ -40,6 +40,8 @@ LIVE: Final[Mapping[str, frozenset[str]]] = {
             "max_half_surrogates",
             "max_bodies_bytes",
             "max_page_bytes",
+            "max_token_bytes",
+            "max_cached_tokens",
             "max_responses_bytes",
         }
     ),
@@ -113,7 +115,10 @@ LIVE: Final[Mapping[str, frozenset[str]]] = {
     "audit": frozenset({"retain_days"}),
     "logs": frozenset({"level"}),
 }
-"""Settings that a reload applies, by section. Everything in `teams` and `aliases` is applied too."""
+"""Settings that a reload applies, by section. Everything in `teams`, `issuers` and `aliases` is applied too."""
+
+_NAMED: Final = ("teams", "issuers")
+"""Lists of tables with names."""
 
 _SECRETS: Final = {"ops": "token", "upstream": "token", "store": "password"}
 _ACCOUNT: Final = frozenset({"token_env", "token_file", "token"})
@@ -180,8 +185,8 @@ def _base_url_changed(old: Config, new: Config) -> bool:
 
 def _diff_config(old: Config, new: Config) -> Iterator[Change]:
     for section in Config.model_fields:
-        if section == "teams":
-            yield from _diff_named("teams", old.teams, new.teams)
+        if section in _NAMED:
+            yield from _diff_named(section, getattr(old, section), getattr(new, section))
             continue
         if section == "aliases":
             yield from _diff_aliases(old.aliases, new.aliases)
@@ -213,7 +218,7 @@ def _diff_value(path: str, name: str, old: Any, new: Any) -> Iterator[Change]:
 
 
 def _diff_named(path: str, old: tuple[Any, ...], new: tuple[Any, ...]) -> Iterator[Change]:
-    """Compare teams or keys by name. The content of an added or removed one is not listed."""
+    """Compare teams, keys or issuers by name. The content of an added or removed one is not listed."""
     before, after = {each.name: each for each in old}, {each.name: each for each in new}
     for name in dict.fromkeys((*before, *after)):
         place = f"{path}[{name}]"

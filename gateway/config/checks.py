@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from importlib.util import find_spec
 from urllib.parse import urlsplit
 
+from gateway.config import issuer_checks
 from gateway.config.aliases import compare_aliases
 from gateway.config.listeners import Ops, Server
 from gateway.config.model import Config
@@ -53,6 +54,8 @@ def resolve(config: Config, environ: Mapping[str, str], report: Report, *, servi
         report.add(("server", "workers"), "needs PostgreSQL ([store] url): one process serves from a file of SQLite")
     if serving and is_postgres(config.store.url) and find_spec("psycopg") is None:
         report.add(("store", "url"), "needs the extra postgres: pip install '.[postgres]' in a checkout")
+    if serving and config.issuers and find_spec("cryptography") is None:
+        report.add(("issuers",), "needs the extra oidc: pip install '.[oidc]' in a checkout")
     return config.model_copy(
         update={
             "ops": config.ops.with_token(_ops_token(config.ops, report, fetch, fetch_env, serving=serving)),
@@ -165,6 +168,12 @@ def compare(config: Config, report: Report) -> None:
                 uses=[("webhooks", "allow_http")],
             )
     compare_aliases(config, report)
+    _find_twins(
+        ((("issuers", index, "name"), issuer.name) for index, issuer in enumerate(config.issuers)),
+        "same name as {first}; names of issuers must be unique (give each a name)",
+        report,
+    )
+    issuer_checks.compare(config, report)
     _compare_digests(config, report)
 
 

@@ -1,7 +1,7 @@
 """Settings from environment variables: `GATEWAY__SECTION__KEY` takes precedence over the key in the file.
 
-A variable holds the plain text of a string, a number, `true` or `false`, or a list as JSON. Teams and aliases have
-names and are only set in the file. An empty variable counts as not set.
+A variable holds the plain text of a string, a number, `true` or `false`, or a list as JSON. Teams, aliases and
+issuers have names and are only set in the file. An empty variable counts as not set.
 """
 
 import difflib
@@ -18,7 +18,7 @@ from gateway.config.problems import Problem
 
 PREFIX: Final = "GATEWAY__"
 
-_IN_FILE_ONLY: Final = ("teams", "aliases")
+_IN_FILE_ONLY: Final = ("teams", "aliases", "issuers")
 _WHOLE: Final = re.compile(r"[+-]?[0-9]{1,40}")
 _NUMBER: Final = re.compile(r"[+-]?(?:[0-9]{1,40}(?:\.[0-9]{0,40})?|\.[0-9]{1,40})(?:[eE][+-]?[0-9]{1,3})?")
 _SHOWN: Final = re.compile(r"[A-Za-z0-9_]{1,80}")

@@ -104,6 +104,12 @@ class Limits(Section):
         "503), half of it for one team (429).",
         examples=[96 * _MIB],
     )
+    max_token_bytes: Bytes = Field(
+        16 * 1024, description="Longest token of an issuer; a longer one is refused with 401.", examples=[16 * 1024]
+    )
+    max_cached_tokens: Count = Field(
+        10_000, description="Verified tokens of issuers kept in memory.", examples=[10_000]
+    )
     max_page_bytes: Bytes = Field(
         8 * _MIB,
         description="A page of a list ends after this size; it has at least one result, and next leads to the rest.",

@@ -169,11 +169,16 @@ def _repair(data: dict[str, Any], location: Location, *, missing: bool) -> None:
         if location[0] == "aliases":
             holder[last] = f"unnamed/{last}-{number}"
             return
-        holder[last] = {"name": f"unnamed-{number}", "model": "unnamed/unnamed"}.get(str(last), "never")
+        placeholders = {
+            "name": f"unnamed-{number}",
+            "model": "unnamed/unnamed",
+            "issuer": f"https://unnamed-{number}.invalid",
+        }
+        holder[last] = placeholders.get(str(last), "never")
     elif isinstance(last, str):
         # One value may have several errors (a float that is also out of range).
         holder.pop(last, None)
-    elif location[-2] in ("teams", "keys", "rules", "models", "aliases") and _holds_tables(location):
+    elif location[-2] in ("teams", "keys", "rules", "models", "aliases", "issuers") and _holds_tables(location):
         holder[last] = {}  # keeps the indexes of the other tables
     else:
         holder[last] = _REMOVED
@@ -181,7 +186,8 @@ def _repair(data: dict[str, Any], location: Location, *, missing: bool) -> None:
 
 def _holds_tables(location: Location) -> bool:
     return (
-        location[:-1] in (("teams",), ("aliases",), ("cache", "rules"), ("prices", "models")) or location[-2] == "keys"
+        location[:-1] in (("teams",), ("aliases",), ("issuers",), ("cache", "rules"), ("prices", "models"))
+        or location[-2] == "keys"
     )
 
 

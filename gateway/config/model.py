@@ -2,6 +2,7 @@
 
 from pydantic import Field
 
+from gateway.config.issuers import Issuer
 from gateway.config.listeners import Console, Limits, Ops, Server
 from gateway.config.sections import (
     Alias,
@@ -45,6 +46,7 @@ class Config(Section):
     tracing: Tracing = Field(default_factory=Tracing, description="Tracing by OpenTelemetry.")
     aliases: tuple[Alias, ...] = Field((), description="Names of your own for models, versions and deployments.")
     teams: tuple[Team, ...] = Field((), description="The tenants.")
+    issuers: tuple[Issuer, ...] = Field((), description="Providers whose tokens are accepted instead of keys.")
 
     def team(self, name: str) -> Team | None:
         """Return the team of that name."""

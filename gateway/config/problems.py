@@ -22,7 +22,7 @@ from gateway.config.positions import Location
 NEVER_QUOTED: Final = frozenset({"key_env", "token_env", "token_file", "password_env", "password_file", "sha256"})
 _SECRET_WORDS: Final = ("token", "secret", "password", "key")
 _LONGEST_QUOTE: Final = 60
-_TABLES: Final = frozenset({"teams", "keys", "rules", "models", "aliases"})
+_TABLES: Final = frozenset({"teams", "keys", "rules", "models", "aliases", "issuers"})
 """Settings that are lists of tables."""
 _BARE: Final = re.compile(r"[A-Za-z0-9_-]{1,60}")
 

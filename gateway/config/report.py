@@ -68,7 +68,7 @@ class Places:
     def _label(self, location: Location) -> str:
         """Format a location like `spell`, with names instead of indexes: `teams "acme" keys "web" scopes`."""
         words, rest, holder = [], location, self._data
-        while len(rest) > 1 and rest[0] in ("teams", "keys", "aliases") and isinstance(rest[1], int):
+        while len(rest) > 1 and rest[0] in ("teams", "keys", "aliases", "issuers") and isinstance(rest[1], int):
             items = holder.get(rest[0])
             item = items[rest[1]] if isinstance(items, list) and rest[1] < len(items) else None
             name = item.get("name", "default" if rest[0] == "keys" else None) if isinstance(item, dict) else None

@@ -18,6 +18,7 @@ from gateway.config.values import (
     NotEmptyPatterns,
     NotEmptyScopes,
     Origin,
+    Percent,
     ScopeName,
     Seconds,
     SecondsOrZero,
@@ -28,6 +29,7 @@ from gateway.config.values import (
 from gateway.domain.money import exact_microusd
 from gateway.domain.records import Key
 from gateway.domain.scopes import DEFAULT_SCOPES
+from gateway.money.settings import DEFAULT_THRESHOLDS
 
 
 class TeamLimits(Section):
@@ -146,8 +148,18 @@ class Team(TeamLimits):
     )
     budget_webhook: HookUrl | None = Field(
         None,
-        description="URL called at 80 % and 100 % of the team's budget, once per day or month.",
+        description="URL called at each threshold of a budget, once per day or month.",
         examples=["https://hooks.example.com/budget"],
+    )
+    budget_webhook_format: Literal["standard", "slack", "teams"] = Field(
+        "standard",
+        description="Form of these calls: Standard Webhooks, a message for Slack, a card for Microsoft Teams.",
+        examples=["slack"],
+    )
+    budget_thresholds: tuple[Percent, ...] = Field(
+        DEFAULT_THRESHOLDS,
+        description="Percentages of a budget at which the gateway alerts; empty for none.",
+        examples=[[50, 80, 100]],
     )
     per_user: TeamLimits | None = Field(None, description="Limits of each user (header Gateway-User).")
     per_address: TeamLimits | None = Field(None, description="Limits of each client IP address.")

@@ -16,6 +16,7 @@ from pydantic import BeforeValidator, GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema
 from pydantic_core.core_schema import no_info_before_validator_function
 
+from gateway.access.rules.json_web_tokens import ALGORITHMS
 from gateway.domain import scopes, tags
 from gateway.domain.money import MOST_USD, exact_microusd, exact_price
 from gateway.domain.targets import is_model_name
@@ -27,6 +28,7 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 _MOST: Final = 10**15
 _LABEL: Final = r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _HOSTNAME: Final = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(\.{_LABEL})*")
+_NO_ORIGIN: Final = "none"
 _NOT_IN_URLS: Final = re.compile(r"[\x00-\x20\x7f\\<>\"^`{|}]")
 
 
@@ -168,6 +170,32 @@ def _hook_url(value: str) -> str:
     return value
 
 
+def _issuer_url(value: str) -> str:
+    """Check an issuer. It is compared as it is, so nothing of it is normalised."""
+    parts = _url(value, ("http", "https"), "an https URL")
+    if "@" in parts.netloc or "?" in value or "#" in value:
+        raise ValueError("expected a URL without user name, password, query and fragment")
+    return value
+
+
+def _audiences(value: Any) -> Any:
+    if isinstance(value, list) and not value:
+        raise ValueError("expected at least one audience: otherwise tokens for other services would count too")
+    return (value,) if isinstance(value, str) else value
+
+
+def _issuer_origins(value: Any) -> Any:
+    if value == _NO_ORIGIN:
+        return (_NO_ORIGIN,)
+    if isinstance(value, str):
+        raise ValueError('expected a list of origins, or "none" for native apps')  # noqa: TRY004 - a wrong value
+    return _some(value)
+
+
+def _issuer_origin(value: str) -> str:
+    return value if value == _NO_ORIGIN else scopes.normal_origin(value)
+
+
 def _base_url(value: str) -> str:
     return f"{_public_url(value)}/v1"
 
@@ -286,6 +314,7 @@ def _level(value: Any) -> Any:
 Flag = Annotated[bool, Strict()]
 Port = Annotated[int, _whole(0, 65535, "a port number from 0 (a free one) to 65535")]
 Count = Annotated[int, _whole(1, _MOST, "a whole number above 0")]
+Percent = Annotated[int, _whole(1, 100, "a percentage from 1 to 100")]
 CountOrZero = Annotated[int, _whole(0, _MOST, "a whole number, 0 or more")]
 Attempts = Annotated[int, _whole(1, 100, "a whole number from 1 to 100")]
 Bytes = Annotated[int, _whole(1, _MOST, "a whole number of bytes above 0")]
@@ -314,6 +343,19 @@ Origin = Annotated[str, _text(scopes.normal_origin, "an origin (scheme://host) o
 ScopeName = Annotated[scopes.Scope, _one_of(scopes.Scope, _scope, "a scope")]
 TeamName = Annotated[str, _matching(r"[a-z0-9_-]{1,64}", "1 to 64 of the characters a-z 0-9 _ -")]
 KeyName = Annotated[str, _matching(r"[A-Za-z0-9][A-Za-z0-9 ._@-]{0,63}", "1 to 64 letters, digits, spaces or . _ @ -")]
+IssuerUrl = Annotated[str, _text(_issuer_url, "an https URL")]
+IssuerName = Annotated[str, _matching(r"[a-z0-9][a-z0-9._-]{0,63}", "1 to 64 of the characters a-z 0-9 . _ -")]
+ClaimName = Annotated[str, _matching(r"[!-~]{1,200}", "the name of a claim")]
+ClaimText = Annotated[str, _matching(r"[^\x00-\x1f]{1,200}", "the value of a claim")]
+_ONE_OR_SEVERAL: Final[dict[str, Any]] = {"type": ["string", "array"], "items": {"type": "string"}, "minItems": 1}
+Audiences = Annotated[tuple[ClaimText, ...], _Check(_audiences, **_ONE_OR_SEVERAL)]
+UserPrefix = Annotated[str, _matching(r"[!-~]{0,64}", "at most 64 printable characters without spaces")]
+Algorithm = Annotated[
+    str,
+    _matching("|".join(ALGORITHMS), f"one of {', '.join(ALGORITHMS)}: `none` and HMAC (HS256) are never accepted"),
+]
+_IssuerOrigin = Annotated[str, _text(_issuer_origin, "an origin (scheme://host) or *")]
+IssuerOrigins = Annotated[tuple[_IssuerOrigin, ...], _Check(_issuer_origins, **_ONE_OR_SEVERAL)]
 Sha256 = Annotated[
     str,
     _matching(r"[0-9a-fA-F]{64}", "the SHA-256 of the key as 64 hex digits"),
@@ -325,6 +367,7 @@ LinkPattern = Annotated[str, _Check(_link_pattern, type="string", minLength=1)]
 TagKey = Annotated[str, _matching(tags.KEY.pattern, "1 to 32 of a-z 0-9 _ -, beginning with a letter")]
 Moment = Annotated[datetime, _Check(_moment, type="string")]
 LevelWord = BeforeValidator(_level)
+Algorithms = Annotated[tuple[Algorithm, ...], _Check(_some, minItems=1)]
 NotEmptyScopes = Annotated[tuple[ScopeName, ...], _Check(_some, minItems=1)]
 NotEmptyTeams = Annotated[tuple[TeamName, ...], _Check(_some, minItems=1)]
 NotEmptyPatterns = Annotated[tuple[Pattern, ...], _Check(_some, minItems=1)]

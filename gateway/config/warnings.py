@@ -6,7 +6,9 @@ from operator import itemgetter
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
+from gateway.config import issuer_checks
 from gateway.config.aliases import warn_of_aliases
+from gateway.config.issuers import Issuer
 from gateway.config.model import Config
 from gateway.config.problems import Problem
 from gateway.config.public_suffixes import is_public_suffix
@@ -19,6 +21,8 @@ _SHORT_KEY = 24
 _ACCOUNT_RATES = {"creates_per_minute": 600, "requests_per_minute": 3000}
 """Replicate's limits of an account: docs/replicate-api.md."""
 _CONTAINER_MARKS = ("/.dockerenv", "/run/.containerenv")
+_CHATS = {"hooks.slack.com": "slack", "logic.azure.com": "teams", "api.powerplatform.com": "teams"}
+"""Hosts whose webhooks take one form of budget alerts only."""
 _Wider = tuple[TeamLimits, str]
 """Limits around others, and whose they are."""
 _POWERFUL = (Scope.ADMIN, Scope.ACCOUNT, Scope.MANAGE, Scope.DEPLOY, Scope.TRAIN, Scope.TOKENS)
@@ -38,7 +42,9 @@ def warnings(config: Config, now: float) -> list[Problem]:
         *_of_webhooks(config),
         *warn_of_aliases(config),
         *_of_teams(config, now),
+        *_of_issuers(config),
         *_of_rates(config),
+        *_of_alerts(config),
     ]
 
 
@@ -77,6 +83,17 @@ def _of_upstream(config: Config) -> Iterator[Problem]:
                 f"{given} is above the {usual} a minute that Replicate allows an account, unless it raised yours: what "
                 "is above its limit gets 429",
             )
+
+
+def _of_alerts(config: Config) -> Iterator[Problem]:
+    for index, team in enumerate(config.teams):
+        host = urlsplit(team.budget_webhook or "").hostname or ""
+        for known, form in _CHATS.items():
+            if (host == known or host.endswith(f".{known}")) and team.budget_webhook_format != form:
+                yield Problem(
+                    f"teams[{index}].budget_webhook_format",
+                    f'is "{team.budget_webhook_format}", and {known} accepts messages in the form "{form}" only',
+                )
 
 
 def _of_rates(config: Config) -> Iterator[Problem]:
@@ -282,6 +299,21 @@ def _of_team(team: Team, path: str, now: float) -> Iterator[Problem]:
             yield Problem(f"{where}.scopes", f"{', '.join(powerful)}: too powerful for a key in a public page")
 
 
+def _of_issuers(config: Config) -> Iterator[Problem]:
+    yield from issuer_checks.warnings(config)
+    for index, issuer in enumerate(config.issuers):
+        path = f"issuers[{index}]"
+        teams = [team for name in issuer.all_teams if (team := config.team(name)) is not None]
+        around = (teams[0], "the team's") if len(teams) == 1 else None
+        yield from _of_limits(issuer, path)
+        yield from _of_each(issuer, path, (issuer, "the issuer's"), *([around] if around else []))
+        if around:
+            yield from _above(issuer, path, around)
+        yield from _of_patterns(() if issuer.is_native else issuer.origins or (), path)
+        if issuer.per_user is None and any(team.per_user is None for team in teams):
+            yield Problem(f"{path}.per_user", "is not set: a single user can use up the limits of the team")
+
+
 def _of_patterns(origins: Iterable[str], path: str) -> Iterator[Problem]:
     for origin in origins:
         host = origin.partition("://")[2]
@@ -289,7 +321,7 @@ def _of_patterns(origins: Iterable[str], path: str) -> Iterator[Problem]:
             yield Problem(f"{path}.origins", f"{origin} matches the sites of strangers: name your own domain after *.")
 
 
-def _of_each(holder: Team | TeamKey, path: str, *around: _Wider) -> Iterator[Problem]:
+def _of_each(holder: Team | TeamKey | Issuer, path: str, *around: _Wider) -> Iterator[Problem]:
     """Yield warnings about the limits of each user and each address of a team or a key."""
     for name, limits in (("per_user", holder.per_user), ("per_address", holder.per_address)):
         if limits is not None:

@@ -15,6 +15,7 @@ Actor = NewType("Actor", str)
 
 BY_API = Actor("api")
 BY_CONFIG = Actor("config")
+BY_OPERATORS = Actor("console:operators")
 
 
 def by_key(key_id: str) -> Actor:

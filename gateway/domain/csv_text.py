@@ -11,10 +11,13 @@ _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 
 def write(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """Return a table. `None` is an empty cell; a text that a spreadsheet would take for a formula is neutralised."""
+    return write_rows([columns]) + write_rows(rows)
+
+
+def write_rows(rows: Iterable[Sequence[object]]) -> str:
+    """Return rows of a table without its heading, as `write` does."""
     out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows([_cell(each) for each in row] for row in rows)
+    csv.writer(out, lineterminator="\n").writerows([_cell(each) for each in row] for row in rows)
     return out.getvalue()
 
 

@@ -7,7 +7,7 @@ each string or bracket only up to a stated number. So the scans can run before a
 
 import codecs
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import lru_cache
 
@@ -74,21 +74,8 @@ def holds(text: bytes, secrets: Iterable[bytes]) -> bool:
     Parsing is not enough: it keeps one value of a duplicate name, but the bytes that are sent on contain both. An error
     may quote a URL or a form.
     """
-    if len(text) <= SLICE:
-        return _holds(text, secrets)
-    # In pieces, for the sake of the other threads: a piece may take some milliseconds.
-    secrets = tuple(secrets)
-    longest = _LONGEST_LETTER * max(map(len, secrets), default=0)
-    start = 0
-    while start < len(text):
-        end = end_of_slice(text, start)
-        if _holds(text[start : end + longest], secrets):
-            return True
-        start = end
-    return False
-
-
-def _holds(text: bytes, secrets: Iterable[bytes]) -> bool:
+    if len(text) > 2 * SLICE:
+        return _holds_in_pieces(text, tuple(secrets))
     for secret in secrets:
         if secret in text:
             return True
@@ -104,6 +91,19 @@ def _holds(text: bytes, secrets: Iterable[bytes]) -> bool:
             if secret in plain:
                 return True
     return b"%" in plain and any(_holds_encoded(plain, secret) for secret in secrets)
+
+
+def _holds_in_pieces(text: bytes, secrets: Sequence[bytes]) -> bool:
+    """Do what `holds` does, in pieces that take some milliseconds each, for the sake of the other threads."""
+    # No piece is longer than two slices.
+    longest = min(_LONGEST_LETTER * max(map(len, secrets), default=0), SLICE - 1)
+    start = 0
+    while start < len(text):
+        end = end_of_slice(text, start)
+        if holds(text[start : end + longest], secrets):
+            return True
+        start = end
+    return False
 
 
 def _holds_encoded(text: bytes, secret: bytes) -> bool:

@@ -83,6 +83,30 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     """The cost tags of its prediction, as `gateway.domain.tags` writes them."""
 
 
+class LedgerLine(msgspec.Struct, frozen=True):
+    """An entry with its number. Later ones of a day have higher numbers."""
+
+    id: int
+    entry: Entry
+
+
+class ChargeSum(msgspec.Struct, frozen=True, kw_only=True):
+    """The sum of a day's entries of one kind, team, key, target and set of tags, and of a correction's reason."""
+
+    day: int
+    team: str
+    key_id: str
+    target: str
+    kind: EntryKind
+    tags: str
+    note: str
+    """The reason of a correction; otherwise empty."""
+    count: int
+    """Number of entries."""
+    milliseconds: int
+    microusd: int
+
+
 class Reservation(msgspec.Struct, frozen=True, kw_only=True):
     """The amounts that are held for a run until it is settled."""
 
@@ -95,6 +119,18 @@ class Reservation(msgspec.Struct, frozen=True, kw_only=True):
     milliseconds: int
     microusd: int
     at: float
+
+
+class BudgetWarning(msgspec.Struct, frozen=True):
+    """An alert about a budget. Each is given once."""
+
+    team: str
+    name: str
+    """The budget: its name in the config, after its scope unless it is the team's."""
+    day: int
+    """The first day of the budget window."""
+    percent: int
+    """The threshold that was reached."""
 
 
 class By(StrEnum):

@@ -31,6 +31,8 @@ class RunEnded(msgspec.Struct, frozen=True, kw_only=True):
     """The line of the ledger: what the run cost, and when that was entered."""
     shared_by: tuple[SharedBy, ...]
     """The predictions of the run, counted by team and source. Exact, however many there are. Hits came later."""
+    user: str | None = None
+    """The user of the prediction that started it."""
     prediction_ids: tuple[str, ...]
     """The ids of the first `MAX_LISTED` of them, in order of creation."""
 

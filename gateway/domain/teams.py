@@ -66,8 +66,8 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """The web origins that requests must come from, for publishable keys and tokens."""
     user: str | None = None
     is_public: bool = False
-    """Whether it is a publishable key or a browser token, used by a web page. The page's own claims, such as the user
-    in a header, are not trusted."""
+    """Whether it is a publishable key, a browser token or an external identity, used by a web page or an app. What that
+    claims itself, such as the user in a header, is not trusted."""
     allowance: Allowance = NO_LIMITS
     """The key's limits, in addition to the team's."""
     token_id: str | None = None
@@ -92,7 +92,7 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     @property
     def is_shared_by_visitors(self) -> bool:
         """Whether it is a publishable key, which all visitors of a page have: it has no lists."""
-        return self.is_public and self.token_id is None
+        return self.is_public and self.token_id is None and self.user is None
 
     @cached_property
     def sees_owner(self) -> str | None:

@@ -21,6 +21,7 @@ SERVER: Final = "replicate-gateway"
 _STATUS: dict[type[errors.GatewayError], int] = {
     errors.BadRequest: 400,
     errors.Unauthenticated: 401,
+    errors.IssuerUnavailable: 503,
     errors.Forbidden: 403,
     errors.NotFound: 404,
     errors.Conflict: 409,

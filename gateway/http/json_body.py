@@ -1,4 +1,4 @@
-"""Reads the JSON bodies of the gateway's own routes into values, and their queries. Errors name the field."""
+"""Reads the JSON bodies of the gateway's own routes into values, and cursors of lists. Errors name the field."""
 
 import base64
 import binascii
@@ -46,22 +46,6 @@ def decode(body: bytes, kind: type[BodyT]) -> BodyT:
         raise _unprocessable(exc) from exc
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
         raise BadRequest(f"Failed to parse request body as JSON: {exc}") from exc
-
-
-def read_query(request: web.Request, kind: type[BodyT]) -> BodyT:
-    """Return a query. Raise `Unprocessable`, also for unknown, empty and repeated names.
-
-    A script whose variable is not set must not select everything.
-    """
-    given: dict[str, str] = {}
-    for name, value in request.query.items():
-        if not value or name in given:
-            raise Unprocessable.field(name[:_LONGEST_REASON], "must be given once, and not be empty")
-        given[name] = value
-    try:
-        return msgspec.convert(given, kind, strict=False)
-    except msgspec.ValidationError as exc:
-        raise _unprocessable(exc) from exc
 
 
 def _unprocessable(error: msgspec.ValidationError) -> Unprocessable:

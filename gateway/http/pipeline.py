@@ -192,7 +192,7 @@ class Pipeline:
         caller = state[CALLER] = known.caller
         state[PRESENTED_KEY] = known.presented
         if caller.is_public and route.name in CLOSED_TO_PAGES:
-            raise Forbidden("This route needs a server's key: browser tokens and keys with origins cannot use it.")
+            raise Forbidden("This route needs a server's key: tokens of users and keys with origins cannot use it.")
         if route.scope not in caller.scopes:
             raise Forbidden(f"Your key lacks the scope '{route.scope}', which this route requires.")
         refuse_own_key_in_head(request, known.presented, head)

@@ -63,6 +63,7 @@ OPEN_ROUTES: Final = frozenset(
     {
         "demo",
         "healthz",
+        "openapi",
         "outputs.read",
         "readyz",
         "streams.check",

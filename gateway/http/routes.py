@@ -112,6 +112,7 @@ OWN: tuple[Route, ...] = (
     Route("GET", f"/gateway/explain/{{id:{ID}}}", "gateway.explain", Scope.PREDICT, gateway_api.explain_prediction),
     Route("POST", upstream_webhooks.PATH, "upstream.webhooks", Scope.PREDICT, gateway_api.take_upstream_webhook),
     Route("GET", _OUTPUT, "outputs.read", Scope.PREDICT, outputs.read_output),
+    Route("GET", "/openapi.json", "openapi", Scope.READ, gateway_api.show_description),
     Route("GET", "/healthz", "healthz", Scope.READ, gateway_api.healthz),
     Route("GET", "/readyz", "readyz", Scope.READ, gateway_api.readyz),
 )

@@ -8,6 +8,7 @@ import asyncio
 import socket
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,8 @@ _MAX_PART_FIELD_BYTES = 8190
 # How long the unread rest of a request body is drained after the response, so that the client receives the response.
 _LINGERING_SECONDS = 2.0
 _HALF_CLOSED_SECONDS = 0.1
+_RECEIVED_SECONDS = 0.02
+"""Time between two looks, during a shutdown, whether requests have arrived completely."""
 _ACK_SECONDS = 75.0
 """Longest time in which a client may take nothing of a response. Streams have a bound of their own."""
 _MAX_HEAD_BYTES = 256 * 1024
@@ -87,6 +90,14 @@ class Connection(RequestHandler):
         """Close the connection unless a request has arrived on it, or a part of its head."""
         if self._is_idle() and not self._head_bytes:
             self.force_close()
+
+    @property
+    def is_receiving(self) -> bool:
+        """Whether a part of a request has arrived, and the rest has not."""
+        if self._is_idle():
+            return bool(self._head_bytes)
+        request = self._current_request
+        return request is not None and not request.content.is_eof() and request.content.exception() is None
 
     def _is_idle(self) -> bool:
         return self._waiter is not None and not self._waiter.done()
@@ -212,9 +223,22 @@ class Runner(web.AppRunner):
         # What the kernel has received by now is parsed first: after one turn of the loop, and handled after the next.
         await asyncio.sleep(0)
         await asyncio.sleep(0)
-        for connection in self.server.connections if self.server is not None else ():
-            assert isinstance(connection, Connection)
+        for connection in self._connections():
             connection.close_if_idle()
+
+    async def receive(self, seconds: float) -> None:
+        """Wait until the requests that are arriving have arrived, for `seconds` at most.
+
+        aiohttp's `cleanup` ignores what arrives later, and waits in vain for the handlers of these requests.
+        """
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                # aiohttp tells nobody that a body has failed.
+                while any(each.is_receiving for each in self._connections()):  # noqa: ASYNC110
+                    await asyncio.sleep(_RECEIVED_SECONDS)
+
+    def _connections(self) -> list[Connection]:
+        return [] if self.server is None else [each for each in self.server.connections if isinstance(each, Connection)]
 
     async def _make_server(self) -> web.Server:
         await super()._make_server()

@@ -11,6 +11,7 @@ import msgspec
 from gateway.metrics import catalogue
 from gateway.metrics.dashboard import DashboardMetrics
 from gateway.metrics.delivery import DeliveryMetrics, FileMetrics, StreamMetrics
+from gateway.metrics.identities import IdentityMetrics
 from gateway.metrics.money import MoneyMetrics
 from gateway.metrics.news import NewsMetrics
 from gateway.metrics.nodes import NodeMetrics
@@ -29,8 +30,13 @@ class MetricsSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Targets that are counted by name; the others count as `other`."""
     targets: Sequence[str] = ()
     """Targets that the config names."""
+    issuers: Sequence[str] = ()
     concurrent_predictions: Mapping[str, int | None] = {}
     """The limit of each team, `None` for a team without one."""
+
+
+def _known(settings: MetricsSettings) -> dict[str, Sequence[str]]:
+    return {"teams": settings.teams, "targets": settings.targets, "issuers": settings.issuers}
 
 
 class Metrics(
@@ -43,6 +49,7 @@ class Metrics(
     FileMetrics,
     NewsMetrics,
     NodeMetrics,
+    IdentityMetrics,
 ):
     """All metrics of a gateway.
 
@@ -51,7 +58,7 @@ class Metrics(
 
     def __init__(self, settings: LiveSettings[MetricsSettings], *, routes: Sequence[str] = ()) -> None:
         now = settings.value
-        super().__init__({"teams": now.teams, "targets": now.targets, "routes": routes}, {"target": now.top_targets})
+        super().__init__(_known(now) | {"routes": routes}, {"target": now.top_targets})
         self._show_limits(now)
         settings.subscribe(self._apply)
         self._answered = {}
@@ -61,7 +68,7 @@ class Metrics(
 
     def _apply(self, settings: MetricsSettings) -> None:
         # Series that there are stay.
-        self.add_known_values({"teams": settings.teams, "targets": settings.targets}, {"target": settings.top_targets})
+        self.add_known_values(_known(settings), {"target": settings.top_targets})
         self._show_limits(settings)
 
     def _show_limits(self, settings: MetricsSettings) -> None:

@@ -10,6 +10,7 @@ from enum import Enum
 import msgspec
 
 from gateway import errors
+from gateway.access.rules.json_web_tokens import Reason
 from gateway.domain.bypass import BypassReason
 from gateway.domain.limits import SubjectKind
 from gateway.domain.ports import observers
@@ -120,6 +121,7 @@ OUTCOME = Label("code", _USUAL_OUTCOMES, max_learned=30,
                 help_text="HTTP status, or `unreachable`, `timeout`, `broken`, `abandoned`, `withheld`, `failed`")
 METHOD = closed("method", "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "QUERY", "OPTIONS")
 WINDOW = closed("window", *Window)
+ISSUER = Label("issuer", known_from="issuers", help_text="the names of the issuers in the config")
 POOL = closed("pool", *observers.POOLS)
 DIRECTION = closed("direction", *Direction)
 LANE = closed("lane", "creates", "requests")
@@ -156,6 +158,15 @@ BODIES_REFUSED = _counter("bodies_refused", "Request bodies refused by a bound o
                                  "max_bodies_bytes"))
 BODY_BYTES = _gauge("request_body_bytes", "Size of the large request bodies in memory.")
 RESPONSE_BYTES = _gauge("response_bytes", "Size of the large responses that clients have not taken yet.")
+
+_section("External identities")
+ISSUER_KEY_READS = _counter("issuer_key_reads", "Attempts to read the keys of an issuer. refused: its address is not "
+                            "allowed; invalid: no JWKS.", ISSUER, closed("outcome", *observers.KEY_READS))
+ISSUER_KEY_AGE = _gauge("issuer_key_age_seconds", "Time since the keys of an issuer were read, if they ever were.",
+                        ISSUER, is_prepared=False)
+ISSUER_TOKENS_REFUSED = _counter("issuer_tokens_refused", "Refused tokens of issuers, by reason.",
+                                 closed("reason", *Reason))
+ISSUER_TOKENS_KEPT = _gauge("issuer_tokens_kept", "Verified tokens of issuers in memory.")
 
 _section("Predictions")
 CREATED = _counter("predictions_created", "Predictions created, by source.", TEAM, TARGET,
@@ -222,6 +233,8 @@ CHARGES_IN_DOUBT = _counter("charges_in_doubt", "Charges that may differ from up
 UNSETTLED = _gauge("reservations_unsettled", "Reservations older than an hour.")
 STUCK = _counter("reservations_stuck", "Reservations without an open run, released by the audit. Should stay 0.")
 DRIFT = _counter("ledger_drift", "Sums that differed from the ledger's entries and were recomputed. Should stay 0.")
+TAG_VALUES = _gauge("tag_values", "Values of one cost tag that a team has used today, of the team and tag with the "
+                    "most. More than [tags] max_values: further ones are counted together. Updated by the audit.")
 RATE_SUBJECTS = _gauge("rate_subjects_kept", "Users, addresses and tokens whose request rate is in memory.")
 RATE_SUBJECTS_DROPPED = _counter("rate_subjects_dropped", "Users, addresses and tokens evicted from memory.")
 RATE_SHARES = _gauge("rate_shares", "Request rates of which this node holds a share, where several nodes serve.")

@@ -46,6 +46,10 @@ class MoneyMetrics(Registry):
         """Count sums that differed from the ledger's entries."""
         self.counters[catalogue.DRIFT][()].value += count
 
+    def tag_values(self, most: int) -> None:
+        """Set the largest number of values of a cost tag."""
+        self.set(catalogue.TAG_VALUES, to=most)
+
     def concurrency_limited(self, team: str, limit: int | None) -> None:
         """Set a team's limit of concurrent predictions; `None` removes it."""
         if limit is not None:

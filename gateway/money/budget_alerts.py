@@ -1,31 +1,50 @@
-"""Budget warnings and budget metrics of teams. A warning is given at 80 % and at 100 %, once per budget window."""
+"""Budget alerts, and the budget metrics of teams.
+
+An alert is given at each threshold of a budget, once per budget window: over all nodes, and whatever fails. Budgets of
+a team are checked when its money changes and every minute; those of its keys and users when a run of theirs ends.
+"""
 
 import asyncio
 import logging
 
+import msgspec
+
 from gateway.domain import quota, windows
+from gateway.domain.ledger import BudgetWarning
 from gateway.domain.limits import Limits, SubjectKind
 from gateway.domain.ports.clock import Clock
 from gateway.domain.ports.observers import LimitObserver
-from gateway.domain.quota import LimitKind, LimitStatus, RunLimits
-from gateway.domain.teams import Teams
+from gateway.domain.quota import Counters, LimitKind, LimitStatus, RunLimits
+from gateway.domain.teams import Team, Teams
 from gateway.errors import GatewayError
-from gateway.money.ports import Announcer, Ledger
-from gateway.money.rules import refusals
-from gateway.money.settings import MoneySettings
+from gateway.money.limit_queue import run_limits_of
+from gateway.money.ports import Announcer, KeyOwners, Ledger
+from gateway.money.rules import alerts
+from gateway.money.rules.alerts import FULL, Alert
+from gateway.money.settings import AlertSettings, MoneySettings
 from gateway.runtime.live import LiveSettings
 
 logger = logging.getLogger(__name__)
 
-WARNING = "budget.warning"
-EXHAUSTED = "budget.exhausted"
-"""Message types, in the form that Standard Webhooks recommend."""
-_NEARLY, _FULLY = 80, 100
+_NEARLY = 80
 _PAUSE = 1.0
+_WATCHED = (SubjectKind.KEY, SubjectKind.USER)
+_NO_ALERTS = AlertSettings()
+
+
+class Touched(msgspec.Struct):
+    """What to check of a team."""
+
+    spenders: set[tuple[str, str | None]] = msgspec.field(default_factory=set)
+    """Keys and users whose runs have ended."""
+    refused: dict[str, RunLimits] = msgspec.field(default_factory=dict)
+    """Limits of which a budget has refused a create, by scope."""
+    names: set[tuple[str, str]] = msgspec.field(default_factory=set)
+    """Those budgets, by scope and name."""
 
 
 class Budgets:
-    """Checks the budgets of all teams when their spending changes."""
+    """Checks budgets when spending changes."""
 
     def __init__(
         self,
@@ -38,14 +57,12 @@ class Budgets:
         self._teams = teams
         self._settings = settings
         self._announcer: Announcer | None = None
+        self._owners: KeyOwners | None = None
         self._ledger = ledger
         self._clock = clock
         self._observer = observer
-        self._touched: dict[str, str | None] = {}
+        self._touched: dict[str, Touched] = {}
         self._changed = asyncio.Event()
-        self._warning = asyncio.Lock()
-        self._unrecorded: set[tuple[str, str, int, int]] = set()
-        """Warnings that were given and are not recorded yet: team, budget, first day of its window, percentage."""
         teams.subscribe(self._check_all_soon)
 
     def _check_all_soon(self, teams: Teams) -> None:
@@ -53,18 +70,28 @@ class Budgets:
             self.touched(team)
 
     def announce_through(self, announcer: Announcer) -> None:
-        """Send warnings by webhook too, to teams with a webhook URL for them. Warnings are logged in any case."""
+        """Send alerts by webhook too, to teams with a webhook URL for them. Alerts are logged in any case."""
         self._announcer = announcer
 
-    def touched(self, team: str) -> None:
-        """Schedule a check of a team's budgets. Call after money was reserved, released or spent."""
-        self._touched.setdefault(team, None)
-        self._changed.set()
+    def find_limits_through(self, owners: KeyOwners) -> None:
+        """Check the budgets of keys and users too."""
+        self._owners = owners
 
-    def on_budget_exhausted(self, team: str, name: str) -> None:
-        """Schedule a check of a team's budgets, of which `name` has refused a create."""
-        self._touched[team] = name
+    def touched(self, team: str, key_id: str | None = None, user: str | None = None) -> None:
+        """Schedule a check of a team's budgets, and of a key's and a user's. Call when what they spent has changed."""
+        touched = self._of(team)
+        if key_id is not None:
+            touched.spenders.add((key_id, user))
+
+    def on_budget_exhausted(self, team: str, limits: RunLimits, name: str) -> None:
+        """Schedule a check of the budgets of a team, key or user, of which `name` has refused a create."""
+        touched = self._of(team)
+        touched.refused[limits.scope] = limits
+        touched.names.add((limits.scope, name))
+
+    def _of(self, team: str) -> Touched:
         self._changed.set()
+        return self._touched.setdefault(team, Touched())
 
     async def run(self) -> None:
         """Run scheduled checks until cancelled, at most one per team and second."""
@@ -72,11 +99,12 @@ class Budgets:
             await self._changed.wait()
             self._changed.clear()
             touched, self._touched = self._touched, {}
-            for team, refused in touched.items():
+            for team, what in touched.items():
                 try:
-                    await self.check(team, refused=refused)
+                    await self.check(team, what)
                 except GatewayError as exc:
-                    # No retry here: the ledger auditor checks all budgets every minute.
+                    # No retry here: the ledger auditor checks the budgets of all teams every minute, and the end of
+                    # the next run those of its key and user.
                     logger.warning("budget check failed", extra={"team": team, "reason": exc.detail})
             await self._clock.sleep(_PAUSE)
 
@@ -85,70 +113,79 @@ class Budgets:
         for team in tuple(self._teams.value):
             await self.check(team)
 
-    async def check(self, team: str, *, refused: str | None = None) -> None:
-        """Update the metrics of a team's budgets and warn about those at 80 % or 100 %.
+    async def check(self, name: str, touched: Touched | None = None) -> None:
+        """Update the metrics of a team's budgets, and alert where a threshold was reached.
 
-        `refused` names a budget that has just refused a create. From 80 % on it counts as used up, because what is left
-        is too little for that create.
+        Check those of its keys and users that are `touched` too.
+
+        A budget that has just refused a create counts as used up from 80 % on, because what is left is too little for
+        that create.
         """
-        known = self._teams.value.get(team)
-        if known is None:
+        team = self._teams.value.get(name)
+        if team is None:
             return
-        limits = known.allowance.own
-        now, scope = self._clock.now(), quota.scope(SubjectKind.TEAM, team)
-        meter = (await self._ledger.meters([scope], now))[scope]
-        self._observer.budget(
-            team, "day", limit=limits.microusd_per_day, spent=meter.day_microusd, reserved=meter.held_microusd
-        )
-        self._observer.budget(
-            team, "month", limit=limits.microusd_per_month, spent=meter.month_microusd, reserved=meter.held_microusd
-        )
-        for status in quota.statuses([_allowance(team, limits)], {scope: meter}, now):
+        now, touched = self._clock.now(), touched or Touched()
+        limits = await self._limits(team, touched)
+        meters = await self._ledger.meters([each.scope for each in limits], now)
+        self._observe(team, meters[quota.scope(SubjectKind.TEAM, name)])
+        for status in quota.statuses(limits, meters, now):
             if status.kind is LimitKind.DOLLARS:
-                await self._warn(team, status, now, has_refused=status.name == refused)
+                await self._alert(name, status, now, has_refused=(status.scope, status.name) in touched.names)
 
-    async def _warn(self, team: str, status: LimitStatus, now: float, *, has_refused: bool) -> None:
+    async def _limits(self, team: Team, touched: Touched) -> list[RunLimits]:
+        """Return what to check: the limits of the team first, then of keys and users that have a budget."""
+        found = {quota.scope(SubjectKind.TEAM, team.name): _of_team(team.name, team.allowance.own)} | touched.refused
+        for key_id, user in touched.spenders:
+            owner = None if self._owners is None else await self._owners.owner(team.name, key_id)
+            if owner is not None:
+                found |= {each.scope: each for each in run_limits_of(owner, user) if _has_budget(each)}
+        return list(found.values())
+
+    def _observe(self, team: Team, meter: Counters) -> None:
+        own = team.allowance.own
+        for window, limit, spent in (
+            ("day", own.microusd_per_day, meter.day_microusd),
+            ("month", own.microusd_per_month, meter.month_microusd),
+        ):
+            self._observer.budget(team.name, window, limit=limit, spent=spent, reserved=meter.held_microusd)
+
+    async def _alert(self, team: str, status: LimitStatus, now: float, *, has_refused: bool) -> None:
         assert status.window is not None
-        window_start = windows.first_day(status.window, windows.day_of(now))
-        taken = status.used + status.held
-        is_full = has_refused and taken * 100 >= status.limit * _NEARLY
+        settings = self._settings.value.alerts.get(team, _NO_ALERTS)
+        is_full = has_refused and (status.used + status.held) * 100 >= status.limit * _NEARLY
         reached = [
             percent
-            for percent in (_NEARLY, _FULLY)
-            if status.used * 100 >= status.limit * percent or (is_full and percent == _FULLY)
+            for percent in settings.thresholds
+            if status.used * 100 >= status.limit * percent or (is_full and percent == FULL)
         ]
         if not reached:
             return
-        # One warning is enough when 80 % and 100 % are reached at once.
-        percent = max(reached)
-        # The auditor can check at the same time.
-        async with self._warning:
-            if await self._ledger.warned(team, status.name, window_start) >= percent:
-                return
-            # Recorded only when the webhook is queued: else a failure in between would lose the webhook.
-            await self._announce(team, status, window_start, percent)
-            await self._ledger.warn_once(team, status.name, window_start, percent)
-            self._unrecorded.discard((team, status.name, window_start, percent))
-
-    async def _announce(self, team: str, status: LimitStatus, window_start: int, percent: int) -> None:
-        warning = (team, status.name, window_start, percent)
-        if warning in self._unrecorded:
+        # One alert is enough when several thresholds are reached at once.
+        percent, day = max(reached), windows.first_day(status.window, windows.day_of(now))
+        name = status.name if status.of is SubjectKind.TEAM else f"{status.scope} {status.name}"
+        if await self._ledger.warned(team, name, day) >= percent:
             return
-        payload = {"team": team, "percent": percent, "limit": refusals.shown(status)}
-        url = self._settings.value.budget_webhooks.get(team)
-        if self._announcer is not None and url is not None:
-            await self._announcer.announce(team, url, EXHAUSTED if percent == _FULLY else WARNING, payload)
-        self._unrecorded.add(warning)
-        logger.warning(
-            "budget used up" if percent == _FULLY else "budget nearly used up",
-            extra={"team": team, "budget": status.name, "percent": percent},
-        )
+        warning = BudgetWarning(team, name, day, percent)
+        if self._announcer is not None and settings.url is not None:
+            message = alerts.body(Alert(team=team, percent=percent, status=status, at=now), settings.form)
+            is_first = await self._announcer.announce(warning, settings.url, message)
+        else:
+            is_first = await self._ledger.warn_once(warning)
+        if is_first:
+            logger.warning(
+                "budget used up" if percent >= FULL else "budget nearly used up",
+                extra={"team": team, "budget": name, "percent": percent},
+            )
 
 
-def _allowance(team: str, limits: Limits) -> RunLimits:
+def _of_team(team: str, limits: Limits) -> RunLimits:
     return RunLimits(
         of=SubjectKind.TEAM,
         scope=quota.scope(SubjectKind.TEAM, team),
         microusd_per_day=limits.microusd_per_day,
         microusd_per_month=limits.microusd_per_month,
     )
+
+
+def _has_budget(limits: RunLimits) -> bool:
+    return limits.of in _WATCHED and (limits.microusd_per_day, limits.microusd_per_month) != (None, None)

@@ -131,6 +131,8 @@ class LedgerAuditor:
             after = audited.last
             await asyncio.sleep(pause)
         drifted = tally.drift(audited.stored)
+        if day == windows.day_of(self._clock.now()):
+            self._observer.tag_values(audited.stored.most_values)
         if drifted:
             logger.error(
                 "sums differ from the ledger; rebuilding them",

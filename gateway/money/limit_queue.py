@@ -32,6 +32,7 @@ from gateway.runtime.sleep import sleep_until_event
 _SCOPE = attrgetter("scope")
 SECONDS_PER_MINUTE = 60.0
 
+_WITH_ALERTS = (SubjectKind.TEAM, SubjectKind.KEY, SubjectKind.USER)
 MAX_WAITING = 1000
 """Maximum number of waiting creates per team. Each holds a connection and a body in memory."""
 
@@ -150,11 +151,11 @@ class LimitQueue:
         self.numbers = itertools.count()
         """The order of arrival."""
         self._is_closing = False
-        self._on_exhausted: list[Callable[[str, str], None]] = []
+        self._on_exhausted: list[Callable[[str, RunLimits, str], None]] = []
         self._on_freed: list[Callable[[str], None]] = []
 
-    def add_budget_exhausted_listener(self, callback: Callable[[str, str], None]) -> None:
-        """Call `callback` with the team and the budget's name when a budget of a team refuses a create."""
+    def add_budget_exhausted_listener(self, callback: Callable[[str, RunLimits, str], None]) -> None:
+        """Call `callback` when a budget refuses a create: with the team, the limits, and the budget's name in them."""
         self._on_exhausted.append(callback)
 
     def add_freed_listener(self, callback: Callable[[str], None]) -> None:
@@ -182,9 +183,11 @@ class LimitQueue:
         """Count a refusal and return the error for its caller: `BudgetExceeded` or `RateLimited`."""
         status = refused.status
         self._observer.quota_refused(team, status.kind)
-        if status.of is SubjectKind.TEAM and status.kind.is_budget:
-            for callback in self._on_exhausted:
-                callback(team, status.name)
+        if status.of in _WITH_ALERTS and status.kind.is_budget:
+            for limits in demand.allowances:
+                if limits.scope == status.scope:
+                    for callback in self._on_exhausted:
+                        callback(team, limits, status.name)
         retry_after = quota.seconds_to_wait(refused.retry_after)
         error_class = BudgetExceeded if status.kind.is_budget else RateLimited
         return error_class(refusals.detail_of(refused, demand), retry_after=retry_after, limit=refusals.shown(status))

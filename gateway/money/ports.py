@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from gateway.domain.audit import Actor
-from gateway.domain.ledger import By, Entry, Reservation, Settlement, Usage
+from gateway.domain.ledger import BudgetWarning, By, ChargeSum, Entry, LedgerLine, Reservation, Settlement, Usage
 from gateway.domain.quota import Counters
 from gateway.domain.records import Run
+from gateway.domain.teams import Caller
 from gateway.money.rules.audit import Audited
 
 
@@ -50,12 +51,20 @@ class Ledger(Protocol):
         """Return the runs' entries among the ledger's last `limit` entries, oldest first."""
         ...
 
+    async def lines(self, day: int, *, after: int, limit: int, team: str | None = None) -> list[LedgerLine]:
+        """Return at most `limit` entries of a day with numbers above `after`, in order: of one team or of all."""
+        ...
+
+    async def charges(self, day: int, *, team: str | None = None) -> list[ChargeSum]:
+        """Sum up a day's settlements and corrections, of one team or of every team."""
+        ...
+
     async def warned(self, team: str, name: str, day: int) -> int:
         """Return the highest percentage that was warned of in the budget window that began on `day`; 0 for none."""
         ...
 
-    async def warn_once(self, team: str, name: str, day: int, percent: int) -> bool:
-        """Record a warning for the budget window that began on `day`; return whether it is the first one."""
+    async def warn_once(self, warning: BudgetWarning) -> bool:
+        """Record a warning; return whether it is the first one."""
         ...
 
     async def unsettled(self, before: float) -> int:
@@ -109,6 +118,17 @@ class Runs(Protocol):
 class Announcer(Protocol):
     """Sends messages of the gateway's own to a team's webhook."""
 
-    async def announce(self, team: str, url: str, kind: str, payload: object) -> None:
-        """Queue a message, signed like the team's other webhooks; durable on return."""
+    async def announce(self, warning: BudgetWarning, url: str, body: bytes) -> bool:
+        """Record a warning and queue its message, signed like the team's other webhooks, in one step. Durable.
+
+        If the warning is recorded already, change nothing. Return whether it was not.
+        """
+        ...
+
+
+class KeyOwners(Protocol):
+    """Whose limits a key's runs count against."""
+
+    async def owner(self, team: str, key_id: str) -> Caller | None:
+        """Return the caller of a key; `None` if the config has no such team."""
         ...

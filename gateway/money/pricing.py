@@ -25,11 +25,38 @@ _ENTRIES_LEARNED = 20_000
 """Number of ledger entries read at a start. The newest ones cover the targets in frequent use."""
 
 
-class Pricing:
+class Charges:
+    """Prices and charges of runs, by the configured price list."""
+
+    def __init__(self, settings: LiveSettings[MoneySettings]) -> None:
+        self._settings = settings
+
+    def basis(self, run: Run) -> Price:
+        """Return the price that applies to a run, by the current price list."""
+        return self._basis(_model_of(run.target, run.document))
+
+    def charge(self, run: Run) -> Charge:
+        """Return the itemised charge of a run that has ended, by the current price list."""
+        return self._charge(_model_of(run.target, run.document), run.status, run.document)
+
+    def _basis(self, model: str) -> Price:
+        prices = self._settings.value.prices
+        price = prices.price_of(model)
+        if isinstance(price, Unpriced):
+            # It was admitted when it had a price, or before `prices.unknown` was set to refuse it.
+            return pricing.on_hardware(prices.default_hardware, prices.table)
+        return price
+
+    def _charge(self, model: str, status: Status, document: bytes) -> Charge:
+        usage = usage_of(document, status)
+        return pricing.charge(self._basis(model), usage, charge_failed=self._settings.value.prices.charge_failed)
+
+
+class Pricing(Charges):
     """Estimates and charges runs by the configured price list."""
 
     def __init__(self, settings: LiveSettings[MoneySettings], observer: LimitObserver) -> None:
-        self._settings = settings
+        super().__init__(settings)
         self._observer = observer
         self._recent = Recent()
 
@@ -65,26 +92,6 @@ class Pricing:
             target=model,
             reason=BETWEEN.join((status, *charge.doubts)),
         )
-
-    def basis(self, run: Run) -> Price:
-        """Return the price that applies to a run, by the current price list."""
-        return self._basis(_model_of(run.target, run.document))
-
-    def charge(self, run: Run) -> Charge:
-        """Return the itemised charge of a run that has ended, by the current price list."""
-        return self._charge(_model_of(run.target, run.document), run.status, run.document)
-
-    def _basis(self, model: str) -> Price:
-        prices = self._settings.value.prices
-        price = prices.price_of(model)
-        if isinstance(price, Unpriced):
-            # It was admitted when it had a price, or before `prices.unknown` was set to refuse it.
-            return pricing.on_hardware(prices.default_hardware, prices.table)
-        return price
-
-    def _charge(self, model: str, status: Status, document: bytes) -> Charge:
-        usage = usage_of(document, status)
-        return pricing.charge(self._basis(model), usage, charge_failed=self._settings.value.prices.charge_failed)
 
     def note(self, run: Run, settlement: Settlement) -> None:
         """Learn from what was settled, and count it: last, so that a repeat after a failure counts it once."""

@@ -105,10 +105,12 @@ class LeasedNode:
         clock: Clock,
         *,
         name: str,
+        place: str = "",
         times: LeaseTimes | None = None,
         monotonic: Callable[[], float] | None = None,
     ) -> None:
-        """Take `monotonic`, a clock that also counts while the machine sleeps."""
+        """Take `place`, where the process runs, and `monotonic`, a clock that also counts while the machine sleeps."""
+        self._place = place
         self.times = times or LeaseTimes()
         self.number = 0
         self.clock_skew_seconds = 0.0
@@ -176,7 +178,7 @@ class LeasedNode:
     async def start(self) -> None:
         """Join the nodes. Raise `StoreUnavailable`."""
         sent_at = self._monotonic()
-        self.number = await self._nodes.join(self._name, self.times.lease)
+        self.number = await self._nodes.join(self._name, self.times.lease, self._place)
         self._is_ended = self._is_store_away = False
         self._renewed_at, self._counted_from = sent_at, sent_at
         self._valid_until = sent_at + self.times.lease

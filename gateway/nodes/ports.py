@@ -1,5 +1,6 @@
 """What the nodes share in the store: their leases, and which runs each of them follows."""
 
+from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple, Protocol
 
 import msgspec
@@ -30,16 +31,17 @@ class Living(NamedTuple):
     """The nodes that have not ended, by number, at a time of the store's clock."""
 
     at: float
-    numbers: frozenset[int]
+    places: Mapping[int, str]
+    """Where their processes run; empty if that is not known."""
 
 
 class Nodes(Protocol):
     """The leases of the nodes. All times are by the store's clock, and every operation is one atomic step."""
 
-    async def join(self, name: str, seconds: float) -> int:
+    async def join(self, name: str, seconds: float, place: str = "") -> int:
         """Give this process a new number, with a lease of `seconds`. From then on its steps have this number.
 
-        Numbers only increase. A number that the process had before is ended.
+        Numbers only increase. A number that the process had before is ended. `place` is where the process runs.
         """
         ...
 
@@ -57,6 +59,10 @@ class Nodes(Protocol):
         A lease that was renewed later than it is long after that time was renewed before the clock went back. Call this
         when living nodes have had the time to renew theirs since.
         """
+        ...
+
+    async def end(self, by: int, numbers: Sequence[int]) -> list[int]:
+        """End other nodes whose processes have ended, and return the numbers of those that had not ended yet."""
         ...
 
     async def take_runs(self, by: int, limit: int) -> list[Run]:
@@ -98,6 +104,14 @@ class Nodes(Protocol):
 
     async def clock(self) -> float:
         """Return the time of the store's clock."""
+        ...
+
+    async def note_reload(self) -> int:
+        """Count a reload of the config, and return how many there were."""
+        ...
+
+    async def reloads(self) -> int:
+        """Return how many reloads of the config were counted."""
         ...
 
     async def forget_sessions(self, limit: int) -> int:

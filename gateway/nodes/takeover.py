@@ -4,7 +4,7 @@ Every node looks. Nodes that take at the same time share the runs. Expired nodes
 """
 
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Protocol
 
 from gateway.domain.ports.clock import Clock
@@ -60,13 +60,16 @@ class Takeover:
         on_nodes_ended: Callable[[], Awaitable[None]],
         find_dropped: Callable[[Sequence[str]], Awaitable[Sequence[Run]]],
         observer: NodesObserver,
+        find_gone: Callable[[Mapping[int, str]], Awaitable[Sequence[int]]] | None = None,
     ) -> None:
         """Take `on_taken`, called with runs that are this node's from now on, and `on_nodes_ended`.
 
         `on_nodes_ended` is called after the runs were taken: there may be deliveries, deadlines and copies too. If it
         raises, it is called again later. `find_dropped` returns those of this node's open runs, of which it gets the
-        ids, that this process does nothing for.
+        ids, that this process does nothing for. `find_gone` returns which nodes' processes are known to have ended, by
+        where they run.
         """
+        self._find_gone = find_gone
         self._nodes = nodes
         self._node = node
         self._clock = clock
@@ -105,11 +108,8 @@ class Takeover:
         if not node.is_alive():
             return
         number = node.number
-        at, living = await node.living()
-        if node.may_take_over() and (expired := await self._nodes.end_expired(number, at)):
-            logger.error("nodes have died: their leases have expired", extra={"nodes": expired})
-            self._observer.nodes_died(len(expired))
-            living -= set(expired)
+        at, places = await node.living()
+        living = frozenset(places) - await self._end_dead(number, at, places)
         is_due, self._is_due = self._is_due or not self._living <= living, False
         self._living = living
         try:
@@ -129,6 +129,22 @@ class Takeover:
         if taken:
             self._observer.runs_taken_over(taken)
             logger.warning("runs were taken over", extra={"runs": taken, "node": number})
+
+    async def _end_dead(self, number: int, at: float, places: Mapping[int, str]) -> frozenset[int]:
+        """End the nodes that have died, and return which."""
+        dead: set[int] = set()
+        others = {each: place for each, place in places.items() if each != number and place}
+        # Their leases need not end: a process that has ended does nothing any more.
+        gone = await self._find_gone(others) if others and self._find_gone is not None else ()
+        if gone and (ended := await self._nodes.end(number, gone)):
+            logger.error("nodes have died: their processes have ended", extra={"nodes": ended})
+            dead |= set(ended)
+        if self._node.may_take_over() and (expired := await self._nodes.end_expired(number, at)):
+            logger.error("nodes have died: their leases have expired", extra={"nodes": expired})
+            dead |= set(expired)
+        if dead:
+            self._observer.nodes_died(len(dead))
+        return frozenset(dead)
 
     async def _take(self, number: int) -> int:
         taken = 0

@@ -6,11 +6,11 @@ from gateway.domain.records import LARGE_DOCUMENT, PredictionView, Run
 from gateway.domain.teams import Caller
 from gateway.errors import NotFound
 from gateway.money.ports import Ledger
-from gateway.money.pricing import Pricing
+from gateway.money.pricing import Charges
+from gateway.operations.ports import PredictionViews
 from gateway.operations.rules import explain
 from gateway.operations.rules.explain import Priced, TimelineEvent
 from gateway.predictions.ports.predictions import Predictions
-from gateway.predictions.queries import PredictionService
 from gateway.runtime.large_work import LargeWork
 from gateway.runtime.live import LiveSettings
 from gateway.webhooks.ports import Deliveries
@@ -24,11 +24,11 @@ class ExplainService:
 
     def __init__(
         self,
-        predictions: PredictionService,
+        predictions: PredictionViews,
         records: Predictions,
         ledger: Ledger,
         keys: Keys,
-        pricing: Pricing,
+        pricing: Charges,
         access: LiveSettings[AccessSettings],
         deliveries: Deliveries,
     ) -> None:

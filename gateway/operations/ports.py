@@ -1,9 +1,11 @@
 """Protocols of operations: counters of requests, and the store's own check."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from typing import Protocol
 
-from gateway.domain.records import Prediction
+from gateway.domain.documents import Family
+from gateway.domain.records import Prediction, PredictionView
+from gateway.domain.teams import Caller
 from gateway.predictions.ports.predictions import Predictions
 from gateway.predictions.ports.search import PredictionSearch
 from gateway.webhooks.rules.deliveries import DeliveryCounts
@@ -56,4 +58,16 @@ class PredictionRecords(Predictions, PredictionSearch, Protocol):
 
     async def predictions_of(self, run_id: str, *, limit: int = 10_000) -> list[Prediction]:
         """List the predictions that share a run, in order of creation."""
+        ...
+
+
+class PredictionViews(Protocol):
+    """Predictions as their callers see them."""
+
+    async def owned(self, caller: Caller, prediction_id: str) -> PredictionView:
+        """Return a prediction that the caller may see. Raise `NotFound`."""
+        ...
+
+    def show_large(self, view: PredictionView, base: str, family: Family) -> Awaitable[bytes]:
+        """Return the JSON of a prediction for its caller."""
         ...

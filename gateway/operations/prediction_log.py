@@ -13,12 +13,11 @@ from gateway.domain.records import LARGE_DOCUMENT, Copy, Prediction, PredictionV
 from gateway.domain.teams import Caller
 from gateway.errors import NotFound
 from gateway.operations.explain import ExplainService
-from gateway.operations.ports import PredictionRecords
+from gateway.operations.ports import PredictionRecords, PredictionViews
 from gateway.operations.rules import prediction_rows
 from gateway.operations.rules.prediction_rows import PredictionRow
 from gateway.operations.settings import AdminSettings
 from gateway.predictions.ports.search import Wanted
-from gateway.predictions.queries import PredictionService
 from gateway.runtime.large_work import LargeWork
 from gateway.runtime.live import LiveSettings
 from gateway.runtime.pauses import off_the_loop
@@ -74,7 +73,7 @@ class PredictionLog:
     def __init__(
         self,
         records: PredictionRecords,
-        predictions: PredictionService,
+        predictions: PredictionViews,
         explain: ExplainService,
         settings: LiveSettings[AdminSettings],
     ) -> None:
@@ -95,6 +94,18 @@ class PredictionLog:
         )
         following = None if found.next is None else cursors.encode(found.next)
         return PredictionPage([prediction_rows.row_of(each) for each in found.items], following)
+
+    async def search_all(self, wanted: Wanted, most: int) -> list[PredictionRow]:
+        """Return at most `most` predictions, newest first, however many pages that takes."""
+        rows: list[PredictionRow] = []
+        position: Cursor | None = None
+        while len(rows) < most:
+            page = await self.search(wanted, limit=most - len(rows), position=position)
+            rows += page.predictions
+            if page.next is None:
+                break
+            position = cursors.decode(page.next)
+        return rows
 
     async def detail(self, prediction_id: str, base: str, caller: Caller | None = None) -> PredictionDetail:
         """Return a prediction with its explanation, and its data as long as that is kept. Raise `NotFound`.

@@ -52,6 +52,7 @@ from gateway.predictions.ports.sharing import (
 )
 from gateway.predictions.run_creator import MAY_NOT_CREATE, RunCreator
 from gateway.runtime.live import LiveSettings
+from gateway.runtime.pauses import LARGE, off_the_loop
 from gateway.runtime.tasks import Tasks
 from gateway.sharing.identity import Identity, IdentityService
 from gateway.sharing.rules import caching
@@ -204,6 +205,10 @@ class CreateService:
         if context.command.target.model is None:
             context = await self._identities.named(context)
         identity = await self._identities.of(context)
+        given = context.command.body.input
+        if context.command.idempotency_key is not None and len(given) > LARGE:
+            # Written now, and hashed below: each takes a while.
+            await off_the_loop(given, lambda: context.plain_body)
         if has_detached:
             # Upstream's answer may not name the model (docs/replicate-api.md, Prediction object: `hidden`, an
             # override): waiting for another create's answer again would end in another detach, until the attempts are

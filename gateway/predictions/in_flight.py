@@ -122,6 +122,10 @@ class PendingCreates:
             pending = self._pending[run.id] = self._sending[run.id] = PendingCreate(run)
         return pending
 
+    def ids(self) -> list[str]:
+        """Return the ids of the runs whose creates are in progress."""
+        return list(self._pending)
+
     def get(self, run_id: str) -> PendingCreate | None:
         """Return the pending create of a run, until it is resolved."""
         return self._pending.get(run_id)

@@ -27,11 +27,7 @@ LOOK_SECONDS = 5.0
 """How often cancels are looked for of which no news have come."""
 _RETRY_SECONDS = 1.0
 _MOST = 10_000
-"""News that wait to be worked off. When there are more, everything is looked at."""
-
-_OF_ALL = (Topic.CANCEL, Topic.JOINED, Topic.PURGE, Topic.PREDICTION)
-_Task = tuple[Topic, str | None]
-"""A topic, and the name that was told; `None` for anything."""
+"""Names of one topic that wait to be worked off. More stand for all names."""
 
 
 class OtherNodes:
@@ -57,14 +53,14 @@ class OtherNodes:
         self._deadlines = deadlines
         self._events = events
         self._clock = clock
-        self._due: dict[_Task, None] = {}
-        """What has to be read from the store."""
+        self._due: dict[Topic, dict[str, None] | None] = {}
+        """What has to be read from the store: names by topic; `None` for anything of it. Topics take turns."""
         self._has_due = asyncio.Event()
 
     @property
     def due(self) -> int:
         """How many news wait to be worked off."""
-        return len(self._due)
+        return sum(1 if names is None else len(names) for names in self._due.values())
 
     def add_purged_listener(self, listener: Callable[[], None]) -> None:
         """Call `listener` when another node has, or may have, deleted data of ended runs."""
@@ -138,10 +134,16 @@ class OtherNodes:
         # One that is recorded a moment before it is followed still has its pending create.
         return self._tracker.tracked(run_id) is not None or self._pending_creates.get(run_id) is not None
 
+    def _own(self) -> list[str]:
+        return [*(run.id for run in self._tracker.followed), *self._pending_creates.ids()]
+
     def _add(self, topic: Topic, name: str | None) -> None:
-        if len(self._due) >= _MOST:
-            self._due = dict.fromkeys((each, None) for each in _OF_ALL)
-        self._due[topic, name] = None
+        names = self._due.setdefault(topic, {})
+        if names is not None:
+            if name is None or (len(names) >= _MOST and name not in names):
+                self._due[topic] = None
+            else:
+                names[name] = None
         self._has_due.set()
 
     async def run(self) -> None:
@@ -163,20 +165,31 @@ class OtherNodes:
                 await sleep_until_event(self._clock, max(0.0, look_at - self._clock.monotonic()), self._has_due)
 
     async def _do_next(self) -> None:
-        task = next(iter(self._due))
-        # First: a defect in one must not keep the others from being worked off.
-        del self._due[task]
+        topic, name = self._take()
         try:
-            await self._do(*task)
+            await self._do(topic, name)
         except GatewayError:
-            self._due[task] = None
+            self._add(topic, name)
             raise
+
+    def _take(self) -> tuple[Topic, str | None]:
+        """Take what is next away, so that a defect in it does not keep the rest from being worked off."""
+        topic = next(iter(self._due))
+        names = self._due.pop(topic)
+        if names is None:
+            return topic, None
+        name = next(iter(names))
+        del names[name]
+        if names:
+            self._due[topic] = names
+        return topic, name
 
     async def _do(self, topic: Topic, name: str | None) -> None:
         match topic:
             case Topic.RUN:
-                if name is not None and (run := await self._store.run(name)) is not None:
-                    self._tracker.refresh(run)
+                for run_id in self._own() if name is None else [name]:
+                    if (run := await self._store.run(run_id)) is not None:
+                        self._tracker.refresh(run)
             case Topic.CANCEL:
                 if name is None:
                     await self._look_for_cancels()

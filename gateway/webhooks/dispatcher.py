@@ -15,10 +15,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-import msgspec
-
-from gateway.domain import times
 from gateway.domain.documents import Family
+from gateway.domain.ledger import BudgetWarning
 from gateway.domain.ports.clock import Clock
 from gateway.domain.ports.observers import DeliveryObserver
 from gateway.domain.records import PredictionView, Run
@@ -140,20 +138,22 @@ class WebhookDispatcher:
         if view.prediction.webhook is not None:
             self._wake()
 
-    async def announce(self, team: str, url: str, kind: str, payload: object) -> None:
-        """Queue a message of the gateway itself, in the format of Standard Webhooks. Durable on return."""
-        now = self._clock.now()
-        body = msgspec.json.encode({"type": kind, "timestamp": times.render(now), "data": payload})
+    async def announce(self, warning: BudgetWarning, url: str, body: bytes) -> bool:
+        """Queue the message of a budget warning, unless the warning was recorded before. Durable on return.
+
+        Return whether it was not.
+        """
         message = Delivery(
             id=self._sender.fresh_id(),
             kind=DeliveryKind.ANNOUNCEMENT,
-            team=team,
+            team=warning.team,
             url=url,
             receiver=deliveries.receiver_of(url),
-            created_at=now,
+            created_at=self._clock.now(),
         )
-        await self._store.add_delivery(message, body)
+        is_first = await self._store.announce_once(warning, message, body)
         self._wake()
+        return is_first
 
     # Start and close.
 

@@ -6,6 +6,7 @@ from typing import Protocol
 import msgspec
 
 from gateway.domain.audit import Actor
+from gateway.domain.ledger import BudgetWarning
 from gateway.domain.records import PredictionView
 from gateway.webhooks.rules.deliveries import Delivery, DeliveryCounts, DeliveryState, Receipt
 
@@ -33,6 +34,13 @@ class Deliveries(Protocol):
 
     async def add_delivery(self, delivery: Delivery, body: bytes) -> None:
         """Queue a delivery with its body. Durable. If the id exists, nothing changes."""
+        ...
+
+    async def announce_once(self, warning: BudgetWarning, delivery: Delivery, body: bytes) -> bool:
+        """Record a budget warning, and queue its message. Atomic and durable. If the warning is known, nothing changes.
+
+        Return whether it was not known.
+        """
         ...
 
     async def claim_deliveries(self, now: float, until: float, limit: int, busy: Busy) -> list[Delivery]:

@@ -38,7 +38,7 @@ SCRIPTS: dict[str, tuple[tuple[str, ...], set[str]]] = {
     "news": (("--runs", "2", "--streams", "2", "--seconds", "2.5"), {"end", "stream_owner", "stream_other", "told"}),
     "crash": (("--rounds", "1"), {"ids_lost", "rounds_broken"}),
 }
-PARTS = {"serve", "stub", "stall_probe"}
+PARTS = {"serve", "stub", "stall_gateway", "stall_probe"}
 """Started by the scripts."""
 FIGURES = {"path", "unit", "ours", "reference", "ratio", "goal"}
 

@@ -4,7 +4,9 @@ import asyncio
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
+from gateway.domain.ledger import BudgetWarning
 from gateway.domain.records import RunState, Source, Status
 from gateway.predictions.ports.predictions import Unchanged
 from gateway.predictions.ports.sharing import Hit, Joined
@@ -13,6 +15,7 @@ from gateway.webhooks.ports import Busy
 from gateway.webhooks.rules.deliveries import Delivery, DeliveryCounts, DeliveryKind, DeliveryState
 from tests.support.audit import BY_TEST
 from tests.support.records import NOW, ended, finish, go, join, lead, live, prediction, share
+from tests.support.stores import StoreMaker
 
 HOOK = {"webhook": "https://a.example/hook"}
 FREE = Busy(per_receiver=100)
@@ -38,6 +41,26 @@ async def run_with_webhook(store: Store, name: str = "1", fingerprint: str | Non
 
 async def queued_ids(store: Store) -> list[str]:
     return [each.id for each in await store.deliveries(state=DeliveryState.QUEUED)]
+
+
+async def test_warning_and_its_message_are_recorded_together_and_once(store: Store, another: StoreMaker) -> None:
+    """Two nodes see the same threshold at once: one message. Another threshold has its own."""
+    other = another()
+    await other.open()
+    warning = BudgetWarning("red", "budget_usd_per_day", 20_000, 80)
+    first = await asyncio.gather(
+        *(each.announce_once(warning, message(f"{n}"), b"body") for n, each in enumerate([store, other] * 3))
+    )
+    await other.close()
+    assert sorted(first) == [False] * 5 + [True]
+    (queued,) = await store.deliveries()
+    assert await store.delivery_body(queued.id) == b"body"
+    assert await store.warned("red", "budget_usd_per_day", 20_000) == 80
+    await store.delivered(queued.id)
+    assert not await store.announce_once(warning, message("late"), b"body")
+    assert not await store.warn_once(warning)
+    assert await store.announce_once(replace(warning, percent=100), message("full"), b"body")
+    assert await queued_ids(store) == ["msg_full"]
 
 
 async def test_end_queues_one_delivery_per_webhook(store: Store) -> None:

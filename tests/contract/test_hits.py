@@ -23,7 +23,7 @@ from gateway.store.postgres.hits import USED_SECONDS
 from gateway.store.sqlite import SQLiteStore
 from tests.support.audit import PURGE
 from tests.support.records import NOW, finish, go, idempotency, share, wish
-from tests.support.rounds import amounts
+from tests.support.rounds import amounts, on_engine
 from tests.support.stores import BACKENDS, StoreMaker
 
 DAY = 86_400
@@ -274,7 +274,12 @@ def rows(db: Any, table: str) -> Iterator[dict[str, Any]]:
 def test_sets_leave_the_same_records_as_single_steps(tmp_path: Path, backend: str, examples: int) -> None:
     """However requests are divided into sets: the same predictions, ledger lines, sums and uses of entries."""
 
-    @settings(max_examples=examples, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+    @settings(
+        max_examples=on_engine(backend, examples),
+        deadline=None,
+        derandomize=True,
+        suppress_health_check=[HealthCheck.too_slow],
+    )
     @given(
         rows=st.lists(ROW, max_size=12),
         costs=st.lists(st.sampled_from([0, 7, 2437]), min_size=4, max_size=4),

@@ -161,10 +161,19 @@ async def test_number_of_valid_keys_is_bounded(store: Store) -> None:
     await store.add_key(key("blue", team="blue"), actor=BY_TEST, most=2)
     for name in ("k1", "k2"):
         await store.add_key(key(name), actor=BY_TEST, most=2)
-    with pytest.raises(Conflict, match="2 keys"):
+    with pytest.raises(Conflict, match="2 valid keys"):
         await store.add_key(key("k3"), actor=BY_TEST, most=2)
     await store.revoke_key("k1", NOW, actor=BY_TEST)
     await store.add_key(key("k3"), actor=BY_TEST, most=2)
+
+
+async def test_rotations_cannot_multiply_keys(store: Store) -> None:
+    """One key that is rotated again and again with an overlap would make any number of valid ones."""
+    await store.add_key(key("k0", name="ci"), actor=BY_TEST, most=2)
+    for number in range(3):
+        await store.rotate_key("k0", key(f"n{number}", name="ci"), NOW + 900, actor=BY_TEST, most=2)
+    with pytest.raises(Conflict, match="4 valid keys"):
+        await store.rotate_key("k0", key("n3", name="ci"), NOW + 900, actor=BY_TEST, most=2)
 
 
 async def test_keys_are_listed_by_page_newest_first(store: Store) -> None:

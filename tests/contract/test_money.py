@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gateway.domain import quota, windows
-from gateway.domain.ledger import MOST_USERS_A_DAY, By, Entry, EntryKind, Settlement, Usage
+from gateway.domain.ledger import MOST_USERS_A_DAY, BudgetWarning, By, Entry, EntryKind, Settlement, Usage
 from gateway.domain.limits import SubjectKind
 from gateway.domain.quota import Counters, ReservationRequest, RunLimits
 from gateway.domain.rates import Rate
@@ -397,16 +397,16 @@ async def test_idle_counters_are_deleted_and_busy_ones_kept(store: Store) -> Non
 
 async def test_budget_warning_is_sent_once_per_window(store: Store, another: StoreMaker) -> None:
     assert await store.warned("red", "budget_usd_per_day", DAY) == 0
-    assert await store.warn_once("red", "budget_usd_per_day", DAY, 80)
+    assert await store.warn_once(BudgetWarning("red", "budget_usd_per_day", DAY, 80))
     assert await store.warned("red", "budget_usd_per_day", DAY) == 80
-    assert not await store.warn_once("red", "budget_usd_per_day", DAY, 80)
-    assert await store.warn_once("red", "budget_usd_per_day", DAY, 100)
+    assert not await store.warn_once(BudgetWarning("red", "budget_usd_per_day", DAY, 80))
+    assert await store.warn_once(BudgetWarning("red", "budget_usd_per_day", DAY, 100))
     assert await store.warned("red", "budget_usd_per_day", DAY) == 100
     assert await store.warned("red", "budget_usd_per_month", DAY) == 0
-    assert await store.warn_once("red", "budget_usd_per_day", DAY + 1, 80)
+    assert await store.warn_once(BudgetWarning("red", "budget_usd_per_day", DAY + 1, 80))
     other = another()
     await other.open()
-    assert not await other.warn_once("red", "budget_usd_per_day", DAY, 80)
+    assert not await other.warn_once(BudgetWarning("red", "budget_usd_per_day", DAY, 80))
     await other.close()
 
 

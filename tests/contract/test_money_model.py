@@ -42,7 +42,7 @@ from gateway.predictions.ports.sharing import (
 from gateway.store.interface import Store
 from tests.support.audit import BY_TEST
 from tests.support.records import NOW, Wish, ended, intent, live, prediction
-from tests.support.rounds import amounts
+from tests.support.rounds import amounts, on_engine
 from tests.support.stores import StoreMaker
 
 T = TypeVar("T")
@@ -353,7 +353,7 @@ class Money(RuleBasedStateMachine):
 
 
 @pytest.mark.parametrize("examples", amounts(25, 1000))
-def test_random_histories_of_money_add_up(in_order: StoreMaker, examples: int) -> None:
+def test_random_histories_of_money_add_up(engine: str, in_order: StoreMaker, examples: int) -> None:
     """No budget overspent, no slot leaked, nothing settled twice, and every sum equals that of its lines."""
     with asyncio.Runner() as runner:
         stack = Stack(in_order, runner)
@@ -362,7 +362,7 @@ def test_random_histories_of_money_add_up(in_order: StoreMaker, examples: int) -
             run_state_machine_as_test(
                 lambda: Money(stack),
                 settings=settings(
-                    max_examples=examples,
+                    max_examples=on_engine(engine, examples),
                     stateful_step_count=30,
                     deadline=None,
                     derandomize=True,

@@ -186,15 +186,3 @@ def test_step_that_has_written_nothing_leaves_no_note(url: str) -> None:
 
 def note_of(step: NumberedStep) -> bytes:
     return step.commit.removesuffix(b"; COMMIT")
-
-
-async def test_sessions_that_ended_long_ago_are_forgotten_at_a_start(url: str) -> None:
-    with psycopg.connect(url, autocommit=True) as connection:
-        for session, days in (("old", 31), ("new", 29)):
-            connection.execute(
-                "INSERT INTO commits VALUES (%s, 1, 0, extract(epoch FROM now()) - %s * 86400)", (session, days)
-            )
-        store = PostgresStore(url)
-        await store.open()
-        await store.close()
-        assert connection.execute("SELECT session FROM commits").fetchall() == [("new",)]

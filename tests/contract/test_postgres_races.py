@@ -53,5 +53,5 @@ async def test_race_is_lost_without_its_lock(url: str, store: PostgresStore, nam
 
 
 def test_every_lock_has_a_race() -> None:
-    """The races of rates are in `test_divided_rates.py`."""
-    assert {lock for each in RACES.values() for lock in each.locks} == {*Lock, ROW_LOCKS} - {Lock.RATES}
+    """The races of rates are in `test_divided_rates.py`, that of nodes in `test_fencing.py`."""
+    assert {lock for each in RACES.values() for lock in each.locks} == {*Lock, ROW_LOCKS} - {Lock.RATES, Lock.NODES}

@@ -37,7 +37,7 @@ from gateway.store.interface import Store
 from gateway.webhooks.rules.deliveries import DeliveryState
 from tests.support.audit import PURGE
 from tests.support.records import NOW, Wish, ended, intent, live, moved, prediction
-from tests.support.rounds import amounts
+from tests.support.rounds import amounts, on_engine
 from tests.support.stores import StoreMaker
 
 T = TypeVar("T")
@@ -409,7 +409,7 @@ class Sharing(RuleBasedStateMachine):
 
 
 @pytest.mark.parametrize("examples", amounts(40, 1000))
-def test_random_histories_match_the_model_in_memory(in_order: StoreMaker, examples: int) -> None:
+def test_random_histories_match_the_model_in_memory(engine: str, in_order: StoreMaker, examples: int) -> None:
     """In any order of events no caller is lost, no other run is cancelled, and no fingerprint has two runs."""
     store = in_order()
     with asyncio.Runner() as runner:
@@ -418,7 +418,7 @@ def test_random_histories_match_the_model_in_memory(in_order: StoreMaker, exampl
             run_state_machine_as_test(
                 lambda: Sharing(store, runner),
                 settings=settings(
-                    max_examples=examples,
+                    max_examples=on_engine(engine, examples),
                     stateful_step_count=30,
                     deadline=None,
                     derandomize=True,

@@ -366,7 +366,7 @@ OF_ALL_UNDER_WAY = ("stuck_reservations", "held_by_scope", "meters_in_use", "cle
 # Sums use an index and read a bounded number of rows: days, keys, models and users of a window, or lines of a batch.
 SUMS = (
     *("usage_by_key", "usage_by_model", "usage_by_user", "usage_by_tag"),
-    *("audited_days", "audited_users", "audited_tags", "audited_spent"),
+    *("audited_days", "audited_users", "audited_tags", "audited_spent", "charges_of_day"),
     *("rebuild_days", "rebuild_users", "rebuild_tags", "rebuild_spent", "held_by_scope"),
 )
 

@@ -28,7 +28,7 @@ from tests.support.rounds import amounts
 
 T = TypeVar("T")
 OWN = {"schema_version", "pings", "sqlite_sequence"}
-OF_NODES = {"nodes", "leases", "create_outcomes", "commits", "rates", "rate_shares"}
+OF_NODES = {"nodes", "leases", "create_outcomes", "commits", "rates", "rate_shares", "config_reloads"}
 """Tables of PostgreSQL alone, about the processes that serve."""
 
 

@@ -116,7 +116,7 @@ def slow(upstream: Simulator) -> str:
     return version_of(upstream, "acme/slow")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Started]:
     """A demo shared by tests that do not change it; without Node, it has no npm client."""
     has_node = os.environ.get("CI") or (find_tool("npm") and find_tool("node"))
@@ -125,7 +125,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Started]:
         yield running
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def demo_bundle() -> Path:
     """The npm client, bundled for the demo."""
     return build()

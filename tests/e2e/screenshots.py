@@ -20,12 +20,17 @@ IMAGES = Path(__file__).parents[2] / "docs" / "images"
 _NOW = "2026-06-24T16:20:00Z"
 _COLOURS = 64
 _TEAMS = {
-    "alpha": {"budget_usd_per_month": 15, "budget_usd_per_day": 0.9},
-    "beta": {"budget_usd_per_month": 12},
+    "alpha": {"budget_usd_per_month": 15, "budget_usd_per_day": 0.26},
+    "beta": {"budget_usd_per_month": 6},
     "operator": {},
 }
 _PRICES = {"models": [{"model": "acme/*", "usd_per_run": 0.02}]}
-_SHOTS = (("light", "light", False), ("dark", "dark", False), ("phone", "light", True))
+_SHOTS = (
+    ("dashboard-light", "", "light", False),
+    ("dashboard-dark", "", "dark", False),
+    ("dashboard-phone", "", "light", True),
+    ("console-predictions", "/predictions", "light", False),
+)
 
 
 class _PastClock(SystemClock):
@@ -52,8 +57,8 @@ async def main() -> None:
             start_gateway(upstream, folder, clock=clock, teams=_TEAMS, prices=_PRICES) as stack,
         ):
             await _something_happens(stack)
-            for name, scheme, small in _SHOTS:
-                await _shoot(stack, folder, name, scheme, small=small)
+            for name, path, scheme, small in _SHOTS:
+                await _shoot(stack, folder, name, path, scheme, small=small)
 
 
 async def _something_happens(stack: Stack) -> None:
@@ -71,7 +76,7 @@ async def _something_happens(stack: Stack) -> None:
                     raise SystemExit(await answer.text())
 
 
-async def _shoot(stack: Stack, folder: Path, name: str, scheme: str, *, small: bool) -> None:
+async def _shoot(stack: Stack, folder: Path, name: str, path: str, scheme: str, *, small: bool) -> None:
     picture = folder / f"{name}.png"
     outcome = await run_script(
         "dashboard.mjs",
@@ -80,14 +85,14 @@ async def _shoot(stack: Stack, folder: Path, name: str, scheme: str, *, small: b
         key=stack.keys["alpha"],
         executable=require_tool("chromium"),
         profile=str(folder / f"profile-{name}"),
-        address=f"{stack.ops_url}/dashboard",
+        address=f"{stack.ops_url}/dashboard{path}",
         scheme=scheme,
         small=small,
         screenshot=str(picture),
     )
     if outcome.error is not None:
         raise SystemExit(outcome.error["message"])
-    await asyncio.to_thread(_save, picture, IMAGES / f"dashboard-{name}.png")
+    await asyncio.to_thread(_save, picture, IMAGES / f"{name}.png")
 
 
 def _save(picture: Path, target: Path) -> None:

@@ -1,7 +1,9 @@
 """The usage page in a real Chromium: correct, self-contained and accessible."""
 
+import asyncio
 import json
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -33,12 +35,20 @@ def ops() -> dict[str, Any]:
     return {}
 
 
+@pytest.fixture(scope="session")
+def month(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a store with a month of usage, written once."""
+    folder = tmp_path_factory.mktemp("month")
+    asyncio.run(write_month(folder / "gateway.db", time.time()))
+    return folder
+
+
 @pytest.fixture
 async def gateway(
-    upstream: Simulator, tmp_path: Path, a_quiet_gateway: None, ops: dict[str, Any]
+    month: Path, upstream: Simulator, tmp_path: Path, a_quiet_gateway: None, ops: dict[str, Any]
 ) -> AsyncIterator[Stack]:
     """A gateway with a month of usage."""
-    await write_month(tmp_path / "gateway.db", time.time())
+    shutil.copytree(month, tmp_path, dirs_exist_ok=True)
     async with start_gateway(upstream, tmp_path, teams=TEAMS, ops=ops) as stack:
         yield stack
 

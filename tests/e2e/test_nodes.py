@@ -11,12 +11,16 @@ import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from gateway.simulator import Simulator
 from tests.support.node_rounds import NODES, Cluster, check, play, settled
-from tests.support.postgres import new_database
+from tests.support.polling import attempts
+from tests.support.postgres import emptied_database, new_database
 from tests.support.rounds import amounts
+from tests.support.serve_command import ServeCommand
+from tests.support.upstream import version_of
 from tests.support.webhook_receiver import Receiver, start_receiver
 
 logger = logging.getLogger(__name__)
@@ -24,6 +28,8 @@ logger = logging.getLogger(__name__)
 LEASE = 3.0
 FINISHED_SECONDS = 15.0
 """Within which everything that was acknowledged has ended: the runs here take up to five seconds."""
+STARTS_SECONDS = 40
+"""How long a process may take to start on a crowded machine."""
 CREATES = 24
 STREAMS = 2
 """Runs in a round whose streams are read on every node."""
@@ -60,7 +66,7 @@ async def test_killed_node_loses_nothing(cluster: Cluster, receiver: Receiver, r
         # The others have it all: the victim is not needed for it.
         await settled(cluster, FINISHED_SECONDS, without=victim)
         took.append(time.monotonic() - killed_at)
-        assert took[-1] < FINISHED_SECONDS
+        assert took[-1] < FINISHED_SECONDS, f"in round {seed}"
         await cluster.start(victim)
         await settled(cluster, FINISHED_SECONDS)
         await check(cluster, receiver)
@@ -88,3 +94,28 @@ async def test_node_that_stood_still_writes_nothing_of_its_old_runs(cluster: Clu
     lost = await cluster.rows("SELECT count(*) FROM nodes WHERE ended_at IS NOT NULL")
     assert lost[0][0] >= rounds
     logger.warning("%d rounds, %d streams resumed, %d nodes ended", rounds, cluster.resumed, lost[0][0])
+
+
+async def test_restart_after_a_kill_does_not_wait_for_the_lease(upstream: Simulator, tmp_path: Path):
+    """The new process sees that the old one has ended, and has its runs and its shares of the account's rates."""
+    url = await asyncio.to_thread(emptied_database)
+    command = ServeCommand(tmp_path, upstream.base_url, upstream.token, store_url=url)
+    body = {"version": version_of(upstream, "acme/slow"), "input": {"duration": 60}}
+    async with command.serving(seconds=STARTS_SECONDS) as gateway, command.caller(gateway.origin) as caller:
+        async with caller.post("/v1/predictions", json=body) as response:
+            prediction = (await response.json())["id"]
+        gateway.signal(signal.SIGKILL)
+        await gateway.ended()
+    async with command.serving(seconds=STARTS_SECONDS) as gateway, command.caller(gateway.origin) as caller:
+        async with caller.post("/v1/predictions", json=body) as response:
+            assert response.status == 201
+        async for _ in attempts():
+            async with caller.get(f"/v1/predictions/{prediction}") as response:
+                if (await response.json())["status"] == "succeeded":
+                    break
+
+    def ended() -> list[tuple[bool]]:
+        with psycopg.connect(url) as connection:
+            return connection.execute("SELECT ended_at < expires_at FROM nodes ORDER BY number LIMIT 1").fetchall()
+
+    assert await asyncio.to_thread(ended) == [(True,)]

@@ -62,18 +62,26 @@ async def gateway(upstream: Simulator, tmp_path: Path) -> AsyncIterator[ReadmeGa
 
 async def test_keys_are_created_listed_rotated_and_revoked(gateway: ReadmeGateway):
     """A key takes effect in the running gateway, and what the team may not do is refused."""
-    create, show, rotate, revoke = (line.partition("  #")[0] for line in _lines(blocks(KEYS, "Commands", "sh")[0]))
+    lines = [line.partition("  #")[0] for line in _lines(blocks(KEYS, "Commands", "sh")[0])]
+    create, limited, show, change, rotate, revoke = lines
     key = (await gateway.shell(gateway.here(create))).strip()
+    assert (await gateway.shell(limited)).startswith("rgw_")
     listed = await gateway.shell(show)
+    assert re.search(r"^\S+ +acme +ci .* requests_per_minute=60,budget_usd_per_day=5$", listed, re.MULTILINE)
     (key_id,) = re.findall(r"^(\S+) +acme +web ", listed, re.MULTILINE)
     asked = f"curl -s -o /dev/null -w '%{{http_code}}' {gateway.origin}/gateway/limits -H 'Origin: {ORIGIN}' -H "
     assert await gateway.shell(f"{asked} 'Authorization: Bearer {key}'") == "200"
+    assert "is changed" in await gateway.shell(replaced(change, {"KEY_ID": key_id}))
     new = (await gateway.shell(replaced(rotate, {"KEY_ID": key_id}))).strip()
     assert await gateway.shell(f"{asked} 'Authorization: Bearer {new}'") == "200"
     await gateway.shell(replaced(revoke, {"KEY_ID": key_id}))
     async for _ in attempts():
         if await gateway.shell(f"{asked} 'Authorization: Bearer {key}'") == "401":
             break
+    (over_http,) = blocks(KEYS, "Over HTTP", "sh")
+    made = json.loads(await gateway.shell(gateway.here(over_http.replace('"ci"', '"ci-2"')), OPS_TOKEN="none-is-set"))
+    assert (made["limits"], made["key"][-4:]) == ({"budget_usd_per_day": 5}, made["last_four"])
+    assert "key.created" in await gateway.shell("gateway audit --team acme --since 7d")
     (beyond,) = re.findall(r"`(--model '.+?')` is refused", (ROOT / KEYS).read_text())
     with pytest.raises(AssertionError, match="openai"):
         await gateway.shell(f"gateway keys create acme {beyond}")

@@ -43,8 +43,9 @@ async def test_create_turns_are_shared_by_team_weight(open_gateway: OpenGateway,
     """One team sends a burst; a team with three times the weight comes later and does not wait behind the whole
     burst.
     """
-    teams = {"alpha": {"weight": 1}, "beta": {"weight": 3}}
-    async with open_gateway(upstream={"creates_per_minute": 600}, teams=teams) as stack, open_session(stack) as alpha:
+    teams, clock = {"alpha": {"weight": 1}, "beta": {"weight": 3}}, PausedClock()
+    account = {"creates_per_minute": 600}
+    async with open_gateway(upstream=account, teams=teams, clock=clock) as stack, open_session(stack) as alpha:
         order: list[str] = []
 
         async def one(key: str) -> None:
@@ -54,10 +55,15 @@ async def test_create_turns_are_shared_by_team_weight(open_gateway: OpenGateway,
                 assert (await create(stack, key=key, model=FAST)).status == 201
             order.append(key)
 
-        flood = [asyncio.create_task(one("alpha")) for _ in range(140)]
-        await until(lambda: len(order) >= 90)
-        await asyncio.gather(*(one("beta") for _ in range(15)))
-        assert Counter(order[90:])["alpha"] <= 25
+        flood = [asyncio.create_task(one("alpha")) for _ in range(130)]
+        await until(lambda: len(order) == 100)
+        await shown(stack, 'waiters{kind="account"} 30.0')
+        late = [asyncio.create_task(one("beta")) for _ in range(15)]
+        await shown(stack, 'waiters{kind="account"} 45.0')
+        clock.resume()
+        await asyncio.gather(*late)
+        # Five, but for answers that overtake each other.
+        assert Counter(order[100:])["alpha"] <= 12
         await asyncio.gather(*flood)
 
 

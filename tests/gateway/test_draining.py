@@ -1,13 +1,17 @@
 """A gateway that is about to stop: every response closes its connection, so that the next request goes elsewhere."""
 
 import asyncio
+import json
 from contextlib import AsyncExitStack
+from urllib.parse import urlsplit
 
 import aiohttp
 import pytest
 
+from tests.support.polling import until
 from tests.support.samples import create
 from tests.support.stack import OpenGateway
+from tests.support.upstream import creates, version_of
 
 
 @pytest.mark.parametrize(
@@ -59,3 +63,27 @@ async def test_request_after_a_stream_that_was_ended_is_answered(open_gateway: O
             said, connection = await reading
         assert said.endswith(b"retry: 1000\n\n")
         assert connection == "close"
+
+
+async def test_request_whose_body_arrives_late_is_answered(open_gateway: OpenGateway):
+    """The listeners wait for it, when everybody who waited has been answered."""
+    async with AsyncExitStack() as ending:
+        stack = await ending.enter_async_context(open_gateway())
+        version = version_of(stack.upstream, "acme/storyteller")
+        body = json.dumps({"version": version, "input": {"prompt": "late"}}).encode()
+        parts = urlsplit(stack.base_url)
+        reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+        head = f"POST /v1/predictions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {stack.keys['alpha']}\r\n"
+        writer.write(head.encode() + f"Content-Length: {len(body)}\r\n\r\n".encode() + body[:9])
+        waits = asyncio.create_task(create(stack, headers={"Prefer": "wait=60"}))
+        await until(lambda: creates(stack.upstream) == 1)
+        stopping = asyncio.create_task(ending.aclose())
+        assert (await waits).json["status"] in ("starting", "processing")
+        for place in range(9, len(body)):
+            writer.write(body[place : place + 1])
+            # The gateway runs on the same loop: it has all the turns that it needs to close its listeners.
+            await asyncio.sleep(0)
+        answer = await reader.read()
+        writer.close()
+        await stopping
+        assert answer.startswith(b"HTTP/1.1 201 ")

@@ -45,15 +45,17 @@ async def test_a_database_that_is_deleted_at_runtime_stops_creates_and_readiness
     assert (await create(gateway)).status == 201
 
 
-async def test_a_database_that_is_replaced_at_runtime_is_not_served_from(gateway: Stack):
+async def test_a_database_that_is_replaced_at_runtime_is_not_served_from(open_gateway: OpenGateway):
     """A backup that is copied over the file in use."""
-    await finished_create(gateway)
-    copy = gateway.database.with_name("copy")
-    copy.write_bytes(gateway.database.read_bytes())
-    copy.rename(gateway.database)
-    ready = await ask(gateway, "GET", "/readyz", key=None)
-    assert (ready.status, "was replaced while" in ready.json["checks"]["store"]) == (503, True)
-    assert_problem(await create(gateway), 503, origin=None)
+    # At its end it tries to write for as long as this.
+    async with open_gateway(server={"shutdown_grace_seconds": 1}) as gateway:
+        await finished_create(gateway)
+        copy = gateway.database.with_name("copy")
+        copy.write_bytes(gateway.database.read_bytes())
+        copy.rename(gateway.database)
+        ready = await ask(gateway, "GET", "/readyz", key=None)
+        assert (ready.status, "was replaced while" in ready.json["checks"]["store"]) == (503, True)
+        assert_problem(await create(gateway), 503, origin=None)
 
 
 async def test_an_upstream_that_is_away_degrades_and_does_not_fail_readiness(open_gateway: OpenGateway):

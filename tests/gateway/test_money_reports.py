@@ -189,6 +189,33 @@ async def test_budget_webhook_delivers_both_warnings_once(open_gateway: OpenGate
         assert len(receiver.messages) == 2
 
 
+async def test_budget_alerts_in_slacks_form_at_the_teams_thresholds_and_of_a_user(open_gateway: OpenGateway):
+    """A team lead reads in a channel which budget is half used, and whose."""
+    local = {"allow_http": True, "allow_private_addresses": True}
+    async with start_receiver() as receiver:
+        team = {
+            "budget_webhook": f"{receiver.url}/services/T/B/x",
+            "budget_webhook_format": "slack",
+            "budget_thresholds": [50, 100],
+            "budget_usd_per_day": 50,
+            "per_user": {"budget_usd_per_month": 0.5},
+        }
+        async with (
+            open_gateway(prices=PRICES, webhooks=local, teams={"alpha": team}) as stack,
+            open_session(stack) as alpha,
+        ):
+            await spend(alpha, named(stack), Gateway_User="ann")
+            await receiver.count(1)
+            await spend(alpha, named(stack), Gateway_User="ann")
+            await receiver.count(2)
+            assert (await create(alpha, named(stack), OWN, Gateway_User="ann")).status == 402
+        half, full = receiver.messages
+        assert (half.json["text"], full.json["text"]) == ("Budget 50 % used: team alpha", "Budget used up: team alpha")
+        fields = [each["text"] for each in half.json["blocks"][1]["fields"]]
+        assert fields[:4] == ["*Team*\nalpha", "*User*\nann", "*Budget*\n$0.50 per month", "*Spent*\n$0.25"]
+        assert len(receiver.messages) == 2
+
+
 async def test_usage_adjust_takes_effect_on_a_running_gateway(open_gateway: OpenGateway):
     """`gateway usage adjust` writes into the same database: a credit makes room for the next run."""
     async with (

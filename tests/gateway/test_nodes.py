@@ -58,8 +58,8 @@ async def sessions(*stacks: Stack) -> AsyncIterator[list[aiohttp.ClientSession]]
         yield [await closing.enter_async_context(open_session(stack)) for stack in stacks]
 
 
-async def nodes_of(stack: Stack) -> Any:
-    async with aiohttp.ClientSession() as session, session.get(f"{stack.ops_url}/admin/nodes") as response:
+async def nodes_of(stack: Stack, page: str = "") -> Any:
+    async with aiohttp.ClientSession() as session, session.get(f"{stack.ops_url}/admin/nodes{page}") as response:
         return await response.json()
 
 
@@ -107,6 +107,12 @@ async def test_nodes_are_listed_with_what_they_say_of_themselves(opened: Open):
     assert await metric(one, "node_lease_age_seconds") < TIMES.lease
     await leave()
     assert [each["alive"] for each in (await nodes_of(one))["nodes"]] == [False, True]
+    first = await nodes_of(one, "?limit=1")
+    assert first["nodes"][0]["number"] == listed["nodes"][0]["number"]
+    second = await nodes_of(one, first["next"].removeprefix("/admin/nodes"))
+    assert [each["number"] for each in second["nodes"]] == [listed["this_node"]]
+    assert second["next"] is None
+    assert "limit" in (await nodes_of(one, "?limit=1001"))["detail"]
 
 
 async def test_node_that_shuts_down_leaves_its_runs_to_the_others(opened: Open, upstream: Simulator):

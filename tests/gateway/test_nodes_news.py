@@ -22,6 +22,7 @@ from tests.support.http_calls import metrics_of, until_metric
 from tests.support.nodes import at, open_nodes
 from tests.support.polling import attempts, stable, until
 from tests.support.postgres import emptied_database
+from tests.support.rounds import amounts
 from tests.support.secret_scanner import SecretScanner
 from tests.support.session_calls import (
     CREATED,
@@ -252,18 +253,19 @@ async def test_key_that_is_revoked_anywhere_is_refused_everywhere(
 
 
 @pytest.mark.timeout(60)
-async def test_thousand_equal_callers_of_three_nodes_cost_upstream_one_run(
-    open_gateway: OpenGateway, upstream: Simulator, database: str
+@pytest.mark.parametrize("crowd", amounts(300, 1000))
+async def test_many_equal_callers_of_three_nodes_cost_upstream_one_run(
+    open_gateway: OpenGateway, upstream: Simulator, database: str, crowd: int
 ):
     async with open_nodes(open_gateway, database, 3) as nodes:
         version, given = versioned_model(nodes.stacks[0]), STORY | {"duration": 60.0}
         bodies = await asyncio.gather(
-            *(_ended(nodes.sessions[number % 3], version, given, number) for number in range(1000))
+            *(_ended(nodes.sessions[number % 3], version, given, number) for number in range(crowd))
         )
         assert creates(upstream) == 1
         assert reads(upstream) <= 40
         assert {body["status"] for body in bodies} == {"succeeded"}
-        assert len({body["id"] for body in bodies}) == 1000
+        assert len({body["id"] for body in bodies}) == crowd
         assert len({str(body["output"]) for body in bodies}) == 1
         assert upstream.requests.count("streams.get") <= 1
         listed = (await ask(nodes.sessions[1], "GET", CREATED)).json

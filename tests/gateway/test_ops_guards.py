@@ -5,6 +5,8 @@ import pytest
 from aiohttp import web
 
 from gateway.http.ops.app import add_routes
+from gateway.http.ops.dashboard_access import PATH
+from tests.support.http_calls import STRANGER
 from tests.support.stack import OpenGateway, Stack
 from tests.support.system_clocks import AdvancingClock
 
@@ -15,6 +17,10 @@ def ops_routes() -> list[tuple[str, str]]:
     add_routes(app)
     found = {(each.method, each.resource.canonical) for each in app.router.routes() if each.resource is not None}
     return sorted(found)
+
+
+def is_page(path: str) -> bool:
+    return path == PATH or path.startswith(f"{PATH}/")
 
 
 async def status_of(stack: Stack, method: str, path: str, host: str) -> int:
@@ -50,6 +56,37 @@ async def test_with_a_token_any_host_name_is_answered(open_gateway: OpenGateway)
     async with open_gateway(ops={"token_env": "KEY_ALPHA"}) as stack:
         assert await status_of(stack, "GET", "/healthz", "gateway.internal:9464") == 200
         assert await status_of(stack, "GET", "/metrics", "gateway.internal:9464") == 401
+
+
+async def test_with_a_token_every_route_needs_it(open_gateway: OpenGateway):
+    """Neither no credential nor a team's key, whatever its scopes, opens a route of operators."""
+    async with open_gateway(ops={"token_env": "KEY_ALPHA"}) as stack:
+        for method, path in ops_routes():
+            if path in ("/healthz", "/readyz") or is_page(path):
+                continue
+            for given in (None, "Bearer ", f"Bearer {stack.keys['operator']}"):
+                async with (
+                    aiohttp.ClientSession(stack.ops_url) as session,
+                    session.request(
+                        method,
+                        path.replace("{id}", "a" * 26),
+                        headers={} if given is None else {"Authorization": given},
+                    ) as response,
+                ):
+                    assert response.status == 401, (method, path)
+
+
+async def test_pages_of_other_origins_change_nothing(gateway: Stack):
+    """Without a token, a page in a browser of the machine could otherwise have webhooks delivered again."""
+    for method, path in ops_routes():
+        for headers in ({"Origin": STRANGER}, {"Sec-Fetch-Site": "cross-site"}, {"Origin": "null"}):
+            if method in ("GET", "HEAD"):
+                continue
+            async with (
+                aiohttp.ClientSession(gateway.ops_url, headers=headers) as session,
+                session.request(method, path.replace("{id}", "a" * 26), allow_redirects=False) as response,
+            ):
+                assert response.status == 403, (method, path)
 
 
 async def test_failed_sign_ins_are_limited_and_recover(open_gateway: OpenGateway):

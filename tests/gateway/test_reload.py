@@ -13,6 +13,7 @@ from gateway.config import Config, ConfigError, Problem
 from gateway.simulator import Simulator
 from tests.support.clock import ManualClock
 from tests.support.http_calls import PAGE, ask, metrics_of
+from tests.support.issuers import provider
 from tests.support.polling import until
 from tests.support.samples import create, finished
 from tests.support.secret_scanner import LogScanner
@@ -183,6 +184,27 @@ async def test_new_body_limit_applies_to_bodies_of_unknown_length(both: Opened):
 
     reply = await ask(stack, "POST", "/v1/predictions", data=chunks(), headers={"Content-Type": "application/json"})
     assert reply.status == 413
+
+
+async def test_reload_adds_moves_and_removes_an_issuer(open_gateway: OpenGateway, upstream: Simulator, folder: Path):
+    """With the next request, whatever was verified before."""
+    teams = {name: {"origins": [PAGE]} for name in ("alpha", "beta")}
+    async with provider() as issuer, opened(open_gateway, upstream, folder, teams=teams) as (stack, file):
+        token = issuer.token()
+
+        async def seen(path: str = "") -> int:
+            return await status(stack, token, f"/v1/predictions{path}", Origin=PAGE)
+
+        assert await seen() == 401
+        assert await file.reload(teams=teams, issuers=[issuer.config()])
+        made = (await create(stack, key=token, headers={"Origin": PAGE})).json["id"]
+        assert await seen(f"/{made}") == 200
+        assert await file.reload(teams=teams, issuers=[issuer.config(team="beta")])
+        assert await seen(f"/{made}") == 404
+        assert await file.reload(teams=teams, issuers=[issuer.config(scopes=["read"])])
+        assert await seen() == 403
+        assert await file.reload(teams=teams)
+        assert await seen() == 401
 
 
 async def test_new_limits_apply_at_once_and_keep_what_was_used(

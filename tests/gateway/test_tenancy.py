@@ -348,9 +348,10 @@ async def test_route_needs_exactly_its_scope(open_gateway: OpenGateway, route: R
 
 
 def test_only_the_open_routes_need_no_key():
-    """Probes; streams, copies and upstream's webhooks, whose URL is the permission."""
+    """Probes and the description; streams, copies and upstream's webhooks, whose URL is the permission."""
     assert {route.name for route in (*PUBLIC, *OWN)} & OPEN_ROUTES == {
         "healthz",
+        "openapi",
         "outputs.read",
         "readyz",
         "streams.check",

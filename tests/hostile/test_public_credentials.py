@@ -1,4 +1,4 @@
-"""What a page may see and do with what it is given: a browser token, or a key bound to origins.
+"""What a page may see and do with what it is given: a browser token, a key bound to origins, or a token of an issuer.
 
 Whoever reads a page's source has its credential. The table below says for every route what may be had with it; a route
 that is not in the table fails. (docs/architecture.md, Access)
@@ -13,6 +13,7 @@ from gateway.http.route import Route
 from gateway.http.routes import OWN, PUBLIC
 from tests.support.hostile import long_unless
 from tests.support.http_calls import PAGE, Reply, ask, assert_problem
+from tests.support.issuers import provider
 from tests.support.public_callers import (
     ALICE,
     ALICE_AGAIN,
@@ -22,7 +23,9 @@ from tests.support.public_callers import (
     PAGE_KEY,
     PUBLIC_CREDENTIALS,
     SERVER,
+    SIGNED_IN,
     TEAM,
+    TOKEN_SCOPES,
     Callers,
     callers,
     mint,
@@ -53,54 +56,61 @@ OPENED = (
     "POST upstream.webhooks", "GET healthz", "GET readyz",
 )  # fmt: skip
 
-# Each row: with a token that names a user, with one that names none, with a publishable key.
-EXPECTED: dict[str, tuple[str, str, str]] = {
-    **{f"GET {name}": (OK, OK, OK) for name in READS},
-    "QUERY models.search": (OK, OK, OK),
+# Each row: with a token that names a user, with one that names none, with a publishable key, with an issuer's token.
+EXPECTED: dict[str, tuple[str, str, str, str]] = {
+    **{f"GET {name}": (OK, OK, OK, OK) for name in READS},
+    "QUERY models.search": (OK, OK, OK, OK),
     # Their scopes (manage, deploy) are not given to pages here.
-    **dict.fromkeys(WRITES, (FORBIDDEN, FORBIDDEN, FORBIDDEN)),
+    **dict.fromkeys(WRITES, (FORBIDDEN, FORBIDDEN, FORBIDDEN, FORBIDDEN)),
     # The address is the permission, whoever asks.
-    **dict.fromkeys(OPENED, (OPEN, OPEN, OPEN)),
-    "POST predictions.create": (OK, OK, OK),
-    "POST models.predictions.create": (OK, OK, OK),
-    "POST deployments.predictions.create": (OK, OK, OK),
-    "POST trainings.create": (OK, OK, OK),
-    "POST files.create": (OK, OK, OK),
+    **dict.fromkeys(OPENED, (OPEN, OPEN, OPEN, OPEN)),
+    "POST predictions.create": (OK, OK, OK, OK),
+    "POST models.predictions.create": (OK, OK, OK, OK),
+    "POST deployments.predictions.create": (OK, OK, OK, OK),
+    "POST trainings.create": (OK, OK, OK, OK),
+    "POST files.create": (OK, OK, OK, OK),
     # All visitors have the same publishable key, so it has no list.
-    "GET predictions.list": (OWN_LIST, OWN_LIST, FORBIDDEN),
-    "GET trainings.list": (OWN_LIST, OWN_LIST, FORBIDDEN),
-    "GET files.list": (OWN_LIST, OWN_LIST, FORBIDDEN),
-    "GET predictions.get": (OWN_ONLY, OWN_ONLY, OWN_ONLY),
-    "POST predictions.cancel": (OWN_ONLY, OWN_ONLY, OWN_ONLY),
-    "GET trainings.get": (OWN_ONLY, OWN_ONLY, OWN_ONLY),
-    "POST trainings.cancel": (OWN_ONLY, OWN_ONLY, OWN_ONLY),
-    "GET gateway.explain": (OWN_ONLY, OWN_ONLY, OWN_ONLY),
-    "GET files.get": (OWN_ONLY, OWN_ONLY, OWN_ONLY),
-    "DELETE files.delete": (OWN_ONLY, OWN_ONLY, OWN_OR_FORBIDDEN),
-    "GET files.download": (OWN_ONLY, OWN_ONLY, OWN_ONLY),
-    "GET webhooks.secret": (FORBIDDEN, FORBIDDEN, FORBIDDEN),
-    **dict.fromkeys(KEYS, (FORBIDDEN, FORBIDDEN, FORBIDDEN)),
-    "POST gateway.tokens": (FORBIDDEN, FORBIDDEN, FORBIDDEN),
-    "POST gateway.estimate": (OWN_MONEY, OWN_MONEY, OWN_MONEY),
-    "GET gateway.limits": (OWN_MONEY, OWN_MONEY, OWN_MONEY),
-    "GET gateway.usage": (OWN_MONEY, OWN_MONEY, OWN_MONEY),
+    "GET predictions.list": (OWN_LIST, OWN_LIST, FORBIDDEN, OWN_LIST),
+    "GET trainings.list": (OWN_LIST, OWN_LIST, FORBIDDEN, OWN_LIST),
+    "GET files.list": (OWN_LIST, OWN_LIST, FORBIDDEN, OWN_LIST),
+    "GET predictions.get": (OWN_ONLY, OWN_ONLY, OWN_ONLY, OWN_ONLY),
+    "POST predictions.cancel": (OWN_ONLY, OWN_ONLY, OWN_ONLY, OWN_ONLY),
+    "GET trainings.get": (OWN_ONLY, OWN_ONLY, OWN_ONLY, OWN_ONLY),
+    "POST trainings.cancel": (OWN_ONLY, OWN_ONLY, OWN_ONLY, OWN_ONLY),
+    "GET gateway.explain": (OWN_ONLY, OWN_ONLY, OWN_ONLY, OWN_ONLY),
+    "GET files.get": (OWN_ONLY, OWN_ONLY, OWN_ONLY, OWN_ONLY),
+    "DELETE files.delete": (OWN_ONLY, OWN_ONLY, OWN_OR_FORBIDDEN, OWN_ONLY),
+    "GET files.download": (OWN_ONLY, OWN_ONLY, OWN_ONLY, OWN_ONLY),
+    "GET webhooks.secret": (FORBIDDEN, FORBIDDEN, FORBIDDEN, FORBIDDEN),
+    **dict.fromkeys(KEYS, (FORBIDDEN, FORBIDDEN, FORBIDDEN, FORBIDDEN)),
+    "POST gateway.tokens": (FORBIDDEN, FORBIDDEN, FORBIDDEN, FORBIDDEN),
+    "POST gateway.estimate": (OWN_MONEY, OWN_MONEY, OWN_MONEY, OWN_MONEY),
+    "GET gateway.limits": (OWN_MONEY, OWN_MONEY, OWN_MONEY, OWN_MONEY),
+    "GET gateway.usage": (OWN_MONEY, OWN_MONEY, OWN_MONEY, OWN_MONEY),
 }
 
 
 @pytest.fixture
 async def people(open_gateway: OpenGateway) -> AsyncIterator[Callers]:
     """Everybody who has a credential of team alpha."""
-    async with open_gateway(teams={"alpha": dict(TEAM)}) as stack:
-        yield await callers(stack)
+    async with (
+        provider() as issuer,
+        open_gateway(teams={"alpha": dict(TEAM)}, issuers=[issuer.config(scopes=TOKEN_SCOPES)]) as stack,
+    ):
+        yield await callers(stack, issuer)
 
 
 def rows() -> list[Any]:
     """Make a test of each route and credential. `make test` runs one credential where it does not matter who owns."""
     made = []
     for number, name in enumerate(sorted(ROUTES.keys() & EXPECTED.keys())):
-        for place, who in enumerate(PUBLIC_CREDENTIALS):
+        for place, who in enumerate((*PUBLIC_CREDENTIALS, SIGNED_IN)):
             matters = EXPECTED[name][place] not in (OK, FORBIDDEN, OPEN)
-            marks = [] if matters else long_unless(number % len(PUBLIC_CREDENTIALS) == place)
+            if who == SIGNED_IN:
+                # All others of its routes are tried with one gateway, below.
+                marks = long_unless(EXPECTED[name][place] == OWN_LIST)
+            else:
+                marks = [] if matters else long_unless(number % len(PUBLIC_CREDENTIALS) == place)
             made.append(pytest.param(ROUTES[name], who, EXPECTED[name][place], id=f"{name}-{who}", marks=marks))
     return sorted(made, key=lambda row: str(row.id))
 
@@ -115,6 +125,17 @@ async def test_a_public_credential_gets_what_the_table_says(
     people: Callers, route: Route, who: str, expected: str
 ) -> None:
     """A page gets what is its user's (else its token's or key's), and learns nothing of anybody else."""
+    await _gets(people, route, who, expected)
+
+
+async def test_a_token_of_an_issuer_gets_what_the_table_says(people: Callers) -> None:
+    """Whoever signed in elsewhere is a user like one for whom the team's server minted a token."""
+    for name, (*_, expected) in EXPECTED.items():
+        if expected != OWN_LIST:
+            await _gets(people, ROUTES[name], SIGNED_IN, expected)
+
+
+async def _gets(people: Callers, route: Route, who: str, expected: str) -> None:
     match expected:
         case "ok":
             reply = await people.route(who, route)
@@ -163,7 +184,7 @@ async def _reaches_only_its_own(people: Callers, route: Route, who: str, *, may_
 
 async def _shows_only_its_own(people: Callers, route: Route, who: str) -> None:
     family = route.name.partition(".")[0]
-    made = {each: await people.make_works(each) for each in (SERVER, ALICE, ALICE_AGAIN, BOB, NOBODY, NOBODY_ELSE)}
+    made = {each: await people.make_works(each) for each in {SERVER, ALICE, ALICE_AGAIN, BOB, NOBODY, NOBODY_ELSE, who}}
     mine = {ALICE, ALICE_AGAIN} if who == ALICE else {who}
     listed = {each["id"] for each in (await people.route(who, route)).json["results"]}
     ids = {each: getattr(works, family.removesuffix("s")) for each, works in made.items()}
@@ -190,11 +211,12 @@ async def _shows_only_its_own_money(people: Callers, route: Route, who: str) -> 
 @pytest.mark.parametrize(("name", "value"), [("Gateway-User", "bob"), ("Gateway-Tags", "project=apollo")])
 async def test_what_a_page_says_of_itself_does_not_count(people: Callers, name: str, value: str) -> None:
     """A page names neither its user nor tags: both come with the token."""
-    made = await people.predict(ALICE, headers={name: value})
-    assert made.status == 201
-    explained = (await people.ask(SERVER, "GET", f"/gateway/explain/{made.json['id']}")).text
-    assert "apollo" not in explained
-    assert "bob" not in explained
+    for who in (ALICE, SIGNED_IN):
+        made = await people.predict(who, headers={name: value})
+        assert made.status == 201
+        explained = (await people.ask(SERVER, "GET", f"/gateway/explain/{made.json['id']}")).text
+        assert "apollo" not in explained
+        assert "bob" not in explained
 
 
 async def test_a_page_cannot_put_a_prediction_into_another_users_list(people: Callers) -> None:
@@ -216,7 +238,7 @@ async def test_two_users_may_send_the_same_idempotency_key(people: Callers) -> N
     assert other.json["id"] != first.json["id"]
 
 
-@pytest.mark.parametrize("who", PUBLIC_CREDENTIALS)
+@pytest.mark.parametrize("who", [*PUBLIC_CREDENTIALS, SIGNED_IN])
 async def test_a_page_may_have_no_webhooks_sent(people: Callers, who: str) -> None:
     """A visitor does not make the gateway call addresses, unless the team lets its pages do so."""
     reply = await people.predict(who, webhook="https://receiver.example.com/hook")

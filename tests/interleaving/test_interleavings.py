@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from tests.support.machine import FORMS, KEYS, OUTCOMES, PROMPTS, TEAMS, Interleavings
-from tests.support.rounds import amounts, seeds
+from tests.support.rounds import amounts, on_engine, seeds
 from tests.support.stores import BACKENDS
 
 _STEPS = 60
@@ -27,7 +27,7 @@ def test_generated_steps_end_well_for_every_caller(examples: int, backend: str) 
         lambda: Interleavings(BACKENDS[backend]),
         settings=settings(
             deadline=None,
-            max_examples=examples,
+            max_examples=on_engine(backend, examples),
             stateful_step_count=30,
             derandomize=True,
             database=None,

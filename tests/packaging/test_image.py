@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -78,9 +79,9 @@ def _of_the_host() -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def builder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Builder]:
-    """The image, built on a Debian that has Python and nothing else."""
-    folder = tmp_path_factory.mktemp("image")
+def builder() -> Iterator[Builder]:
+    """The image, built on a Debian that has Python and nothing else. It has a copy of it for each layer: on a disk."""
+    folder = Path(tempfile.mkdtemp(prefix="image", dir="/var/tmp"))
     base = folder / "debian"
     with_python = "--include=python3,python3-venv"
     subprocess.run(

@@ -37,6 +37,8 @@ VALUES: dict[str, tuple[Any, Any]] = {
     "limits.max_half_surrogates": (1000, 2000),
     "limits.max_bodies_bytes": (1000, 2000),
     "limits.max_responses_bytes": (1000, 2000),
+    "limits.max_token_bytes": (1000, 2000),
+    "limits.max_cached_tokens": (1000, 2000),
     "limits.max_page_bytes": (1000, 2000),
     "ops.host": ("127.0.0.1", "localhost"),
     "ops.port": (9464, 9465),
@@ -128,7 +130,7 @@ def config_of(**sections: Any) -> Config:
 def keys_of_the_config() -> Iterator[str]:
     """Yield every setting of a section that is a table."""
     for section, field in Config.model_fields.items():
-        if section not in ("aliases", "teams"):
+        if section not in ("aliases", "issuers", "teams"):
             assert field.annotation is not None
             yield from (f"{section}.{name}" for name in field.annotation.model_fields)
 

@@ -1,5 +1,6 @@
 """A dispatcher of webhooks with a receiver of its own."""
 
+import itertools
 import secrets
 import ssl
 from collections.abc import AsyncIterator, Callable
@@ -8,10 +9,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from aiohttp.abc import AbstractResolver
 from standardwebhooks.webhooks import Webhook
 
 from gateway.domain import rendering
+from gateway.domain.ledger import BudgetWarning
 from gateway.runtime.live import LiveSettings
 from gateway.store.sqlite import SQLiteStore
 from gateway.upstream.webhooks import TransportSettings, WebhookSender
@@ -93,6 +96,15 @@ class Stack:
     def check(self, receiver: Receiver, secret: str) -> list[bool]:
         """Say which messages the library of the standard accepts with a secret."""
         return [is_valid(secret, message) for message in receiver.messages]
+
+
+_numbers = itertools.count()
+
+
+async def announce(dispatcher: WebhookDispatcher, team: str, url: str, kind: str, data: object) -> None:
+    """Queue a message of the gateway's own, which is not a repeat of another."""
+    body = msgspec.json.encode({"type": kind, "data": data})
+    assert await dispatcher.announce(BudgetWarning(team, f"test {next(_numbers)}", 0, 100), url, body)
 
 
 def is_valid(secret: str, message: Message) -> bool:

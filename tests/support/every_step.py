@@ -5,6 +5,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from gateway.domain.ledger import BudgetWarning
 from gateway.domain.records import Copy, Key, Status
 from gateway.domain.webhook_places import WebhookBounds, WebhookPlace
 from gateway.domain.windows import day_of
@@ -62,8 +63,8 @@ MONEY: list[Step] = [
     ("share", lambda store: share(store, "3", fingerprint="F", now=NOW + 10)),
     ("record_hits", hits),
     ("adjust", lambda store: store.adjust("red", -20, "refund", NOW, actor=BY_TEST)),
-    ("warn_once", lambda store: store.warn_once("red", "day", DAY, 80)),
-    ("warn_once", lambda store: store.warn_once("red", "day", DAY, 80)),
+    ("warn_once", lambda store: store.warn_once(BudgetWarning("red", "day", DAY, 80))),
+    ("warn_once", lambda store: store.warn_once(BudgetWarning("red", "day", DAY, 80))),
     ("audit_day", lambda store: store.audit_day(DAY, 0, 2)),
     ("rebuild_day", lambda store: store.rebuild_day(DAY)),
     ("start", lambda store: start(store, "4", reservation=demand(), provisional="P")),
@@ -81,6 +82,7 @@ MONEY: list[Step] = [
     ("recount_meters", lambda store: store.recount_meters()),
 ]
 RECORDS: list[Step] = [
+    ("announce_once", lambda store: store.announce_once(BudgetWarning("red", "day", DAY, 100), ANNOUNCED, b"body")),
     ("add_delivery", lambda store: store.add_delivery(ANNOUNCED, b"body")),
     ("claim_deliveries", lambda store: store.claim_deliveries(NOW + 20, NOW + 99, 9, Busy(per_receiver=9))),
     ("release_deliveries", lambda store: store.release_deliveries(["msg_up5"])),

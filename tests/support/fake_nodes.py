@@ -1,6 +1,6 @@
 """Nodes in memory, for tests of what is built on them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
@@ -21,6 +21,8 @@ class FakeNodes:
         self.skew = 0.0
         self.members: dict[int, Node] = {}
         self.runs: dict[str, Run] = {}
+        self.places: dict[int, str] = {}
+        self.config_reloads = 0
         self.leases: dict[str, tuple[int, float]] = {}
         self.on_call: Callable[[str], None] = lambda _: None
 
@@ -43,13 +45,14 @@ class FakeNodes:
         """Return whether a node has not ended."""
         return number in self.members and self.members[number].ended_at is None
 
-    def end(self, number: int) -> None:
+    def end_now(self, number: int) -> None:
         """End a node, as another one does."""
         self.members[number] = replace(self.members[number], ended_at=self._clock.now())
 
-    async def join(self, name: str, seconds: float) -> int:
+    async def join(self, name: str, seconds: float, place: str = "") -> int:
         await self._called("join")
         number, now = len(self.members) + 1, self.now()
+        self.places[number] = place
         self.members[number] = Node(number=number, name=name, started_at=now, renewed_at=now, expires_at=now + seconds)
         return number
 
@@ -63,7 +66,7 @@ class FakeNodes:
 
     async def leave(self, number: int) -> None:
         await self._called("leave")
-        self.end(number)
+        self.end_now(number)
 
     async def end_expired(self, by: int, at: float) -> list[int]:
         await self._called("end_expired")
@@ -75,8 +78,15 @@ class FakeNodes:
             and (node.expires_at < at or node.renewed_at > at + node.expires_at - node.renewed_at)
         ]
         for each in expired:
-            self.end(each)
+            self.end_now(each)
         return expired
+
+    async def end(self, by: int, numbers: Sequence[int]) -> list[int]:
+        await self._called("end")
+        found = [each for each in numbers if self.lives(each) and each != by and self.lives(by)]
+        for each in found:
+            self.end_now(each)
+        return found
 
     async def take_runs(self, by: int, limit: int) -> list[Run]:
         await self._called("take_runs")
@@ -100,12 +110,21 @@ class FakeNodes:
 
     async def living(self) -> Living:
         await self._called("living")
-        return Living(self.now(), frozenset(filter(self.lives, self.members)))
+        return Living(self.now(), {each: self.places.get(each, "") for each in self.members if self.lives(each)})
 
     async def nodes(self, limit: int, *, before: int | None = None) -> list[Node]:
         await self._called("nodes")
         found = sorted(self.members.values(), key=lambda node: -node.number)
         return [node for node in found if before is None or node.number < before][:limit]
+
+    async def note_reload(self) -> int:
+        await self._called("note_reload")
+        self.config_reloads += 1
+        return self.config_reloads
+
+    async def reloads(self) -> int:
+        await self._called("reloads")
+        return self.config_reloads
 
     async def forget_sessions(self, limit: int) -> int:
         await self._called("forget_sessions")

@@ -372,7 +372,9 @@ class FakeStore:
             self.issued[key_id] = replace(self.issued[key_id], revoked_at=at)
         return self.issued.get(key_id)
 
-    async def rotate_key(self, key_id: str, successor: Key, expires_at: float, *, actor: Actor) -> Key | None:
+    async def rotate_key(
+        self, key_id: str, successor: Key, expires_at: float, *, actor: Actor, most: int | None = None
+    ) -> Key | None:
         """Replace a key."""
         self._note("rotate_key")
         if key_id not in self.issued:

@@ -1,5 +1,6 @@
 """A store with a row of every kind."""
 
+from gateway.domain.ledger import BudgetWarning
 from gateway.domain.records import Copy
 from gateway.domain.webhook_places import WebhookBounds, WebhookPlace
 from gateway.domain.windows import day_of
@@ -45,7 +46,7 @@ async def fill(store: Store) -> None:
         await store.add_delivery(delivery(name), b"body")
         await store.mark_dead(name, NOW, "gone", b"body")
     await store.claim_deliveries(NOW + 30, NOW + 90, 1, Busy(per_receiver=9))
-    await store.warn_once("red", "team", DAY, 50)
+    await store.warn_once(BudgetWarning("red", "team", DAY, 50))
     await store.adjust("red", -5, "why", NOW, actor=BY_TEST)
 
 

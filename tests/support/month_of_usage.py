@@ -1,5 +1,7 @@
 """A month of usage, written into a store for tests of the dashboard and the ledger."""
 
+import base64
+import hashlib
 import random
 from collections.abc import Sequence
 from pathlib import Path
@@ -61,13 +63,13 @@ async def _run(store: SQLiteStore, habit: Habit, name: str, at: float, dice: ran
         **{field: getattr(run, field) for field in run.__struct_fields__}
         | {
             "state": RunState.LIVE,
-            "upstream_id": f"up-{name}",
+            "upstream_id": _id("up", name),
             "live_at": at,
             "document": b'{"status":"starting"}',
-            "leader_id": f"up-{name}",
+            "leader_id": _id("up", name),
         }
     )
-    await store.record_created(created, _prediction(habit, name, f"up-{name}", at))
+    await store.record_created(created, _prediction(habit, name, _id("up", name), at))
     microusd = round(habit.microusd * (0.7 + 0.6 * dice.random()))
     settlement = Settlement(
         at=at + 4, microusd=microusd, milliseconds=microusd // 9, target=habit.target, reason="succeeded"
@@ -83,6 +85,11 @@ async def _run(store: SQLiteStore, habit: Habit, name: str, at: float, dice: ran
     )
     for _ in range(_some(habit.hits, dice)):
         await store.share(_asked(habit, name, f"hit{dice.random()}", at + 6))
+
+
+def _id(*parts: str) -> str:
+    """Return an id in Replicate's form, 26 of `[a-z2-7]`."""
+    return base64.b32encode(hashlib.sha256("-".join(parts).encode()).digest()).decode().lower()[:26]
 
 
 def _some(mean: float, dice: random.Random) -> int:
@@ -120,7 +127,7 @@ def _prediction(habit: Habit, name: str, prediction_id: str, at: float) -> Predi
 
 def _asked(habit: Habit, name: str, which: str, at: float) -> ShareRequest:
     return ShareRequest(
-        prediction=_prediction(habit, name, f"{which}-{name}", at),
+        prediction=_prediction(habit, name, _id(which, name), at),
         now=at,
         may_hit=FinishedRuns(name),
         may_join=OpenRuns(name),

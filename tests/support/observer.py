@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from gateway.domain.bypass import BypassReason
 from gateway.domain.ports.observers import (
     DeliveryObserver,
+    IdentityObserver,
     LimitObserver,
     NewsObserver,
     OperationsObserver,
@@ -35,6 +36,12 @@ class RecordingObserver:
 
     def _note(self, name: str, *values: Any) -> None:
         self.noted.append((name, values))
+
+    def issuer_keys_read(self, issuer: str, outcome: str) -> None:
+        self._note("issuer_keys_read", issuer, outcome)
+
+    def token_refused(self, reason: str) -> None:
+        self._note("token_refused", reason)
 
     def prediction_created(self, team: str, target: str, source: Source, count: int = 1) -> None:
         for _ in range(count):
@@ -124,6 +131,9 @@ class RecordingObserver:
 
     def reservation_stuck(self) -> None:
         self._note("reservation_stuck")
+
+    def tag_values(self, most: int) -> None:
+        self._note("tag_values", most)
 
     def ledger_drift(self, count: int) -> None:
         self._note("ledger_drift", count)
@@ -300,3 +310,4 @@ if TYPE_CHECKING:
     _deliveries: type[DeliveryObserver] = RecordingObserver
     _operations: type[OperationsObserver] = RecordingObserver
     _news: type[NewsObserver] = RecordingObserver
+    _identities: type[IdentityObserver] = RecordingObserver

@@ -7,6 +7,7 @@ from typing import Any
 
 from gateway.http.route import Route
 from tests.support.http_calls import PAGE, Reply, ask
+from tests.support.issuers import Provider
 from tests.support.samples import request_for, upload
 from tests.support.stack import TEAM_SCOPES, Stack
 from tests.support.upstream import version_of
@@ -14,8 +15,9 @@ from tests.support.upstream import version_of
 SERVER, PAGE_KEY = "server", "page key"
 ALICE, ALICE_AGAIN, BOB = "alice's token", "alice's other token", "bob's token"
 NOBODY, NOBODY_ELSE = "a token", "another token"
+SIGNED_IN = "carol's sign-in"
 PUBLIC_CREDENTIALS = (ALICE, NOBODY, PAGE_KEY)
-"""A token with a user, a token without one, and a key with origins."""
+"""A token with a user, a token without one, and a key with origins. `SIGNED_IN` is a token of an issuer."""
 TOKEN_SCOPES = ["files", "predict", "read", "train"]
 
 TEAM: Mapping[str, Any] = {
@@ -104,7 +106,9 @@ async def mint(stack: Stack, user: str | None, **wanted: Any) -> str:
     return token
 
 
-async def callers(stack: Stack) -> Callers:
-    """Mint the tokens."""
+async def callers(stack: Stack, provider: Provider | None = None) -> Callers:
+    """Mint the tokens. With an issuer, carol signs in at it."""
     tokens = {who: await mint(stack, user) for who, user in _USERS.items()}
+    if provider is not None:
+        tokens[SIGNED_IN] = provider.token("carol")
     return Callers(stack, {SERVER: stack.keys["alpha"], PAGE_KEY: stack.keys["alpha.page"]} | tokens)

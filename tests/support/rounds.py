@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 
+_FEW = 100
+
 
 def seeds(few: int, many: int) -> list[Any]:
     """Return the seeds 0 to `many` - 1 as parameters; those from `few` on run in `make test-long` only."""
@@ -14,6 +16,14 @@ def seeds(few: int, many: int) -> list[Any]:
 def split(values: Sequence[Any], few: Sequence[Any]) -> list[Any]:
     """Return all values as parameters; those that are not among `few` run in `make test-long` only."""
     return [value if value in few else pytest.param(value, marks=pytest.mark.long) for value in values]
+
+
+def on_engine(engine: str, examples: int) -> int:
+    """Return how many examples run on an engine: in `make test`, two fifths on any but SQLite.
+
+    The engines share the rules of the steps. On a server each step takes a trip, and ten times as long.
+    """
+    return examples if engine == "sqlite" or examples > _FEW else examples * 2 // 5
 
 
 def amounts(few: int, many: int) -> list[Any]:

@@ -12,6 +12,7 @@ ALL = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubc
 STATUS = {
     "GatewayError": 500, "BadRequest": 400, "Unprocessable": 422, "BodyTooLarge": 413, "UnsupportedMedia": 415,
     "BodyTooSlow": 400, "HeadTooLarge": 431, "CallerLeft": 499,
+    "IssuerUnavailable": 503,
     "Unauthenticated": 401, "Forbidden": 403, "NotFound": 404, "OutputLost": 404, "Conflict": 409, "RateLimited": 429,
     "LimitReached": 429, "BudgetExceeded": 402, "PriceUnknown": 403,
     "UpstreamError": 502, "UpstreamUnavailable": 503, "UpstreamBroken": 502, "UpstreamUncertain": 504,

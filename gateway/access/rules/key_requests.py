@@ -28,7 +28,7 @@ Text = Annotated[str, msgspec.Meta(max_length=300)]
 Count = Annotated[int, msgspec.Meta(ge=1, le=_MOST)]
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=10**10)]
 # Not a float: an amount with more digits than one has would be rounded silently.
-Dollars = Decimal
+Dollars = Annotated[Decimal, msgspec.Meta(extra_json_schema={"type": ["number", "string"]})]
 
 
 class LimitsRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -16,12 +16,27 @@ STORE_FAILURES: Final = ("full", "io", "access", "damaged", "lost")
 POOLS: Final = ("api", "uploads", "downloads")
 """The pools of connections to upstream."""
 
+KEY_READS: Final = ("read", "refused", "unreachable", "timeout", "status", "too_large", "invalid")
+"""Outcomes of reading the keys of an issuer. refused: its address is not allowed."""
+
 
 class LoopObserver(Protocol):
     """Counts crashes of background loops."""
 
     def loop_crashed(self, loop: str) -> None:
         """Count a crash of a loop, by a `gateway.runtime.loops.BackgroundLoop`. The loop starts again."""
+        ...
+
+
+class IdentityObserver(Protocol):
+    """Counts what concerns external identities."""
+
+    def issuer_keys_read(self, issuer: str, outcome: str) -> None:
+        """Count an attempt to read the keys of an issuer, by its name in the config; `outcome` is of `KEY_READS`."""
+        ...
+
+    def token_refused(self, reason: str) -> None:
+        """Count a refused token, by a `gateway.access.rules.json_web_tokens.Reason`."""
         ...
 
 
@@ -114,6 +129,10 @@ class LimitObserver(Protocol):
 
     def ledger_drift(self, count: int) -> None:
         """Set the number of sums that differed from the ledger in the last comparison."""
+        ...
+
+    def tag_values(self, most: int) -> None:
+        """Set the largest number of values of a cost tag that a team has used today."""
         ...
 
     def permit_waited(self, lane: str, seconds: float) -> None:

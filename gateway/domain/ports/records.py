@@ -66,12 +66,14 @@ class Keys(Protocol):
         """Revoke a key from `at` on. Durable. An earlier revocation stays. Return the key; `None` if it is unknown."""
         ...
 
-    async def rotate_key(self, key_id: str, successor: Key, expires_at: float, *, actor: Actor) -> Key | None:
+    async def rotate_key(
+        self, key_id: str, successor: Key, expires_at: float, *, actor: Actor, most: int | None = None
+    ) -> Key | None:
         """Add `successor` and set the old key's expiry to `expires_at`, unless it expires earlier. Durable. Atomic.
 
         Return the updated old key; `None`, with nothing added, if it is unknown or revoked. Raise `Conflict` if the
-        successor's id exists, if its name differs from the old key's and is taken, or if it has other rights than the
-        old key, which was changed meanwhile.
+        successor's id exists, if its name differs from the old key's and is taken, if it has other rights than the old
+        key, which was changed meanwhile, or if the team has twice `most` valid keys.
         """
         ...
 

@@ -28,6 +28,7 @@ from gateway.http.keys import (
     USAGE,
     WEBHOOK_SECRETS,
 )
+from gateway.http.openapi import public
 from gateway.http.request_body import read, read_json, require_json
 from gateway.runtime.pauses import off_the_loop
 from gateway.throttling.upstream_limiter import state_shown
@@ -149,6 +150,11 @@ async def take_upstream_webhook(request: web.Request) -> web.Response:
     webhooks.check(run_id, request.match_info["proof"])
     is_signed = await webhooks.take(run_id, headers, await read(request))
     return web.Response(status=204 if is_signed else 401)
+
+
+async def show_description(_: web.Request) -> web.Response:
+    """Handle `GET /openapi.json`: the description of the gateway's own routes. Replicate's are not in it."""
+    return web.Response(body=public.body(), content_type=_JSON)
 
 
 async def healthz(_: web.Request) -> web.Response:

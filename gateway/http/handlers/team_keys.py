@@ -11,8 +11,9 @@ from aiohttp import web
 from gateway.access.key_service import Authority
 from gateway.access.rules.key_requests import KeyRequest, RotateRequest
 from gateway.access.rules.key_rows import page_of
-from gateway.http.json_body import answer, read_body, read_cursor, read_query, write_cursor
+from gateway.http.json_body import answer, read_body, read_cursor, write_cursor
 from gateway.http.keys import CALLER, KEY_SERVICE
+from gateway.http.ops.answers import read_query
 
 
 class TeamKeyQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

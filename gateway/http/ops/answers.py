@@ -8,12 +8,17 @@ import msgspec
 from aiohttp import web
 
 from gateway.domain import csv_text, times
+from gateway.domain.audit import BY_API, BY_OPERATORS, Actor
 from gateway.errors import Unprocessable
+from gateway.http.keys import ACCESS
+from gateway.http.ops.dashboard_access import ADMIN_COOKIE
 
 QueryT = TypeVar("QueryT", bound=msgspec.Struct)
 _JSON: Final = "application/json"
 CSV: Final = "text/csv"
 _HEADERS: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+_LONGEST_SHOWN: Final = 500
+"""Characters of a request's text in a message."""
 _encode: Final = msgspec.json.Encoder().encode
 
 
@@ -25,12 +30,13 @@ def read_query(request: web.Request, kind: type[QueryT]) -> QueryT:
     given: dict[str, str] = {}
     for name, value in request.query.items():
         if not value or name in given:
-            raise Unprocessable.field(name, f"{name} must be given once, and not be empty")
+            shown = name[:_LONGEST_SHOWN]
+            raise Unprocessable.field(shown, f"{shown} must be given once, and not be empty")
         given[name] = value
     try:
         return msgspec.convert(given, kind, strict=False)
     except msgspec.ValidationError as exc:
-        raise Unprocessable.field(field_of(exc), str(exc)) from exc
+        raise Unprocessable.field(field_of(exc)[:_LONGEST_SHOWN], str(exc)[:_LONGEST_SHOWN]) from exc
 
 
 def field_of(problem: msgspec.ValidationError) -> str:
@@ -46,6 +52,12 @@ def read_time(name: str, text: str | None) -> float | None:
     except (ValueError, OverflowError):
         message = f"{name} must be a time (for example: 2026-01-31T12:00:00Z) or a UTC day (2026-01-31)"
         raise Unprocessable.field(name, message) from None
+
+
+def actor_of(request: web.Request) -> Actor:
+    """Return who makes a change below `/admin`: a script with the token, or a signed-in operator."""
+    has_session = ADMIN_COOKIE in request.cookies and "Authorization" not in request.headers
+    return BY_OPERATORS if has_session and request.app[ACCESS].value.ops_token is not None else BY_API
 
 
 def json_answer(body: object) -> web.Response:

@@ -12,7 +12,19 @@ from gateway.errors import Forbidden, GatewayError, Unauthenticated
 from gateway.http import errors
 from gateway.http.handlers import gateway_api
 from gateway.http.keys import ACCESS, METRICS, SESSIONS
-from gateway.http.ops import audit, cache, config_state, dashboard, keys, nodes, predictions, teams, usage, webhooks
+from gateway.http.ops import (
+    audit,
+    cache,
+    config_state,
+    dashboard,
+    description,
+    keys,
+    nodes,
+    predictions,
+    teams,
+    usage,
+    webhooks,
+)
 from gateway.http.ops.dashboard_access import ADMIN_COOKIE
 from gateway.http.ops.guards import check_host, check_page, is_ops_token
 
@@ -68,5 +80,5 @@ def add_routes(app: web.Application) -> None:
     app.router.add_get("/readyz", gateway_api.readyz)
     app.router.add_get("/admin/config", config_state.show_config)
     app.router.add_get("/admin/nodes", nodes.show_nodes)
-    for family in (keys, predictions, teams, usage, webhooks, cache, audit, dashboard):
+    for family in (audit, cache, keys, predictions, teams, usage, webhooks, description, dashboard):
         family.add_routes(app)

@@ -5,7 +5,6 @@ from typing import Annotated
 import msgspec
 from aiohttp import web
 
-from gateway.domain.audit import BY_API
 from gateway.http.keys import CLOCK, STORE
 from gateway.http.ops import answers
 from gateway.operations.purging import purge
@@ -41,7 +40,9 @@ async def purge_cache(request: web.Request) -> web.Response:
     """Handle `DELETE /admin/cache`: drop cached results so that they are not reused."""
     query = answers.read_query(request, PurgeQuery)
     store, now = request.app[STORE], request.app[CLOCK].now()
-    return answers.json_answer(Purged(await purge(store, now, BY_API, team=query.team, target=query.target)))
+    return answers.json_answer(
+        Purged(await purge(store, now, answers.actor_of(request), team=query.team, target=query.target))
+    )
 
 
 def add_routes(app: web.Application) -> None:

@@ -1,6 +1,6 @@
 """`/admin/keys`: the keys of all teams."""
 
-from typing import Annotated, Final
+from typing import Annotated
 
 import msgspec
 from aiohttp import web
@@ -8,11 +8,9 @@ from aiohttp import web
 from gateway.access.key_service import Authority
 from gateway.access.rules.key_requests import KeyRequest, RotateRequest
 from gateway.access.rules.key_rows import page_of
-from gateway.domain.audit import BY_API
-from gateway.http.json_body import answer, read_cursor, read_ops_body, read_query, write_cursor
+from gateway.http.json_body import answer, read_cursor, read_ops_body, write_cursor
 from gateway.http.keys import KEY_SERVICE
-
-_OPERATORS: Final = Authority(actor=BY_API)
+from gateway.http.ops.answers import actor_of, read_query
 
 
 class KeyQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -35,26 +33,30 @@ async def list_keys(request: web.Request) -> web.Response:
 async def create_key(request: web.Request) -> web.Response:
     """Handle `POST /admin/keys`: create a key of a team. The answer alone has the key itself."""
     wanted = await read_ops_body(request, KeyRequest)
-    return answer(await request.app[KEY_SERVICE].create(_OPERATORS, wanted), status=201)
+    return answer(await request.app[KEY_SERVICE].create(_operators(request), wanted), status=201)
 
 
 async def change_key(request: web.Request) -> web.Response:
     """Handle `PATCH /admin/keys/<id>`: change what a key may do."""
     wanted = await read_ops_body(request, KeyRequest)
-    return answer(await request.app[KEY_SERVICE].change(_OPERATORS, request.match_info["id"], wanted))
+    return answer(await request.app[KEY_SERVICE].change(_operators(request), request.match_info["id"], wanted))
 
 
 async def revoke_key(request: web.Request) -> web.Response:
     """Handle `DELETE /admin/keys/<id>`: revoke a key. Once more, it changes nothing."""
-    return answer(await request.app[KEY_SERVICE].revoke(_OPERATORS, request.match_info["id"]))
+    return answer(await request.app[KEY_SERVICE].revoke(_operators(request), request.match_info["id"]))
 
 
 async def rotate_key(request: web.Request) -> web.Response:
     """Handle `POST /admin/keys/<id>/rotate`: replace a key. The answer has the new one."""
     wanted = await read_ops_body(request, RotateRequest)
     service, key_id = request.app[KEY_SERVICE], request.match_info["id"]
-    new, _ = await service.rotate(_OPERATORS, key_id, wanted.overlap_seconds)
+    new, _ = await service.rotate(_operators(request), key_id, wanted.overlap_seconds)
     return answer(new, status=201)
+
+
+def _operators(request: web.Request) -> Authority:
+    return Authority(actor=actor_of(request))
 
 
 def add_routes(app: web.Application) -> None:

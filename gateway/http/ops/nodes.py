@@ -1,47 +1,44 @@
 """The nodes that serve from the store, for operators."""
 
-import re
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from aiohttp import web
 
 from gateway.domain import times
-from gateway.errors import BadRequest
 from gateway.http.keys import MEMBERSHIP, STORE
+from gateway.http.ops import answers
 from gateway.nodes.ports import Node
 
 _MOST = 1000
 """Nodes of a page."""
+_NEWEST = 2**63 - 1
+
+
+class NodeQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The page of the list."""
+
+    cursor: Annotated[int, msgspec.Meta(ge=1, le=_NEWEST)] = _NEWEST
+    limit: Annotated[int, msgspec.Meta(ge=1, le=_MOST)] = _MOST
 
 
 async def show_nodes(request: web.Request) -> web.Response:
     """Handle `GET /admin/nodes`: the nodes that are alive, and those that ended within a day, the newest first.
 
-    The list is a page: `next` has the address of the rest, if there is more. Where one process serves from the store,
-    the list is empty.
+    Where one process serves from the store, the list is empty.
     """
-    limit = _number(request, "limit", _MOST, most=_MOST)
-    before = _number(request, "before", 2**63 - 1)
-    body = await listed(request.app, limit=limit, before=before)
-    return web.Response(body=msgspec.json.encode(body), content_type="application/json")
+    query = answers.read_query(request, NodeQuery)
+    return answers.json_answer(await listed(request.app, limit=query.limit, before=query.cursor))
 
 
-async def listed(app: web.Application, *, limit: int = _MOST, before: int = 2**63 - 1) -> dict[str, Any]:
+async def listed(app: web.Application, *, limit: int = _MOST, before: int = _NEWEST) -> dict[str, Any]:
     """Return a page of the nodes, with this node's number."""
     nodes, own = app[STORE].nodes, app[MEMBERSHIP].number
     now, found = 0.0, list[Node]()
     if nodes is not None:
         now, found = await nodes.clock(), await nodes.nodes(limit + 1, before=before)
-    following = f"/admin/nodes?limit={limit}&before={found[limit - 1].number}" if len(found) > limit else None
+    following = str(found[limit - 1].number) if len(found) > limit else None
     return {"this_node": own, "nodes": [_shown(each, now) for each in found[:limit]], "next": following}
-
-
-def _number(request: web.Request, name: str, default: int, *, most: int = 2**63 - 1) -> int:
-    text = request.query.get(name, str(default))
-    if not re.fullmatch(r"[0-9]{1,19}", text) or not 1 <= int(text) <= most:
-        raise BadRequest(f"{name}: expected a whole number from 1 to {most}.")
-    return int(text)
 
 
 def _shown(node: Node, now: float) -> dict[str, object]:

@@ -1,12 +1,12 @@
 """`GET /admin/usage`: runs, spend and savings of all teams or of one, in any window of days."""
 
-from typing import Any, Literal
+from typing import Annotated, Any
 
 import msgspec
 from aiohttp import web
 
 from gateway.domain import windows
-from gateway.domain.ledger import By
+from gateway.domain.ledger import Grouping
 from gateway.domain.windows import Window
 from gateway.errors import Unprocessable
 from gateway.http.handlers.gateway_api import read_day
@@ -25,7 +25,7 @@ class UsageQuery(
     """The window, in UTC days, both included, and the grouping. Default: this month so far, by team."""
 
     team: str | None = None
-    by: Literal["team", "day", "key", "model", "user"] = "team"
+    by: Annotated[str, msgspec.Meta(pattern=r"^(team|day|key|model|user|tag:[a-z][a-z0-9_-]{0,31})$")] = "team"
     since: str | None = None
     until: str | None = None
 
@@ -38,7 +38,7 @@ async def get_usage(request: web.Request) -> web.Response:
     until = read_day("to", query.until, max(since, today))
     if until < since:
         raise Unprocessable.field("to", "to must not be before from")
-    report: dict[str, Any] = dict(await request.app[USAGE].usage(query.team, By(query.by), since, until))
+    report: dict[str, Any] = dict(await request.app[USAGE].usage(query.team, Grouping.parse(query.by), since, until))
     if not answers.wants_csv(request):
         return answers.json_answer(report)
     return answers.csv_text_answer(usage_table.csv(report, query.by))

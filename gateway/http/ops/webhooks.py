@@ -5,7 +5,6 @@ from typing import Annotated, Final, Literal
 import msgspec
 from aiohttp import web
 
-from gateway.domain.audit import BY_API
 from gateway.errors import NotFound
 from gateway.http.keys import CLOCK, STORE
 from gateway.http.ops import answers
@@ -58,7 +57,8 @@ async def list_deliveries(request: web.Request) -> web.Response:
 async def redeliver(request: web.Request) -> web.Response:
     """Handle `POST /admin/webhooks/<id>/redeliver`: make a delivery due at once, with all its attempts again."""
     delivery_id = request.match_info["id"]
-    if not await request.app[STORE].redeliver(request.app[CLOCK].now(), delivery_id, actor=BY_API):
+    store, now = request.app[STORE], request.app[CLOCK].now()
+    if not await store.redeliver(now, delivery_id, actor=answers.actor_of(request)):
         raise NotFound("There is no such delivery, or it is being sent.")
     return answers.json_answer(Redelivered(delivery_id))
 

@@ -4,7 +4,7 @@
 The entries of a day are added up in steps. The last step also has the stored sums, from the same snapshot.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from typing import TypeVar
 
@@ -33,6 +33,11 @@ class StoredSums(msgspec.Struct, frozen=True):
     by_user: ByUser
     by_tag: ByTag
     spent: Spent
+
+    @property
+    def most_values(self) -> int:
+        """The largest number of values that a tag has in a team."""
+        return max(Counter((team, tag) for team, tag, _ in self.by_tag).values(), default=0)
 
 
 class Audited(msgspec.Struct, frozen=True):

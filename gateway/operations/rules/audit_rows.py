@@ -1,7 +1,5 @@
 """How entries of the audit log are shown."""
 
-import csv
-import io
 import json
 from collections.abc import Sequence
 from typing import Final
@@ -63,15 +61,10 @@ def json_text(rows: Sequence[AuditRow]) -> str:
     return json.dumps({"entries": msgspec.to_builtins(list(rows))}, indent=2, ensure_ascii=False)
 
 
-def csv_text(rows: Sequence[AuditRow]) -> str:
-    """Return entries as CSV, with values as JSON."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for row in rows:
-        cells = [row.id, row.at, row.actor, row.action, row.subject, row.team or ""]
-        writer.writerow(map(_neutral, [*cells, json_of(row.before), json_of(row.after)]))
-    return out.getvalue()
+def cells_of(row: AuditRow) -> list[str | None]:
+    """Return the cells of an entry in CSV, with values as JSON."""
+    shown = [None if each is None else json.dumps(each, ensure_ascii=False) for each in (row.before, row.after)]
+    return [row.id, row.at, row.actor, row.action, row.subject, row.team, *shown]
 
 
 def table_text(rows: Sequence[AuditRow]) -> str:
@@ -92,19 +85,9 @@ def _short(values: Values | None) -> str:
     return text if len(text) <= _WIDEST else text[: _WIDEST - 1] + "…"
 
 
-def _neutral(cell: str) -> str:
-    """Return a cell that a spreadsheet does not take for a formula."""
-    return f"'{cell}" if cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell
-
-
 def text_of(values: Values | None) -> str:
     """Return values in one line, for a table: `name=value` pairs."""
     return " ".join(f"{name}={_plain(value)}" for name, value in (values or {}).items() if value is not None)
-
-
-def json_of(values: Values | None) -> str:
-    """Return values as JSON, for a cell of CSV; empty if there are none."""
-    return "" if values is None else json.dumps(values, ensure_ascii=False)
 
 
 def _plain(value: object) -> str:

@@ -25,6 +25,8 @@ from gateway.store.sql.worker import LATE, Operation, Worker
 
 _ATTEMPTS: Final = 6
 """How often a step runs: the first time, and five times more."""
+_AFTER_A_MEETING: Final = 0.01
+"""Seconds before a step that met another one runs again; each time longer."""
 _MOVES: Final = 3
 """How often a step looks for another server because this one takes no writes."""
 _BRIDGED_SECONDS: Final = 1.0
@@ -175,6 +177,8 @@ class WritingLane(_Lane[PostgresDatabase]):
             if attempts == _ATTEMPTS or cause is None:
                 return
             operation.retries.append(cause)
+            # At once, it could take again what the step that it has met waits for.
+            time.sleep(attempts * _AFTER_A_MEETING)
 
     def _committed(self, db: PostgresDatabase, operation: Operation[Any]) -> bool:
         """Commit. Raise `_NotCommitted` if the connection was lost and another one found nothing committed."""

@@ -2,7 +2,7 @@
 
 | lock | what steps would break without it |
 |---|---|
-| JOINS | what a node that has just joined holds is taken from it, because it is not seen yet |
+| NODES | what a node that has just joined holds is taken from it, because it is not seen yet |
 | OUTPUTS | an object gets an owner while another step finds that it has none, and marks it for deletion |
 | FILES | a file shares an upstream file while another step deletes its last record |
 | NAMES | two keys of one name; a secret that is lost between two rotations |
@@ -42,15 +42,15 @@ _TABLES: Final = {
     Lock.LEDGER: b"LOCK TABLE ledger IN SHARE MODE",
     Lock.RESERVATIONS: b"LOCK TABLE reservations, meters IN EXCLUSIVE MODE",
 }
-_JOINS: Final = b"SELECT pg_advisory_xact_lock_shared($1)"
+_NODES: Final = b"SELECT pg_advisory_xact_lock_shared($1)"
 _ADVISORY: Final = b"SELECT pg_advisory_xact_lock(key) FROM unnest(CAST($1 AS BIGINT[])) AS key"
 
 
 def statement_of(lock: Lock, names: Sequence[str]) -> tuple[bytes, list[object]]:
     """Return the statement that takes a lock, and its parameters."""
-    if lock is Lock.JOINS:
+    if lock is Lock.NODES:
         # Shared, because only a node that joins has to wait, which takes it alone.
-        return _JOINS, [key_of(lock.name, "")]
+        return _NODES, [key_of(lock.name, "")]
     if lock in _TABLES:
         return _TABLES[lock], []
     if lock in _ROWS:

@@ -3,7 +3,7 @@
 Leases are renewed on a connection of their own, so that no other step delays them. Times are by the server's clock.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 from gateway.domain.records import Run
@@ -28,7 +28,7 @@ _SECONDS: Final = 2.0
 """How long a renewal may take. One that takes longer is not waited for: the next one is due."""
 _KEPT_SECONDS: Final = 86_400.0
 _KEPT_SESSIONS_SECONDS: Final = 30 * 86_400.0
-_JOINING: Final = key_of(Lock.JOINS.name, "")
+_JOINING: Final = key_of(Lock.NODES.name, "")
 _LAST: Final = 2**63 - 1
 _FIELDS: Final = Node.__struct_fields__
 
@@ -67,7 +67,7 @@ class PostgresNodes:
         """Close it."""
         await self._leases.stop()
 
-    async def join(self, name: str, seconds: float) -> int:
+    async def join(self, name: str, seconds: float, place: str = "") -> int:
         """Give this process a new number."""
         old = self._identity.number
 
@@ -75,7 +75,7 @@ class PostgresNodes:
             db.execute("lock_joining", {"key": _JOINING})
             db.execute("forget_nodes", {"seconds": _KEPT_SECONDS})
             db.execute("leave_nodes", {"number": old})
-            return int(db.execute("join_nodes", {"name": name, "seconds": seconds}).fetchone()[0])
+            return int(db.execute("join_nodes", {"name": name, "seconds": seconds, "place": place}).fetchone()[0])
 
         self._identity.number = await self._leases.submit(step)
         return self._identity.number
@@ -95,12 +95,18 @@ class PostgresNodes:
         rows = await self._leases.submit(lambda db: db.execute("end_expired_nodes", given).fetchall())
         return sorted(number for (number,) in rows)
 
+    async def end(self, by: int, numbers: Sequence[int]) -> list[int]:
+        """End other nodes whose processes have ended."""
+        given = {"number": by, "numbers": list(numbers)}
+        rows = await self._leases.submit(lambda db: db.execute("end_nodes", given).fetchall())
+        return sorted(number for (number,) in rows)
+
     async def take_runs(self, by: int, limit: int) -> list[Run]:
         """Take open runs that no living node owns."""
 
         def step(db: Database) -> list[Run]:
             # A node that joins now could take a run, and would not be seen to own it here.
-            db.lock(Lock.JOINS)
+            db.lock(Lock.NODES)
             given = {"number": by, "limit": limit, "leader": LEADER, "most_bytes": EVERYTHING}
             return [RUNS.record(row[:-1]) for row in db.execute("take_runs", given)]
 
@@ -110,7 +116,7 @@ class PostgresNodes:
         """Take runs that ended lately and that no living node owns."""
 
         def step(db: Database) -> int:
-            db.lock(Lock.JOINS)
+            db.lock(Lock.NODES)
             return db.execute("take_ended_runs", {"number": by, "limit": limit, "since": since}).rowcount
 
         return await self._write(step)
@@ -123,8 +129,8 @@ class PostgresNodes:
 
     async def living(self) -> Living:
         """List the nodes that have not ended."""
-        at, numbers = await self._read(lambda db: db.execute("living_nodes").fetchone())
-        return Living(at, frozenset(numbers))
+        at, numbers, places = await self._read(lambda db: db.execute("living_nodes").fetchone())
+        return Living(at, dict(zip(numbers or (), places or (), strict=True)))
 
     async def nodes(self, limit: int, *, before: int | None = None) -> list[Node]:
         """List nodes."""
@@ -141,6 +147,14 @@ class PostgresNodes:
     async def clock(self) -> float:
         """Return the time of the server's clock."""
         return await self._leases.submit(lambda db: float(db.execute("clock").fetchone()[0]))
+
+    async def note_reload(self) -> int:
+        """Count a reload of the config."""
+        return await self._write(lambda db: int(db.execute("note_reload").fetchone()[0]))
+
+    async def reloads(self) -> int:
+        """Return how many reloads were counted."""
+        return await self._read(lambda db: int(db.execute("reloads").fetchone()[0]))
 
     async def forget_sessions(self, limit: int) -> int:
         """Delete notes of connections that have long ended."""

@@ -2,8 +2,8 @@
 -- node `:number` has not ended. {ownerless}: whether no such node owns a run.
 
 -- name: join_nodes
-INSERT INTO nodes (name, started_at, renewed_at, expires_at)
-SELECT :name, at, at, at + :seconds FROM (SELECT {now} AS at) AS clock RETURNING number;
+INSERT INTO nodes (name, place, started_at, renewed_at, expires_at)
+SELECT :name, :place, at, at, at + :seconds FROM (SELECT {now} AS at) AS clock RETURNING number;
 
 -- name: renew_node
 UPDATE nodes SET renewed_at = at, expires_at = at + :seconds, report = :report FROM (SELECT {now} AS at) AS clock
@@ -19,6 +19,11 @@ DELETE FROM nodes WHERE ended_at < {now} - :seconds;
 UPDATE nodes SET ended_at = {now}
 WHERE ended_at IS NULL AND (expires_at < :at OR renewed_at > :at + (expires_at - renewed_at))
     AND number <> :number AND {node_lives}
+RETURNING number;
+
+-- name: end_nodes
+UPDATE nodes SET ended_at = {now}
+WHERE ended_at IS NULL AND number = ANY(CAST(:numbers AS BIGINT[])) AND number <> :number AND {node_lives}
 RETURNING number;
 
 -- name: lock_joining
@@ -48,7 +53,7 @@ UPDATE runs SET owner = :number FROM found WHERE runs.id = found.id;
 SELECT id FROM runs WHERE state IN ('intended', 'live') AND owner = :number;
 
 -- name: living_nodes
-SELECT {now}, ARRAY(SELECT number FROM nodes WHERE ended_at IS NULL);
+SELECT {now}, array_agg(number), array_agg(place) FROM nodes WHERE ended_at IS NULL;
 
 -- name: nodes
 SELECT number, name, started_at, renewed_at, expires_at, ended_at, report FROM nodes
@@ -69,6 +74,13 @@ DELETE FROM commits WHERE session IN (
     SELECT session FROM commits WHERE at < {now} - CAST(:seconds AS DOUBLE PRECISION)
     LIMIT :limit FOR UPDATE SKIP LOCKED
 );
+
+-- name: note_reload
+INSERT INTO config_reloads AS r (id, number) VALUES (1, 1) ON CONFLICT (id) DO UPDATE SET number = r.number + 1
+RETURNING number;
+
+-- name: reloads
+SELECT coalesce(max(number), 0) FROM config_reloads;
 
 -- name: keep_outcome
 INSERT INTO create_outcomes (run_id, outcome, at) VALUES (:run_id, :outcome, {now}) ON CONFLICT DO NOTHING;

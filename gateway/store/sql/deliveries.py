@@ -14,12 +14,14 @@ import msgspec
 from msgspec.structs import replace
 
 from gateway.domain.audit import Action, Actor, Change, Values
+from gateway.domain.ledger import BudgetWarning
 from gateway.domain.quota import Refused
 from gateway.domain.records import LARGE_DOCUMENT, Prediction, PredictionView, Source
 from gateway.domain.webhook_places import Taken, WebhookPlace, decide
 from gateway.store.sql.audit import record
 from gateway.store.sql.connections import Connections
 from gateway.store.sql.database import Database
+from gateway.store.sql.ledger_entries import add_warning
 from gateway.store.sql.locks import Lock
 from gateway.store.sql.lookup import EVERYTHING
 from gateway.store.sql.rows import DELIVERIES, view
@@ -40,6 +42,17 @@ class DeliverySteps(Connections):
     async def add_delivery(self, delivery: Delivery, body: bytes) -> None:
         """Queue a delivery with its body."""
         await self._write(lambda db: _add(db, delivery, body), durable=True)
+
+    async def announce_once(self, warning: BudgetWarning, delivery: Delivery, body: bytes) -> bool:
+        """Record a budget warning and queue its message, unless the warning is known."""
+
+        def step(db: Database) -> bool:
+            is_first = add_warning(db, warning)
+            if is_first:
+                _add(db, delivery, body)
+            return is_first
+
+        return await self._write(step, durable=True)
 
     async def claim_deliveries(self, now: float, until: float, limit: int, busy: Busy) -> list[Delivery]:
         """Claim deliveries that are due."""
@@ -62,7 +75,7 @@ class DeliverySteps(Connections):
 
         def step(db: Database) -> int:
             # A node that joins now could claim one, and would not be seen to live.
-            db.lock(Lock.JOINS)
+            db.lock(Lock.NODES)
             db.execute("free_unused_places")
             return db.execute("reclaim_deliveries").rowcount
 

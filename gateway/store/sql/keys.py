@@ -30,10 +30,7 @@ class KeySteps(Connections):
             db.lock(Lock.NAMES, key.team)
             if db.execute("key_taken", {"id": key.id, "team": key.team, "name": key.name}).fetchone():
                 raise Conflict(f"Team {key.team} already has a key named {key.name}.")
-            if most is not None:
-                ((valid,),) = db.execute("valid_keys_of_team", {"team": key.team, "now": key.created_at}).fetchall()
-                if valid >= most:
-                    raise Conflict(f"Team {key.team} has {valid} keys already. Revoke some.")
+            _check_number(db, key, most)
             db.execute("add_key", KEYS.row(key))
             record(db, key.created_at, actor, created(key))
             db.tell(Topic.KEY, key.id)
@@ -127,7 +124,9 @@ class KeySteps(Connections):
 
         return await self._write(step, durable=True)
 
-    async def rotate_key(self, key_id: str, successor: Key, expires_at: float, *, actor: Actor) -> Key | None:
+    async def rotate_key(
+        self, key_id: str, successor: Key, expires_at: float, *, actor: Actor, most: int | None = None
+    ) -> Key | None:
         """Add a key's successor and set the expiry of the old key."""
 
         def step(db: Database) -> Key | None:
@@ -137,6 +136,8 @@ class KeySteps(Connections):
                 return None
             if [getattr(old, name) for name in _RIGHTS] != [getattr(successor, name) for name in _RIGHTS]:
                 raise Conflict(f"The key {key_id} was changed meanwhile. Try again.")
+            # During the overlap both are valid, so a team with all its keys can rotate each of them once.
+            _check_number(db, successor, None if most is None else 2 * most)
             # A successor can have the old key's name while both are valid; any other name must be free.
             is_renamed = (successor.team, successor.name) != (old.team, old.name)
             name = successor.name if is_renamed else None
@@ -151,6 +152,15 @@ class KeySteps(Connections):
             return expired
 
         return await self._write(step, durable=True)
+
+
+def _check_number(db: Database, key: Key, most: int | None) -> None:
+    """Raise `Conflict` if the team of a new key has `most` valid ones."""
+    if most is None:
+        return
+    ((valid,),) = db.execute("valid_keys_of_team", {"team": key.team, "now": key.created_at}).fetchall()
+    if valid >= most:
+        raise Conflict(f"Team {key.team} has {valid} valid keys already. Revoke some.")
 
 
 def _key(db: Database, key_id: str) -> Key | None:

@@ -5,10 +5,10 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple, TypeVar
 
-from msgspec.structs import replace
+from msgspec.structs import asdict, replace
 
 from gateway.domain import ledger, quota, tags, windows
-from gateway.domain.ledger import MOST_USERS_A_DAY, OTHER, OTHER_VALUES, Entry, EntryKind, Settlement
+from gateway.domain.ledger import MOST_USERS_A_DAY, OTHER, OTHER_VALUES, BudgetWarning, Entry, EntryKind, Settlement
 from gateway.domain.records import Prediction, Run
 from gateway.store.sql.database import Database
 from gateway.store.sql.reservations import release
@@ -242,6 +242,11 @@ def count_tags(db: Database, counted: Iterable[tuple[_OfTag, dict[str, int]]]) -
             for (team, tag, day, value), sums in counted
         ],
     )
+
+
+def add_warning(db: Database, warning: BudgetWarning) -> bool:
+    """Record a budget warning; return whether it is new."""
+    return db.execute("add_warning", asdict(warning)).rowcount > 0
 
 
 def forget_users(db: Database, before: int, limit: int) -> int:

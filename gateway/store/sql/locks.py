@@ -9,7 +9,7 @@ import enum
 class Lock(enum.IntEnum):
     """What a step can lock. A step takes locks in this order; several of one kind in one call."""
 
-    JOINS = 1
+    NODES = 1
     """The nodes: none joins. Who belongs to no living node is known for as long as the step lasts."""
     OUTPUTS = 2
     """Which runs own which objects, and which objects are deleted."""

@@ -4,16 +4,27 @@ The operations in `intents.py`, `predictions.py` and others write the entries, i
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 from gateway.domain import quota
 from gateway.domain.audit import Action, Actor, Change
-from gateway.domain.ledger import By, Entry, EntryKind, Reservation, Settlement, Usage
+from gateway.domain.ledger import (
+    BudgetWarning,
+    By,
+    ChargeSum,
+    Entry,
+    EntryKind,
+    LedgerLine,
+    Reservation,
+    Settlement,
+    Usage,
+)
 from gateway.domain.quota import Counters
 from gateway.domain.records import RunState
 from gateway.store.sql.audit import record
 from gateway.store.sql.connections import Connections
 from gateway.store.sql.database import Database
-from gateway.store.sql.ledger_entries import forget_users, insert_entry, settle, settlement_of
+from gateway.store.sql.ledger_entries import add_warning, forget_users, insert_entry, settle, settlement_of
 from gateway.store.sql.locks import Lock
 from gateway.store.sql.lookup import find_run
 from gateway.store.sql.reservations import read_meters, release
@@ -73,6 +84,18 @@ class MoneySteps(Connections):
             lambda db: [ENTRIES.record(row) for row in db.execute("newest_spend", {"limit": limit})]
         )
 
+    async def lines(self, day: int, *, after: int, limit: int, team: str | None = None) -> list[LedgerLine]:
+        """List entries of a day."""
+        wanted = {"day": day, "after": after, "limit": limit, "team": team}
+        return await self._read(
+            lambda db: [LedgerLine(row[0], ENTRIES.record(row[1:])) for row in db.execute("lines_of_day", wanted)]
+        )
+
+    async def charges(self, day: int, *, team: str | None = None) -> list[ChargeSum]:
+        """Sum up a day's settlements and corrections."""
+        wanted = {"day": day, "team": team}
+        return await self._read(lambda db: [_charge(day, row) for row in db.execute("charges_of_day", wanted)])
+
     async def warned(self, team: str, name: str, day: int) -> int:
         """Return the highest percentage of a window's budget warnings."""
 
@@ -82,10 +105,9 @@ class MoneySteps(Connections):
 
         return await self._read(step)
 
-    async def warn_once(self, team: str, name: str, day: int, percent: int) -> bool:
+    async def warn_once(self, warning: BudgetWarning) -> bool:
         """Record a budget warning; return whether it is new."""
-        warning = {"team": team, "name": name, "day": day, "percent": percent}
-        return await self._write(lambda db: db.execute("add_warning", warning).rowcount > 0)
+        return await self._write(lambda db: add_warning(db, warning))
 
     async def unsettled(self, before: float) -> int:
         """Count old reservations."""
@@ -119,6 +141,22 @@ class MoneySteps(Connections):
             return deleted + db.execute("delete_idle_meters", {"now": now, "limit": limit - deleted}).rowcount
 
         return await self._write(step, erases=True)
+
+
+def _charge(day: int, row: tuple[Any, ...]) -> ChargeSum:
+    team, key_id, target, kind, tags, note, count, milliseconds, microusd = row
+    return ChargeSum(
+        day=day,
+        team=team,
+        key_id=key_id,
+        target=target,
+        kind=EntryKind(kind),
+        tags=tags,
+        note=note,
+        count=count,
+        milliseconds=milliseconds,
+        microusd=microusd,
+    )
 
 
 def _teams(db: Database) -> list[str]:

@@ -46,16 +46,16 @@ _CONDITIONS = {
 }
 _SEARCH = {
     "{found}": """
-        p.id, p.kind, p.team, p.key_id, k.name AS key_name, p."user", p.tags, r.target,
-        CASE WHEN p.canceled_at IS NULL THEN r.status ELSE p.final_status END AS status,
-        p.source, p.created_at, p.canceled_at, r.ended_at, l.microusd, p.admitted, p.request_id
-    FROM predictions AS p {join} runs AS r ON r.id = p.run_id
-    LEFT JOIN ledger AS l ON l.run_id = p.run_id AND l.kind = 'spend'
-    LEFT JOIN keys AS k ON k.id = p.key_id""",
+        p.id, p.kind, p.team, p.key_id, (SELECT name FROM keys WHERE keys.id = p.key_id) AS key_name,
+        p."user", p.tags, r.target, CASE WHEN p.canceled_at IS NULL THEN r.status ELSE p.final_status END AS status,
+        p.source, p.created_at, p.canceled_at, r.ended_at,
+        (SELECT microusd FROM ledger WHERE ledger.run_id = p.run_id AND kind = 'spend') AS microusd,
+        p.admitted, p.request_id
+    FROM predictions AS p {join} runs AS r ON r.id = p.run_id""",
     "{wanted}": """
         (p.created_at, p.id) >= (:low_at, :low_id) AND (p.created_at, p.id) < (:high_at, :high_id)
-        AND (CAST(:only_team AS TEXT) IS NULL OR p.team = :only_team)
-        AND (CAST(:only_key AS TEXT) IS NULL OR p.key_id = :only_key)
+        AND (CAST(:only_team AS TEXT) IS NULL OR {unindexed:p.team} = :only_team)
+        AND (CAST(:only_key AS TEXT) IS NULL OR {unindexed:p.key_id} = :only_key)
         AND (CAST(:only_user AS TEXT) IS NULL OR p."user" = :only_user)
         AND (CAST(:only_source AS TEXT) IS NULL OR p.source = :only_source)
         AND (CAST(:only_tag AS TEXT) IS NULL OR p.tags {like::only_tag})

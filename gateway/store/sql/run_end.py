@@ -18,6 +18,8 @@ class _Sharing(NamedTuple):
     shared_by: tuple[SharedBy, ...]
     prediction_ids: tuple[str, ...]
     joined: Counter[Joiner]
+    user: str | None
+    """The user of the prediction that started it."""
 
 
 def record_end(db: Database, run: Run, settlement: Settlement) -> RunEnded:
@@ -44,7 +46,13 @@ def find_end(db: Database, run_id: str) -> RunEnded | None:
 
 
 def _ended(run: Run, settlement: Settlement, sharing: _Sharing) -> RunEnded:
-    return RunEnded(run=run, settlement=settlement, shared_by=sharing.shared_by, prediction_ids=sharing.prediction_ids)
+    return RunEnded(
+        run=run,
+        settlement=settlement,
+        shared_by=sharing.shared_by,
+        user=sharing.user,
+        prediction_ids=sharing.prediction_ids,
+    )
 
 
 def _settled(db: Database, run_id: str) -> Settlement | None:
@@ -65,13 +73,16 @@ def _sharing(db: Database, run_id: str) -> _Sharing:
     ids: list[str] = []
     joined: Counter[Joiner] = Counter()
     groups: Counter[tuple[str, str, bool, bool]] = Counter()
+    started_for: str | None = None
     for prediction_id, team, key_id, user, source, waits, hooked, tags in db.execute("sharers", {"run_id": run_id}):
         if len(ids) < MAX_LISTED:
             ids.append(prediction_id)
         groups[team, source, bool(waits), bool(hooked)] += 1
         if source == Source.JOINED:
             joined[team, key_id, user, tags] += 1
-    return _Sharing(_shared_by(groups), tuple(ids), joined)
+        else:
+            started_for = user
+    return _Sharing(_shared_by(groups), tuple(ids), joined, started_for)
 
 
 def _shared_by(groups: Counter[tuple[str, str, bool, bool]]) -> tuple[SharedBy, ...]:

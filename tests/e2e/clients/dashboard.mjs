@@ -65,7 +65,8 @@ const reading = () => {
 /** Everything that stands in the tables and tiles, by the id of the part. */
 const read = async (page) => {
   await page.evaluate(reading);
-  return page.evaluate(() => ({
+  // A phone's layout grows with what is too wide, so it is compared with the screen.
+  return page.evaluate((width) => ({
     heading: document.querySelector("h1").textContent.trim(),
     tables: Object.fromEntries(
       [...document.querySelectorAll("tbody[id]")].map((body) => [
@@ -86,9 +87,9 @@ const read = async (page) => {
       width: svg.getBoundingClientRect().width,
     })),
     ground: getComputedStyle(document.body).backgroundColor,
-    overflow: document.documentElement.scrollWidth - window.innerWidth,
+    overflow: document.documentElement.scrollWidth - width,
     cookie: document.cookie,
-  }));
+  }), page.viewportSize().width);
 };
 
 async function violations(page) {

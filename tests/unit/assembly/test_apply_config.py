@@ -7,6 +7,7 @@ import pytest
 from gateway.assembly.apply_config import Live, live_settings, prepare
 from gateway.config import Config
 from gateway.config.changes import LIVE, RESTART
+from gateway.config.issuers import Issuer
 from gateway.config.teams import Team, TeamKey
 from tests.support.config_values import changed, config_of, keys_of_the_config
 
@@ -34,7 +35,10 @@ OF_TEAMS = LIMITS | {
     "public_sees": ("own", "team"),
     "public_webhooks": (False, True),
     "max_wait_seconds": (1, 2),
+    "max_issued_keys": (1, 2),
     "budget_webhook": ("https://a.example.com", "https://b.example.com"),
+    "budget_webhook_format": ("slack", "teams"),
+    "budget_thresholds": ([80], [50, 100]),
     "keys": ([], [{"sha256": "a" * 64}]),
 }
 OF_KEYS = LIMITS | {
@@ -45,6 +49,30 @@ OF_KEYS = LIMITS | {
     "models": (["a/*"], ["b/*"]),
     "origins": (["https://a.example.com"], ["https://b.example.com"]),
     "expires": ("2030-01-01", "2031-01-01"),
+}
+
+PAGES = ["https://a.example.com", "https://b.example.com"]
+OF_ISSUERS = LIMITS | {
+    "issuer": ("https://a.example.com", "https://b.example.com"),
+    "name": ("one", "two"),
+    "audience": ("one", ["one", "two"]),
+    "jwks_url": ("https://a.example.com/keys", "https://b.example.com/keys"),
+    "algorithms": (["RS256"], ["ES256"]),
+    "team": ("red", "blue"),
+    "team_claim": ("org", "group"),
+    "teams": ({"a": "red"}, {"b": "red"}),
+    "user_claim": ("sub", "uid"),
+    "user_prefix": ("", "a:"),
+    "scope_claim": ("scope", "permissions"),
+    "scopes": (["read"], ["predict"]),
+    "models": (["a/*"], ["b/*"]),
+    "origins": (PAGES[:1], "none"),
+    "leeway_seconds": (0, 30),
+    "allow_private_addresses": (False, True),
+    "jwks_ttl_seconds": (60, 600),
+    "jwks_stale_seconds": (6000, 60_000),
+    "jwks_max_bytes": (1000, 2000),
+    "jwks_max_keys": (10, 20),
 }
 
 
@@ -90,4 +118,19 @@ def test_every_field_of_a_key_is_applied_on_reload(name):
         return config_of(teams=[{"name": "red", "scopes": ["read", "predict"], "keys": [{**secret, name: value}]}])
 
     old, new = map(with_key, OF_KEYS[name])
+    assert given(old) != given(new)
+
+
+@pytest.mark.parametrize("name", Issuer.model_fields)
+def test_every_field_of_an_issuer_is_applied_on_reload(name):
+    """No field of an issuer needs a restart."""
+
+    def with_issuer(value: Any) -> Any:
+        issuer: dict[str, Any] = {"issuer": "https://id.example.com", "name": "id", "audience": "gateway"}
+        issuer |= {"team_claim": "org", "teams": {"a": "red"}} if name.startswith("team_") or name == "teams" else {}
+        issuer |= {} if "teams" in issuer else {"team": "red"}
+        teams = [{"name": team, "origins": PAGES} for team in ("red", "blue")]
+        return config_of(teams=teams, issuers=[issuer | {"jwks_ttl_seconds": 60, name: value}])
+
+    old, new = map(with_issuer, OF_ISSUERS[name])
     assert given(old) != given(new)

@@ -71,6 +71,15 @@ async def test_reload_of_another_node_is_followed_and_not_told_again(reloads: Re
     assert (reloads.told, reloads.observer.count("config_reloaded")) == (0, 1)
 
 
+async def test_reload_that_is_asked_for_here_and_elsewhere_at_once_is_told(reloads: Reloads):
+    """The signal comes when the news of the other node have just arrived."""
+    reloads.reloading.ask_if_changed()
+    reloads.asked.set()
+    await until(lambda: reloads.told == 1)
+    await until(lambda: reloads.reads == 2)
+    assert len(reloads.applied) == 1
+
+
 async def test_config_that_is_the_same_is_not_mentioned(reloads: Reloads):
     reloads.reloading.ask_if_changed()
     await until(lambda: reloads.reads == 1)

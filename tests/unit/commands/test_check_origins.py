@@ -12,6 +12,11 @@ keys = [{{ name = "page", sha256 = "{"ab" * 32}", origins = ["https://app.exampl
 [[teams]]
 name = "open"
 origins = ["*"]
+[[issuers]]
+issuer = "https://id.example.com"
+audience = "gateway"
+team = "acme"
+origins = ["https://app.example.com"]
 """
 
 
@@ -23,6 +28,7 @@ origins = ["*"]
             [
                 "team acme: https://app.example.com is listed",
                 "  key page works from this page",
+                "  users of id.example.com can call from this page",
                 "team open: https://app.example.com is allowed by *, so without credentials",
             ],
         ),
@@ -31,6 +37,7 @@ origins = ["*"]
             [
                 "team acme: https://a.b.preview.example.com is matched by https://*.preview.example.com",
                 "  key page does not work from this page",
+                "  users of id.example.com cannot call from this page",
                 "team open: https://a.b.preview.example.com is allowed by *, so without credentials",
             ],
         ),
@@ -39,6 +46,7 @@ origins = ["*"]
             [
                 "team acme: http://localhost:5173 is listed",
                 "  key page does not work from this page",
+                "  users of id.example.com cannot call from this page",
                 "team open: http://localhost:5173 is allowed by *, so without credentials",
             ],
         ),

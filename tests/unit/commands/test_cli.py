@@ -69,6 +69,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "keys list",
         "keys revoke",
         "keys rotate",
+        "ledger",
+        "ledger export",
         "store",
         "store copy",
         "store migrate",

@@ -138,6 +138,40 @@ def test_invalid_restrictions_are_refused_with_the_allowed_ones(arguments, code,
         assert stored() == []
 
 
+def test_limits_have_the_names_of_the_config():
+    """They are shown in lists, and changed without a new key."""
+    key = create("acme", "--requests-per-minute", "60", "--budget-usd-per-day", "0.5", "--per-address", "burst=3")
+    (record,) = stored()
+    assert record.allowance is not None
+    assert (record.allowance.own.requests_per_minute, record.allowance.own.microusd_per_day) == (60, 500_000)
+    assert record.last_four == key[-4:]
+    assert ask("change", key, "--seconds-per-day", "2.5", "--unset", "budget-usd-per-day", "--name", "x").exit_code == 0
+    row = listed()[1]
+    assert row["limits"] == {"requests_per_minute": 60, "seconds_per_day": 2.5, "per_address": {"burst": 3}}
+    assert (row["name"], row["last_four"]) == ("x", key[-4:])
+    assert "requests_per_minute=60" in ask("list").stdout
+    assert ask("change", key, "--unset", "limits").exit_code == 0
+    assert stored()[0].allowance is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--requests-per-minute", "0"], "Invalid value for --requests-per-minute: Expected `int` >= 1"),
+        (["--requests-per-minute", "many"], "Invalid value for --requests-per-minute"),
+        (["--budget-usd-per-day", "-3"], "Invalid value for --budget-usd-per-day: expected a number above 0"),
+        (["--budget-usd-per-day", "lots"], "Invalid value for --budget-usd-per-day"),
+        (["--per-user", "speed=3"], "Invalid value for --per-user: speed=3: expected LIMIT=NUMBER"),
+        (["--per-user", "burst=0"], "Invalid value for --per-user"),
+    ],
+)
+def test_invalid_limits_are_refused_by_option(arguments, words):
+    result = ask("create", "acme", *arguments)
+    assert result.exit_code == 2, result.output
+    assert words in " ".join(result.stderr.split())
+    assert stored() == []
+
+
 def test_key_names_are_unique_within_a_team():
     """Another team may use the name."""
     create("acme", "--name", "ci")
@@ -209,7 +243,7 @@ def test_key_is_revoked_by_id_or_by_the_key_itself():
     assert "was already revoked at 20" in again.stdout
 
 
-@pytest.mark.parametrize("command", ["revoke", "rotate"])
+@pytest.mark.parametrize("command", ["change", "revoke", "rotate"])
 def test_unknown_and_config_keys_are_refused(command):
     """A typo in the id is an error."""
     result = ask(command, "nosuchkey123")

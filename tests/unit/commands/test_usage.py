@@ -198,6 +198,36 @@ class TestShown:
         assert reported("--since", since, "--until", old)["total"]["spend_microusd"] == 70_000
 
 
+@pytest.mark.usefixtures("runs")
+def test_focus_lists_every_charge_of_the_days():
+    """The columns are tested with the rule; the rows add up to the usage of the same days."""
+    asyncio.run(_run(9, "acme", "acme/toy", None, at=NOW, microusd=7, tags='{"project":"apollo"}'))
+    ask("adjust", "blue", "-0.25", "--reason", "a refund")
+    result = ask("--format", "focus")
+    assert (result.exit_code, result.stderr) == (0, "")
+    rows = list(csv.DictReader(result.stdout.splitlines()))
+    assert [(row["SubAccountId"], row["SkuId"], row["BilledCost"], row["Tags"]) for row in rows] == [
+        ("acme", "acme/big", "0.500001", ""),
+        ("acme", "acme/toy", "1.000000", ""),
+        ("acme", "acme/toy", "0.000007", '{"project":"apollo"}'),
+        ("blue", "", "-0.250000", ""),
+        ("blue", "acme/toy", "0.250000", ""),
+    ]
+    assert len(list(csv.DictReader(ask("--format", "focus", "--team", "blue").stdout.splitlines()))) == 2
+    assert ask("--format", "focus", "--by", "day").exit_code == 2
+
+
+@pytest.mark.usefixtures("runs")
+def test_focus_says_what_it_cannot_list(folder: Path):
+    """Entries expire, sums stay: a report that is not complete says so."""
+    with sqlite3.connect(folder / "gateway.db") as db:
+        db.execute("DELETE FROM ledger WHERE team = 'blue'")
+    db.close()
+    result = ask("--format", "focus")
+    assert "Charges of $0.250000 are not listed" in result.stderr
+    assert result.exit_code == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

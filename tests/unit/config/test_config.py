@@ -42,12 +42,15 @@ def test_empty_config_has_the_defaults(tmp_path):
     assert config.teams == ()
 
 
+ALERTS = {"budget_thresholds", "budget_webhook_format"}
+
+
 def test_team_with_only_a_name_has_no_limits():
     """It has the default scopes and no limits."""
     (acme,) = made(teams=[team()]).teams
     assert acme.scopes == ("read", "predict", "files")
     assert acme.models is None
-    others = {"name", "scopes", "public_sees", "weight", "max_wait_seconds", "max_issued_keys"}
+    others = {"name", "scopes", "public_sees", "weight", "max_wait_seconds", "max_issued_keys", *ALERTS}
     limits = acme.model_dump(include=set(type(acme).model_fields) - others)
     assert not any(limits.values())
     assert acme.public_sees == "own"

@@ -223,6 +223,13 @@ def test_budget_webhook_requires_https():
     made(teams=plain, webhooks={"allow_http": True})
 
 
+def test_budget_thresholds_are_percentages():
+    assert made(teams=[team()]).teams[0].budget_thresholds == (80, 100)
+    assert made(teams=[team(budget_thresholds=[])]).teams[0].budget_thresholds == ()
+    for wrong in (0, 101, 80.5, True, "80"):
+        assert list(problems(teams=[team(budget_thresholds=[wrong])])) == ["teams[0].budget_thresholds[0]"]
+
+
 def test_outputs_persist_requires_a_url():
     """The problem is reported at start, not when outputs are lost."""
     assert "requires outputs.url" in problems(outputs={"persist": "all"})["outputs.persist"]

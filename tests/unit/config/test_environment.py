@@ -95,6 +95,7 @@ def test_other_variables_of_the_gateway_are_left_alone():
         ("GATEWAY__X", "unknown; expected GATEWAY__SECTION__KEY, such as GATEWAY__SERVER__HOST"),
         ("GATEWAY__TEAMS", "teams are set in the file only"),
         ("GATEWAY__TEAMS__0__NAME", "teams are set in the file only"),
+        ("GATEWAY__ISSUERS__0__NAME", "issuers are set in the file only"),
         ("GATEWAY__UPSTREAM__TOKEN", "unknown; did you mean GATEWAY__UPSTREAM__TOKEN_"),
     ],
 )

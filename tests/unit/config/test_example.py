@@ -11,11 +11,14 @@ import pytest
 from pydantic import BaseModel, TypeAdapter
 
 from gateway.config import Config, from_mapping, load
+from gateway.config.issuers import Issuer
 from gateway.config.problems import models_in
+from gateway.config.teams import LIMIT_NAMES
 
 EXAMPLE = Path(__file__).parents[3] / "config.example.toml"
 TEXT = EXAMPLE.read_text()
 SETTING_OFF = re.compile(r"^#(?=[a-z_]+ = )", re.MULTILINE)
+ISSUERS_OFF = re.compile(r"^# (?=\[\[issuers\]\]\n)", re.MULTILINE)
 ENVIRON = {"REPLICATE_API_TOKEN": "r8_0123456789abcdefghijklmnopqrstuvwxyz0"}
 
 
@@ -38,6 +41,12 @@ def given(data: Any, path: str = "") -> Iterator[str]:
             yield from given(value, f"{path}{name}.")
 
 
+def with_issuers(text: str) -> str:
+    """Enable the last part of the example, whose lines all begin with a # and a space."""
+    (start,) = (match.start() for match in ISSUERS_OFF.finditer(text))
+    return text[:start] + re.sub(r"^# ", "", text[start:], flags=re.MULTILINE)
+
+
 def test_example_loads_unchanged():
     """It only needs the token in the environment."""
     config = load(EXAMPLE, ENVIRON)
@@ -46,10 +55,27 @@ def test_example_loads_unchanged():
 
 def test_example_has_every_key():
     """Every setting is documented in the example."""
-    everything = set(given(tomllib.loads(SETTING_OFF.sub("", TEXT))))
+    everything = set(given(tomllib.loads(SETTING_OFF.sub("", with_issuers(TEXT)))))
     missing = set(fields(Config)) - everything
     assert not missing
-    assert not everything - set(fields(Config))
+    # The names in this table are values of a claim.
+    others = {name for name in everything if not name.startswith("issuers.teams.")}
+    assert not others - set(fields(Config))
+
+
+def test_example_of_issuers_can_be_enabled(tmp_path):
+    """It shows the defaults, apart from what narrows its users' rights. Its alternative loads too."""
+    (tmp_path / "config.toml").write_text(with_issuers(TEXT))
+    (issuer,) = load(tmp_path / "config.toml", ENVIRON).issuers
+    shown = Issuer(issuer=issuer.issuer, audience=issuer.audience, name=issuer.name, team=issuer.team)
+    differing = {name for name in type(issuer).model_fields if getattr(issuer, name) != getattr(shown, name)}
+    assert differing == {"scopes", "models", *LIMIT_NAMES, "per_user", "per_address"}
+    by_claim = SETTING_OFF.sub("", with_issuers(TEXT)[TEXT.index("# [[issuers]]") :]).replace('team = "acme"\n', "")
+    research = 'name = "research"'
+    with_pages = TEXT.replace(research, f'{research}\norigins = ["https://app.example.com"]')
+    (tmp_path / "config.toml").write_text(with_pages + by_claim)
+    (issuer,) = load(tmp_path / "config.toml", ENVIRON).issuers
+    assert issuer.teams == {"org_8Zk2": "acme", "org_1cPw": "research"}
 
 
 def test_example_shows_the_defaults():

@@ -278,3 +278,21 @@ def test_short_key_causes_a_warning_that_does_not_show_it():
     assert "can be guessed" in found["teams[0].keys[0].key_env"]
     assert "letmein" not in str(found)
     assert warned({"KEY": "rgw_abcdefghijkl_" + "a1B2" * 8}, teams=teams) == {}
+
+
+@pytest.mark.parametrize(
+    ("hook", "form", "wanted"),
+    [
+        ("https://hooks.slack.com/services/T/B/x", "standard", "slack"),
+        ("https://prod-1.westeurope.logic.azure.com:443/workflows/x?sig=y", "slack", "teams"),
+        ("https://hooks.slack.com/services/T/B/x", "slack", None),
+        ("https://hooks.slack.com.example.com/x", "standard", None),
+    ],
+)
+def test_budget_alerts_in_a_form_that_the_chat_does_not_read_are_warned_of(hook: str, form: str, wanted: str | None):
+    """It would refuse each of them, hours later and in the log only."""
+    found = warned(teams=[{"name": "acme", "budget_webhook": hook, "budget_webhook_format": form}])
+    path = "teams[0].budget_webhook_format"
+    assert (path in found) == (wanted is not None)
+    assert wanted is None or f'in the form "{wanted}" only' in found[path]
+    assert not any("sig=y" in message or "T/B" in message for message in found.values())

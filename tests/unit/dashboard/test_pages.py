@@ -63,7 +63,7 @@ class Seen(HTMLParser):
         self.tags.append((tag, dict(attrs)))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def renderer() -> Renderer:
     return Renderer()
 

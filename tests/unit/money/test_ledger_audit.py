@@ -9,16 +9,19 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from gateway.domain import windows
-from gateway.domain.ledger import By
-from gateway.domain.limits import Allowance, Limits
+from gateway.domain.ledger import BudgetWarning, By
+from gateway.domain.limits import Allowance, Limits, SubjectKind
+from gateway.domain.quota import ReservationRequest, RunLimits
 from gateway.domain.records import Status
-from gateway.domain.teams import Team
+from gateway.domain.teams import Caller, Team
 from gateway.errors import PriceUnknown, StoreUnavailable
-from gateway.money.budget_alerts import EXHAUSTED, WARNING, Budgets
+from gateway.money.budget_alerts import Budgets, Touched
 from gateway.money.ledger_audit import LedgerAuditor
-from gateway.money.ports import Announcer
+from gateway.money.ports import Announcer, KeyOwners, Ledger
 from gateway.money.pricing import Pricing
+from gateway.money.rules.alerts import EXHAUSTED, WARNING
 from gateway.money.rules.pricing import Price, PriceList, Rule, UnknownPolicy
+from gateway.money.settings import AlertSettings
 from gateway.store.sqlite import SQLiteStore
 from tests.support.clock import ManualClock
 from tests.support.live import money, teams_of
@@ -29,25 +32,43 @@ from tests.support.records import NOW, finish, go, lead, live, prediction
 from tests.support.stores import edit
 
 HOOK = "https://hooks.example.com/budget"
+OF_TEAM = RunLimits(of=SubjectKind.TEAM, scope="team/red", microusd_per_day=1000, microusd_per_month=5000)
 
 
 class Heard:
     """Remembers what was announced."""
 
-    def __init__(self) -> None:
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
         self.said: list[tuple[str, str, Any]] = []
+        self.data: list[Any] = []
         self.is_away = False
 
-    async def announce(self, team: str, url: str, kind: str, payload: Any) -> None:
+    async def announce(self, warning: BudgetWarning, url: str, body: bytes) -> bool:
         if self.is_away:
             raise StoreUnavailable("The store is away.")
         assert url == HOOK
-        self.said.append((team, kind, payload["percent"]))
-        json.dumps(payload)
+        is_first = await self._ledger.warn_once(warning)
+        if is_first:
+            message = json.loads(body)
+            self.data.append(message["data"])
+            self.said.append((warning.team, message["type"], message["data"]["percent"]))
+        return is_first
+
+
+class Owners:
+    """Knows one key."""
+
+    def __init__(self, caller: Caller) -> None:
+        self._caller = caller
+
+    async def owner(self, team: str, key_id: str) -> Caller | None:
+        return self._caller if (team, key_id) == ("red", self._caller.key_id) else None
 
 
 if TYPE_CHECKING:
     _: type[Announcer] = Heard
+    _owners: type[KeyOwners] = Owners
 
 
 @pytest.fixture
@@ -61,8 +82,8 @@ def observer() -> RecordingObserver:
 
 
 @pytest.fixture
-def heard() -> Any:
-    return Heard()
+def heard(store: SQLiteStore) -> Any:
+    return Heard(store)
 
 
 @pytest.fixture
@@ -80,7 +101,8 @@ def team(**limits: Any) -> Team:
 @pytest.fixture
 def budgets(store: SQLiteStore, clock: ManualClock, observer: Any, heard: Any) -> Budgets:
     limits = {"microusd_per_day": 1000, "microusd_per_month": 5000}
-    made = Budgets(teams_of(team(**limits)), money(budget_webhooks={"red": HOOK}), store, clock, observer)
+    settings = money(alerts={"red": AlertSettings(url=HOOK)})
+    made = Budgets(teams_of(team(**limits)), settings, store, clock, observer)
     made.announce_through(heard)
     return made
 
@@ -132,20 +154,6 @@ class TestWarnings:
         await budgets.check("red")
         assert heard.said == [("red", WARNING, 80)]
 
-    async def test_warning_whose_record_failed_is_not_given_twice(self, store, budgets, heard, monkeypatch):
-        await spend(store, "1", 800)
-
-        async def away(*_: Any) -> bool:
-            raise StoreUnavailable("The store is away.")
-
-        with monkeypatch.context() as patch:
-            patch.setattr(store, "warn_once", away)
-            with pytest.raises(StoreUnavailable):
-                await budgets.check("red")
-        for _ in range(2):
-            await budgets.check("red")
-        assert heard.said == [("red", WARNING, 80)]
-
     async def test_two_checks_at_once_warn_once(self, store, budgets, heard):
         await spend(store, "1", 800)
         await asyncio.gather(budgets.check("red"), budgets.check("red"))
@@ -164,15 +172,40 @@ class TestWarnings:
         """What is left is less than any run costs: the team learns that it is used up."""
         await spend(store, "1", 850)
         running = asyncio.create_task(budgets.run())
-        budgets.on_budget_exhausted("red", "budget_usd_per_day")
+        budgets.on_budget_exhausted("red", OF_TEAM, "budget_usd_per_day")
         await until(lambda: heard.said)
         assert heard.said == [("red", EXHAUSTED, 100)]
         running.cancel()
 
     async def test_one_oversized_request_sends_no_warning(self, store, budgets, heard):
         await spend(store, "1", 100)
-        await budgets.check("red", refused="budget_usd_per_day")
+        await budgets.check("red", Touched(refused={"team/red": OF_TEAM}, names={("team/red", "budget_usd_per_day")}))
         assert heard.said == []
+
+    async def test_thresholds_are_those_of_the_team(self, store, clock, observer, heard):
+        """Passed at once, only the highest is told. An empty list turns alerts off."""
+        given = {"red": AlertSettings(url=HOOK, thresholds=(50, 90))}
+        for expected, settings in (([], {"red": AlertSettings(url=HOOK, thresholds=())}), ([50, 90], given)):
+            budgets = Budgets(teams_of(team(microusd_per_day=1000)), money(alerts=settings), store, clock, observer)
+            budgets.announce_through(heard)
+            for microusd in (500, 100, 400):
+                await spend(store, f"{expected}{microusd}", microusd if expected else 0)
+                await budgets.check("red")
+            assert heard.said == [("red", WARNING, percent) for percent in expected]
+
+    async def test_budgets_of_keys_and_users_alert_when_their_runs_end(self, store, budgets, heard):
+        """Each is told once, with whose it is; the team's budgets are told as before."""
+        allowance = Allowance(own=Limits(microusd_per_day=500), per_user=Limits(microusd_per_month=400))
+        owner = Caller(team=team(), key_id="k1", scopes=frozenset(), models=(), allowance=allowance)
+        budgets.find_limits_through(Owners(owner))
+        of_user = RunLimits(of=SubjectKind.USER, scope="user/key k1: ann", microusd_per_month=400)
+        await go(store, "1", reservation=ReservationRequest(10, 10, (of_user,)), prediction_={"user": "ann"})
+        await finish(store, "1", settlement=settlement(400))
+        for _ in range(2):
+            await budgets.check("red", Touched(spenders={("k1", "ann"), ("k1", None)}))
+        said = {(each["percent"], each["limit"]["of"], each.get("key"), each.get("user")) for each in heard.data}
+        assert said == {(80, "key", "k1", None), (100, "user", "k1", "ann")}
+        assert len(heard.data) == 2
 
     async def test_budget_standings_are_exported(self, store, budgets, observer):
         await spend(store, "1", 100)
@@ -194,6 +227,14 @@ class TestWarnings:
 
 
 class TestBookkeeper:
+    async def test_audit_tells_how_many_values_a_tag_has_today(self, store, ledger_auditor, observer):
+        """An operator sees that an app sends more values than usage counts by name."""
+        for n, project in enumerate("abb"):
+            await lead(store, f"{n}", prediction_={"tags": f'{{"feature":"x","project":"{project}"}}'})
+            await finish(store, f"{n}", settlement=settlement(1, at=NOW))
+        await ledger_auditor.start()
+        assert observer.last("tag_values") == (2,)
+
     async def test_start_corrects_drift_before_any_create(self, store, ledger_auditor, observer, caplog):
         await spend(store, "1", 70)
         await go(store, "2", reservation=demand(10))

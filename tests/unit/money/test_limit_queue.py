@@ -341,15 +341,19 @@ async def test_shutdown_keeps_no_create_waiting(callers: Callers):
             await task
 
 
-async def test_refusing_team_budget_is_reported(limit_queue: LimitQueue, heard: Heard):
-    reported: list[tuple[str, str]] = []
-    limit_queue.add_budget_exhausted_listener(lambda team, name: reported.append((team, name)))
-    demand = ReservationRequest(5, 5)
-    assert isinstance(limit_queue.refusal(refused("team/a", 9.5, LimitKind.DOLLARS), demand, "a"), BudgetExceeded)
-    limit_queue.refusal(refused("user/a", 9.5, LimitKind.DOLLARS), demand, "a")
+async def test_refusing_budget_is_reported_with_its_limits(limit_queue: LimitQueue, heard: Heard):
+    """Of a team, a key or a user: those have alerts. An address has none."""
+    reported: list[tuple[str, str, str]] = []
+    limit_queue.add_budget_exhausted_listener(lambda team, limits, name: reported.append((team, limits.scope, name)))
+    kinds = (SubjectKind.TEAM, SubjectKind.USER, SubjectKind.ADDRESS)
+    demand = ReservationRequest(5, 5, tuple(RunLimits(of=kind, scope=f"{kind}/a") for kind in kinds))
+    for kind in kinds:
+        exceeded = limit_queue.refusal(refused(f"{kind}/a", 9.5, LimitKind.DOLLARS), demand, "a")
+        assert isinstance(exceeded, BudgetExceeded)
     limit_queue.refusal(refused("team/a", 9.5, LimitKind.RATE), demand, "a")
-    assert reported == [("a", "concurrent_predictions")]
-    assert heard.refused == [("a", "dollars"), ("a", "dollars"), ("a", "rate")]
+    name = "concurrent_predictions"
+    assert reported == [("a", "team/a", name), ("a", "user/a", name)]
+    assert heard.refused == [("a", "dollars")] * 3 + [("a", "rate")]
 
 
 async def test_estimate_of_a_held_create_is_not_refused(limit_queue: LimitQueue, meters: Meters, clock: ManualClock):

@@ -111,7 +111,7 @@ async def test_node_is_shut_out_only_where_others_may_not_be(
 async def test_node_that_another_has_ended_is_shut_out_until_it_has_joined(
     nodes: FakeNodes, clock: ManualClock, lease: Lease
 ) -> None:
-    nodes.end(1)
+    nodes.end_now(1)
     nodes.on_call = lambda name: setattr(nodes, "is_away", name == "join")
     await clock.advance(20)
     assert lease.node.is_shut_out()
@@ -132,7 +132,7 @@ async def test_end_of_the_lease_is_noticed_while_the_store_does_not_answer(
 
 
 async def test_node_that_another_has_ended_does_not_renew(nodes: FakeNodes, clock: ManualClock, lease: Lease) -> None:
-    nodes.end(1)
+    nodes.end_now(1)
     await clock.advance(2.1)
     assert lease.reported == ["lost", "joined as 2"]
 
@@ -220,7 +220,7 @@ async def test_node_that_has_joined_again_tells_it_although_the_clock_could_not_
     def away_at_clock(name: str) -> None:
         nodes.is_away = name == "clock"
 
-    nodes.end(1)
+    nodes.end_now(1)
     nodes.on_call = away_at_clock
     await clock.advance(3)
     assert lease.node.is_alive()
@@ -234,7 +234,7 @@ async def test_listener_that_fails_keeps_no_other_from_being_told(
         raise RuntimeError
 
     lease.node._lost.insert(0, fail)
-    nodes.end(1)
+    nodes.end_now(1)
     await clock.advance(2.1)
     assert lease.reported == ["lost", "joined as 2"]
 

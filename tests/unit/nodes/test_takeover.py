@@ -1,7 +1,7 @@
 """Which node takes over the runs of those that have ended, and when."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pytest
 
@@ -18,8 +18,10 @@ from tests.support.records import intent, live
 class Survivor:
     """A node that takes over, and what it was given."""
 
-    def __init__(self, nodes: FakeNodes, clock: ManualClock) -> None:
-        self.node = LeasedNode(nodes, clock, name="survivor")
+    def __init__(self, nodes: FakeNodes, clock: ManualClock, place: str = "") -> None:
+        self.gone: list[str] = []
+        """The places of processes that have ended."""
+        self.node = LeasedNode(nodes, clock, name="survivor", place=place)
         self.taken: list[str] = []
         self.notes = RecordingObserver()
         self.calls = 0
@@ -34,10 +36,14 @@ class Survivor:
             on_nodes_ended=self._ended,
             find_dropped=self._find_dropped,
             observer=self.notes,
+            find_gone=self._find_gone,
         )
 
     async def _find_dropped(self, owned: Sequence[str]) -> list[Run]:
         return [run for run in self.dropped if run.id in owned]
+
+    async def _find_gone(self, places: Mapping[int, str]) -> list[int]:
+        return [each for each, place in places.items() if place in self.gone]
 
     async def _ended(self) -> None:
         self.calls += 1
@@ -207,3 +213,19 @@ async def test_node_that_died_before_the_clock_went_back_is_ended(nodes: FakeNod
     assert nodes.lives(two.node.number)
     for task in running:
         task.cancel()
+
+
+async def test_node_whose_process_has_ended_is_followed_at_once(nodes: FakeNodes, clock: ManualClock) -> None:
+    """As after kill -9 and a restart on the same machine: there is nobody whose lease had to end."""
+    dead = Survivor(nodes, clock, "machine 7")
+    await dead.node.start()
+    add(nodes, live("run1", owner=dead.node.number))
+    one = Survivor(nodes, clock, "machine 8")
+    one.gone = ["machine 7", "machine 8"]
+    await one.node.start()
+    await one.takeover.look()
+    assert one.taken == ["run1"]
+    assert not nodes.lives(dead.node.number)
+    assert nodes.lives(one.node.number), "not itself"
+    assert one.takeover.living == 1
+    assert one.notes.count("nodes_died") == 1

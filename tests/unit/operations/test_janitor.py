@@ -6,6 +6,7 @@ import contextlib
 import msgspec
 import pytest
 
+from gateway.domain.audit import AuditEntry
 from gateway.domain.records import RunState
 from gateway.operations.janitor import Janitor
 from gateway.outputs.rules.outputs import FETCH_SECONDS
@@ -125,6 +126,18 @@ async def test_janitor_runs_every_minute_and_survives_a_store_failure(janitor, s
     await settle()
 
 
+async def test_old_entries_of_the_audit_log_are_deleted_in_steps(store, clock):
+    """After a year. Younger ones stay."""
+    ages = [366.0] * 120 + [364.0]
+    entries = [
+        AuditEntry(id=n, at=START - age * DAY, actor="api", action="a", subject="s", team=None, before=None, after=None)
+        for n, age in enumerate(ages)
+    ]
+    audit = FakeAuditLog(*entries)
+    await Janitor(store, store, audit, store, clock, LiveSettings(RETENTION), on_cleared=lambda: None).clean()
+    assert audit.entries == entries[-1:]
+
+
 async def test_one_damaged_record_does_not_stop_the_others(janitor, store, clock):
     """It keeps its own data only."""
     fill(store, runs=2, ended_at=START - 7200)
@@ -155,3 +168,17 @@ async def test_only_the_node_that_leads_cleans(store, clock):
     await clock.advance(61)
     await until(lambda: store.runs["r0"].data_removed)
     task.cancel()
+
+
+async def test_notes_of_old_connections_are_deleted_in_steps(store, clock):
+    """Where the store keeps some; otherwise they would stay until the next start."""
+    left = [120]
+
+    async def forget(limit: int) -> int:
+        deleted = min(limit, left[0])
+        left[0] -= deleted
+        return deleted
+
+    janitor = Janitor(store, store, clock, LiveSettings(RETENTION), on_cleared=lambda: None, forget_sessions=forget)
+    await janitor.clean()
+    assert left == [0]

@@ -296,7 +296,7 @@ async def test_work_waits_for_a_store_that_is_away(node: Node):
 async def test_defect_in_one_work_keeps_no_other_from_being_done(node: Node):
     node.tracker.follow(node.own)
     node.store.runs["run1"] = replace(node.own, cancel_asked_at=START)
-    node.others._due[Topic.KEY, "no work"] = None
+    node.others._add(Topic.KEY, "no work")
     node.news.hear(Topic.CANCEL, "run1")
     working = asyncio.create_task(node.others.run())
     with pytest.raises(AssertionError):
@@ -431,3 +431,33 @@ async def test_run_that_was_recorded_just_when_the_lease_was_lost_is_not_followe
     await clock.advance(60.0)
     assert node.tracker.active == 0
     assert len(node.upstream.calls) <= 1
+
+
+async def test_more_news_of_a_topic_than_can_wait_stand_for_all_of_it(node: Node):
+    """And for nothing of the other topics."""
+    node.tracker.follow(node.own)
+    node.store.runs["run1"] = replace(node.own, fingerprint="f" * 64)
+    node.store.away = True
+    for number in range(10_001):
+        node.others._add(Topic.RUN, f"run{number + 100}")
+    node.others._add(Topic.CANCEL, "run1")
+    assert node.others.due == 2
+    node.news.hear(Topic.RUN, "run1")
+    assert node.others.due == 2
+    node.store.away = False
+    before = node.reads()
+    await node.clock.advance(1.0)
+    assert node.others.due == 0
+    tracked = node.tracker.tracked("run1")
+    assert tracked is not None
+    assert tracked.run.fingerprint == "f" * 64
+    assert node.reads() - before <= 3
+
+
+async def test_news_of_topics_take_turns(node: Node):
+    for topic in (Topic.RUN, Topic.CANCEL):
+        for name in ("a", "b"):
+            node.others._add(topic, name)
+    assert [node.others._take() for _ in range(4)] == [
+        (Topic.RUN, "a"), (Topic.CANCEL, "a"), (Topic.RUN, "b"), (Topic.CANCEL, "b"),
+    ]  # fmt: skip

@@ -13,6 +13,9 @@ def defaults():
     """Restore the settings, which are the process's own."""
     yield
     gc.unfreeze()
+    # As tests/conftest.py does.
+    gc.collect()
+    gc.freeze()
 
 
 class Node:

@@ -12,7 +12,7 @@ import pytest
 from gateway.webhooks.rules.deliveries import DeliveryState
 from gateway.webhooks.rules.slots import Slots
 from tests.support.audit import BY_TEST
-from tests.support.deliveries import HOUR, Stack
+from tests.support.deliveries import HOUR, Stack, announce
 from tests.support.fake_resolver import FakeResolver
 from tests.support.tools import make_certificate
 from tests.support.webhook_receiver import Receiver, answering, endless, hang_up, never, start_receiver
@@ -22,7 +22,7 @@ async def test_announcement_arrives_signed(open_house: Callable[..., Stack], rec
     """A budget warning goes where webhooks go, in the same form."""
     stack = open_house()
     async with stack.working() as dispatcher:
-        await dispatcher.announce("red", receiver.url, "budget.warning", {"spent": 1})
+        await announce(dispatcher, "red", receiver.url, "budget.warning", {"spent": 1})
         await receiver.count(1)
         await stack.until_empty()
     message = receiver.messages[0].json
@@ -46,7 +46,7 @@ async def test_receiver_down_for_an_hour_misses_nothing(open_house: Callable[...
                 away = await first.enter_async_context(start_receiver())
                 port = int(away.url.rpartition(":")[2])
         for n in range(3):
-            await dispatcher.announce("red", f"http://127.0.0.1:{port}", "test", n)
+            await announce(dispatcher, "red", f"http://127.0.0.1:{port}", "test", n)
         before = {each.id for each in await stack.store.deliveries()}
         assert len(before) == 3
         began = stack.clock.now()
@@ -72,7 +72,7 @@ async def test_undeliverable_message_is_dead_and_can_be_redelivered(
     stack = open_house(max_attempts=3)
     receiver.answer = answering(503)
     async with stack.working() as dispatcher:
-        await dispatcher.announce("red", receiver.url, "test", 1)
+        await announce(dispatcher, "red", receiver.url, "test", 1)
         await stack.until(lambda: stack.counted.dropped, passing=10.0)
         await stack.until_kept(DeliveryState.DEAD, 1)
         (dead,) = await stack.store.deliveries(state=DeliveryState.DEAD)
@@ -95,7 +95,7 @@ async def test_dead_messages_are_deleted_after_their_time(open_house: Callable[.
     stack = open_house(max_attempts=1)
     receiver.answer = answering(400)
     async with stack.working() as dispatcher:
-        await dispatcher.announce("red", receiver.url, "test", 1)
+        await announce(dispatcher, "red", receiver.url, "test", 1)
         await stack.until_kept(DeliveryState.DEAD, 1)
         for days, kept in ((6.9, 1), (0.2, 0)):
             await stack.clock.advance(days * 24 * HOUR)
@@ -109,7 +109,7 @@ async def test_redirect_is_not_followed(open_house: Callable[..., Stack], receiv
     stack = open_house()
     async with start_receiver() as elsewhere, stack.working() as dispatcher:
         receiver.answer = answering(302, Location=elsewhere.url)
-        await dispatcher.announce("red", receiver.url, "test", 1)
+        await announce(dispatcher, "red", receiver.url, "test", 1)
         await stack.until(lambda: stack.counted.tries)
         assert stack.counted.tries == [("announcement", "answered")]
         await stack.until_kept(DeliveryState.QUEUED, 1)
@@ -121,7 +121,7 @@ async def test_receiver_that_does_not_respond_times_out(open_house: Callable[...
     stack = open_house(total_seconds=0.2)
     receiver.answer = never
     async with stack.working() as dispatcher:
-        await dispatcher.announce("red", receiver.url, "test", 1)
+        await announce(dispatcher, "red", receiver.url, "test", 1)
         await stack.until(lambda: stack.counted.tries)
         assert stack.counted.tries == [("announcement", "timeout")]
 
@@ -131,7 +131,7 @@ async def test_endless_response_is_cut(open_house: Callable[..., Stack], receive
     stack = open_house()
     receiver.answer = endless
     async with stack.working() as dispatcher:
-        await dispatcher.announce("red", receiver.url, "test", 1)
+        await announce(dispatcher, "red", receiver.url, "test", 1)
         await stack.until_empty()
         assert stack.counted.tries == [("announcement", "delivered")]
 
@@ -142,9 +142,9 @@ async def test_slow_receiver_delays_no_other(open_house: Callable[..., Stack], r
     receiver.answer = never
     async with start_receiver() as quick, stack.working() as dispatcher:
         for n in range(100):
-            await dispatcher.announce("red", receiver.url, "test", n)
+            await announce(dispatcher, "red", receiver.url, "test", n)
         for n in range(10):
-            await dispatcher.announce("red", quick.url, "test", n)
+            await announce(dispatcher, "red", quick.url, "test", n)
         await quick.count(10)
         # A few at a time, and it still has all of these in hand.
         assert len(receiver.messages) == stack.settings.slots.per_receiver
@@ -158,9 +158,9 @@ async def test_many_slow_receivers_delay_their_own_team_only(open_house: Callabl
         slow.answer = never
         port = slow.url.rpartition(":")[2]
         for n in range(30):
-            await dispatcher.announce("red", f"http://slow{n}.example:{port}/", "test", n)
+            await announce(dispatcher, "red", f"http://slow{n}.example:{port}/", "test", n)
         await slow.count(4)
-        await dispatcher.announce("blue", quick.url, "test", 1)
+        await announce(dispatcher, "blue", quick.url, "test", 1)
         await quick.count(1)
         assert len(slow.messages) == 4
 
@@ -172,7 +172,7 @@ async def test_name_that_resolves_to_a_private_address_is_refused(
     """Whoever owns the name: nothing is sent, and nothing is retried."""
     stack = open_house(allow_private=False, resolver=FakeResolver([address]))
     async with stack.working() as dispatcher:
-        await dispatcher.announce("red", receiver.url.replace("127.0.0.1", "hooks.example.com"), "test", 1)
+        await announce(dispatcher, "red", receiver.url.replace("127.0.0.1", "hooks.example.com"), "test", 1)
         await stack.until_kept(DeliveryState.DEAD, 1)
         (dead,) = await stack.store.deliveries()
         assert dead.error == "the address is not allowed"
@@ -194,7 +194,7 @@ async def test_crash_of_the_loop_delays_and_loses_nothing(
 
     monkeypatch.setattr(stack.store, "claim_deliveries", once_broken)
     async with stack.working() as dispatcher:
-        await dispatcher.announce("red", receiver.url, "test", 1)
+        await announce(dispatcher, "red", receiver.url, "test", 1)
         await stack.until(lambda: receiver.messages, passing=1.0)
     assert stack.counted.of("loop_crashed") == ["webhooks"]
 
@@ -215,7 +215,7 @@ async def test_message_queued_during_a_queue_read_is_sent_at_once(
     monkeypatch.setattr(stack.store, "claim_deliveries", slowly)
     async with stack.working() as dispatcher:
         await found.wait()
-        await dispatcher.announce("red", receiver.url, "test", 1)
+        await announce(dispatcher, "red", receiver.url, "test", 1)
         go_on.set()
         await receiver.count(1)
 
@@ -224,7 +224,7 @@ async def test_plain_http_is_refused_unless_allowed(open_house: Callable[..., St
     """Even if it was allowed when the URL was given."""
     stack = open_house(allow_http=False)
     async with stack.working() as dispatcher:
-        await dispatcher.announce("red", receiver.url, "test", 1)
+        await announce(dispatcher, "red", receiver.url, "test", 1)
         await stack.until_kept(DeliveryState.DEAD, 1)
         assert not receiver.messages
 
@@ -238,7 +238,7 @@ async def test_untrusted_certificate_is_refused(open_house: Callable[..., Stack]
     trust = ssl.create_default_context(cafile=str(certificate)) if trusted else None
     stack = open_house(allow_http=False, tls=trust)
     async with start_receiver(tls=context) as receiver, stack.working() as dispatcher:
-        await dispatcher.announce("red", receiver.url + "/x", "test", 1)
+        await announce(dispatcher, "red", receiver.url + "/x", "test", 1)
         await stack.until(lambda: stack.counted.tries)
         assert stack.counted.tries == [("announcement", "delivered" if trusted else "unreachable")]
         assert bool(receiver.messages) is trusted
@@ -251,12 +251,12 @@ async def test_receiver_may_switch_secrets_during_the_overlap(open_house: Callab
     async with stack.working() as dispatcher:
         assert await stack.secrets.rotate("red", 24 * HOUR, actor=BY_TEST) == 2
         new = await stack.secrets.of("red")
-        await dispatcher.announce("red", receiver.url, "test", 1)
+        await announce(dispatcher, "red", receiver.url, "test", 1)
         await receiver.count(1)
         assert receiver.messages[0].headers["webhook-signature"].count("v1,") == 2
         assert (stack.check(receiver, old), stack.check(receiver, new)) == ([True], [True])
         await stack.clock.advance(24 * HOUR)
-        await dispatcher.announce("red", receiver.url, "test", 2)
+        await announce(dispatcher, "red", receiver.url, "test", 2)
         await receiver.count(2)
         assert (stack.check(receiver, old)[1], stack.check(receiver, new)[1]) == (False, True)
         assert receiver.messages[1].headers["webhook-signature"].count("v1,") == 1

@@ -15,7 +15,7 @@ from gateway.predictions.ports.predictions import Progressed
 from gateway.store.sqlite import SQLiteStore
 from gateway.webhooks.rules.slots import Slots
 from tests.support.clock import ManualClock
-from tests.support.deliveries import Stack
+from tests.support.deliveries import Stack, announce
 from tests.support.records import live, moved, prediction
 from tests.support.webhook_receiver import Answer, Receiver, answering, never
 
@@ -32,7 +32,7 @@ async def test_unavailable_store_delays_and_loses_nothing(
 
         with monkeypatch.context() as patch:
             patch.setattr(stack.store, "claim_deliveries", away)
-            await dispatcher.announce("red", receiver.url, "test", 1)
+            await announce(dispatcher, "red", receiver.url, "test", 1)
             await stack.clock.advance(5.0)
             assert not receiver.messages
         with monkeypatch.context() as patch:
@@ -51,7 +51,7 @@ async def test_unstarted_deliveries_are_returned_at_shutdown(open_house: Callabl
     receiver.answer = never
     async with stack.working() as dispatcher:
         for n in range(10):
-            await dispatcher.announce("red", receiver.url, "test", n)
+            await announce(dispatcher, "red", receiver.url, "test", n)
         await receiver.count(4)
     receiver.answer = answering(204)
     kept = await stack.store.deliveries()
@@ -68,7 +68,7 @@ async def test_node_without_a_lease_sends_nothing_of_what_waits(open_house: Call
     receiver.answer = after(opened)
     async with stack.working() as dispatcher:
         for n in range(10):
-            await dispatcher.announce("red", receiver.url, "test", n)
+            await announce(dispatcher, "red", receiver.url, "test", n)
         await stack.until_claimed(10)
         await receiver.count(4)
         dispatcher.drop()
@@ -103,7 +103,7 @@ async def test_full_queue_drops_no_queued_delivery(open_house: Callable[..., Sta
     stack.on_place_freed = freed.append
     async with stack.working() as dispatcher:
         for n in range(6):
-            await dispatcher.announce("red", receiver.url, "test", n)
+            await announce(dispatcher, "red", receiver.url, "test", n)
         await receiver.count(4)
         await stack.until(lambda: {"red": 6} in stack.counted.of("webhook_places_taken"), passing=10.0)
         opened.set()
@@ -120,7 +120,7 @@ async def test_full_progress_drops_output_of_its_own_team(open_house: Callable[.
     opened = asyncio.Event()
     receiver.answer = after(opened)
     async with stack.working() as dispatcher:
-        await dispatcher.announce("red", receiver.url, "test", 0)
+        await announce(dispatcher, "red", receiver.url, "test", 0)
         await receiver.count(1)
         for n in (1, 2):
             hooked = {"webhook": receiver.url, "webhook_events_filter": ("start", "output")}
@@ -169,7 +169,7 @@ async def test_pending_progress_is_sent_before_the_end(open_house: Callable[...,
     receiver.answer = never
     async with stack.working() as dispatcher:
         view = await begun(stack.store, receiver.url, webhook_events_filter=("start", "output"))
-        await dispatcher.announce("red", receiver.url, "test", 1)
+        await announce(dispatcher, "red", receiver.url, "test", 1)
         await receiver.count(1)
         dispatcher.on_prediction_created(view)
         for status in (Status.PROCESSING, Status.SUCCEEDED):
@@ -196,7 +196,7 @@ async def test_waiting_progress_delays_no_end(open_house: Callable[..., Stack], 
     stack = open_house(slots=Slots(total=1, per_receiver=1, per_team=1))
     receiver.answer = never
     async with stack.working() as dispatcher:
-        await dispatcher.announce("red", receiver.url, "test", 0)
+        await announce(dispatcher, "red", receiver.url, "test", 0)
         await receiver.count(1)
         for n in range(1, 6):
             await stack.store.record_created(live(f"run{n}"), prediction(f"up{n}", f"run{n}", webhook=receiver.url))
@@ -208,7 +208,7 @@ async def test_waiting_progress_delays_no_end(open_house: Callable[..., Stack], 
                 f"run{n}", status=Status.PROCESSING, document=document, stream_url=None, at=stack.clock.now()
             )
             dispatcher.on_run_progressed(moved(changed))
-        await dispatcher.announce("red", receiver.url, "urgent", 1)
+        await announce(dispatcher, "red", receiver.url, "urgent", 1)
         await stack.until_claimed(2)
         receiver.answer = answering(204)
         await receiver.count(7)

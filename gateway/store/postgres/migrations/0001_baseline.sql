@@ -386,7 +386,9 @@ CREATE TABLE nodes (
     expires_at DOUBLE PRECISION NOT NULL,
     -- When it left, or another node found its lease expired. It may write nothing of the runs it owned from then on.
     ended_at DOUBLE PRECISION,
-    report TEXT COLLATE "C" NOT NULL DEFAULT '{}'
+    report TEXT COLLATE "C" NOT NULL DEFAULT '{}',
+    -- Machine and process, for others on the same machine, which can know that the process has ended.
+    place TEXT COLLATE "C" NOT NULL DEFAULT ''
 ) WITH (fillfactor = 70);
 
 -- Tasks that one node does for all.
@@ -394,6 +396,12 @@ CREATE TABLE leases (
     name TEXT COLLATE "C" NOT NULL PRIMARY KEY,
     node BIGINT NOT NULL,
     expires_at DOUBLE PRECISION NOT NULL
+) WITH (fillfactor = 70);
+
+-- How often nodes have reloaded the config. At most one row.
+CREATE TABLE config_reloads (
+    id BIGINT NOT NULL PRIMARY KEY CHECK (id = 1),
+    number BIGINT NOT NULL
 ) WITH (fillfactor = 70);
 
 -- Why creates have failed, for the nodes where other predictions wait for them.

@@ -120,6 +120,18 @@ GROUP BY team LIMIT 1;
 SELECT {entry} FROM ledger
 WHERE id > (SELECT max(id) FROM ledger) - :limit AND kind = 'spend' ORDER BY id;
 
+-- name: lines_of_day
+SELECT id, {entry} FROM ledger
+WHERE day = :day AND id > :after AND (CAST(:team AS TEXT) IS NULL OR team = :team) ORDER BY id LIMIT :limit;
+
+-- name: charges_of_day
+SELECT
+    team, key_id, target, kind, tags, CASE WHEN kind = 'adjustment' THEN reason ELSE '' END, count(*), sum(milliseconds),
+    sum(microusd)
+FROM ledger
+WHERE day = :day AND kind IN ('spend', 'adjustment') AND (CAST(:team AS TEXT) IS NULL OR team = :team)
+GROUP BY 1, 2, 3, 4, 5, 6 ORDER BY 1, 2, 3, 4 DESC, 5, 6;
+
 -- name: delete_old_entries
 DELETE FROM ledger WHERE id IN (SELECT id FROM ledger WHERE day < :before ORDER BY day LIMIT :limit);
 

@@ -88,7 +88,7 @@ def test_httpx_sse_differs_where_it_is_known_to():
 Judge = Callable[[list[bytes]], list[Said]]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def by_eventsource_parser() -> Iterator[Judge]:
     """One Node process for as many streams as a test likes."""
     node = require_tool("node")

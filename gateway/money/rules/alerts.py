@@ -1,0 +1,136 @@
+"""Budget alerts as the body of a webhook, in the form that its receiver reads.
+
+- `standard`: JSON in the form of Standard Webhooks.
+- `slack`: a message for an incoming webhook of Slack, with blocks. `&`, `<` and `>` are escaped, so that no name
+  becomes a link or a mention. See docs.slack.dev/messaging/sending-messages-using-incoming-webhooks and
+  docs.slack.dev/messaging/formatting-message-text.
+- `teams`: an Adaptive Card for the Workflows app of Microsoft Teams. Names are text runs, which have no Markdown. See
+  learn.microsoft.com/microsoftteams/platform/webhooks-and-connectors/how-to/connectors-using ("Send Adaptive Cards
+  using Incoming Webhook") and adaptivecards.io/explorer/RichTextBlock.html.
+"""
+
+from collections.abc import Callable, Mapping
+from enum import StrEnum
+from typing import Final
+
+import msgspec
+
+from gateway.domain import times
+from gateway.domain.limits import SubjectKind
+from gateway.domain.quota import LimitStatus
+from gateway.money.rules import refusals
+
+WARNING: Final = "budget.warning"
+EXHAUSTED: Final = "budget.exhausted"
+"""Message types, in the form that Standard Webhooks recommend."""
+FULL: Final = 100
+
+
+class Format(StrEnum):
+    """The form of an alert."""
+
+    STANDARD = "standard"
+    SLACK = "slack"
+    TEAMS = "teams"
+
+
+class Alert(msgspec.Struct, frozen=True, kw_only=True):
+    """A budget of which a threshold was reached."""
+
+    team: str
+    percent: int
+    """The threshold."""
+    status: LimitStatus
+    at: float
+
+    @property
+    def is_exhausted(self) -> bool:
+        """Whether the budget is used up."""
+        return self.percent >= FULL
+
+    @property
+    def owner(self) -> Mapping[str, str]:
+        """The key and the user whose budget it is; empty for a budget of the team."""
+        name = self.status.scope.partition("/")[2]
+        match self.status.of:
+            case SubjectKind.KEY:
+                return {"key": name}
+            case SubjectKind.USER:
+                of, _, user = name.partition(": ")
+                kind, _, owner = of.partition(" ")
+                return {"key": owner, "user": user} if kind == "key" else {"user": user}
+        return {}
+
+
+def body(alert: Alert, form: Format) -> bytes:
+    """Return the body of the webhook."""
+    return msgspec.json.encode(_FORMS[form](alert))
+
+
+def _standard(alert: Alert) -> dict[str, object]:
+    data = {"team": alert.team, **alert.owner, "percent": alert.percent, "limit": refusals.shown(alert.status)}
+    kind = EXHAUSTED if alert.is_exhausted else WARNING
+    return {"type": kind, "timestamp": times.render(alert.at), "data": data}
+
+
+def _slack(alert: Alert) -> dict[str, object]:
+    title = _title(alert)
+    fields = [{"type": "mrkdwn", "text": f"*{name}*\n{_escaped(value)}"} for name, value in _facts(alert).items()]
+    return {
+        # For notifications, and for clients that show no blocks.
+        "text": f"{title}: team {_escaped(alert.team)}",
+        "blocks": [
+            {"type": "header", "text": {"type": "plain_text", "text": title}},
+            {"type": "section", "fields": fields},
+        ],
+    }
+
+
+def _escaped(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _teams(alert: Alert) -> dict[str, object]:
+    color = "Attention" if alert.is_exhausted else "Warning"
+    title = {"type": "TextBlock", "text": _title(alert), "weight": "Bolder", "size": "Medium", "color": color}
+    facts = [
+        {
+            "type": "RichTextBlock",
+            "inlines": [
+                {"type": "TextRun", "text": f"{name}: ", "weight": "Bolder"},
+                {"type": "TextRun", "text": value},
+            ],
+        }
+        for name, value in _facts(alert).items()
+    ]
+    card = {
+        "$schema": "http://adaptivecards.io/schemas/adaptive-card.json",
+        "type": "AdaptiveCard",
+        "version": "1.4",
+        "body": [title, *facts],
+    }
+    attachment = {"contentType": "application/vnd.microsoft.card.adaptive", "contentUrl": None, "content": card}
+    return {"type": "message", "attachments": [attachment]}
+
+
+_FORMS: Final[Mapping[Format, Callable[[Alert], dict[str, object]]]] = {
+    Format.STANDARD: _standard,
+    Format.SLACK: _slack,
+    Format.TEAMS: _teams,
+}
+
+
+def _title(alert: Alert) -> str:
+    return "Budget used up" if alert.is_exhausted else f"Budget {alert.percent} % used"
+
+
+def _facts(alert: Alert) -> dict[str, str]:
+    status = alert.status
+    whose = {"key": "Key", "user": "User"}
+    facts = {"Team": alert.team} | {whose[name]: value for name, value in alert.owner.items()}
+    facts |= {"Budget": f"{refusals.dollars(status.limit)} per {status.window}", "Spent": refusals.dollars(status.used)}
+    if status.held:
+        facts["Reserved"] = refusals.dollars(status.held)
+    if status.resets_at is not None:
+        facts["Resets"] = times.render(status.resets_at)
+    return facts

@@ -1,0 +1,40 @@
+"""`gateway check --upstream`: can the keys of each issuer be read, and are they of use?"""
+
+from typing import Any
+
+from gateway.commands.check import check_issuers, summary
+from tests.support.config_files import made, team
+from tests.support.issuers import Provider, jwks, new_key, provider
+
+
+async def found(issuer: Provider, **more: Any) -> tuple[bool, str, str]:
+    table = issuer.config(team="acme", origins="none", **more)
+    config = made(teams=[team(name="acme")], issuers=[table])
+    assert f"issuer     id ({issuer.url}), for acme" in list(summary(config))
+    (finding,) = await check_issuers(config)
+    return finding.is_ok, finding.text, finding.path
+
+
+async def test_keys_are_read_and_named_by_their_use():
+    """As the gateway does it, so what works here works there."""
+    async with provider() as issuer:
+        issuer.body = jwks(new_key("a"), new_key("b", "RS256"))
+        assert await found(issuer) == (True, "keys       of id: 2, for ES256, RS256", "")
+
+
+async def test_what_is_wrong_is_said_at_its_setting():
+    """The address, or the list of algorithms."""
+    async with provider() as issuer:
+        unusable = await found(issuer, algorithms=["RS256"])
+        assert unusable == (False, "none of its keys is for one of algorithms", "issuers[0].issuer")
+        issuer.body = b"<html>"
+        assert (await found(issuer, jwks_url=f"{issuer.url}/jwks"))[::2] == (False, "issuers[0].jwks_url")
+        issuer.status = 404
+        is_ok, text, path = await found(issuer)
+        assert (is_ok, path) == (False, "issuers[0].issuer")
+        assert "its keys cannot be read: it responded with 404" in text
+
+
+async def test_without_issuers_nothing_is_read():
+    """The extra is not needed then."""
+    assert await check_issuers(made()) == []
