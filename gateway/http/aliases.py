@@ -29,7 +29,10 @@ class CreateRoute(NamedTuple):
 
 def route_create(request: web.Request, kind: Kind, given: CreateRoute) -> CreateRoute:
     """Return the route of a create with its alias replaced, or the same route if it names none."""
-    target = request.app[ALIASES].value.of_create(request[CALLER].team.name, given.target)
+    aliases = request.app[ALIASES].value
+    if not aliases.common and not aliases.of_teams:
+        return given
+    target = aliases.of_create(request[CALLER].team.name, given.target)
     if target is None:
         return given
     request[ALIAS] = given.target.name, target.name

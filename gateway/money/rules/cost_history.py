@@ -5,7 +5,7 @@ which runs are added makes no difference.
 """
 
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from operator import attrgetter
 
 import msgspec
@@ -88,10 +88,9 @@ class Recent:
             return None
         costs = sorted(map(_MICROUSD, samples))
         lengths = sorted(map(_MILLISECONDS, samples))
-        typical = Typical(
-            p95=Amounts(percentile(costs, _PERCENT), percentile(lengths, _PERCENT)),
-            median=Amounts(percentile(costs, 50), percentile(lengths, 50)),
-        )
+        # By nearest rank, which is always one of the values.
+        high, middle = -(-_PERCENT * len(samples) // 100) - 1, -(-50 * len(samples) // 100) - 1
+        typical = Typical(p95=Amounts(costs[high], lengths[high]), median=Amounts(costs[middle], lengths[middle]))
         self._typical[target] = typical
         return typical
 
@@ -99,8 +98,3 @@ class Recent:
         target = min(self._samples, key=lambda each: (self._samples[each][-1], each))
         del self._samples[target]
         self._typical.pop(target, None)
-
-
-def percentile(ascending: Sequence[int], percent: int) -> int:
-    """Return the nearest-rank percentile, which is always one of the values."""
-    return ascending[max(0, -(-percent * len(ascending) // 100) - 1)]
