@@ -23,5 +23,7 @@ def write_rows(rows: Iterable[Sequence[object]]) -> str:
 
 def _cell(value: object) -> str:
     if isinstance(value, str):
-        return f"'{value}" if value.startswith(_FORMULA) and value != "-" else value
+        # A carriage return alone would end the row for some readers: the writer does not quote it.
+        text = value.replace("\r\n", "\n").replace("\r", "\n")
+        return f"'{text}" if value.startswith(_FORMULA) and value != "-" else text
     return "" if value is None else str(value)

@@ -32,9 +32,9 @@ _MOST_SHARERS: Final = 100
 class PredictionPage(msgspec.Struct, frozen=True):
     """A page of predictions, newest first."""
 
-    predictions: list[PredictionRow]
+    results: list[PredictionRow]
     next: str | None
-    """The cursor of the next page; null at the end. A page can be short, or empty, and have a next one."""
+    """The cursor of the next page, in an answer its address; null at the end. A short page can have a next one."""
 
 
 class DataState(StrEnum):
@@ -101,7 +101,7 @@ class PredictionLog:
         position: Cursor | None = None
         while len(rows) < most:
             page = await self.search(wanted, limit=most - len(rows), position=position)
-            rows += page.predictions
+            rows += page.results
             if page.next is None:
                 break
             position = cursors.decode(page.next)

@@ -34,7 +34,9 @@ class TeamRow(msgspec.Struct, frozen=True, kw_only=True):
 class TeamList(msgspec.Struct, frozen=True):
     """Every team, in the config's order."""
 
-    teams: list[TeamRow]
+    results: list[TeamRow]
+    next: None = None
+    """There is one page."""
 
 
 class TeamService:

@@ -106,6 +106,7 @@ NUMBERS: dict[str, list[Any]] = {
     "percent": [50],
     "rank": [1],
     "skipped": [0, 1],
+    "searched": [1, 100],
     "most": [1],
     "takes": [True, False],
     "size": [3],

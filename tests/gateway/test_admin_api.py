@@ -26,7 +26,7 @@ async def admin(stack: Stack, path: str, method: str = "GET", **headers: str) ->
 async def listed(stack: Stack, query: str = "") -> list[dict[str, Any]]:
     reply = await admin(stack, f"predictions{query}")
     assert reply.status == 200, reply.text
-    found: list[dict[str, Any]] = reply.json["predictions"]
+    found: list[dict[str, Any]] = reply.json["results"]
     return found
 
 
@@ -59,9 +59,9 @@ async def test_predictions_of_all_teams_are_listed(open_gateway: OpenGateway):
         assert [each["id"] for each in await listed(stack, "?source=hit&team=alpha")] == [hit.json["id"]]
         page = await admin(stack, "predictions?limit=2", Accept="text/csv")
         assert [each["id"] for each in csv.DictReader(page.text.splitlines())] == [other, hit.json["id"]]
-        url = page.headers["Link"].removeprefix("</admin/").removesuffix('>; rel="next"')
+        url = page.headers["Link"].removeprefix(f"<{stack.ops_url}/admin/").removesuffix('>; rel="next"')
         rest = (await admin(stack, url)).json
-        assert ([each["id"] for each in rest["predictions"]], rest["next"]) == ([first.json["id"]], None)
+        assert ([each["id"] for each in rest["results"]], rest["next"]) == ([first.json["id"]], None)
 
 
 async def test_a_held_create_says_for_how_long(open_gateway: OpenGateway):
@@ -108,7 +108,7 @@ async def test_teams_are_listed_with_their_limits_as_used(open_gateway: OpenGate
     limits = {"alpha": {"budget_usd_per_day": 5, "predictions_per_minute": 60}}
     async with open_gateway(prices=PRICES, teams=limits) as stack, open_session(stack) as alpha:
         await spend(alpha, named(stack))
-        teams = {team["name"]: team for team in (await admin(stack, "teams")).json["teams"]}
+        teams = {team["name"]: team for team in (await admin(stack, "teams")).json["results"]}
         assert list(teams) == ["alpha", "beta", "operator"]
         assert (teams["alpha"]["spend_day_microusd"], teams["alpha"]["spend_month_microusd"]) == (250_000, 250_000)
         budget = next(each for each in teams["alpha"]["limits"] if each["name"] == "budget_usd_per_day")
@@ -146,16 +146,16 @@ async def test_a_failed_webhook_is_delivered_again(open_gateway: OpenGateway):
         made = (await ask(stack, "POST", "/v1/predictions", json=body)).json["id"]
         dead: list[dict[str, Any]] = []
         async for _ in attempts():
-            dead = (await admin(stack, "webhooks?state=dead&team=alpha")).json["deliveries"]
+            dead = (await admin(stack, "webhooks?state=dead&team=alpha")).json["results"]
             if dead:
                 break
         assert (dead[0]["prediction"], dead[0]["error"], dead[0]["attempts"]) == (made, "answered 500", 1)
-        assert (await admin(stack, "webhooks?team=beta")).json == {"deliveries": [], "next": None}
+        assert (await admin(stack, "webhooks?team=beta")).json == {"results": [], "next": None}
         receiver.answer = ok
         again = await admin(stack, f"webhooks/{dead[0]['id']}/redeliver", "POST")
         assert (again.status, again.json) == (200, {"id": dead[0]["id"], "state": "queued"})
         async for _ in attempts():
-            if not (await admin(stack, "webhooks")).json["deliveries"]:
+            if not (await admin(stack, "webhooks")).json["results"]:
                 break
         assert len(receiver.ids) == 2
         assert (await admin(stack, f"webhooks/{dead[0]['id']}/redeliver", "POST")).status == 404

@@ -95,9 +95,9 @@ async def test_operators_manage_keys(stack: Stack):
         assert (revoked.status, revoked.json["state"]) == (200, "revoked")
     assert (await ask(stack, "GET", "/v1/models", key=new["key"])).status == 401
     listed = await admin(stack, "GET", "keys?team=alpha&limit=1000")
-    states = {row["id"]: row["state"] for row in listed.json["keys"]}
+    states = {row["id"]: row["state"] for row in listed.json["results"]}
     assert (states[made["id"]], states[new["id"]], states["alpha/lead"]) == ("expired", "revoked", "valid")
-    assert {row["team"] for row in listed.json["keys"]} == {"alpha"}
+    assert {row["team"] for row in listed.json["results"]} == {"alpha"}
     assert "no-store" in listed.headers["Cache-Control"]
     for reply in (changed, revoked, listed):
         assert made["key"] not in reply.text
@@ -107,11 +107,11 @@ async def test_operators_manage_keys(stack: Stack):
 
 async def test_list_is_read_by_page(stack: Stack):
     made = [(await issue(stack))["id"] for _ in range(3)]
-    seen, cursor = [], ""
-    while cursor is not None:
-        page = (await admin(stack, "GET", f"keys?team=alpha&limit=2{cursor}")).json
-        seen += [row["id"] for row in page["keys"]]
-        cursor = page["next"] and f"&cursor={page['next']}"
+    seen, url = [], "keys?team=alpha&limit=2"
+    while url is not None:
+        page = (await admin(stack, "GET", url)).json
+        seen += [row["id"] for row in page["results"]]
+        url = page["next"] and page["next"].removeprefix(f"{stack.ops_url}/admin/")
     assert seen[:3] == made[::-1]
     assert sorted(seen[3:]) == ["alpha/default", "alpha/lead"]
 
@@ -170,7 +170,7 @@ async def test_last_use_is_shown(open_gateway: OpenGateway):
         async for _ in attempts():
             clock.advance(31)
             rows = {
-                row["id"]: row["last_used_at"] for row in (await admin(stack, "GET", "keys?team=alpha")).json["keys"]
+                row["id"]: row["last_used_at"] for row in (await admin(stack, "GET", "keys?team=alpha")).json["results"]
             }
             if rows[made["id"]] and rows["alpha/default"]:
                 break
@@ -182,13 +182,13 @@ async def test_lead_manages_the_keys_of_its_own_team(stack: Stack):
     assert made["limits"] == {"requests_per_minute": 600, "budget_usd_per_day": 1}
     run = "/v1/models/acme/official-storyteller/predictions"
     assert (await ask(stack, "POST", run, key=made["key"], json={"input": {"prompt": "hi"}})).status == 201
-    listed = (await lead(stack, "GET")).json["keys"]
+    listed = (await lead(stack, "GET")).json["results"]
     assert {row["team"] for row in listed} == {"alpha"}
     assert (await lead(stack, "PATCH", f"/{made['id']}", {"scopes": ["read"]})).json["scopes"] == ["read"]
     assert (await ask(stack, "POST", run, key=made["key"], json={"input": {}})).status == 403
     new = (await lead(stack, "POST", f"/{made['id']}/rotate")).json
     assert (await lead(stack, "DELETE", f"/{new['id']}")).json["state"] == "revoked"
-    actors = {each["actor"] for each in (await admin(stack, "GET", "audit?team=alpha")).json["entries"]}
+    actors = {each["actor"] for each in (await admin(stack, "GET", "audit?team=alpha")).json["results"]}
     assert actors == {"key:alpha/lead"}
 
 
@@ -211,7 +211,7 @@ async def test_lead_of_one_team_sees_and_changes_nothing_of_another(stack: Stack
     for path in ("?team=beta", "?limit=0", "?cursor="):
         assert_problem(await lead(stack, "GET", path), 422, origin=None)
     assert (await ask(stack, "GET", "/v1/models", key=theirs["key"])).status == 200
-    recorded = (await admin(stack, "GET", "audit?team=beta")).json["entries"]
+    recorded = (await admin(stack, "GET", "audit?team=beta")).json["results"]
     assert [(each["action"], each["actor"]) for each in recorded] == [("key.created", "api")]
 
 
@@ -234,19 +234,19 @@ async def test_audit_log_is_read_by_page_with_filters(stack: Stack):
     made = [await issue(stack, name=f"k{n}") for n in range(3)]
     await admin(stack, "DELETE", f"keys/{made[0]['id']}")
     await issue(stack, team="beta")
-    seen, cursor = [], ""
-    while cursor is not None:
-        page = (await admin(stack, "GET", f"audit?team=alpha&limit=3{cursor}")).json
-        seen += page["entries"]
-        cursor = page["next"] and f"&cursor={page['next']}"
+    seen, url = [], "audit?team=alpha&limit=3"
+    while url is not None:
+        page = (await admin(stack, "GET", url)).json
+        seen += page["results"]
+        url = page["next"] and page["next"].removeprefix(f"{stack.ops_url}/admin/")
     assert [each["action"] for each in seen] == ["key.revoked", "key.created", "key.created", "key.created"]
     assert seen[0].keys() == {"id", "at", "actor", "action", "subject", "team", "before", "after"}
-    of_one = (await admin(stack, "GET", f"audit?subject={made[0]['id']}&actor=api&since=2020-01-01")).json["entries"]
+    of_one = (await admin(stack, "GET", f"audit?subject={made[0]['id']}&actor=api&since=2020-01-01")).json["results"]
     assert [each["action"] for each in of_one] == ["key.revoked", "key.created"]
     as_csv = await admin(stack, "GET", "audit?team=alpha&limit=3", headers={"Accept": "text/csv"})
     assert [line.split(",")[3] for line in as_csv.text.splitlines()[1:]] == [each["action"] for each in seen[:3]]
     assert 'rel="next"' in as_csv.headers["Link"]
-    assert (await admin(stack, "GET", "audit?action=cache.purged")).json == {"entries": [], "next": None}
+    assert (await admin(stack, "GET", "audit?action=cache.purged")).json == {"results": [], "next": None}
 
 
 async def test_no_entry_has_a_secret(stack: Stack, secret_scanner: SecretScanner):
@@ -276,7 +276,7 @@ async def test_changes_of_a_signed_in_operator_are_told_apart(open_gateway: Open
             assert made.status == 201
         headers = {"Authorization": f"Bearer {stack.keys['alpha']}"}
         assert (await admin(stack, "POST", "keys", {"team": "beta"}, headers=headers)).status == 201
-        listed = (await admin(stack, "GET", "audit?action=key.created", headers=headers)).json["entries"]
+        listed = (await admin(stack, "GET", "audit?action=key.created", headers=headers)).json["results"]
         assert [each["actor"] for each in listed] == ["api", "console:operators"]
 
 

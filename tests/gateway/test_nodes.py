@@ -99,18 +99,18 @@ async def test_nodes_are_listed_with_what_they_say_of_themselves(opened: Open):
     (one, _), (two, leave) = await opened(), await opened()
     async for _ in attempts():
         listed = await nodes_of(one)
-        if [each["report"].get("leads") for each in listed["nodes"]] == [False, True]:
+        if [each["report"].get("leads") for each in listed["results"]] == [False, True]:
             break
-    assert listed["this_node"] == listed["nodes"][1]["number"]
-    assert all(each["alive"] and 0 < each["lease_seconds_left"] <= TIMES.lease for each in listed["nodes"])
+    assert listed["this_node"] == listed["results"][1]["number"]
+    assert all(each["alive"] and 0 < each["lease_seconds_left"] <= TIMES.lease for each in listed["results"])
     assert [await metric(each, "node_leads") for each in (one, two)] == [1, 0]
     assert await metric(one, "node_lease_age_seconds") < TIMES.lease
     await leave()
-    assert [each["alive"] for each in (await nodes_of(one))["nodes"]] == [False, True]
+    assert [each["alive"] for each in (await nodes_of(one))["results"]] == [False, True]
     first = await nodes_of(one, "?limit=1")
-    assert first["nodes"][0]["number"] == listed["nodes"][0]["number"]
-    second = await nodes_of(one, f"?cursor={first['next']}")
-    assert [each["number"] for each in second["nodes"]] == [listed["this_node"]]
+    assert first["results"][0]["number"] == listed["results"][0]["number"]
+    second = await nodes_of(one, "?" + first["next"].partition("?")[2])
+    assert [each["number"] for each in second["results"]] == [listed["this_node"]]
     assert second["next"] is None
     assert "limit" in (await nodes_of(one, "?limit=1001"))["detail"]
 

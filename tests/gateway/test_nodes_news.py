@@ -4,15 +4,18 @@ import asyncio
 import json
 import secrets
 import time
+from functools import partial
 from typing import Any
 
 import aiohttp
 import psycopg
 import pytest
 from aiohttp import web
+from msgspec.structs import replace
 
 from gateway.access.rules.api_keys import new_key
 from gateway.domain import signing
+from gateway.domain.limits import Allowance, Limits
 from gateway.domain.records import Key
 from gateway.simulator import Fault, Simulator
 from gateway.store.urls import open_store
@@ -228,7 +231,7 @@ async def test_waits_and_cancels_go_on_when_the_connections_for_news_are_cut(
         assert "replicate_gateway_news_reconnects_total 0.0" not in await metrics_of(two)
 
 
-async def test_key_that_is_revoked_anywhere_is_refused_everywhere(
+async def test_key_that_is_changed_or_revoked_anywhere_is_so_everywhere(
     open_gateway: OpenGateway, secret_scanner: SecretScanner, database: str
 ):
     async with open_nodes(open_gateway, database) as nodes:
@@ -243,6 +246,15 @@ async def test_key_that_is_revoked_anywhere_is_refused_everywhere(
             headers = {"Authorization": f"Bearer {minted.key}"}
             for session in nodes.sessions:
                 assert (await ask(session, "GET", CREATED, headers=headers)).status == 200
+            # Its limits hold on every node, and changes of them apply there.
+            limit = Allowance(own=Limits(requests_per_minute=1, burst=1))
+            for allowance, status in ((limit, 429), (None, 200)):
+                change = partial(replace, allowance=allowance)
+                await store.change_key(minted.id, None, change, time.time(), actor=BY_TEST)
+                for session in nodes.sessions:
+                    async for _ in attempts():
+                        if (await ask(session, "GET", CREATED, headers=headers)).status == status:
+                            break
             await store.revoke_key(minted.id, time.time(), actor=BY_TEST)
             for session in nodes.sessions:
                 async for _ in attempts():

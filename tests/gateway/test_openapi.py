@@ -131,7 +131,7 @@ async def full_gateway(open_gateway: OpenGateway) -> AsyncIterator[tuple[Stack, 
         tried: list[str] = []
         async for _ in attempts():
             listed = await ask(stack, "GET", "/admin/webhooks", base=stack.ops_url, key="operator")
-            tried = [each["id"] for each in listed.json["deliveries"] if each["next_at"]]
+            tried = [each["id"] for each in listed.json["results"] if each["next_at"]]
             if tried:
                 break
         issued = await ask(

@@ -53,7 +53,7 @@ KEYS = (
 )  # fmt: skip
 OPENED = (
     "GET streams.read", "GET streams.read_files", "GET streams.check", "GET outputs.read",
-    "POST upstream.webhooks", "GET healthz", "GET readyz",
+    "POST upstream.webhooks", "GET healthz", "GET readyz", "GET openapi",
 )  # fmt: skip
 
 # Each row: with a token that names a user, with one that names none, with a publishable key, with an issuer's token.

@@ -54,9 +54,9 @@ class KeyRows(msgspec.Struct, frozen=True, kw_only=True):
 class KeyPage(msgspec.Struct, frozen=True, kw_only=True):
     """A page of keys, newest first; keys of the config come last."""
 
-    keys: list[KeyRow]
+    results: list[KeyRow]
     next: str | None
-    """The cursor of the next page; `None` on the last one."""
+    """The address of the next page; `None` on the last one."""
 
 
 def row_of(key: Key, now: float, *, used_at: float | None = None, allowance: Allowance | None = None) -> KeyRow:
@@ -85,8 +85,8 @@ def issued(row: KeyRow, secret: str) -> IssuedRow:
 
 
 def page_of(rows: KeyRows, next_: str | None) -> KeyPage:
-    """Return a page with the cursor of the next one."""
-    return KeyPage(keys=rows.keys, next=next_)
+    """Return a page with the address of the next one."""
+    return KeyPage(results=rows.keys, next=next_)
 
 
 def _is_past(at: float | None, now: float) -> bool:

@@ -11,6 +11,7 @@ from aiohttp import web
 from gateway.access.key_service import Authority
 from gateway.access.rules.key_requests import KeyRequest, RotateRequest
 from gateway.access.rules.key_rows import page_of
+from gateway.http import base_url
 from gateway.http.json_body import answer, read_body, read_cursor, write_cursor
 from gateway.http.keys import CALLER, KEY_SERVICE
 from gateway.http.ops.answers import read_query
@@ -29,7 +30,7 @@ async def list_keys(request: web.Request) -> web.Response:
     found = await request.app[KEY_SERVICE].list(
         team=request[CALLER].team.name, limit=query.limit, older_than=read_cursor(query.cursor)
     )
-    return answer(page_of(found, write_cursor(found.next)))
+    return answer(page_of(found, _next_url(request, write_cursor(found.next))))
 
 
 async def create_key(request: web.Request) -> web.Response:
@@ -55,6 +56,14 @@ async def rotate_key(request: web.Request) -> web.Response:
     service, key_id = request.app[KEY_SERVICE], request.match_info["id"]
     new, _ = await service.rotate(_authority(request), key_id, wanted.overlap_seconds)
     return answer(new, status=201)
+
+
+def _next_url(request: web.Request, cursor: str | None) -> str | None:
+    """Return the address of the next page, as the caller reaches the gateway."""
+    if cursor is None:
+        return None
+    origin = base_url.base_of(request).removesuffix("/v1")
+    return origin + str(request.rel_url.update_query(cursor=cursor))
 
 
 def _authority(request: web.Request) -> Authority:

@@ -241,9 +241,9 @@ class NodeList(msgspec.Struct, frozen=True):
     """The nodes, the newest first. Empty where one process serves from the store."""
 
     this_node: int
-    nodes: list[NodeRow]
+    results: list[NodeRow]
     next: str | None
-    """The cursor of the next page; null at the end."""
+    """The address of the next page; null at the end."""
 
 
 class DetailAnswer(msgspec.Struct, frozen=True, kw_only=True):
@@ -270,4 +270,6 @@ class TeamAnswer(msgspec.Struct, frozen=True, kw_only=True):
 class TeamsAnswer(msgspec.Struct, frozen=True):
     """Every team, in the config's order."""
 
-    teams: list[TeamAnswer]
+    results: list[TeamAnswer]
+    next: None = None
+    """There is one page."""

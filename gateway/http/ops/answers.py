@@ -65,6 +65,11 @@ def json_answer(body: object) -> web.Response:
     return web.Response(body=_encode(body), content_type=_JSON, headers=_HEADERS)
 
 
+def next_url(request: web.Request, cursor: str | None) -> str | None:
+    """Return the address of the page after this one, as in Replicate's lists; `None` at the end."""
+    return None if cursor is None else str(request.url.update_query(cursor=cursor))
+
+
 def csv_answer(columns: Sequence[str], rows: Iterable[Sequence[object]], next_url: str | None = None) -> web.Response:
     """Return an answer as CSV. `next_url`, of the next page, is in the header `Link` (RFC 8288)."""
     link = {} if next_url is None else {"Link": f'<{next_url}>; rel="next"'}

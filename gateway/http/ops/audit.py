@@ -42,9 +42,9 @@ async def list_entries(request: web.Request) -> web.Response:
     found = await request.app[STORE].audit_entries(which, limit=query.limit, older_than=_place(query.cursor))
     last = found.entries[-1] if found.has_more else None
     cursor = write_cursor(None if last is None else (last.at, str(last.id)))
+    url = answers.next_url(request, cursor)
     if not answers.wants_csv(request):
-        return answers.json_answer(audit_rows.page_of(found, cursor))
-    url = None if cursor is None else str(request.rel_url.update_query(cursor=cursor))
+        return answers.json_answer(audit_rows.page_of(found, url))
     rows = map(audit_rows.row_of, found.entries)
     return answers.csv_answer(audit_rows.COLUMNS, map(audit_rows.cells_of, rows), url)
 

@@ -104,7 +104,7 @@ async def show_audit(visit: Visit) -> web.Response:
     cursor = write_cursor(None if last is None else (last.at, str(last.id)))
     return await visit.page(
         "audit",
-        rows=audit_rows.page_of(found, cursor).entries,
+        rows=audit_rows.page_of(found, None).results,
         asked=query,
         actions=list(Action),
         next_url=None if cursor is None else str(request.rel_url.update_query(cursor=cursor)),
@@ -124,7 +124,7 @@ async def _keys_page(
         "keys",
         status=status,
         rows=found.keys,
-        teams=[] if visit.team else [each.name for each in (await request.app[TEAMS].list()).teams],
+        teams=[] if visit.team else [each.name for each in (await request.app[TEAMS].list()).results],
         scopes=offered,
         limits=_LIMITS,
         given={name: ", ".join(values) for name, values in (fields or {}).items()},

@@ -89,7 +89,7 @@ def _asked_usage(visit: Visit) -> _AskedUsage:
 @for_visitors
 async def show_limits(visit: Visit) -> web.Response:
     """Handle `GET /dashboard/limits`: the limits of teams, as used."""
-    listed = (await visit.request.app[TEAMS].list()).teams
+    listed = (await visit.request.app[TEAMS].list()).results
     teams = [msgspec.to_builtins(each) for each in listed if visit.team in (None, each.name)]
     for limit in (limit for team in teams for limit in team["limits"]):
         limit["remaining_is_nothing"] = float(limit["remaining"]) <= 0
@@ -139,7 +139,7 @@ async def show_nodes(visit: Visit) -> web.Response:
     if visit.team is not None:
         raise NotFound
     found = await nodes.listed(visit.request.app)
-    return await visit.page("nodes", this_node=found["this_node"], nodes=found["nodes"])
+    return await visit.page("nodes", this_node=found["this_node"], nodes=found["results"])
 
 
 def _groups(visit: Visit) -> list[str]:

@@ -92,7 +92,7 @@ async def show_gallery(visit: Visit) -> web.Response:
     wanted = msgspec.structs.replace(_wanted(asked, visit.team), status=Status.SUCCEEDED)
     page = await log.search(wanted, limit=_GALLERY, position=_position(asked.cursor))
     shown = []
-    for row in page.predictions:
+    for row in page.results:
         _, copies = await log.files(row.id, visit.caller)
         pictures = [each for each in (_file(row.id, copy) for copy in copies) if each["is_picture"]]
         if pictures:

@@ -10,7 +10,7 @@ from gateway.access.rules.key_requests import KeyRequest, RotateRequest
 from gateway.access.rules.key_rows import page_of
 from gateway.http.json_body import answer, read_cursor, read_ops_body, write_cursor
 from gateway.http.keys import KEY_SERVICE
-from gateway.http.ops.answers import actor_of, read_query
+from gateway.http.ops.answers import actor_of, next_url, read_query
 
 
 class KeyQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -27,7 +27,7 @@ async def list_keys(request: web.Request) -> web.Response:
     found = await request.app[KEY_SERVICE].list(
         team=query.team, limit=query.limit, older_than=read_cursor(query.cursor)
     )
-    return answer(page_of(found, write_cursor(found.next)))
+    return answer(page_of(found, next_url(request, write_cursor(found.next))))
 
 
 async def create_key(request: web.Request) -> web.Response:

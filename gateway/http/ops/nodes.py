@@ -28,17 +28,18 @@ async def show_nodes(request: web.Request) -> web.Response:
     Where one process serves from the store, the list is empty.
     """
     query = answers.read_query(request, NodeQuery)
-    return answers.json_answer(await listed(request.app, limit=query.limit, before=query.cursor))
+    page = await listed(request.app, limit=query.limit, before=query.cursor)
+    return answers.json_answer(page | {"next": answers.next_url(request, page["next"])})
 
 
 async def listed(app: web.Application, *, limit: int = _MOST, before: int = _NEWEST) -> dict[str, Any]:
-    """Return a page of the nodes, with this node's number."""
+    """Return a page of the nodes, with this node's number. `next` is a cursor."""
     nodes, own = app[STORE].nodes, app[MEMBERSHIP].number
     now, found = 0.0, list[Node]()
     if nodes is not None:
         now, found = await nodes.clock(), await nodes.nodes(limit + 1, before=before)
     following = str(found[limit - 1].number) if len(found) > limit else None
-    return {"this_node": own, "nodes": [_shown(each, now) for each in found[:limit]], "next": following}
+    return {"this_node": own, "results": [_shown(each, now) for each in found[:limit]], "next": following}
 
 
 def _shown(node: Node, now: float) -> dict[str, object]:

@@ -58,10 +58,10 @@ async def list_predictions(request: web.Request) -> web.Response:
     except ValueError:
         raise Unprocessable.field("cursor", "cursor must be the next of an earlier page") from None
     page = await request.app[PREDICTION_LOG].search(wanted, limit=query.limit, position=position)
+    following = answers.next_url(request, page.next)
     if not answers.wants_csv(request):
-        return answers.json_answer(page)
-    following = None if page.next is None else str(request.rel_url.update_query(cursor=page.next))
-    return answers.csv_answer(COLUMNS, map(cells_of, page.predictions), following)
+        return answers.json_answer(msgspec.structs.replace(page, next=following))
+    return answers.csv_answer(COLUMNS, map(cells_of, page.results), following)
 
 
 def _pair(tag: str) -> tuple[str, str]:

@@ -27,9 +27,9 @@ class DeliveryQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 class DeliveryPage(msgspec.Struct, frozen=True):
     """A page of deliveries, in order of id."""
 
-    deliveries: list[DeliveryRow]
+    results: list[DeliveryRow]
     next: str | None
-    """The cursor of the next page; null at the end."""
+    """The address of the next page; null at the end."""
 
 
 class Redelivered(msgspec.Struct, frozen=True):
@@ -47,10 +47,9 @@ async def list_deliveries(request: web.Request) -> web.Response:
         team=query.team, state=state, after=query.cursor or "", limit=query.limit + 1
     )
     shown = [rows.row_of(each) for each in found[: query.limit]]
-    following = shown[-1].id if len(found) > query.limit else None
+    url = answers.next_url(request, shown[-1].id if len(found) > query.limit else None)
     if not answers.wants_csv(request):
-        return answers.json_answer(DeliveryPage(shown, following))
-    url = None if following is None else str(request.rel_url.update_query(cursor=following))
+        return answers.json_answer(DeliveryPage(shown, url))
     return answers.csv_answer(rows.COLUMNS, map(msgspec.structs.astuple, shown), url)
 
 

@@ -26,9 +26,9 @@ class AuditRow(msgspec.Struct, frozen=True, kw_only=True):
 class AuditRows(msgspec.Struct, frozen=True, kw_only=True):
     """A page of entries, newest first."""
 
-    entries: list[AuditRow]
+    results: list[AuditRow]
     next: str | None
-    """The cursor of the next page; `None` on the last one."""
+    """The address of the next page; `None` on the last one."""
 
 
 def row_of(entry: AuditEntry) -> AuditRow:
@@ -47,7 +47,7 @@ def row_of(entry: AuditEntry) -> AuditRow:
 
 def page_of(page: AuditPage, next_: str | None) -> AuditRows:
     """Return the rows of a page."""
-    return AuditRows(entries=[row_of(each) for each in page.entries], next=next_)
+    return AuditRows(results=[row_of(each) for each in page.entries], next=next_)
 
 
 COLUMNS: Final = ("id", "at", "actor", "action", "subject", "team", "before", "after")

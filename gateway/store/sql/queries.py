@@ -4,7 +4,7 @@
 {run_columns}: the columns of a run `r`, without its document and request if both have more than :most_bytes, and the
 bytes that were so left out. {view}: the columns of a prediction `p`, and those of its run `r`.
 {open}: a run that can be joined.
-{found}: the columns of a search's result, and their tables; {wanted}: its bounds and filters.
+{found}: the columns of a search's result; {wanted}: its filters.
 {shown}: a prediction whose id a caller can know. The id of the prediction that starts a run is a placeholder until
 upstream's id is known, even if the run's end was recorded before.
 The dialect of an engine (`sqlite/dialect.py`, `postgres/dialect.py`) replaces the words that the engines spell
@@ -50,12 +50,10 @@ _SEARCH = {
         p."user", p.tags, r.target, CASE WHEN p.canceled_at IS NULL THEN r.status ELSE p.final_status END AS status,
         p.source, p.created_at, p.canceled_at, r.ended_at,
         (SELECT microusd FROM ledger WHERE ledger.run_id = p.run_id AND kind = 'spend') AS microusd,
-        p.admitted, p.request_id
-    FROM predictions AS p {join} runs AS r ON r.id = p.run_id""",
+        p.admitted, p.request_id""",
     "{wanted}": """
-        (p.created_at, p.id) >= (:low_at, :low_id) AND (p.created_at, p.id) < (:high_at, :high_id)
-        AND (CAST(:only_team AS TEXT) IS NULL OR {unindexed:p.team} = :only_team)
-        AND (CAST(:only_key AS TEXT) IS NULL OR {unindexed:p.key_id} = :only_key)
+        (CAST(:only_team AS TEXT) IS NULL OR p.team = :only_team)
+        AND (CAST(:only_key AS TEXT) IS NULL OR p.key_id = :only_key)
         AND (CAST(:only_user AS TEXT) IS NULL OR p."user" = :only_user)
         AND (CAST(:only_source AS TEXT) IS NULL OR p.source = :only_source)
         AND (CAST(:only_tag AS TEXT) IS NULL OR p.tags {like::only_tag})

@@ -65,7 +65,9 @@ def _stretch(
     found = [
         FOUND.record(row)
         for kind in kinds
-        for row in db.execute(name, scope | _within(kind, low, high) | {"limit": limit + 1}).fetchall()
+        for row in db.execute(
+            name, scope | _within(kind, low, high) | {"limit": limit + 1, "searched": most_searched}
+        ).fetchall()
     ]
     found.sort(key=_place, reverse=True)
     items: list[Found] = []

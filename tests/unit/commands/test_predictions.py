@@ -142,6 +142,24 @@ def test_one_is_shown_with_its_explanation_and_data(folder: Path):
     assert (json.loads(hidden)["data"], json.loads(hidden)["data_state"]) == (None, "hidden")
 
 
+async def _clear_and_add_large() -> None:
+    store = open_store("sqlite:///gateway.db")
+    await store.open()
+    await store.clear_data("a", b'{"id":"a","status":"succeeded","input":{},"output":null,"data_removed":true}')
+    large = b'{"id":"big","status":"succeeded","output":"' + b"x" * (9 * 1024 * 1024) + b'"}'
+    await store.record_created(ended("big", leader_id="big", document=large), prediction("big", "big"))
+    await store.close()
+
+
+def test_data_that_is_gone_or_large_is_left_out():
+    """The rest of the prediction is shown, with the reason."""
+    asyncio.run(_clear_and_add_large())
+    for prediction_id, state in (("a", "removed"), ("big", "too large")):
+        shown = json.loads(ask("show", prediction_id).stdout)
+        assert (shown["data"], shown["data_state"]) == (None, state)
+        assert shown["explanation"]["prediction"] == shown["prediction"]["id"] == prediction_id
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "text"),
     [

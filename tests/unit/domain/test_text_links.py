@@ -4,7 +4,7 @@ import json
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gateway.domain import text_links
@@ -16,12 +16,13 @@ PARTS = st.sampled_from(
 
 
 @given(st.lists(PARTS, max_size=12), st.booleans())
+@example(["http", ":"], True)
 def test_few_and_many_colons_are_judged_alike(parts: list[str], is_many: bool) -> None:
-    text = "".join(parts)
+    text = "".join(parts) + ": " * 101 * is_many
     plain = text.lower().replace("\t", "").replace("\n", "").replace("\\", "/")
     begins_with_one = re.match(r"\s*https?:\S", plain) is not None
     expected = begins_with_one or "http:/" in plain or "https:/" in plain
-    assert text_links.is_in(text + ": " * 101 * is_many) is expected
+    assert text_links.is_in(text) is expected
 
 
 LETTERS = st.sampled_from(["h", "H", "t", "p", "s", "ſ", ":", "/", "\\", "\t", "\n", "\r", " ", "\b", '"', "é"])
