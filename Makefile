@@ -2,32 +2,65 @@
 
 PYTHON ?= python3
 PORT   ?= 8080
+# Keys, config and data of `make demo`, the same at each start.
+DATA   ?= .demo
 VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
+# Every package is checked against a hash of constraints.txt. Older pips cannot do that for packages whose version is a
+# range, so pip is installed first, from its own lines of the file. The checkout itself, a folder, has no hash.
+LOCKED := $(PIP) install --no-require-hashes -c constraints.txt
 SRC    := gateway tests bench grafana hatch_build.py
 # The tests wait more than they compute: four workers keep two cores busy.
 WORKERS ?= $(shell $(PYTHON) -c 'import os; print((os.cpu_count() or 1) * 2)')
 
-.PHONY: demo test test-long check fix clean bundle bench bench-peers
+.PHONY: demo test test-long check fix clean bundle bench bench-peers constraints package sbom
 
-$(VENV)/.pip:
+$(VENV)/.pip: constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed" if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) install 'pip>=25.1'
+	sed -n '/^pip==/,/[^\\]$$/p' constraints.txt > $(VENV)/pip.txt
+	$(PIP) install --require-hashes -r $(VENV)/pip.txt
 	touch $@
 
 $(VENV)/.run: $(VENV)/.pip pyproject.toml constraints.txt
-	$(PIP) install -c constraints.txt -e '.[speed,simulator,dashboard]'
+	$(LOCKED) --group build
+	$(LOCKED) --no-build-isolation -e '.[speed,simulator,dashboard]'
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.run
-	$(PIP) install -c constraints.txt -e '.[otel,postgres,s3,oidc]' --group dev
+	$(LOCKED) --no-build-isolation -e '.[otel,postgres,s3,oidc]' --group dev
 	touch $@
+
+$(VENV)/.release: $(VENV)/.dev
+	$(LOCKED) --group release
+	touch $@
+
+# Writes constraints.txt. `ARGS=--upgrade` takes the newest versions, `ARGS='--upgrade-package aiohttp'` one of them.
+constraints: $(VENV)/.release
+	UV_CUSTOM_COMPILE_COMMAND='make constraints' $(BIN)/uv pip compile --quiet --no-config --no-annotate \
+	  --universal --python-version 3.11 --generate-hashes --all-extras --group build --group dev --group proxies \
+	  --group kubernetes --group release $(ARGS) pyproject.toml --output-file constraints.txt
+
+# What a release has: the source archive, and the wheel that is built from it.
+package: $(VENV)/.dev
+	rm -rf dist && mkdir dist
+	$(BIN)/hatchling build -d dist -t sdist
+	$(PIP) wheel --no-deps --no-build-isolation -w dist dist/*.tar.gz
+
+# A bill of materials (CycloneDX) of what the image installs: packages, versions, licences.
+EXTRAS ?= speed,otel,dashboard
+sbom: $(VENV)/.release package
+	rm -rf build/sbom && $(PYTHON) -m venv --without-pip build/sbom
+	$(PIP) --python build/sbom/bin/python install --no-require-hashes -c constraints.txt \
+	  "$$(echo dist/*.whl)[$(EXTRAS)]"
+	sed "s/^dynamic = .*/version = \"$$($(BIN)/hatchling version)\"/" pyproject.toml > build/sbom/pyproject.toml
+	$(BIN)/cyclonedx-py environment --output-reproducible --pyproject build/sbom/pyproject.toml --of JSON \
+	  -o dist/replicate-gateway.cdx.json build/sbom/bin/python
 
 # Gateway, simulator and a page to try them in. No token, no account.
 demo: $(VENV)/.run bundle
-	$(BIN)/gateway demo --port $(PORT)
+	$(BIN)/gateway demo --port $(PORT) --data $(DATA)
 
 # The page also runs the real npm client where Node is present.
 bundle:
@@ -63,5 +96,5 @@ fix: $(VENV)/.dev
 	$(BIN)/ruff format $(SRC)
 
 clean:
-	rm -rf $(VENV) .bench build dist demo/dist demo/node_modules tests/e2e/clients/node_modules
+	rm -rf $(VENV) .bench .demo build dist demo/dist demo/node_modules tests/e2e/clients/node_modules
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

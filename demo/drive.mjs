@@ -82,15 +82,49 @@ const scenarios = {
     return {};
   },
 
+  // The page as it is when it was opened.
+  async first(page) {
+    return { text: await seen(page, "text"), image: await seen(page, "image"), usage: await page.locator("#usage-link").getAttribute("href") };
+  },
+
+  // Every scenario of the list: what its button brought.
+  async scenarios(page) {
+    const outcomes = {};
+    for (const item of await page.locator("#scenarios li").all()) {
+      await item.getByRole("button").click();
+      await item.locator('.outcome[data-ended="true"]').waitFor();
+      const name = (await item.getAttribute("id")).replace("scenario-", "");
+      outcomes[name] = await item.locator(".outcome p").allTextContents();
+    }
+    const pictures = await page.locator("#scenario-file img").evaluateAll((images) => images.map((image) => image.naturalWidth));
+    return { outcomes, pictures };
+  },
+
+  // What the copy buttons put into the clipboard.
+  async copy(page) {
+    await page.context().grantPermissions(["clipboard-read", "clipboard-write"]);
+    const clipboard = () => page.evaluate(() => navigator.clipboard.readText());
+    await page.locator("#copy-base-url").click();
+    await page.getByText("Copied").waitFor();
+    const base = await clipboard();
+    await page.locator("#text .code summary").click();
+    await page.locator("#text .code .copy").click();
+    await page.locator("#text .code").getByText("Copied").waitFor();
+    return { base, code: await clipboard() };
+  },
+
   // Pictures of the page, for eyes.
   async pictures(page) {
-    await scenarios.npm(page);
-    for (const [name, width, colorScheme] of [["light", 1280, "light"], ["dark", 1280, "dark"], ["phone", 390, "light"]]) {
-      await page.setViewportSize({ width, height: 900 });
-      await page.emulateMedia({ colorScheme });
-      await page.screenshot({ path: `${folder}/${name}.png`, fullPage: true });
+    await scenarios.scenarios(page);
+    const wider = [];
+    for (const [size, width] of [["desktop", 1280], ["phone", 390]]) {
+      for (const colorScheme of ["light", "dark"]) {
+        await page.setViewportSize({ width, height: 900 });
+        await page.emulateMedia({ colorScheme });
+        await page.screenshot({ path: `${folder}/${size}-${colorScheme}.png`, fullPage: true });
+        wider.push(await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth));
+      }
     }
-    const wider = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
     return { wider };
   },
 };

@@ -1,9 +1,11 @@
 """Builders of panels, rows and variables in one style.
 
-A panel has a title, a description, a unit and its queries by legend. `$team` and `$target` are dashboard variables.
-Totals use the dashboard's time range, rates use `$__rate_interval`.
+A panel has a title, a description, a unit and its queries by legend. Every query is limited to `$job`, `$instance` and
+`$node`, which `metric` adds; `$team` and `$target` are variables of some dashboards. The data source is `$datasource`,
+so that the dashboards work in any Grafana. Totals use the dashboard's time range, rates use `$__rate_interval`.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 
 from grafana_foundation_sdk.builders import bargauge, common, dashboard, prometheus, stat, timeseries
@@ -16,8 +18,10 @@ COUNT, SECONDS, DOLLARS, SHARE, BYTES = units.Short, units.Seconds, units.Dollar
 PER_SECOND, REQUESTS, BYTE_RATE = units.CountsPerSecond, units.RequestsPerSecond, units.BytesPerSecondIEC
 TAG = "replicate-gateway"
 PREFIX = "replicate_gateway_"
-SOURCE = model.DataSourceRef(type_val="prometheus", uid="prometheus")
-"""The data source in `provisioning/datasources`."""
+SOURCE = model.DataSourceRef(type_val="prometheus", uid="${datasource}")
+"""The data source that the reader chooses; Grafana begins with its default."""
+CHOSEN = 'job=~"$job", instance=~"$instance", node=~"$node"'
+"""Which gateways. Only the processes of `gateway serve --workers` have a label `node`: elsewhere it is empty."""
 
 _FULL, _THIRD, _STAT = 24, 8, 4
 Panel = Builder[model.Panel]
@@ -40,8 +44,14 @@ def good_from(low: float, high: float) -> Steps:
 
 
 def metric(text: str) -> str:
-    """Replace `@` in a query by the prefix of the metrics."""
-    return text.replace("@", PREFIX)
+    """Replace `@` in a query by the prefix of the metrics, and limit every metric to the chosen gateways."""
+    return re.sub(r"@(\w+)(\{)?|\b(process_\w+)(\{)?", _chosen, text)
+
+
+def _chosen(found: re.Match[str]) -> str:
+    ours, brace, process, its_brace = found.groups()
+    name = process or PREFIX + ours
+    return f"{name}{{{CHOSEN}, " if brace or its_brace else f"{name}{{{CHOSEN}}}"
 
 
 def _thresholds(steps: Steps) -> dashboard.ThresholdsConfig:
@@ -169,10 +179,39 @@ def quantiles(name: str, by: str = "", where: str = "", levels: Sequence[float] 
     }
 
 
-_VARIABLES = {
-    "team": ("Team", "label_values(@predictions_created_total, team)"),
-    "target": ("Target", "label_values(@predictions_created_total, target)"),
+_INFO = f"{PREFIX}build_info"
+_COMMON = {
+    "job": ("Job", f"label_values({_INFO}, job)"),
+    "instance": ("Instance", f'label_values({_INFO}{{job=~"$job"}}, instance)'),
+    "node": ("Process", f'label_values({PREFIX}ready{{job=~"$job", instance=~"$instance"}}, node)'),
 }
+_VARIABLES = _COMMON | {
+    "team": ("Team", metric("label_values(@predictions_created_total, team)")),
+    "target": ("Target", metric("label_values(@predictions_created_total, target)")),
+}
+
+
+class Annotation(model.AnnotationQuery):
+    """An annotation whose times are the values of a metric, in milliseconds.
+
+    The fields are those of Grafana's data source for Prometheus, which its published types leave out.
+    """
+
+    def to_json(self) -> dict[str, object]:
+        """Serialize it."""
+        labels = {"titleFormat": self.name, "textFormat": "{{instance}} {{node}}", "tagKeys": "instance,node"}
+        return super().to_json() | {"useValueForTime": True, "step": "60s"} | labels
+
+
+def _annotations() -> list[model.AnnotationQuery]:
+    # `ready` leaves out the starts of other processes.
+    start = "process_start_time_seconds * 1000 and on (job, instance, node) @ready"
+    reload = '@config_reloads_total{result="taken"} > 0'
+    reload = f"@config_loaded_timestamp_seconds * 1000 and on (job, instance, node) {reload}"
+    return [
+        Annotation(name=name, datasource=SOURCE, enable=True, icon_color=color, expr=metric(expr))
+        for name, color, expr in (("Start", "green", start), ("Reload", "blue", reload))
+    ]
 
 
 def board(
@@ -198,13 +237,14 @@ def board(
             .keep_time(True)
         )
     )
-    for name in variables:
+    made = made.with_variable(dashboard.DatasourceVariable("datasource").label("Data source").type("prometheus"))
+    for name in (*_COMMON, *variables):
         label, query = _VARIABLES[name]
         made = made.with_variable(
             dashboard.QueryVariable(name)
             .label(label)
             .datasource(SOURCE)
-            .query(metric(query))
+            .query(query)
             .refresh(model.VariableRefresh.ON_TIME_RANGE_CHANGED)
             .sort(model.VariableSort.ALPHABETICAL_ASC)
             .multi(True)
@@ -217,6 +257,7 @@ def board(
         for panel in panels:
             made = made.with_panel(panel)
     built = made.build()
+    built.annotations = model.AnnotationContainer(list_val=_annotations())
     for place, panel in enumerate(built.panels or [], start=1):
         panel.id_val = place
     return built

@@ -125,18 +125,38 @@ def _start_error(problem: Exception, config: "Config") -> str:
 
 
 @click.command()
-@click.option("--port", type=click.IntRange(0, _LAST_PORT), default=8080, show_default=True, help="Port to listen on.")
-def demo(port: int) -> None:
+@click.option(
+    "--port",
+    type=click.IntRange(0, _LAST_PORT),
+    default=8080,
+    show_default=True,
+    help="Port of the gateway; the page, the usage page and the simulator use the next four.",
+)
+@click.option(
+    "--data",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Folder for config, keys and data, kept for the next start. Default: a temporary one.",
+)
+@click.option(
+    "--origin",
+    "origins",
+    multiple=True,
+    metavar="ORIGIN",
+    help="Origin of a web page that may call the gateway, such as http://localhost:4000. Repeatable; the usual ones of"
+    " development servers are allowed.",
+)
+def demo(port: int, data: Path | None, origins: tuple[str, ...]) -> None:
     """Try the gateway without a Replicate token.
 
-    Starts a simulator, a gateway and a demo page, with keys and data in a temporary folder.
+    Starts a simulator, a gateway and a demo page, with keys and budgets.
     """
     with plain_errors():
         from gateway import logs
         from gateway.demo import run_demo
 
         logs.configure("console", "warning")
-        run(run_demo(port, click.echo))
+        run(run_demo(port, click.echo, data=data, origins=origins))
 
 
 @click.command()

@@ -1,7 +1,7 @@
 """`gateway demo`: a simulator, a gateway in front of it, two teams with keys, and a demo page.
 
-Everything uses loopback and a temporary folder. The page has its own origin, so what works in it works in any web page.
-It has no team's key: its server has the keys and mints browser tokens.
+Everything uses loopback, and a temporary folder or that of `--data`. The page has its own origin, so what works in it
+works in any web page. It has no team's key: its server has the keys and mints browser tokens.
 """
 
 from gateway.demo.run import run_demo

@@ -16,10 +16,14 @@ INDEX: Final = "index.html"
 _OWN: Final = {
     INDEX: "text/html",
     "page.css": "text/css",
+    "copy.js": "text/javascript",
+    "facts.js": "text/javascript",
     "page.js": "text/javascript",
+    "scenarios.js": "text/javascript",
     "snippets.js": "text/javascript",
     "tokens.js": "text/javascript",
     "icon.svg": "image/svg+xml",
+    "sample.png": "image/png",
 }
 _CHECKOUT: Final = Path(__file__).parents[2]
 

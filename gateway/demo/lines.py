@@ -1,5 +1,9 @@
 """Terminal output of the demo: URLs, keys, and commands to paste."""
 
+import shlex
+import shutil
+import sys
+from pathlib import Path
 from typing import Final
 
 from gateway.demo.stack import MODELS, TEAMS, Demo
@@ -43,6 +47,8 @@ def announcement(demo: Demo) -> str:
     longest = max(map(len, TEAMS))
     key_rows = [f"{team:<{longest}}  {key}" for team, key in demo.keys.items()]
     npm = "" if demo.has_npm_client else "   (without the npm client; `make demo` in a checkout builds it)"
+    program = "gateway" if shutil.which("gateway") else shlex.quote(str(Path(sys.executable).parent / "gateway"))
+    end = "keeps its keys and data" if demo.is_kept else "deletes its data; `gateway demo --data DIR` keeps it"
     rows = [
         "A gateway in front of a simulator of Replicate. Nothing leaves this machine, nothing is charged.",
         "",
@@ -63,6 +69,12 @@ def announcement(demo: Demo) -> str:
         "# Python, requires `pip install replicate`; this client adds /v1 itself",
         python(demo),
         "",
-        "Ctrl+C stops the demo and deletes its data.",
+        "# The gateway's own command line",
+        f"export GATEWAY_CONFIG={shlex.quote(str(demo.config_file.resolve()))}",
+        f"{program} keys list",
+        f"{program} usage --by model",
+        f"{program} keys create {TEAMS[0]} --name mine",
+        "",
+        f"Ctrl+C stops the demo and {end}.",
     ]
     return "\n".join(rows)

@@ -2,7 +2,8 @@
 
 import asyncio
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from gateway.demo.lines import announcement
 from gateway.demo.stack import demo
@@ -11,14 +12,16 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _FORCE_AFTER_SECONDS = 3.0
 
 
-async def run_demo(port: int, echo: Callable[[str], object]) -> None:
+async def run_demo(
+    port: int, echo: Callable[[str], object], *, data: Path | None = None, origins: Sequence[str] = ()
+) -> None:
     """Run the demo and print how to use it, until SIGINT, SIGTERM or cancellation.
 
     Raise `DemoError` if it cannot start.
     """
     with _SignalHandler() as signals:
         try:
-            async with demo(port) as running:
+            async with demo(port, data=data, origins=origins) as running:
                 echo(announcement(running))
                 await asyncio.Event().wait()
         except asyncio.CancelledError:

@@ -3,9 +3,9 @@
 import asyncio
 import contextlib
 import errno
-import secrets
 import socket
 import tempfile
+import tomllib
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -14,11 +14,10 @@ from pathlib import Path
 import click
 from aiohttp import web
 
-from gateway.access.rules import api_keys as keys
 from gateway.app import GatewayHandle, running
-from gateway.config import Config, from_mapping
-from gateway.demo import assets
-from gateway.demo.page_server import PageServer
+from gateway.config import Config, ConfigError, from_mapping
+from gateway.demo import assets, setup
+from gateway.demo.page_server import PRELOAD, PageServer
 from gateway.domain.scopes import Scope
 from gateway.http.route import Route
 from gateway.simulator import Simulator, SimulatorSettings
@@ -26,9 +25,10 @@ from gateway.simulator.models.image import pillow
 
 HOST = "127.0.0.1"
 TEAMS = ("studio", "lab")
+"""The teams that the page offers."""
 MODELS = {"text": "meta/meta-llama-3-8b-instruct", "image": "black-forest-labs/flux-schnell"}
-_LAST_PORT = 65535
-_SCOPES = ("read", "predict", "files", "tokens")
+EXTRA_MODELS = {"failing": "acme/fail", "upscale": "acme/upscale"}
+"""Models of the page's scenarios; they are run by version."""
 _GRACE_SECONDS = 1
 _BUSY = frozenset({errno.EADDRINUSE, errno.EADDRNOTAVAIL})
 _FORBIDDEN = frozenset({errno.EACCES, errno.EPERM})
@@ -51,49 +51,80 @@ class Demo:
     """Base URL of the gateway with `/v1`, for other clients."""
     keys: Mapping[str, str]
     """Key by team."""
+    config_file: Path
+    """The gateway's config, for commands such as `gateway keys list`."""
+    is_kept: bool
+    """Whether keys and data are still there at the next start."""
     has_npm_client: bool
     """Whether the page can use the npm client."""
 
 
 @asynccontextmanager
-async def demo(port: int = 0) -> AsyncIterator[Demo]:
-    """Run a demo: the gateway on `port`, the page on the next port or, if that is in use, on a free one.
+async def demo(port: int = 0, *, data: Path | None = None, origins: Sequence[str] = ()) -> AsyncIterator[Demo]:
+    """Run a demo: the gateway on `port`, page, usage page and simulator on the next ports, or on free ones.
 
-    With port 0, both use free ports. Raise `DemoError` if the demo cannot start.
+    With port 0, all use free ports. `data` keeps config, keys and database, else they are temporary. Web pages at
+    `origins` may call the gateway too. Raise `DemoError` if the demo cannot start.
     """
     page_assets = await asyncio.to_thread(_load)
-    issued = {team: keys.new_key(secrets.token_bytes).key for team in TEAMS}
     async with AsyncExitStack() as stack:
-        folder = await stack.enter_async_context(_temporary_folder())
-        simulator = await stack.enter_async_context(Simulator(SimulatorSettings(host=HOST)))
-        listener = stack.enter_context(_page_socket(port))
+        if data is None:
+            folder = await stack.enter_async_context(_temporary_folder())
+        else:
+            folder = data
+        issued = await asyncio.to_thread(_keys, folder)
+        ports = setup.choose_ports(port, HOST)
+        settings = SimulatorSettings(host=HOST, port=ports.simulator, delivery_port=ports.delivery)
+        simulator = await stack.enter_async_context(Simulator(settings))
+        listener = stack.enter_context(_page_socket(ports.page))
         page_port = listener.getsockname()[1]
         page_url = f"http://{HOST}:{page_port}/"
-        origins = (f"http://{HOST}:{page_port}", f"http://localhost:{page_port}")
-        config = _config(port, simulator, folder, issued, origins)
+        page_origins = (f"http://{HOST}:{page_port}", f"http://localhost:{page_port}")
+        place = setup.Place(folder, port, ports.usage, (*page_origins, *setup.development_origins(), *origins))
+        config, config_file = await asyncio.to_thread(_config, place, simulator, issued)
         gateway = await stack.enter_async_context(_gateway(config, page_url))
+        usage_url = f"{gateway.ops_url}/dashboard"
         server = PageServer(
             assets=page_assets,
-            page_origins=origins,
+            page_origins=page_origins,
             gateway_origin=gateway.origin,
             image_origins=(gateway.origin, simulator.delivery_url),
             keys=issued,
             about={
                 "base_url": gateway.base_url,
+                "usage_url": usage_url,
                 "teams": list(TEAMS),
-                "models": MODELS,
+                "poor_team": setup.POOR_TEAM,
+                "models": MODELS | EXTRA_MODELS,
+                "versions": {name: _version(simulator, model) for name, model in EXTRA_MODELS.items()},
                 "npm_client": assets.NPM_CLIENT in page_assets,
+                "preload": PRELOAD,
             },
         )
         await stack.enter_async_context(server.serving(listener))
         yield Demo(
             page_url=page_url,
-            usage_url=f"{gateway.ops_url}/dashboard",
+            usage_url=usage_url,
             origin=gateway.origin,
             base_url=gateway.base_url,
-            keys=issued,
+            keys={team: issued[team] for team in TEAMS},
+            config_file=config_file,
+            is_kept=data is not None,
             has_npm_client=assets.NPM_CLIENT in page_assets,
         )
+
+
+def _version(simulator: Simulator, model: str) -> str:
+    latest = simulator.world.registry.models[model].latest
+    assert latest is not None
+    return latest.id
+
+
+def _keys(folder: Path) -> dict[str, str]:
+    try:
+        return setup.load_keys(folder, (*TEAMS, setup.POOR_TEAM))
+    except (OSError, ValueError) as exc:
+        raise DemoError(f"{folder} cannot hold the demo's data: {exc}") from exc
 
 
 def _load() -> dict[str, assets.Asset]:
@@ -115,31 +146,21 @@ async def _temporary_folder() -> AsyncIterator[Path]:
 
 def _page_socket(port: int) -> socket.socket:
     """Open the page's port, because the other parts need its number."""
-    wanted = port + 1 if 0 < port < _LAST_PORT else 0
     with contextlib.suppress(OSError):
-        return socket.create_server((HOST, wanted))
+        return socket.create_server((HOST, port))
     return socket.create_server((HOST, 0))
 
 
-def _config(port: int, simulator: Simulator, folder: Path, issued: Mapping[str, str], origins: Sequence[str]) -> Config:
-    environ = {"REPLICATE_API_TOKEN": simulator.token}
-    teams = []
-    for team, key in issued.items():
-        variable = f"{team.upper()}_KEY"
-        environ[variable] = key
-        teams.append({"name": team, "scopes": list(_SCOPES), "origins": list(origins), "keys": [{"key_env": variable}]})
-    data = {
-        "server": {"host": HOST, "port": port, "shutdown_grace_seconds": _GRACE_SECONDS},
-        "ops": {"host": HOST, "port": 0},
-        "upstream": {"base_url": simulator.base_url},
-        "store": {"url": f"sqlite:///{folder / 'gateway.db'}"},
-        "outputs": {"url": str(folder / "outputs")},
-        # Receivers for trying webhooks are on this machine.
-        "webhooks": {"allow_http": True, "allow_private_addresses": True},
-        "logs": {"level": "warning"},
-        "teams": teams,
-    }
-    return from_mapping(data, environ)
+def _config(place: setup.Place, simulator: Simulator, issued: Mapping[str, str]) -> tuple[Config, Path]:
+    """Write the config, so that commands can use it, and load it without the environment's overrides."""
+    text = setup.config_text(place, simulator.base_url, HOST, issued)
+    path = place.folder / "config.toml"
+    (place.folder / setup.TOKEN_FILE).write_text(simulator.token)
+    path.write_text(text)
+    try:
+        return from_mapping(tomllib.loads(text), {}, file=str(path), text=text), path
+    except ConfigError as exc:
+        raise DemoError(str(exc)) from exc
 
 
 @asynccontextmanager

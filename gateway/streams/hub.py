@@ -87,6 +87,7 @@ class StreamHub:
         self._clock = clock
         self._observer = observer
         self._settings = settings
+        self._is_closed = False
         self._live: dict[str, Channel] = {}
         self._filling: dict[str, asyncio.Task[None]] = {}
         self._shared = settings.value.max_log_bytes
@@ -170,7 +171,8 @@ class StreamHub:
 
     def _on_watched(self, names: Sequence[str] | None) -> None:
         """Fill the channels of runs of this node that other nodes watch, and store their events soon."""
-        for run_id in names or ():
+        # News arrive for longer than upstream can be read: with the last of them, nothing is begun.
+        for run_id in names or () if not self._is_closed else ():
             tracked, channel = self._tracker.tracked(run_id), self._known_channel(run_id)
             if tracked is None and channel is None:
                 continue
@@ -201,7 +203,7 @@ class StreamHub:
         except GatewayError:
             # A reader who comes loads it again.
             return
-        if log is not None and not log.is_closed and self._known_channel(run.id) is None:
+        if log is not None and not (log.is_closed or self._is_closed) and self._known_channel(run.id) is None:
             self._fill_new(replace(run, document=b"", request=b""))
 
     def check_canceled(self, run_id: str) -> None:
@@ -215,6 +217,7 @@ class StreamHub:
 
     async def close(self) -> None:
         """Stop reading, and store the events so far: the next start resumes after them."""
+        self._is_closed = True
         await self._tasks.close(0.0)
         await self.log_writer.flush()
 
@@ -307,9 +310,10 @@ class StreamHub:
             seen = -1
             while known.status.is_terminal and seen < channel.log.end:
                 seen = channel.log.end
-                await self._clock.sleep(_ANSWERED_SECONDS if seen else _FLUSHED_SECONDS)
-                if seen and self.log_reader.may_be_filled(run.id):
-                    await self._clock.sleep(_GROWS_AFTER_END_SECONDS - _ANSWERED_SECONDS)
+                waited = _ANSWERED_SECONDS if seen else _FLUSHED_SECONDS
+                await self._clock.sleep(waited)
+                if self.log_reader.is_answered(run.id) or (seen and not self._news.is_listening):
+                    await self._clock.sleep(_GROWS_AFTER_END_SECONDS - waited)
 
         await run_until_first(reading, until_over())
         if not channel.is_complete and known.status.is_terminal:

@@ -50,12 +50,12 @@ class LogReader:
         """Return whether the log of a run is read as another node stores it."""
         return run_id in self._channels
 
-    def may_be_filled(self, run_id: str) -> bool:
-        """Return whether some node may still have events of a log that is followed.
+    def is_answered(self, run_id: str) -> bool:
+        """Return whether a node has said that it has events of a log that is followed.
 
-        A node that has them says so when it is told that the log is watched.
+        Nodes say so when they are told that the log is watched, if they have, or may get, some.
         """
-        return run_id in self._answered or not self._news.is_listening
+        return run_id in self._answered
 
     async def follow(self, channel: Channel) -> None:
         """Append events until the log is complete, or this is cancelled."""

@@ -13,7 +13,13 @@ def board() -> Dashboard:
         "overview",
         "Gateway: overview",
         "Requests, predictions, money and health of the gateway.",
-        {"Now": _now(), "Predictions": _predictions(), "Requests": _requests(), "Process": _process()},
+        {
+            "Now": _now(),
+            "Objectives": _objectives(),
+            "Predictions": _predictions(),
+            "Requests": _requests(),
+            "Process": _process(),
+        },
         "team",
         "target",
     )
@@ -37,6 +43,27 @@ def _now() -> list[p.Panel]:
         p.number("Circuit breaker", "Open: Replicate does not respond, so only probes are sent.", p.COUNT,
                  "max(@upstream_breaker_state)", steps=p.bad_from(1, 2),
                  value_names={"0": "closed", "1": "half open", "2": "open"}),
+    ]  # fmt: skip
+
+
+def _objectives() -> list[p.Panel]:
+    """Return panels of docs/slo.md. Its recording rules have no labels, so a time range is computed here."""
+    asked = f'{_REQUESTS}{{route!~"healthz|readyz"}}'
+    failed = f'{_REQUESTS}{{code=~"5..", route!~"healthz|readyz"}}'
+    fast = '@overhead_seconds_bucket{path=~"hit|poll", le="0.1"}'
+    counted = '@overhead_seconds_count{path=~"hit|poll"}'
+    left = p.good_from(0, 0.25)
+    return [
+        p.number("Availability", "Fraction of responses without a server error, in the time range. Objective: 99 %.",
+                 p.SHARE, f"1 - (sum(increase({failed}[$__range])) or vector(0)) / sum(increase({asked}[$__range]))",
+                 steps=p.good_from(0.99, 0.999)),
+        p.number("Error budget left", "Of the 1 % of responses that may fail within 30 days.", p.SHARE,
+                 f"1 - (sum(increase({failed}[30d])) or vector(0)) / sum(increase({asked}[30d])) / 0.01", steps=left),
+        p.number("Fast responses", "Fraction of cache hits and polls that took at most 100 ms, in the time range. "
+                 "Objective: 99 %.", p.SHARE, f"sum(increase({fast}[$__range])) / sum(increase({counted}[$__range]))",
+                 steps=p.good_from(0.99, 0.999)),
+        p.number("Latency budget left", "Of the 1 % of cache hits and polls that may be slower within 30 days.",
+                 p.SHARE, f"1 - (1 - sum(increase({fast}[30d])) / sum(increase({counted}[30d]))) / 0.01", steps=left),
     ]  # fmt: skip
 
 
@@ -74,7 +101,7 @@ def _requests() -> list[p.Panel]:
                 {"requests": "sum(@http_requests_in_flight)", "{{kind}}": "sum by (kind) (@waiters)"}),
         p.lines("Refusals", "Requests refused by the gateway, by error.", p.REQUESTS,
                 {"{{reason}}": "topk(5, sum by (reason) (rate(@refusals_total[$__rate_interval])))"}),
-        p.lines("Requests of unlisted web pages", "Pages that may not read the response: their origin is not listed.",
+        p.lines("CORS refusals", "Pages that may not read the response: their origin is not listed.",
                 p.REQUESTS, {"{{kind}}": "sum by (kind) (rate(@cors_refusals_total[$__rate_interval]))"}),
     ]  # fmt: skip
 

@@ -40,10 +40,10 @@ def _streams() -> list[p.Panel]:
 
 def _webhooks() -> list[p.Panel]:
     return [
-        p.number("Queued", "Webhooks queued for delivery.", p.COUNT, "sum(@webhooks_queued)",
+        p.number("Queued webhooks", "Webhooks queued for delivery.", p.COUNT, "sum(@webhooks_queued)",
                  steps=p.bad_from(100, 1000)),
-        p.number("Oldest", "Age of the oldest queued webhook.", p.SECONDS, "max(@webhooks_oldest_queued_seconds)",
-                 steps=p.bad_from(300, 3600)),
+        p.number("Oldest queued", "Age of the oldest queued webhook.", p.SECONDS,
+                 "max(@webhooks_oldest_queued_seconds)", steps=p.bad_from(300, 3600)),
         p.number("Dead letters", "Failed webhooks that are kept.", p.COUNT, "sum(@webhooks_dead)",
                  steps=p.bad_from(1, 100)),
         p.lines("Deliveries by result", "Attempts, by result.", p.PER_SECOND,
@@ -53,27 +53,27 @@ def _webhooks() -> list[p.Panel]:
         p.lines("Queue length", "Queued webhooks.", p.COUNT, {"queued": "sum(@webhooks_queued)"}),
         p.lines("Places by team", "Places in the queue: predictions in progress with a webhook, and queued webhooks.",
                 p.COUNT, {"{{team}}": "sum by (team) (@webhook_places_taken)"}),
-        p.bars("Dropped", "Webhooks that will not be sent, in the time range.", p.COUNT,
+        p.bars("Dropped webhooks", "Webhooks that will not be sent, in the time range.", p.COUNT,
                {"{{reason}}": "sum by (reason) (increase(@webhooks_dropped_total[$__range]))"}),
     ]  # fmt: skip
 
 
 def _outputs() -> list[p.Panel]:
     return [
-        p.lines("Copied", "Bytes of output files copied to the store.", p.BYTE_RATE,
+        p.lines("Copy throughput", "Bytes of output files copied to the store.", p.BYTE_RATE,
                 {"bytes": "sum(rate(@outputs_stored_bytes_total[$__rate_interval]))"}),
-        p.lines("Served", "Bytes of copies sent to callers.", p.BYTE_RATE,
+        p.lines("Download throughput", "Bytes of copies sent to callers.", p.BYTE_RATE,
                 {"bytes": "sum(rate(@outputs_served_bytes_total[$__rate_interval]))"}),
-        p.lines("Stored", "Bytes in the output store, limited by `[outputs] max_bytes`.", p.BYTES,
+        p.lines("Size of the output store", "Bytes in the output store, limited by `[outputs] max_bytes`.", p.BYTES,
                 {"bytes": "sum(@outputs_bytes)"}),
-        p.lines("In progress", "Runs whose files are not yet copied, and files being sent.", p.COUNT,
+        p.lines("Copies in progress", "Runs whose files are not yet copied, and files being sent.", p.COUNT,
                 {"to be copied": "sum(@outputs_pending)", "being sent": "sum(@outputs_being_sent)"}),
-        p.bars("Files", "Output files copied and deleted, in the time range.", p.COUNT,
+        p.bars("Copied and deleted files", "Output files copied and deleted, in the time range.", p.COUNT,
                {"copied": "sum(increase(@outputs_stored_total[$__range]))",
                 "deleted": "sum(increase(@outputs_deleted_total[$__range]))"}),
-        p.bars("Not copied", "Failed attempts to copy, in the time range.", p.COUNT,
+        p.bars("Failed copies", "Failed attempts to copy, in the time range.", p.COUNT,
                {"{{reason}}": "sum by (reason) (increase(@outputs_not_stored_total[$__range]))"}),
-        p.bars("Removed early", "Copies removed before their predictions, in the time range.", p.COUNT,
+        p.bars("Copies removed early", "Copies removed before their predictions, in the time range.", p.COUNT,
                {"{{reason}}": "sum by (reason) (increase(@outputs_gone_total[$__range]))"}),
         p.lines("Upload spool", "Disk space used by uploads in progress.", p.BYTES,
                 {"spooled": "sum(@upload_spool_bytes)"}),

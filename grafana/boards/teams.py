@@ -36,7 +36,7 @@ def _money() -> list[p.Panel]:
         p.bars("Savings by team", "By reason, in the time range.", p.DOLLARS,
                {"{{team}} {{reason}}": f"sum by (team, reason) (increase(@saved_usd_total{_TEAM}[$__range]))"},
                steps=p.GOOD),
-        p.lines("Held for runs in progress", "Reserved dollars.", p.DOLLARS,
+        p.lines("Reserved for runs in progress", "Reserved dollars.", p.DOLLARS,
                 {"{{team}}": 'max by (team) (@budget_reserved_usd{team=~"$team", window="day"})'}, stacked=True),
         p.number("Old reservations", "Reservations older than an hour. Only long trainings should cause them.", p.COUNT,
                  "sum(@reservations_unsettled)", steps=p.bad_from(1, 10)),

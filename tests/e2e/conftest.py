@@ -121,7 +121,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Started]:
     """A demo shared by tests that do not change it; without Node, it has no npm client."""
     has_node = os.environ.get("CI") or (find_tool("npm") and find_tool("node"))
     bundle = str(build()) if has_node else ""
-    with started(free_port(2), tmp_path_factory.mktemp("demo"), GATEWAY_DEMO_BUNDLE=bundle) as running:
+    with started(free_port(5), tmp_path_factory.mktemp("demo"), GATEWAY_DEMO_BUNDLE=bundle) as running:
         yield running
 
 

@@ -136,12 +136,67 @@ def test_page_works_as_localhost(demo: Started) -> None:
 @pytest.mark.node
 def test_without_a_bundle_the_page_does_not_offer_the_npm_client(tmp_path: Path) -> None:
     """As after `pip install`: the page works without it."""
-    with started(free_port(2), tmp_path, GATEWAY_DEMO_BUNDLE="") as demo:
+    with started(free_port(5), tmp_path, GATEWAY_DEMO_BUNDLE="") as demo:
         assert "make demo" in demo.said
         seen = drive("offers", demo.page)
 
     assert seen["result"] == {"npm": False}
     assert seen["complaints"] == []
+
+
+@pytest.mark.chromium
+@pytest.mark.node
+def test_page_begins_with_results(demo: Started) -> None:
+    """They come from the cache, and the usage page is a link away."""
+    seen = drive("first", demo.page)["result"]
+    for panel in (seen["text"], seen["image"]):
+        assert panel["status"] == "succeeded"
+        assert panel["raw"]["input"]["seed"] == 41
+        assert "hit" in panel["cache"] or "collapsed" in panel["cache"]
+    assert "three sleepy llamas" in seen["text"]["output"]
+    assert seen["image"]["image"]["width"] > 0
+    assert seen["usage"] == demo.usage
+
+
+@pytest.mark.chromium
+@pytest.mark.node
+def test_scenarios_show_what_else_happens(demo: Started) -> None:
+    """An error, a file as input, a joined run, a used-up budget, a webhook."""
+    seen = drive("scenarios", demo.page)
+    said = {name: "\n".join(lines) for name, lines in seen["result"]["outcomes"].items()}
+
+    assert "status: failed" in said["error"]
+    assert "division by zero" in said["error"]
+    assert "status: succeeded" in said["file"]
+    assert seen["result"]["pictures"] == [160, 320]
+    assert "collapsed" in said["joined"]
+    assert "Both predictions have the same output." in said["joined"]
+    assert said["budget"].startswith("402 ")
+    assert re.search(r"status: succeeded\nEvery delivery had a valid signature\.$", said["webhook"])
+    # The browser itself reports the 402.
+    assert [text for text in seen["complaints"] if "402" not in text] == []
+
+
+@pytest.mark.chromium
+@pytest.mark.node
+def test_copy_buttons_fill_the_clipboard(demo: Started) -> None:
+    seen = drive("copy", demo.page)["result"]
+    assert seen["base"] == demo.base_url
+    assert f'fetch("{demo.base_url}"' in seen["code"]
+
+
+def test_own_commands_work_when_pasted(demo: Started, tmp_path: Path) -> None:
+    """The gateway's command line, with the demo's config."""
+    export, listed, usage, create = (
+        demo.line("export GATEWAY_CONFIG="),
+        *(next(line for line in demo.said.splitlines() if f"gateway {command}" in line)
+          for command in ("keys list", "usage --by model", "keys create")),
+    )  # fmt: skip
+    said = paste(f"{export}\n{listed}\n{usage}", tmp_path)
+    assert "studio" in said
+    assert "black-forest-labs/flux-schnell" in said
+    key = paste(f"{export}\n{create} 2>/dev/null", tmp_path).strip()
+    assert ask("GET", f"{demo.base_url}/account", Authorization=f"Bearer {key}").json["username"] == "studio"
 
 
 def paste(line: str, folder: Path) -> str:

@@ -23,18 +23,18 @@ START_SECONDS = 30
 
 def test_page_gets_no_key_of_a_team(demo: Started) -> None:
     """Its files and its token contain no key, and not the account's token."""
-    scripts = ("page.js", "snippets.js", "tokens.js")
-    got = [ask("GET", demo.page + name) for name in ("", *scripts, "page.css", "icon.svg", "demo.json")]
+    scripts = ("page.js", "copy.js", "facts.js", "scenarios.js", "snippets.js", "tokens.js")
+    got = [ask("GET", demo.page + name) for name in ("", *scripts, "page.css", "icon.svg", "sample.png", "demo.json")]
     got.append(ask("POST", f"{demo.page}token", {"team": "studio"}, Origin=demo.page.rstrip("/")))
 
-    assert [answer.status for answer in got] == [200] * 7 + [201]
+    assert [answer.status for answer in got] == [200] * 11 + [201]
     for answer in got:
-        assert not KEY.search(answer.body.decode())
-        assert "r8_" not in answer.body.decode()
+        assert not KEY.search(answer.body.decode(errors="replace"))
+        assert b"r8_" not in answer.body
 
 
 def test_pages_token_is_narrow(demo: Started) -> None:
-    """It can run two models, from this page, for minutes."""
+    """It can run the page's models, from this page, for minutes."""
     origin = demo.page.rstrip("/")
     token = ask("POST", f"{demo.page}token", {"team": "studio"}, Origin=origin).json["token"]
     bearer = {"Authorization": f"Bearer {token}"}
@@ -92,7 +92,7 @@ def test_content_security_policy_allows_this_machine_only(demo: Started) -> None
 @pytest.mark.node
 def test_ctrl_c_stops_a_streaming_demo_and_cleans_up(tmp_path: Path, demo_bundle: Path, number: signal.Signals) -> None:
     """It exits quickly without errors, and the temporary folder is deleted."""
-    with started(free_port(2), tmp_path, GATEWAY_DEMO_BUNDLE=str(demo_bundle)) as demo:
+    with started(free_port(5), tmp_path, GATEWAY_DEMO_BUNDLE=str(demo_bundle)) as demo:
         assert [path.name[:13] for path in tmp_path.iterdir()] == ["gateway-demo-"]
         command, environ = drive_command("open", demo.page)
         browser = subprocess.Popen(command, env=environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -141,7 +141,7 @@ def test_port_in_use_is_reported_in_a_sentence(tmp_path: Path) -> None:
 
 def test_page_uses_a_free_port_if_its_own_is_in_use(tmp_path: Path) -> None:
     """The demo starts and prints the actual URL."""
-    port = free_port(2)
+    port = free_port(5)
     with socket.create_server(("127.0.0.1", port + 1)), started(port, tmp_path) as demo:
         assert demo.base_url == f"http://127.0.0.1:{port}/v1"
         assert demo.page != f"http://127.0.0.1:{port + 1}/"
@@ -177,3 +177,44 @@ async def test_demo_runs_within_a_program(tmp_path: Path, monkeypatch: pytest.Mo
                     assert (await account.json())["username"] == team
 
     assert list(tmp_path.iterdir()) == []
+
+
+def test_data_is_kept_for_the_next_start(tmp_path: Path) -> None:
+    """Keys, addresses and predictions: what was copied into an `.env` still works."""
+    port, folder = free_port(5), tmp_path / "kept"
+    seen = []
+    for _ in range(2):
+        with started(port, tmp_path, "--data", str(folder)) as demo:
+            bearer = {"Authorization": f"Bearer {demo.keys['studio']}"}
+            body = {"input": {"prompt": "kept", "seed": 5, "max_tokens": 4}}
+            path = f"{demo.base_url}/models/meta/meta-llama-3-8b-instruct/predictions"
+            answer = ask("POST", path, body, Prefer="wait", **bearer)
+            seen.append((demo.keys, demo.base_url, demo.page, demo.usage))
+    assert seen[0] == seen[1]
+    assert "hit" in answer.headers["cache-status"]
+    assert (folder.stat().st_mode & 0o777) == 0o700
+    assert not KEY.search((folder / "config.toml").read_text())
+
+
+def test_pages_of_development_servers_may_call_the_gateway(tmp_path: Path) -> None:
+    """Vite's port under both names, and an origin of one's own."""
+    with started(free_port(5), tmp_path, "--origin", "http://localhost:4999") as demo:
+        for origin in ("http://localhost:5173", "http://127.0.0.1:3000", "http://localhost:4999"):
+            answer = ask("OPTIONS", f"{demo.base_url}/predictions", Origin=origin, Access_Control_Request_Method="POST")
+            assert answer.headers["access-control-allow-origin"] == origin
+        foreign = ask("OPTIONS", f"{demo.base_url}/predictions", Origin="http://evil.example",
+                      Access_Control_Request_Method="POST")  # fmt: skip
+        assert "access-control-allow-origin" not in foreign.headers
+
+
+def test_webhook_without_a_signature_is_refused(demo: Started) -> None:
+    """The receiver is on loopback, but other programs are there too."""
+    assert ask("POST", f"{demo.page}hook?team=studio", {"id": "x", "status": "succeeded"}).status == 401
+    assert ask("POST", f"{demo.page}webhook", {}, Origin="http://evil.example").status == 403
+
+
+def test_usage_page_has_budgets(demo: Started) -> None:
+    """The link of the demo page leads to something to see."""
+    page = ask("GET", demo.usage).body.decode()
+    for team in ("studio", "lab", "trial"):
+        assert team in page

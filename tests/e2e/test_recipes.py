@@ -34,6 +34,7 @@ pytestmark = pytest.mark.timeout(90)
 BROWSERS, KEYS, CACHING, DEPLOY = (f"docs/{name}.md" for name in ("browsers", "keys", "caching", "deploy"))
 _STATE = "/var/lib/replicate-gateway"
 _BACKUPS = "/var/backups"
+WAYS = ("systemd", "docker", "kubernetes")
 _STUBS = """
 systemctl() { :; }
 docker() {
@@ -41,6 +42,15 @@ docker() {
     "exec gateway") "${@:3}" ;;
     "cp gateway:/data/backup.db") cp backup.db "$3" ;;
     "run --rm") python3 -c "${@: -1}" ;;
+  esac
+}
+kubectl() {
+  case "$1" in
+    exec) "${@:4}" ;;
+    run) python3 -c 'import json, subprocess, sys
+(given,) = (each for each in sys.argv if each.startswith("--overrides="))
+spec = json.loads(given.partition("=")[2])["spec"]
+subprocess.run(spec["containers"][0]["command"], check=True)' "$@" ;;
   esac
 }
 """
@@ -104,17 +114,17 @@ async def test_first_request_of_the_deploy_page_is_answered(gateway: ReadmeGatew
     assert (ready["status"], account["username"], prediction["status"]) == ("ready", "acme", "succeeded")
 
 
-@pytest.mark.parametrize("way", ["systemd", "docker"])
+@pytest.mark.parametrize("way", WAYS)
 async def test_backup_is_restored(upstream: Simulator, tmp_path: Path, way: str):
     """The backup is made while the gateway serves; after the restore its key is valid and a later one unknown.
 
-    Stubs take the place of systemd and the container engine, and run their commands.
+    Stubs take the place of systemd, the container engine and the cluster, and run their commands.
     """
     require_tool("sqlite3")
     state, backups = tmp_path / "state", tmp_path / "backups"
     state.mkdir()
     backups.mkdir()
-    number = ("systemd", "docker").index(way)
+    number = WAYS.index(way)
     back_up, restore = blocks(DEPLOY, "Back up", "sh")[number], blocks(DEPLOY, "Restore", "sh")[number]
     for place, here in ((_STATE, state), (_BACKUPS, backups)):
         back_up, restore = back_up.replace(place, str(here)), restore.replace(place, str(here))

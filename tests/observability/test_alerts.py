@@ -10,6 +10,7 @@ import yaml
 
 from gateway.metrics import Metrics, MetricsSettings
 from gateway.runtime.live import LiveSettings
+from grafana import build
 from tests.support.metric_names import STANDARD_LABELS, exported, labels_in
 from tests.support.prometheus import ROOT, RULES
 from tests.support.tools import clean_environment, require_tool
@@ -61,15 +62,25 @@ def test_every_alert_has_a_firing_and_a_silent_test(name: str):
 
 @pytest.mark.parametrize("name", ALERTS)
 def test_every_alert_has_severity_summary_description_and_runbook(name: str):
-    """The runbook URL is a section of docs/alerts.md."""
+    """The runbook URL is absolute, and a section of docs/alerts.md."""
     alert = ALERTS[name]
     assert alert["labels"]["severity"] in ("warning", "critical")
     assert alert["annotations"]["summary"].endswith(".")
     assert alert["annotations"]["description"].endswith(".")
     page, _, anchor = alert["annotations"]["runbook_url"].partition("#")
-    titles = re.findall(r"^## (\w+)$", (ROOT / page).read_text(), re.MULTILINE)
+    assert page == build.RUNBOOKS
+    titles = re.findall(r"^## (\w+)$", (ROOT / "docs/alerts.md").read_text(), re.MULTILINE)
     assert anchor == name.lower()
     assert name in titles
+
+
+def test_address_of_the_runbooks_is_a_setting_of_the_build():
+    """Rules and their tests change together."""
+    for path in (RULES, *TESTS):
+        text = path.read_text()
+        moved = build.with_runbooks(text, "https://wiki.example/gateway")
+        assert moved.count("https://wiki.example/gateway#") == text.count("runbook_url: ")
+        assert build.with_runbooks(moved, build.RUNBOOKS) == text
 
 
 def test_every_runbook_belongs_to_an_alert():

@@ -3,6 +3,7 @@
 A real Prometheus scrapes a gateway while three teams use it by a script; then every panel of every dashboard is asked.
 """
 
+import asyncio
 import json
 import math
 import re
@@ -29,6 +30,7 @@ from tests.support.stack import TEAM_SCOPES, Stack, start_gateway
 from tests.support.upstream import creates, version_of
 
 PRICES = {"acme/painter": 0.01, "acme/patient": 0.005, "acme/storyteller": 0.002}
+SOURCE = {"type": "prometheus", "uid": "${datasource}"}
 _CALLS = {"by", "on", "or", "and", "sum", "max", "rate", "increase", "topk", "time", "vector", "histogram_quantile"}
 
 
@@ -44,10 +46,17 @@ def test_the_json_files_are_up_to_date():
 
 @pytest.mark.parametrize("name", DASHBOARDS)
 def test_grafanas_own_types_know_every_field(name: str):
-    """A round trip through Grafana's published types loses nothing, so every field is known."""
+    """A round trip through Grafana's published types loses nothing, so every field is known.
+
+    An annotation has fields of its data source too, which those types leave out.
+    """
     register_default_plugins()
+    expected = loaded(name)
+    for annotation in expected["annotations"]["list"]:
+        assert annotation.pop("useValueForTime") is True
+        assert {annotation.pop(field) for field in ("step", "titleFormat", "textFormat", "tagKeys")}
     again = json.dumps(Dashboard.from_json(loaded(name)), cls=JSONEncoder, sort_keys=True)
-    assert json.loads(again) == loaded(name)
+    assert json.loads(again) == expected
 
 
 @pytest.mark.parametrize("name", DASHBOARDS)
@@ -61,7 +70,8 @@ def test_panels_have_title_description_unit_and_place(name: str):
         assert panel["title"]
         assert panel["description"].endswith(".")
         assert panel["fieldConfig"]["defaults"]["unit"]
-        assert panel["datasource"] == {"type": "prometheus", "uid": "prometheus"}
+        assert panel["datasource"] == SOURCE
+        assert all(target["datasource"] == SOURCE for target in panel["targets"])
         place = panel["gridPos"]
         cells = {(place["x"] + across, place["y"] + down) for across in range(place["w"]) for down in range(place["h"])}
         assert not cells & taken, panel["title"]
@@ -74,9 +84,27 @@ def test_panels_have_title_description_unit_and_place(name: str):
 def test_variables_are_declared_and_used(name: str):
     """Every selection changes a panel."""
     dashboard = loaded(name)
-    declared = {each["name"] for each in dashboard["templating"].get("list", ())} if dashboard["templating"] else set()
+    declared = {each["name"]: each for each in dashboard["templating"]["list"]}
     text = " ".join(query.expr for query in queries() if query.dashboard == name)
-    assert set(re.findall(r"\$(\w+)", text)) - {"__rate_interval", "__range"} == declared
+    assert set(re.findall(r"\$(\w+)", text)) - {"__rate_interval", "__range"} == declared.keys() - {"datasource"}
+    assert declared.pop("datasource")["query"] == "prometheus"
+    assert all(each["datasource"] == SOURCE for each in declared.values())
+
+
+def test_every_query_is_limited_to_the_chosen_gateways():
+    """Two installations in one Prometheus are not added up."""
+    for query in queries():
+        metrics = re.findall(r"\b(?:replicate_gateway|process)_\w+(?:\{([^}]*)\})?", query.expr)
+        for selector in metrics:
+            assert selector.startswith('job=~"$job", instance=~"$instance", node=~"$node"'), str(query)
+
+
+def test_starts_and_reloads_are_marked():
+    """On every dashboard."""
+    for name in DASHBOARDS:
+        marked = loaded(name)["annotations"]["list"]
+        assert [each["name"] for each in marked] == ["Start", "Reload"]
+        assert all(each["datasource"] == SOURCE for each in marked)
 
 
 def test_queries_use_exported_metrics_only():
@@ -265,15 +293,21 @@ def _by_team(dollars: Mapping[Labels, float]) -> dict[str, int]:
 
 async def _all_panels_have_data(prometheus: Prometheus, at: float) -> None:
     optional = [family.sample for family in catalogue.families() if not family.is_prepared]
-    absent = [name for name in optional if not await prometheus.query(name, at)]
+    results = await asyncio.gather(*(prometheus.query(name, at) for name in optional))
+    absent = [name for name, found in zip(optional, results, strict=True) if not found]
+    asked = list(queries())
     empty = []
-    for query in queries():
-        found = await prometheus.query(query.asked(), at)
+    for query, found in zip(
+        asked, await asyncio.gather(*(prometheus.query(query.asked(), at) for query in asked)), strict=True
+    ):
         if not found and not any(name in query.expr for name in absent):
             empty.append(str(query))
         # A histogram without observations has no quantile.
         assert all(not math.isinf(value) for value in found.values()), str(query)
-    assert not empty
+    # Nothing was reloaded.
+    assert empty == [f"{name}: annotation Reload" for name in DASHBOARDS]
+    (start,) = (await prometheus.query(by_panel("overview", "annotation Start").asked(), at)).values()
+    assert start == 1000 * await prometheus.number("process_start_time_seconds", at)
 
 
 async def _rules_are_healthy(prometheus: Prometheus) -> None:

@@ -1,6 +1,9 @@
 """The manifest: its config is one that loads, and its ports, paths, users and times agree with it."""
 
+import json
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -8,6 +11,7 @@ from typing import Any
 import yaml
 
 from gateway.config import from_mapping
+from tests.support.helm import against_kubernetes
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS: dict[tuple[str, str], Any] = {
@@ -60,3 +64,19 @@ def test_selectors_find_the_pod():
     for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
         assert CONTAINER[probe]["httpGet"]["port"] in names
     assert CONTAINER["readinessProbe"]["httpGet"]["path"] == "/readyz"
+
+
+def test_pod_that_restores_is_valid_and_puts_the_backup_in_place(tmp_path):
+    """The one of docs/deploy.md: its fields are known, it runs as the gateway's user, and its program does it."""
+    text = (ROOT / "docs/deploy.md").read_text()
+    (overrides,) = re.findall(r"--overrides='(.*?)' <", text, re.DOTALL)
+    pod = json.loads(overrides) | {"kind": "Pod", "metadata": {"name": "restore"}}
+    against_kubernetes(pod, "1.37")
+    assert pod["spec"]["securityContext"]["runAsUser"] == POD["securityContext"]["runAsUser"]
+    (container,) = pod["spec"]["containers"]
+    *interpreter, program = container["command"]
+    assert interpreter == ["python3", "-c"]
+    for name in ("gateway.db", "gateway.db-wal"):
+        (tmp_path / name).write_bytes(b"old")
+    subprocess.run([sys.executable, "-c", program], cwd=tmp_path, input=b"the backup", check=True)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"gateway.db": b"the backup"}

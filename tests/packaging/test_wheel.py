@@ -1,8 +1,11 @@
-"""The wheel: everything is in it, and what it installs serves, far from the checkout."""
+"""The wheel and the source archive: everything is in them, and what they install serves, far from the checkout."""
 
 import asyncio
+import email
+import json
 import re
 import subprocess
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -10,8 +13,9 @@ import aiohttp
 import pytest
 
 from gateway.simulator import Simulator
+from tests.support.constraints import pinned_versions
 from tests.support.serve_command import ServeCommand
-from tests.support.tools import clean_environment
+from tests.support.tools import clean_environment, require_tool
 from tests.support.upstream import version_of
 
 ROOT = Path(__file__).parents[2]
@@ -31,6 +35,35 @@ def test_wheel_contains_nothing_else(wheel: Path):
     """No tests, no benches, no local config."""
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.partition("/")[0] for name in names if ".dist-info/" not in name} == {"gateway"}
+
+
+def _of_metadata(wheel: Path, name: str) -> bytes:
+    with zipfile.ZipFile(wheel) as archive:
+        (found,) = (each for each in archive.namelist() if each.endswith(f".dist-info/{name}"))
+        return archive.read(found)
+
+
+def test_source_archive_builds_the_same_wheel(wheel: Path, released_wheel: Path):
+    """What is released is what was tested: the record has a hash of each file."""
+    records = [sorted(_of_metadata(path, "RECORD").splitlines()) for path in (released_wheel, wheel)]
+    assert records[0] == records[1]
+
+
+def test_source_archive_contains_no_tests_and_no_local_files(sdist: Path):
+    """The package, its licence, and what a reader wants first."""
+    with tarfile.open(sdist) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    assert {name for name in names if not name.startswith("gateway/")} == {
+        ".gitignore", "CHANGELOG.md", "LICENSE", "PKG-INFO", "README.md", "SECURITY.md", "config.example.toml",
+        "hatch_build.py", "pyproject.toml",
+    }  # fmt: skip
+
+
+def test_wheel_has_its_licence(wheel: Path):
+    """As text, and as an expression that scanners read."""
+    assert _of_metadata(wheel, "licenses/LICENSE") == (ROOT / "LICENSE").read_bytes()
+    metadata = email.message_from_bytes(_of_metadata(wheel, "METADATA"))
+    assert metadata["License-Expression"] == "Apache-2.0"
 
 
 @pytest.mark.skipif(not (ROOT / ".git").exists(), reason="no checkout")
@@ -77,14 +110,23 @@ async def test_installed_demo_runs(environment: Path, tmp_path: Path):
 
 def test_installed_versions_are_the_tested_ones(environment: Path):
     """Every package has the version of constraints.txt: two images of one commit are alike."""
-    pinned = {}
-    for line in (ROOT / "constraints.txt").read_text().splitlines():
-        if not line.startswith("#"):
-            name, _, version = line.partition("==")
-            pinned[re.sub(r"[-_.]+", "-", name).lower()] = version
+    pinned = pinned_versions()
     code = "from importlib.metadata import distributions as d; print(*(f'{x.name}=={x.version}' for x in d()))"
     found = subprocess.run([environment / "bin" / "python", "-c", code], check=True, capture_output=True, text=True)
     for each in found.stdout.split():
         name, _, version = each.partition("==")
         name = re.sub(r"[-_.]+", "-", name).lower()
         assert name == "replicate-gateway" or pinned.get(name) == version, each
+
+
+def test_bill_of_materials_lists_what_is_installed(environment: Path):
+    """As `make sbom` makes it: each package with its version, and the licence of most."""
+    # The tool's check of its own output against the schema takes longer than everything else.
+    command = [require_tool("cyclonedx-py"), "environment", "--no-validate", "--output-reproducible", "--of", "JSON"]
+    done = subprocess.run([*command, environment / "bin/python"], check=True, capture_output=True, text=True)
+    bill = json.loads(done.stdout)
+    assert bill["bomFormat"] == "CycloneDX"
+    found = {each["name"].lower().replace("_", "-"): each for each in bill["components"]}
+    assert {"replicate-gateway", "aiohttp", "opentelemetry-sdk", "pydantic-core"} <= found.keys()
+    assert found["aiohttp"]["version"] == pinned_versions()["aiohttp"]
+    assert found["replicate-gateway"]["licenses"] == [{"license": {"acknowledgement": "declared", "id": "Apache-2.0"}}]

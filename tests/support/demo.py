@@ -37,6 +37,10 @@ class Started:
         return self._after("Page")
 
     @property
+    def usage(self) -> str:
+        return self._after("Usage")
+
+    @property
     def base_url(self) -> str:
         return self._after("Base URL")
 
@@ -60,9 +64,9 @@ class Started:
 
 
 @contextlib.contextmanager
-def started(port: int, folder: Path, **environ: str) -> Iterator[Started]:
+def started(port: int, folder: Path, *options: str, **environ: str) -> Iterator[Started]:
     """Start the demo with its temporary files in a folder, and stop it."""
-    process = begin(port, folder, **environ)
+    process = begin(port, folder, *options, **environ)
     try:
         yield Started(process, said_by(process))
     finally:
@@ -77,9 +81,9 @@ def started(port: int, folder: Path, **environ: str) -> Iterator[Started]:
         process.stdout.close()
 
 
-def begin(port: int, folder: Path, **environ: str) -> subprocess.Popen[str]:
+def begin(port: int, folder: Path, *options: str, **environ: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "gateway", "demo", "--port", str(port)],
+        [sys.executable, "-m", "gateway", "demo", "--port", str(port), *options],
         cwd=folder,
         env=clean_environment(**{"TMPDIR": str(folder), "PYTHONPATH": str(ROOT), **environ}),
         stdin=subprocess.DEVNULL,

@@ -5,7 +5,7 @@ import re
 from gateway.metrics import catalogue
 from gateway.metrics.catalogue import Kind
 
-STANDARD_LABELS = {"le", "instance", "job", "alertname", "alertstate", "severity"}
+STANDARD_LABELS = {"le", "instance", "job", "node", "alertname", "alertstate", "severity"}
 
 
 def exported() -> dict[str, set[str]]:

@@ -37,16 +37,19 @@ class Query:
     def asked(self) -> str:
         """Return the expression as Grafana sends it, with every variable set to all."""
         text = self.expr.replace("$__rate_interval", RANGE).replace("$__range", RANGE)
-        return re.sub(r"\$(team|target)\b", ".*", text)
+        return re.sub(r"\$(team|target|job|instance|node)\b", ".*", text)
 
     def __str__(self) -> str:
         return f"{self.dashboard}: {self.panel}"
 
 
 def queries() -> Iterator[Query]:
-    """Yield all queries of all dashboards."""
+    """Yield all queries of all dashboards, those of annotations too."""
     for name, path in DASHBOARDS.items():
-        for panel in json.loads(path.read_text())["panels"]:
+        dashboard = json.loads(path.read_text())
+        for annotation in dashboard["annotations"]["list"]:
+            yield Query(name, f"annotation {annotation['name']}", annotation["expr"])
+        for panel in dashboard["panels"]:
             for target in panel.get("targets", ()):
                 yield Query(name, panel["title"], target["expr"])
 

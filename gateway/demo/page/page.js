@@ -1,5 +1,8 @@
 // The page of `gateway demo`. It gets a browser token from its own server, and calls the gateway for everything else.
 
+import { copies } from "./copy.js";
+import { fact, line, shown } from "./facts.js";
+import { showScenarios } from "./scenarios.js";
 import { POLL_MS, snippet } from "./snippets.js";
 import { tokenOf, tokens } from "./tokens.js";
 
@@ -9,7 +12,6 @@ const MOST_LOSSES = 3;
 
 const $ = (selector, within = document) => within.querySelector(selector);
 const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
-const shown = (ms) => (ms < 1000 ? `${Math.round(ms)} ms` : `${(ms / 1000).toFixed(2)} s`);
 const short = (secret) => `${secret.slice(0, 8)}…${secret.slice(-4)}`;
 
 let settings;
@@ -180,6 +182,9 @@ class Panel {
     this.kind = kind;
     this.element = document.getElementById(kind);
     this.element.append($("#details").content.cloneNode(true));
+    for (const block of this.element.querySelectorAll(".block")) {
+      copies($(".copy", block), () => $("pre", block).textContent);
+    }
     this.output = $(".result", this.element);
     this.current = null;
     this.cancelWanted = false; // may be set before the run exists
@@ -205,14 +210,23 @@ class Panel {
     };
   }
 
-  async run() {
+  // The page begins with a result. The demo made the same run at its start, so this is a hit, or joins it.
+  async preload() {
+    await this.run(settings.preload[this.kind]);
+    const note = $(".note", this.element);
+    note.textContent = `Seed ${settings.preload[this.kind].seed}, run when the demo started and served from the cache. The button starts a run of its own.`;
+    note.hidden = !this.last?.prediction;
+    this.output.scrollTop = 0;
+  }
+
+  async run(input = this.input()) {
     if (this.current) return;
     const team = chosen("team");
     const way = chosen("client") === "npm" ? withClient : withFetch;
     this.begin();
     let run;
     try {
-      run = this.current = new Run(this, team, await tokenOf(team), this.input());
+      run = this.current = new Run(this, team, await tokenOf(team), input);
       showToken();
       if (this.cancelWanted) run.cancel();
       if (this.kind === "text") await way.text(run, (chunk) => this.write(run, chunk));
@@ -233,6 +247,7 @@ class Panel {
     $(".run", this.element).disabled = true;
     $(".cancel", this.element).disabled = false;
     $(".problem", this.element).hidden = true;
+    $(".note", this.element).hidden = true;
     $(".other", this.element).hidden = true;
     $(".other p", this.element).textContent = "";
     this.status("starting");
@@ -329,24 +344,6 @@ class Panel {
   }
 }
 
-function fact([name, value, classes]) {
-  const row = document.createElement("div");
-  row.className = classes;
-  const term = document.createElement("dt");
-  term.textContent = name;
-  const description = document.createElement("dd");
-  description.textContent = value;
-  row.append(term, description);
-  return row;
-}
-
-function line({ method, path, status, ms, cache }) {
-  const item = document.createElement("li");
-  const facts = [status, ms !== undefined && shown(ms), cache].filter(Boolean).join(" · ");
-  item.textContent = `${method} ${path}  ${facts || "…"}`;
-  return item;
-}
-
 // --- The bar on top -----------------------------------------------------------------------------------------------
 
 const chosen = (name) => $(`input[name="${name}"]:checked`).value;
@@ -378,8 +375,10 @@ async function start() {
   settings = await (await fetch("demo.json")).json();
   $("#base-url").textContent = settings.base_url;
   showTeams();
-  new Panel("text");
-  new Panel("image");
+  copies($("#copy-base-url"), () => settings.base_url);
+  $("#usage-link").href = settings.usage_url;
+  const panels = [new Panel("text"), new Panel("image")];
+  showScenarios($("#scenarios"), settings);
   if (settings.npm_client) {
     const { version } = await import("./replicate.js");
     $("#npm-name").textContent = `replicate ${version}`;
@@ -389,6 +388,7 @@ async function start() {
   showCode();
   await tokenOf(chosen("team"));
   showToken();
+  await Promise.all(panels.map((panel) => panel.preload()));
   document.documentElement.dataset.ready = "true";
 }
 

@@ -37,7 +37,9 @@ async def listed(app: web.Application, *, limit: int = _MOST, before: int = _NEW
     nodes, own = app[STORE].nodes, app[MEMBERSHIP].number
     now, found = 0.0, list[Node]()
     if nodes is not None:
-        now, found = await nodes.clock(), await nodes.nodes(limit + 1, before=before)
+        found = await nodes.nodes(limit + 1, before=before)
+        # After that: a lease that is renewed in between would have more left than it is long.
+        now = await nodes.clock()
     following = str(found[limit - 1].number) if len(found) > limit else None
     return {"this_node": own, "results": [_shown(each, now) for each in found[:limit]], "next": following}
 

@@ -319,6 +319,28 @@ async def test_reader_who_comes_while_streams_are_dropped_gets_a_new_one(pair: P
         assert owner.live == 0
 
 
+async def test_reader_of_an_empty_log_waits_for_a_node_that_is_about_to_store_its_first_events(pair: Pair):
+    """Otherwise it would get the stream as it is made from the result, without logs."""
+    async with pair.both() as (owner, reader):
+        await owner.open(pair.view)
+        pair.end()
+        late = asyncio.create_task(reader.open(pair.view))
+        await pair.clock.advance(3.0)
+        await pair.streams.say(output(0), DONE)
+        await pair.clock.advance(1.0)
+        assert said_in(await late) == raws(output(0), DONE)
+
+
+async def test_node_that_shuts_down_begins_no_stream_that_another_watches(pair: Pair):
+    """Its connection for news is closed after those to upstream."""
+    async with pair.hub(OWNER) as owner, pair.hub(READER) as reader:
+        await owner.close()
+        await reader.open(pair.view)
+        await settle()
+        assert pair.streams.asked == []
+        assert owner.live == 0
+
+
 async def test_late_reader_of_a_log_without_an_end_waits_only_while_a_node_has_more(pair: Pair):
     async with pair.hub(READER) as reader:
         async with pair.hub(OWNER) as owner:
