@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
-from gateway.domain.ledger import By
+from gateway.domain.ledger import MOST_USERS_A_DAY, By
 from gateway.domain.records import Copy
 from gateway.errors import Conflict
 from gateway.money.rules.audit import Tally
@@ -15,7 +15,7 @@ from tests.contract.races import DAY, OF_BLUE, UNLIMITED, A, conflicted, drift, 
 from tests.support.audit import BY_TEST, PURGE
 from tests.support.money import demand, settlement
 from tests.support.overlaps import ROW_LOCKS
-from tests.support.records import NOW, Wish, file, finish, go, key, lead, live, prediction, share, start, wish
+from tests.support.records import NOW, file, finish, go, key, lead, live, prediction, share, start, wish
 from tests.support.stores import edit
 
 
@@ -210,59 +210,62 @@ async def _(store: Store, _: Any, __: Any) -> None:
     assert await drift(store) == []
 
 
-def tagged(value: str) -> dict[str, str]:
-    return {"tags": f'{{"project":"{value}"}}'}
+def named(by: By, name: str) -> dict[str, Any]:
+    return {"user": name} if by is By.USER else {"tags": f'{{"project":"{name}"}}'}
 
 
-async def one_value_of_two(store: Store) -> None:
-    """A day with one value of a tag, where two are counted by name, and a run with another one that is to end."""
+async def place_for_one_name(store: Store, by: By) -> None:
+    """A day on which one more user or value is counted by name, and a run with one that is to end."""
     await go(store, "1", fingerprint="F")
     await finish(store, "1", settlement=settlement())
-    await hit(store, "h1", "a")
-    await lead(store, "2")
-    await store.record_created(live("run2"), prediction("up2", "run2", **tagged("y")))
+    await lead(store, "2", prediction_=named(by, "y"))
+    await store.record_created(live("run2"), prediction("up2", "run2", **named(by, "y")))
+    places = 1 if by is By.TAG else MOST_USERS_A_DAY - 2
+    table, of = ("usage_tags", "'project', ") if by is By.TAG else ("usage_users", "")
+    names = f"SELECT 'red', {of}{DAY}, 'u' || n, 0, 0, 0, 0, 0, 0 FROM generate_series(1, {places}) AS n"
+    await edit(store, f"INSERT INTO {table} {names}")
 
 
-async def end_of_the_other(store: Store) -> None:
+async def hit(store: Store, fields: dict[str, Any]) -> None:
+    assert isinstance(await wish(**fields).share(store), Hit)
+
+
+async def set_of_hits(store: Store, fields: dict[str, Any]) -> None:
+    (found,) = await store.record_hits([wish(**fields).request])
+    assert isinstance(found, Hit)
+
+
+async def end_of_the_run(store: Store) -> None:
     store.bound_tag_values(2)
     await finish(store, "2", settlement=settlement())
 
 
-def for_value(name: str, value: str) -> Wish:
-    # Of another key and user than the settlement's, which does not change those sums.
-    fields = {"key_id": "k2", "user": "ann"} | tagged(value)
-    return wish(name, fingerprint="F", now=NOW + 20, prediction_=fields)
-
-
-async def hit(store: Store, name: str, value: str) -> None:
-    assert isinstance(await for_value(name, value).share(store), Hit)
-
-
-async def set_of_hits(store: Store, name: str, value: str) -> None:
-    (found,) = await store.record_hits([for_value(name, value).request])
-    assert isinstance(found, Hit)
-
-
-async def a_third_value(store: Store, add: Callable[[Store, str, str], Awaitable[None]]) -> None:
+async def two_names(store: Store, by: By, add: Callable[[Store, dict[str, Any]], Awaitable[None]]) -> None:
     store.bound_tag_values(2)
-    await add(store, "h2", "z")
-    await add(store, "h3", "y")
+    for name in "zy":
+        # Of another key, and another user or none, so that it changes no other sum of the settlement.
+        fields = {"key_id": "k2", "user": "u1"} | named(by, name)
+        await add(store, {"name": f"h{name}", "fingerprint": "F", "now": NOW + 20, "prediction_": fields})
 
 
-async def all_of_each_value_is_in_one_row(store: Store, _: Any, __: Any) -> None:
-    of_tag = {row.what: row.runs + row.hits for row in await store.usage(By.TAG, since=DAY, until=DAY, tag="project")}
-    assert of_tag == {"a": 1, "y": 2, "z": 1, None: 1}
+async def each_is_in_one_row(store: Store, by: By) -> None:
+    rows = await store.usage(by, since=DAY, until=DAY, tag="project" if by is By.TAG else "")
+    assert {row.what: row.runs + row.hits for row in rows if row.what in ("y", "z")} == {"y": 2, "z": 1}
     assert await drift(store) == []
 
 
-for text, add in (("a set of hits", set_of_hits), ("a hit", hit)):
-    race(
-        f"{text} with a value of a tag that is new, too, in a settlement",
-        Lock.NEW_VALUES,
-        prepare=one_value_of_two,
-        first=end_of_the_other,
-        second=partial(a_third_value, add=add),
-    )(all_of_each_value_is_in_one_row)
+for by in (By.TAG, By.USER):
+    for text, add in (("a set of hits", set_of_hits), ("a hit", hit)):
+
+        @race(
+            f"{text} by a new {by} and a settlement of it",
+            Lock.NEW_NAMES,
+            prepare=partial(place_for_one_name, by=by),
+            first=end_of_the_run,
+            second=partial(two_names, by=by, add=add),
+        )
+        async def _(store: Store, _: Any, __: Any, by: By = by) -> None:
+            await each_is_in_one_row(store, by)
 
 
 async def wrong_meters(store: Store) -> None:

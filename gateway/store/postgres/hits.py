@@ -1,4 +1,4 @@
-"""Hits in sets: one statement records all of a set (`hits.sql`). Before it, values of tags that are new are locked.
+"""Hits in sets: one statement records all of a set (`hits.sql`). Before it, new users and values of tags are locked.
 
 It takes the requests as one text of JSON. It returns a row for each run that answers some of them: which, what the run
 cost, and the run itself, once. Sums change only for predictions that were added.
@@ -16,7 +16,7 @@ from gateway.domain.records import LARGE_DOCUMENT, PredictionView, Source
 from gateway.errors import Conflict
 from gateway.predictions.ports.sharing import Hit, ShareRequest
 from gateway.store.sql.database import Database
-from gateway.store.sql.ledger_entries import lock_new_values
+from gateway.store.sql.ledger_entries import lock_new_names
 from gateway.store.sql.rows import PREDICTIONS, RUNS
 
 USED_SECONDS: Final = 60
@@ -38,12 +38,12 @@ def record_hits(db: Database, requests: Sequence[ShareRequest]) -> Outcomes:
         text = _encode(asked)
     if not asked:
         return outcomes
-    of_tags = {
-        (request.prediction.team, tag, windows.day_of(request.now), value)
-        for request in requests
-        for tag, value in tags.pairs(request.prediction.tags)
-    }
-    lock_new_values(db, of_tags)
+    given = [(request.prediction, windows.day_of(request.now)) for request in requests]
+    lock_new_names(
+        db,
+        {(each.team, day, each.user or "") for each, day in given},
+        {(each.team, tag, day, value) for each, day in given if each.tags for tag, value in tags.pairs(each.tags)},
+    )
     parameters = {
         "asked": text.decode(),
         "most": MOST_USERS_A_DAY,

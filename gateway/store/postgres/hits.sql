@@ -1,11 +1,13 @@
--- name: new_tag_values
--- Which values of cost tags have no row yet.
+-- name: new_names
+-- Which values of cost tags, and with an empty tag which users, have no row yet.
 SELECT asked.team, asked.tag, asked.day, asked.value
 FROM json_to_recordset(CAST(:asked AS JSON)) AS asked(team TEXT, tag TEXT, day BIGINT, value TEXT)
-WHERE NOT EXISTS (
+WHERE NOT CASE WHEN asked.tag = '' THEN EXISTS (
+    SELECT 1 FROM usage_users AS u WHERE u.team = asked.team AND u.day = asked.day AND u."user" = asked.value
+) ELSE EXISTS (
     SELECT 1 FROM usage_tags AS u
     WHERE u.team = asked.team AND u.tag = asked.tag AND u.day = asked.day AND u.value = asked.value
-);
+) END;
 
 -- name: record_hits
 -- A set of hits in one statement: `hits.py` has what it takes and returns. What several rows change is changed once, in

@@ -11,7 +11,7 @@
 | RUN, RUN_OF_PREDICTION | a prediction joins a run that is canceled, ended, discarded or deleted at the same moment |
 | PLACES | more webhook deliveries than there may be |
 | TEAM, METERS | more is reserved than a limit allows |
-| NEW_VALUES | a value of a cost tag is counted by name and, by a step that does not see that yet, with others |
+| NEW_NAMES | a user, or a value of a tag, is counted by name and, by a step that does not see that yet, with others |
 | SUMS, RESERVATIONS | a sum is rebuilt while it changes |
 | LEDGER | an audit passes over a line that has a lower id and is committed later |
 | RATES | two nodes get the same part of a rate, or the same token |

@@ -4,7 +4,7 @@ A step is a function of a `Database`. It runs in one transaction, and can run tw
 it depends only on its arguments and the database.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from gateway.domain.ledger import MOST_VALUES_A_DAY
@@ -15,11 +15,26 @@ Parameters = Mapping[str, Any] | Sequence[Any]
 """Values by name, or in order for the `?` of a statement."""
 
 
+Named = tuple[str, str, int, str]
+"""Team, tag, day and value of a sum; for a user, the tag is empty."""
+_MOST_KNOWN = 10_000
+
+
 class SumBounds:
     """How many names of a kind are counted one by one. It can change while steps run."""
 
     tag_values = MOST_VALUES_A_DAY
     """Values of a cost tag, for each team, key and day. Further ones are counted together."""
+
+    def __init__(self) -> None:
+        self.known_names: set[Named] = set()
+        """Some of the names that are known to have a sum. They keep it, or lose it to the others for good."""
+
+    def remember_names(self, names: Collection[Named]) -> None:
+        """Add names that have a sum. Threads share them."""
+        if len(self.known_names) + len(names) > _MOST_KNOWN:
+            self.known_names = set()
+        self.known_names.update(names)
 
 
 class Rows(Protocol):

@@ -2,7 +2,7 @@
 
 import operator
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple, TypeVar
 from zlib import crc32
 
@@ -22,6 +22,8 @@ Joiner = tuple[str, str, str | None, str]
 
 _OfModel = tuple[str, int, str, str]
 """Team, day, key and target of a sum."""
+_OfUser = tuple[str, int, str]
+"""Team, day and user of a sum; the user is empty if there is none."""
 _OfTag = tuple[str, str, int, str]
 """Team, tag, day and value of a sum."""
 
@@ -29,8 +31,8 @@ KeyT = TypeVar("KeyT", bound=tuple[object, ...] | str)
 ValueT = TypeVar("ValueT")
 
 _DETACHED = "detached"
-_OF_TAG = ("team", "tag", "day", "value")
-_LOCKS_OF_VALUES = 256
+_NAMED = ("team", "tag", "day", "value")
+_LOCKS_OF_NAMES = 256
 _encode = msgspec.json.Encoder().encode
 _SUMS = ("runs", "joined", "hits", "milliseconds", "microusd", "saved_microusd")
 _NOTHING = dict.fromkeys(_SUMS, 0)
@@ -103,7 +105,7 @@ def enter_hits(db: Database, hits: Sequence[NewHit]) -> None:
     lines: list[tuple[int | float | str | None, ...]] = []
     by_model: dict[_OfModel, list[int]] = {}
     # In the order of the hits: the first users of a day are counted by name.
-    by_user: dict[tuple[str, int, str], list[int]] = {}
+    by_user: dict[_OfUser, list[int]] = {}
     by_tag: dict[_OfTag, list[int]] = {}
     used: dict[str, float] = {}
     for prediction, run, at, microusd, settled_as in hits:
@@ -119,7 +121,7 @@ def enter_hits(db: Database, hits: Sequence[NewHit]) -> None:
             sums[1] += microusd
         used[run.id] = max(at, used.get(run.id, at))
     db.executemany("enter_hits", lines)
-    lock_new_values(db, by_tag)
+    lock_new_names(db, by_user, by_tag)
     for of_model, (count, saved) in _in_order(db, by_model):
         _count_model(db, of_model, _NOTHING | {"hits": count, "saved_microusd": saved})
     for (team, day, user), (count, saved) in _in_order(db, by_user):
@@ -148,10 +150,10 @@ def take_back_join(db: Database, prediction: Prediction) -> None:
         tags=prediction.tags,
     )
     # The join was counted, and what is taken back goes where that is. The run is locked, which sets of hits lock later
-    # than new values: a step that locks them in the other order could wait for one.
+    # than new names: a step that locks them in the other order could wait for one.
     sums = _Sums()
     _insert_line(db, back, sums)
-    sums.write(db, has_new_values=False)
+    sums.write(db, has_new_names=False)
 
 
 def settlement_of(db: Database, run_id: str) -> Entry | None:
@@ -201,7 +203,7 @@ class _Sums:
 
     def __init__(self) -> None:
         self._by_model: dict[_OfModel, dict[str, int]] = {}
-        self._by_user: dict[tuple[str, int, str], dict[str, int]] = {}
+        self._by_user: dict[_OfUser, dict[str, int]] = {}
         self._by_tag: dict[_OfTag, dict[str, int]] = {}
         self.spent: list[dict[str, str | int]] = []
 
@@ -215,10 +217,10 @@ class _Sums:
             for name, number in counted.items():
                 sums[name] += number
 
-    def write(self, db: Database, *, has_new_values: bool = True) -> None:
-        """Write the sums. Pass `has_new_values=False` if every value of a tag was counted before."""
-        if has_new_values:
-            lock_new_values(db, self._by_tag)
+    def write(self, db: Database, *, has_new_names: bool = True) -> None:
+        """Write the sums. Pass `has_new_names=False` if the user and the values of tags were counted before."""
+        if has_new_names:
+            lock_new_names(db, self._by_user, self._by_tag)
         for of_model, sums in _in_order(db, self._by_model):
             _count_model(db, of_model, sums)
         for (team, day, user), sums in _in_order(db, self._by_user):
@@ -246,19 +248,26 @@ def _count_tags(db: Database, by_tag: dict[_OfTag, dict[str, int]]) -> None:
         count_tags(db, [(of, sums) for of, sums in _in_order(db, by_tag)])
 
 
-def lock_new_values(db: Database, of_tags: Collection[_OfTag]) -> None:
-    """Lock values of tags that have no row yet, where steps run at the same time. Call it before anything is counted.
+def lock_new_names(db: Database, of_users: Iterable[_OfUser], of_tags: Iterable[_OfTag]) -> None:
+    """Lock users and values of tags that have no sum yet, where steps run at the same time. Call it before counting.
 
-    Otherwise a value could be counted by name in one step, and with others in another one, which does not see its row
-    yet and finds no place for a further name. Then not all of it would be in one row.
+    Otherwise one could be counted by name in one step, and with others in another one, which does not see its row yet
+    and finds no place for a further name. Then not all of it would be in one row.
     """
-    if not of_tags or not db.is_shared:
+    if not db.is_shared:
         return
-    asked = _encode([dict(zip(_OF_TAG, each, strict=True)) for each in of_tags]).decode()
-    new = db.execute("new_tag_values", {"asked": asked}).fetchall()
+    known = db.bounds.known_names
+    names = (*((team, "", day, user) for team, day, user in of_users), *of_tags)
+    # A step with a NUL character, which PostgreSQL does not store, is refused later.
+    asked = [each for each in names if each not in known and "\0" not in each[-1]]
+    if not asked:
+        return
+    text = _encode([dict(zip(_NAMED, each, strict=True)) for each in asked]).decode()
+    new = set(db.execute("new_names", {"asked": text}).fetchall())
     if new:
-        # Few locks, since a run can have been joined with thousands of values, and a server has memory for some.
-        db.lock(Lock.NEW_VALUES, *{str(crc32(repr(each).encode()) % _LOCKS_OF_VALUES) for each in new})
+        # Few locks, since thousands can have joined a run, and a server has memory for some.
+        db.lock(Lock.NEW_NAMES, *{str(crc32(repr(each).encode()) % _LOCKS_OF_NAMES) for each in new})
+    db.bounds.remember_names([each for each in asked if each not in new])
 
 
 def count_tags(db: Database, counted: Iterable[tuple[_OfTag, dict[str, int]]]) -> None:

@@ -31,8 +31,8 @@ class Lock(enum.IntEnum):
     """A team's limits, also where it has no counters yet."""
     METERS = 11
     """Counters of scopes. What is spent is read after they are locked."""
-    NEW_VALUES = 12
-    """Values of cost tags that have no row yet: whether they are counted by name."""
+    NEW_NAMES = 12
+    """Users and values of cost tags that have no sum yet: whether they are counted by name."""
     SUMS = 13
     """All sums of the ledger."""
     RESERVATIONS = 14
