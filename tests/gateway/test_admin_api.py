@@ -174,3 +174,6 @@ async def test_a_query_that_is_not_understood_is_refused(gateway: Stack):
         reply = await admin(gateway, f"predictions?{query}")
         assert reply.status == 422, reply.text
         assert reply.json["invalid_fields"][0]["field"] == query.partition("=")[0]
+    for by in ("team%0A", "tag:project%0A", "tag", "tag:Project"):
+        reply = await admin(gateway, f"usage?by={by}")
+        assert (reply.status, reply.json["invalid_fields"][0]["field"]) == (422, "by"), reply.text

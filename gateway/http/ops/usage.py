@@ -38,7 +38,12 @@ async def get_usage(request: web.Request) -> web.Response:
     until = read_day("to", query.until, max(since, today))
     if until < since:
         raise Unprocessable.field("to", "to must not be before from")
-    report: dict[str, Any] = dict(await request.app[USAGE].usage(query.team, Grouping.parse(query.by), since, until))
+    try:
+        grouping = Grouping.parse(query.by)
+    except ValueError:
+        # The pattern, which is JSON Schema's, lets a line end pass at the end.
+        raise Unprocessable.field("by", "by must be team, day, key, model, user or tag:<key>") from None
+    report: dict[str, Any] = dict(await request.app[USAGE].usage(query.team, grouping, since, until))
     if not answers.wants_csv(request):
         return answers.json_answer(report)
     return answers.csv_text_answer(usage_table.csv(report, query.by))
