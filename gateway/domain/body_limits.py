@@ -220,6 +220,8 @@ def _field_at(masked: bytes, limits: BodyLimits, name: str) -> str:
     pieces = masked.split(b'"', 2 * (limits.max_keys + limits.max_values) + 2)
     # Pieces are outside and inside of strings in turn.
     outside = pieces[::2]
+    # In a text that is no JSON, strings can follow each other without a comma. Of those, the last piece has the rest.
+    outside[-1] = outside[-1].partition(b'"')[0]
     if name == "max_keys":
         del outside[_place_of(outside, _keys_in, limits.max_keys) + 1 :]
     elif name == "max_values":

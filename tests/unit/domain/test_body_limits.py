@@ -144,3 +144,21 @@ def test_a_body_of_a_few_long_texts_is_within_the_limits() -> None:
     assert is_surely_within(b'{"input":{"seed":1}}', limits)
     assert not is_surely_within(b"[" * 129, limits)
     assert not is_surely_within(b'"' * 2001, limits)
+
+
+SMALL = st.builds(
+    BodyLimits,
+    max_links=st.integers(0, 3),
+    max_keys=st.integers(1, 3),
+    max_values=st.integers(1, 4),
+    max_depth=st.integers(1, 4),
+    max_half_surrogates=st.integers(0, 3),
+)
+
+
+@given(st.text('"[]{},: \\hu', max_size=60), SMALL)
+@example('{"a":' + '""' * 9 + "[" * 9, BodyLimits(max_keys=2, max_values=3, max_depth=2))
+def test_text_that_is_no_json_and_holds_too_much_is_scanned_without_an_error(text: str, limits: BodyLimits) -> None:
+    """Strings can follow each other without a comma."""
+    found = excess_of(text.encode(), limits)
+    assert found is None or found.limit in BodyLimits.__struct_fields__
