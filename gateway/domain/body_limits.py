@@ -5,7 +5,7 @@ The scans are those of `json_scan`: a few passes over the bytes, and work for ea
 
 import re
 from collections.abc import Callable, Generator, Iterator
-from itertools import islice
+from itertools import islice, takewhile
 from typing import NamedTuple
 
 import msgspec
@@ -15,6 +15,7 @@ from gateway.domain.json_scan import (
     LEVELS_TAKEN_OUT,
     LINK,
     LONE_HALF,
+    LONGEST_LINK_START,
     SLICE,
     SPACES,
     end_of_slice,
@@ -26,6 +27,8 @@ _FEW_BRACKETS = 1000
 _SHORT = 4096
 _FEW_QUOTES = 500
 _LONGEST_RUN = 64
+_ESCAPE = 6
+"""Bytes of an escape by number."""
 _BACKSLASH = ord("\\")
 _WHAT = {
     "max_keys": "keys",
@@ -81,25 +84,36 @@ def excess_steps(body: bytes, limits: BodyLimits) -> Generator[None, None, Exces
         return None
     yield
     counts = _Counts(limits)
-    start, is_inside = 0, False
+    start, is_inside, before = 0, False, b""
     while start < len(body):
         end = end_of_slice(body, start)
-        masked = mask(body[start:end])
+        # With what is around the slice: it can begin and end within an escape, a pair of them, or the start of a link.
+        around = before + mask(body[start : end + LONGEST_LINK_START])
+        own = slice(len(before), len(before) + end - start)
+        masked = around[own]
+        before = around[: own.stop][-_ESCAPE:]
         # One string more than there may be keys and values, and one of the two limits is passed.
         pieces = masked.split(b'"', 2 * (limits.max_keys + limits.max_values) + 2)
-        counts.add(b'"'.join(pieces[is_inside::2]).translate(None, SPACES))
+        outside = b'"'.join(pieces[is_inside::2]).translate(None, SPACES)
         is_inside ^= len(pieces) % 2 == 0
-        letters = masked.lower()
+        counts.add(outside, ends_in_text=is_inside)
+        letters = around.lower()
         if b"\\" in letters or b"http" in letters or b"data:" in letters:
-            counts.links += sum(1 for _ in islice(_FILE_START.finditer(masked), limits.max_links + 1))
-        if rb"\ud" in masked or rb"\uD" in masked:
-            most = limits.max_half_surrogates
-            counts.halves += sum(1 for _ in islice(LONE_HALF.finditer(masked), most + 1))
+            counts.links += _begun(_FILE_START, around, own, limits.max_links)
+        if rb"\ud" in letters:
+            counts.halves += _begun(LONE_HALF, around, own, limits.max_half_surrogates)
         if (name := counts.passed()) is not None:
             return Excess(name, getattr(limits, name), _WHAT[name], _field_at(mask(body[:end]), limits, name))
         start = end
         yield
     return None
+
+
+def _begun(pattern: re.Pattern[bytes], text: bytes, part: slice, most: int) -> int:
+    """Count the matches that begin in a part of a text. Hardly more than `most` are counted."""
+    # What is before the part can still be looked back at.
+    found = pattern.finditer(text, part.start)
+    return sum(1 for _ in takewhile(lambda match: match.start() < part.stop, islice(found, most + 1)))
 
 
 def is_surely_within(body: bytes, limits: BodyLimits) -> bool:
@@ -158,17 +172,22 @@ def _is_escaped(before: bytes) -> bool | None:
 class _Counts:
     """What a body adds up to."""
 
-    __slots__ = ("_limits", "deepest", "depth", "halves", "keys", "links", "values")
+    __slots__ = ("_begun", "_limits", "deepest", "depth", "halves", "keys", "links", "values")
 
     def __init__(self, limits: BodyLimits) -> None:
         self._limits = limits
+        self._begun = b""
+        """A bracket that is not counted yet, because what follows decides whether it begins a value."""
         self.keys, self.values, self.depth, self.deepest, self.links, self.halves = 0, 1, 0, 0, 0, 0
 
-    def add(self, outside: bytes) -> None:
-        """Count text that stands outside of strings, without spaces.
+    def add(self, outside: bytes, *, ends_in_text: bool = True) -> None:
+        """Count text that stands outside of strings, without spaces, and say whether a string follows.
 
         More brackets than values are allowed are not followed, but count as levels.
         """
+        outside, self._begun = self._begun + outside, b""
+        if not ends_in_text and outside.endswith((b"[", b"{")):
+            outside, self._begun = outside[:-1], outside[-1:]
         opened = outside.count(b"[") + outside.count(b"{")
         self.keys += _keys_in(outside)
         self.values += _values_in(outside)

@@ -30,7 +30,7 @@ LINK = rb"%(lead)s{0,%(most)d}+%(http)s|%(lead)s{%(more)d}" % {
     b"lead": _LEAD, b"http": _HTTP, b"most": _MOST_LEADS, b"more": _MOST_LEADS + 1
 }  # fmt: skip
 LINK_START = re.compile(rb'"(?:%b)' % LINK)
-_LONGEST_LINK_START = 512
+LONGEST_LINK_START = 512
 """No match is longer: a quote, at most 33 characters in front, and 7 letters and gaps, each at most 6 bytes long."""
 
 # In text that went through `mask`, where every `\u` is an escape. A high half without a low one after it, or a low half
@@ -152,7 +152,7 @@ def link_starts(masked: bytes) -> Iterator[re.Match[bytes]]:
     """Find all matches of `LINK_START`, in pieces."""
     for low in range(0, len(masked), SLICE):
         high = low + SLICE
-        for found in LINK_START.finditer(masked, low, high + _LONGEST_LINK_START):
+        for found in LINK_START.finditer(masked, low, high + LONGEST_LINK_START):
             if found.start() >= high:
                 break
             yield found

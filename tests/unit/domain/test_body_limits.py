@@ -8,6 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gateway.domain.body_limits import BodyLimits, excess_of, excess_steps, is_surely_within
+from gateway.domain.json_scan import SLICE
 from tests.support.json_strategies import LINKED_VALUES, SPECIAL_TEXTS
 
 
@@ -162,3 +163,19 @@ def test_text_that_is_no_json_and_holds_too_much_is_scanned_without_an_error(tex
     """Strings can follow each other without a comma."""
     found = excess_of(text.encode(), limits)
     assert found is None or found.limit in BodyLimits.__struct_fields__
+
+
+@pytest.mark.parametrize("pad", range(12))
+def test_the_count_is_exact_wherever_a_large_body_is_cut(pad: int) -> None:
+    """A slice of it can end within an escape, between two halves, in an empty array, or where a link begins."""
+    pairs = b'{"a":"' + b"x" * pad + b"\\ud83d\\ude00" * 50_000 + b'","b":[' + b"1," * 9 + b'"\\ud83d"]}'
+    assert excess_of(pairs, BodyLimits(max_half_surrogates=1)) is None
+    lone = b'{"a":"' + b"x" * pad + b"\\ud83d" * 100_000 + b'"}'
+    assert excess_of(lone, BodyLimits(max_half_surrogates=100_000)) is None
+    assert excess_of(lone, BodyLimits(max_half_surrogates=99_999)) is not None
+    links = b'{"a":"' + b"x" * (SLICE - 18 + pad) + b'","b":["http://x","data:,"]}'
+    assert excess_of(links, BodyLimits(max_links=1)) is not None
+    assert excess_of(links, BodyLimits(max_links=2)) is None
+    empty = b'{"a":"' + b"x" * (SLICE - 18 + pad) + b'","b":[[ ],{},[""],[[] ]]}'
+    assert excess_of(empty, BodyLimits(max_values=9)) is None
+    assert excess_of(empty, BodyLimits(max_values=8)) is not None
