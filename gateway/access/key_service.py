@@ -17,10 +17,11 @@ from gateway.access.rules.key_requests import KeyRequest
 from gateway.access.rules.key_rows import IssuedRow, KeyRow, KeyRows
 from gateway.domain import times
 from gateway.domain.audit import Actor, by_key
+from gateway.domain.limits import NO_LIMITS
 from gateway.domain.ports.clock import Clock
 from gateway.domain.ports.records import KeyPlace, Keys
 from gateway.domain.records import Key
-from gateway.domain.scopes import Scope, normal_origin
+from gateway.domain.scopes import Scope, narrow, normal_origin
 from gateway.domain.teams import Caller, Team, Teams
 from gateway.errors import Conflict, Forbidden, NotFound, Unauthenticated, Unprocessable
 from gateway.runtime.live import LiveSettings
@@ -75,7 +76,7 @@ class KeyService:
             created_at=now,
         )
         key = key if key.name else replace(key, name=key.id)
-        if fields := grants.beyond(allowed, key):
+        if fields := grants.left_open(allowed, key) or grants.beyond(allowed, key):
             raise Unprocessable(fields)
         self._check_name(key)
         await self._store.add_key(key, actor=authority.actor, most=allowed.team.max_issued_keys)
@@ -115,6 +116,8 @@ class KeyService:
             if old.origins and not new.origins:
                 # Every visitor of a page knows its secret.
                 raise Unprocessable.field("origins", "a key with origins cannot become one without")
+            if fields := grants.left_open(allowed, new, old):
+                raise Unprocessable(fields)
             _refuse_new(allowed, old, new)
             return new
 
@@ -203,7 +206,12 @@ class KeyService:
         own = self._settings.value.keys.get(caller.key_id) or await self._store.key(caller.key_id)
         if own is None or not api_keys.is_valid(own, self._clock.now()):
             raise Unauthenticated("Your key is not valid any more.")
-        return grants.of_holder(caller, own)
+        holders = self._teams.value.get(own.team)
+        if holders is None or Scope.KEYS not in narrow(holders.scopes, own.scopes) or own.origins:
+            # It was changed since this request was authenticated.
+            raise Forbidden("Your key may not manage keys.")
+        allowance = self._settings.value.allowances.get(own.id) or own.allowance or NO_LIMITS
+        return grants.of_holder(holders, own, allowance)
 
     async def _manageable(self, authority: Authority, key_id: str) -> Key:
         """Return a key of the store that the authority can see."""

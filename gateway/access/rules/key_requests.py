@@ -24,6 +24,7 @@ _LONGEST_SHOWN: Final = 100
 _MOST: Final = 2**53 - 1
 
 Texts = Annotated[tuple[str, ...], msgspec.Meta(max_length=1000)]
+Patterns = Annotated[tuple[str, ...], msgspec.Meta(max_length=scoping.MOST_PATTERNS)]
 Text = Annotated[str, msgspec.Meta(max_length=300)]
 Count = Annotated[int, msgspec.Meta(ge=1, le=_MOST)]
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=10**10)]
@@ -58,7 +59,7 @@ class KeyRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """The team of a new key. It never changes."""
     name: Text | UnsetType = UNSET
     scopes: Texts | UnsetType | None = UNSET
-    models: Texts | UnsetType | None = UNSET
+    models: Patterns | UnsetType | None = UNSET
     origins: Texts | UnsetType | None = UNSET
     expires_at: Text | UnsetType | None = UNSET
     limits: AllowanceRequest | UnsetType | None = UNSET
@@ -85,9 +86,11 @@ def _invalid(request: KeyRequest, now: float) -> Iterator[tuple[str, str]]:
     unknown = [scope for scope in request.scopes or () if scope not in frozenset(Scope)]
     if unknown:
         yield "scopes", f"{_shown(unknown)}: the scopes are {', '.join(Scope)}"
-    wrong = [pattern for pattern in request.models or () if not scoping.is_pattern(pattern)]
+    wrong = [pattern for pattern in request.models or () if not scoping.is_asked_pattern(pattern)]
     if wrong:
-        yield "models", f"{_shown(wrong)}: expected owner/name, in which * matches any characters, or *"
+        yield "models", f"{_shown(wrong)}: expected {scoping.ASKED_PATTERN_FORM}"
+    if request.models and len(request.models) > scoping.MOST_PATTERNS:
+        yield "models", f"models must have at most {scoping.MOST_PATTERNS} patterns"
     for origin in request.origins or ():
         try:
             scoping.normal_origin(origin[: _LONGEST_SHOWN * 3])
