@@ -20,6 +20,8 @@ from gateway.domain.scopes import Scope
 from gateway.errors import InvalidField
 
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._@-]{0,63}")
+MOST_TEXT: Final = 4096
+"""Characters of all patterns, or of all origins, of a key. A page can have a thousand keys."""
 _LONGEST_SHOWN: Final = 100
 _MOST: Final = 2**53 - 1
 
@@ -83,6 +85,9 @@ def _invalid(request: KeyRequest, now: float) -> Iterator[tuple[str, str]]:
     for field, listed in (("scopes", request.scopes), ("models", request.models), ("origins", request.origins)):
         if listed == ():
             yield field, f"{field} must not be empty: leave it out, or pass null for no restriction"
+    for field, listed in (("models", request.models), ("origins", request.origins)):
+        if listed and sum(map(len, listed)) > MOST_TEXT:
+            yield field, f"{field} must have at most {MOST_TEXT} characters in all"
     unknown = [scope for scope in request.scopes or () if scope not in frozenset(Scope)]
     if unknown:
         yield "scopes", f"{_shown(unknown)}: the scopes are {', '.join(Scope)}"
