@@ -79,7 +79,7 @@ class KeyService:
         if fields := grants.left_open(allowed, key) or grants.beyond(allowed, key):
             raise Unprocessable(fields)
         self._check_name(key)
-        await self._store.add_key(key, actor=authority.actor, most=allowed.team.max_issued_keys)
+        await self._store.add_key(key, actor=authority.actor, most=allowed.team.max_issued_keys, holder=allowed.holder)
         return key_rows.issued(key_rows.row_of(key, now), minted.key)
 
     async def list(self, *, team: str | None = None, limit: int = 100, older_than: KeyPlace | None = None) -> KeyRows:
@@ -124,7 +124,9 @@ class KeyService:
         renamed = _applied(request, key)
         if renamed.name != key.name:
             self._check_name(renamed)
-        found = await self._store.change_key(key_id, key.team, changed, now, actor=authority.actor)
+        found = await self._store.change_key(
+            key_id, key.team, changed, now, actor=authority.actor, holder=allowed.holder
+        )
         if found is None:
             raise NotFound(_NO_KEY)
         self._on_changed(key_id)
@@ -154,7 +156,12 @@ class KeyService:
             revoked_at=None,
         )
         ending = await self._store.rotate_key(
-            key_id, successor, now + overlap_seconds, actor=authority.actor, most=allowed.team.max_issued_keys
+            key_id,
+            successor,
+            now + overlap_seconds,
+            actor=authority.actor,
+            most=allowed.team.max_issued_keys,
+            holder=allowed.holder,
         )
         if ending is None:
             raise Conflict(f"The key {key_id} was revoked.")
@@ -211,7 +218,8 @@ class KeyService:
             # It was changed since this request was authenticated.
             raise Forbidden("Your key may not manage keys.")
         allowance = self._settings.value.allowances.get(own.id) or own.allowance or NO_LIMITS
-        return grants.of_holder(holders, own, allowance)
+        allowed = grants.of_holder(holders, own, allowance)
+        return allowed if own.id in self._settings.value.keys else replace(allowed, holder=own)
 
     async def _manageable(self, authority: Authority, key_id: str) -> Key:
         """Return a key of the store that the authority can see."""

@@ -36,6 +36,8 @@ class Grants(msgspec.Struct, frozen=True, kw_only=True):
     expires_at: float | None = None
     """No key can expire later."""
     default_models: tuple[str, ...] | None = None
+    holder: Key | None = None
+    """The key of the store by which these were found."""
 
 
 def of_operator(team: Team) -> Grants:
