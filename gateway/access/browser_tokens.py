@@ -37,6 +37,7 @@ _BY_DEFAULT = frozenset(scoping.DEFAULT_SCOPES)
 
 Texts = Annotated[tuple[str, ...], msgspec.Meta(max_length=1000)]
 """A list of a request. A token with a longer one would not fit into a header."""
+Patterns = Annotated[tuple[str, ...], msgspec.Meta(max_length=scoping.MOST_PATTERNS)]
 Positive = Annotated[int, msgspec.Meta(ge=1, le=10**9)]
 
 
@@ -77,7 +78,7 @@ class TokenRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     ttl_seconds: int
     scopes: Texts | None = None
-    models: Texts | None = None
+    models: Patterns | None = None
     origins: Texts | UnsetType | None = UNSET
     """Left out: the team's. `None`: the token works from anywhere, if the team allows it."""
     user: str | None = None
@@ -222,9 +223,9 @@ def _shown(text: str) -> str:
 
 
 def _wrong_model(caller: Caller, pattern: str) -> str | None:
-    if not scoping.is_pattern(pattern):
-        return f"{_shown(pattern)} must be owner/name, a glob such as owner/*, or *"
-    if not all(any(scoping.covers(wider, pattern) for wider in globs) for globs in caller.models):
+    if not scoping.is_asked_pattern(pattern):
+        return f"{_shown(pattern)} must be {scoping.ASKED_PATTERN_FORM}"
+    if any(scoping.patterns_outside(globs, [pattern]) for globs in caller.models):
         return f"{_shown(pattern)} is not covered by the models that this key can run"
     return None
 

@@ -17,10 +17,11 @@ from gateway.access.rules.key_requests import KeyRequest
 from gateway.access.rules.key_rows import IssuedRow, KeyRow, KeyRows
 from gateway.domain import times
 from gateway.domain.audit import Actor, by_key
+from gateway.domain.limits import NO_LIMITS
 from gateway.domain.ports.clock import Clock
 from gateway.domain.ports.records import KeyPlace, Keys
 from gateway.domain.records import Key
-from gateway.domain.scopes import Scope, normal_origin
+from gateway.domain.scopes import Scope, narrow, normal_origin
 from gateway.domain.teams import Caller, Team, Teams
 from gateway.errors import Conflict, Forbidden, NotFound, Unauthenticated, Unprocessable
 from gateway.runtime.live import LiveSettings
@@ -75,10 +76,10 @@ class KeyService:
             created_at=now,
         )
         key = key if key.name else replace(key, name=key.id)
-        if fields := grants.beyond(allowed, key):
+        if fields := grants.left_open(allowed, key) or grants.beyond(allowed, key):
             raise Unprocessable(fields)
         self._check_name(key)
-        await self._store.add_key(key, actor=authority.actor, most=allowed.team.max_issued_keys)
+        await self._store.add_key(key, actor=authority.actor, most=allowed.team.max_issued_keys, holder=allowed.holder)
         return key_rows.issued(key_rows.row_of(key, now), minted.key)
 
     async def list(self, *, team: str | None = None, limit: int = 100, older_than: KeyPlace | None = None) -> KeyRows:
@@ -115,13 +116,17 @@ class KeyService:
             if old.origins and not new.origins:
                 # Every visitor of a page knows its secret.
                 raise Unprocessable.field("origins", "a key with origins cannot become one without")
+            if fields := grants.left_open(allowed, new, old):
+                raise Unprocessable(fields)
             _refuse_new(allowed, old, new)
             return new
 
         renamed = _applied(request, key)
         if renamed.name != key.name:
             self._check_name(renamed)
-        found = await self._store.change_key(key_id, key.team, changed, now, actor=authority.actor)
+        found = await self._store.change_key(
+            key_id, key.team, changed, now, actor=authority.actor, holder=allowed.holder
+        )
         if found is None:
             raise NotFound(_NO_KEY)
         self._on_changed(key_id)
@@ -151,7 +156,12 @@ class KeyService:
             revoked_at=None,
         )
         ending = await self._store.rotate_key(
-            key_id, successor, now + overlap_seconds, actor=authority.actor, most=allowed.team.max_issued_keys
+            key_id,
+            successor,
+            now + overlap_seconds,
+            actor=authority.actor,
+            most=allowed.team.max_issued_keys,
+            holder=allowed.holder,
         )
         if ending is None:
             raise Conflict(f"The key {key_id} was revoked.")
@@ -203,7 +213,13 @@ class KeyService:
         own = self._settings.value.keys.get(caller.key_id) or await self._store.key(caller.key_id)
         if own is None or not api_keys.is_valid(own, self._clock.now()):
             raise Unauthenticated("Your key is not valid any more.")
-        return grants.of_holder(caller, own)
+        holders = self._teams.value.get(own.team)
+        if holders is None or Scope.KEYS not in narrow(holders.scopes, own.scopes) or own.origins:
+            # It was changed since this request was authenticated.
+            raise Forbidden("Your key may not manage keys.")
+        allowance = self._settings.value.allowances.get(own.id) or own.allowance or NO_LIMITS
+        allowed = grants.of_holder(holders, own, allowance)
+        return allowed if own.id in self._settings.value.keys else replace(allowed, holder=own)
 
     async def _manageable(self, authority: Authority, key_id: str) -> Key:
         """Return a key of the store that the authority can see."""

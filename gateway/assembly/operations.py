@@ -43,7 +43,7 @@ def build_operations(
     """Build the services of operators, and start the janitor."""
     live, store, clock, metrics = base.live, base.store, base.clock, base.metrics
     _start_janitor(base, predictions, streams)
-    recent_errors = RecentErrors(live.teams, clock, live.retention)
+    recent_errors = RecentErrors(live.teams, clock, live.retention, shows_data=lambda: live.admin.value.show_data)
     tracker, limit_queue, hold_queue = predictions.tracker, money.limit_queue, rates.hold_queue
     sources = Sources(
         runs=lambda: tracker.followed,

@@ -3,6 +3,7 @@
 # ruff: noqa: PLC0415 - heavy modules are imported where they are used
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -87,7 +88,11 @@ def show(prediction_id: str, config_path: Path | None) -> None:
                     raise click.ClickException(text) from None
             return msgspec.json.encode(found)
 
-        click.echo(msgspec.json.format(run(fetch()), indent=2).decode())
+        text = run(fetch())
+        # Replicate's own bodies can have half a surrogate pair, or any depth.
+        with suppress(msgspec.MsgspecError, RecursionError):
+            text = msgspec.json.format(text, indent=2)
+        click.echo(text.decode(errors="replace"))
 
 
 def _wanted(**filters: str | None) -> "Wanted":

@@ -134,10 +134,19 @@ def warnings(config: Config) -> Iterator[Problem]:
                 f"{issuer.user_claim} can change, and can pass on to somebody else: sub never does",
             )
         for other in config.issuers[:index]:
-            if other.prefix == issuer.prefix and set(other.all_teams) & set(issuer.all_teams):
+            if not set(other.all_teams) & set(issuer.all_teams):
+                continue
+            if other.prefix == issuer.prefix:
                 yield Problem(
                     f"{path}.user_prefix",
                     f"is that of {other.name} too: users of equal names at both issuers are one user",
+                )
+            elif other.prefix.startswith(issuer.prefix) or issuer.prefix.startswith(other.prefix):
+                shorter, longer = sorted((issuer, other), key=lambda each: len(each.prefix))
+                yield Problem(
+                    f"{path}.user_prefix",
+                    f'{longer.name} writes "{longer.prefix}" and {shorter.name} "{shorter.prefix}": a user of '
+                    f"{shorter.name} whose name begins with the rest can be one of {longer.name}",
                 )
     if config.issuers and config.limits.max_token_bytes > config.server.max_header_bytes:
         yield Problem(

@@ -1,5 +1,6 @@
 """The input and output of a prediction as text, and the links in it."""
 
+from contextlib import suppress
 from typing import Any, Final
 
 import msgspec
@@ -36,9 +37,16 @@ def _bytes_of(value: Any) -> bytes:
 
 
 def _shown(raw: bytes) -> ShownValue:
-    if len(raw) > _MOST_DECODED:
-        # A character has at most four bytes.
-        return ShownValue(raw[: 4 * MOST_TEXT].decode(errors="replace")[:MOST_TEXT], is_cut=True)
+    if len(raw) <= _MOST_DECODED:
+        # Replicate's own bodies can have half a surrogate pair, a number out of range, or any depth.
+        with suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            return _decoded(raw)
+    # A character has at most four bytes.
+    text = raw[: 4 * MOST_TEXT + 1].decode(errors="replace")
+    return ShownValue(text[:MOST_TEXT], is_cut=len(text) > MOST_TEXT)
+
+
+def _decoded(raw: bytes) -> ShownValue:
     plain = _shortened(msgspec.json.decode(raw))
     text = plain if isinstance(plain, str) else msgspec.json.format(msgspec.json.encode(plain), indent=2).decode()
     return ShownValue(text[:MOST_TEXT], len(text) > MOST_TEXT, tuple(_links(plain)))

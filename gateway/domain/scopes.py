@@ -37,6 +37,12 @@ class Scope(StrEnum):
 
 DEFAULT_SCOPES: Final = (Scope.READ, Scope.PREDICT, Scope.FILES)
 
+MOST_PATTERNS: Final = 100
+"""Patterns of a request. Each is compared with each of the caller's."""
+MOST_WILDCARDS: Final = 16
+"""Of `*` in a pattern of a request. The time of a comparison grows with them."""
+ASKED_PATTERN_FORM: Final = f"owner/name, in which at most {MOST_WILDCARDS} * match any characters, or *"
+
 # Names do not begin with a dot, so `..` does not match.
 _PATTERN: Final = re.compile(r"\*|[A-Za-z0-9_*?-][A-Za-z0-9._*?-]{0,127}/[A-Za-z0-9_*?-][A-Za-z0-9._*?-]{0,127}")
 _HOST: Final = re.compile(r"[a-z0-9_]([a-z0-9._-]*[a-z0-9_])?|\[[0-9a-f:.]+\]")
@@ -67,6 +73,11 @@ def is_pattern(text: str) -> bool:
     return _PATTERN.fullmatch(text) is not None
 
 
+def is_asked_pattern(text: str) -> bool:
+    """Return whether a text of a request is a target pattern that is compared quickly."""
+    return is_pattern(text) and text.count("*") <= MOST_WILDCARDS
+
+
 def covers(wider: str, narrower: str) -> bool:
     """Return whether `wider` matches every target that `narrower` matches.
 
@@ -93,7 +104,9 @@ def patterns_outside(team_models: Iterable[str] | None, wanted: Iterable[str]) -
     if team_models is None:
         return []
     wider = tuple(team_models)
-    return [pattern for pattern in wanted if not any(covers(each, pattern) for each in wider)]
+    # Mostly the same patterns are asked for, and each covers itself.
+    equal = set(wider)
+    return [pattern for pattern in wanted if pattern not in equal and not any(covers(each, pattern) for each in wider)]
 
 
 def normal_origin(text: str) -> str:

@@ -116,7 +116,8 @@ class Pipeline:
                 response = self._problem_of(exc, request)
             else:
                 if response.status >= _FIRST_ERROR and CALLER in state:
-                    self._record_error(request, response.status, f"Replicate's own response: {_detail_of(response)}")
+                    detail = f"Replicate's own response: {_detail_of(response)}"
+                    self._record_error(request, response.status, detail, is_upstreams=True)
             status = response.status
             return response
         finally:
@@ -200,11 +201,11 @@ class Pipeline:
         # Sets a context variable. Each request is handled in a task of its own, so it applies to this request only.
         self._limiter.asked_by(caller.team.name)
 
-    def _record_error(self, request: Request, status: int, detail: str) -> None:
+    def _record_error(self, request: Request, status: int, detail: str, *, is_upstreams: bool = False) -> None:
         """Record an error for the usage page."""
         caller, route = request.get(CALLER), request.get(ROUTE)
         what = f"{route.name if route else access_log.UNMATCHED}: {status}"
-        self._recent_errors.note(caller.team.name if caller else None, what, detail)
+        self._recent_errors.note(caller.team.name if caller else None, what, detail, is_upstreams=is_upstreams)
 
 
 async def _answer_expectation(request: Request) -> None:

@@ -5,6 +5,7 @@ that a team with many errors, or an attacker who tries keys, does not displace t
 """
 
 from collections import deque
+from collections.abc import Callable
 
 import msgspec
 
@@ -20,6 +21,7 @@ from gateway.runtime.live import LiveSettings
 
 PER_TEAM = 50
 LONGEST_DETAIL = 300
+_HIDDEN = "Not shown: it can quote the input ([console] show_data)."
 
 
 class _Ended(msgspec.Struct):
@@ -32,7 +34,16 @@ _decode = msgspec.json.Decoder(_Ended).decode
 class RecentErrors:
     """The recent errors of each team."""
 
-    def __init__(self, teams: LiveSettings[Teams], clock: Clock, settings: LiveSettings[RetentionSettings]) -> None:
+    def __init__(
+        self,
+        teams: LiveSettings[Teams],
+        clock: Clock,
+        settings: LiveSettings[RetentionSettings],
+        *,
+        shows_data: Callable[[], bool] = lambda: True,
+    ) -> None:
+        """Take `shows_data`, which says whether operators may see inputs and outputs."""
+        self._shows_data = shows_data
         self._clock = clock
         self.refused_origins = RefusedOrigins(clock)
         self._settings = settings
@@ -45,10 +56,17 @@ class RecentErrors:
         names = (*teams, None)
         self._rings = {team: self._rings.get(team, deque(maxlen=PER_TEAM)) for team in names}
 
-    def note(self, team: str | None, what: str, detail: str, prediction: str | None = None) -> None:
+    def note(
+        self, team: str | None, what: str, detail: str, prediction: str | None = None, *, is_upstreams: bool = False
+    ) -> None:
         """Record an error of a caller."""
         error = RecentError(
-            at=self._clock.now(), team=team, what=what, detail=detail[:LONGEST_DETAIL], prediction=prediction
+            at=self._clock.now(),
+            team=team,
+            what=what,
+            detail=detail[:LONGEST_DETAIL],
+            prediction=prediction,
+            is_upstreams=is_upstreams,
         )
         self._rings.get(team, self._rings[None]).append(error)
 
@@ -56,7 +74,7 @@ class RecentErrors:
         """Remember a run that has failed, for the team that started it."""
         run = ended.run
         if run.status is Status.FAILED:
-            self.note(run.team, "failed", _error_of(run.document), run.leader_id or None)
+            self.note(run.team, "failed", _error_of(run.document), run.leader_id or None, is_upstreams=True)
 
     def newest(self, team: str | None, limit: int) -> tuple[RecentError, ...]:
         """Return the most recent errors of a team, or of everybody (`None`), newest first."""
@@ -66,7 +84,12 @@ class RecentErrors:
             while ring and ring[0].at < since:
                 ring.popleft()
         found = sorted((each for ring in rings for each in ring), key=lambda each: each.at, reverse=True)
-        return tuple(found[:limit])
+        shown = found[:limit]
+        return tuple(shown if self._shows_data() else map(_without_data, shown))
+
+
+def _without_data(error: RecentError) -> RecentError:
+    return msgspec.structs.replace(error, detail=_HIDDEN) if error.is_upstreams else error
 
 
 def _error_of(document: bytes) -> str:

@@ -102,6 +102,28 @@ async def test_rotated_key_overlaps_with_its_successor(store: Store) -> None:
     assert await store.keys("red") == [key("k1", name="ci", expires_at=NOW + 70), successor]
 
 
+async def test_a_holder_whose_key_changed_meanwhile_changes_nothing(store: Store) -> None:
+    """Its rights were checked by the key as it was. The holder's own key can be what it changes."""
+    holder = key("holder", scopes=("read", "keys"))
+    await store.add_key(holder, actor=BY_TEST)
+    await store.add_key(key("k1"), actor=BY_TEST, holder=holder)
+    renamed = await store.change_key(
+        "holder", "red", lambda old: replace(old, name="own"), NOW, actor=BY_TEST, holder=holder
+    )
+    before = await store.keys()
+    for call in (
+        store.add_key(key("k2"), actor=BY_TEST, holder=holder),
+        store.change_key("k1", "red", lambda old: replace(old, name="x"), NOW, actor=BY_TEST, holder=holder),
+        store.rotate_key("k1", key("k3", name="name-k1"), NOW, actor=BY_TEST, holder=holder),
+    ):
+        with pytest.raises(Conflict, match="Your key was changed meanwhile"):
+            await call
+    assert await store.keys() == before
+    await store.revoke_key("holder", NOW, actor=BY_TEST)
+    with pytest.raises(Conflict, match="Your key was changed meanwhile"):
+        await store.add_key(key("k2"), actor=BY_TEST, holder=renamed)
+
+
 async def test_successor_has_the_rights_of_the_key_that_it_replaces(store: Store) -> None:
     """A key that was narrowed meanwhile is not replaced by one with its former rights."""
     await store.add_key(key(scopes=("read", "predict")), actor=BY_TEST)

@@ -121,6 +121,20 @@ async def test_pages_of_a_search_match_a_plain_list(
     assert seen == [each["id"] for each in expected]
 
 
+async def test_a_page_of_a_team_ends_at_a_prediction_of_its_own(store: Store) -> None:
+    """Not at one of the team whose key it names: the cursor of the next page has the id."""
+    for team in TEAMS:
+        for number in range(9):
+            made = f"{team}{number}"
+            run = ended(made, target="acme/toy", kind=Kind.PREDICTION, team=team, leader_id=made)
+            fields: dict[str, Any] = {"team": team, "key_id": f"k-{team}", "created_at": NOW + number}
+            await store.record_created(run, prediction(made, made, **fields))
+    for wanted in (Wanted(team="red", key_id="k-blue"), Wanted(team="red", key_id="k-red"), Wanted(team="red")):
+        page = await store.search(wanted, limit=1, most_searched=2, max_bytes=EVERYTHING)
+        assert page.next is not None
+        assert page.next.id.startswith("red")
+
+
 async def test_a_page_ends_at_its_bound_of_bytes(store: Store) -> None:
     """Long names of users make pages shorter, and none is empty for it."""
     await fill(store)

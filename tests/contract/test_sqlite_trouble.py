@@ -336,12 +336,13 @@ async def test_second_process_reads_and_writes_beside_a_busy_gateway(store: SQLi
     script = (
         "import asyncio, sys\n"
         "from gateway.store.sqlite import SQLiteStore\n"
+        "from tests.support.audit import BY_TEST\n"
         "from tests.support.records import key\n"
         "async def main():\n"
         "    store = SQLiteStore(sys.argv[1]); await store.open()\n"
         "    print(await store.model_of('v'))\n"
-        "    for n in range(20): await store.add_key(key(f'cli{n}'))\n"
-        "    await store.revoke_key('cli3', 5.0); await store.close()\n"
+        "    for n in range(20): await store.add_key(key(f'cli{n}'), actor=BY_TEST)\n"
+        "    await store.revoke_key('cli3', 5.0, actor=BY_TEST); await store.close()\n"
         "asyncio.run(main())\n"
     )
     await store.learn_version("v", "acme/toy")

@@ -52,7 +52,6 @@ async def test_run_without_waiting_polls_the_gateway_not_upstream(python: Python
     output = await python.do(python.client, "run", f"acme/slow:{version}", input=given, wait=False)
     assert output == "patience (seed 1, 10 steps)"
     polls = len([each for each in python.sent if "/predictions/" in each.url])
-    assert polls > 40
     assert reads(upstream) < polls
     assert creates(upstream) == 1
 

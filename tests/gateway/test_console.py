@@ -9,6 +9,7 @@ import pytest
 
 from gateway.dashboard.formats import usd
 from gateway.domain.audit import AuditFilter
+from gateway.http.json_body import write_cursor
 from gateway.simulator import Simulator
 from gateway.store.interface import Store
 from gateway.store.urls import open_store
@@ -51,7 +52,7 @@ async def failed_delivery(stack: Stack, team: str) -> str:
     """Put a webhook into the store that is not tried again, and return its id."""
     delivery = Delivery(
         id=f"msg_{team}", kind=DeliveryKind.ANNOUNCEMENT, team=team, url="https://hooks.example.com/secret-path",
-        receiver="hooks.example.com", created_at=1.0,
+        receiver="hooks.example.com", created_at=1.0, next_at=4e9,  # else the gateway may send it first
     )  # fmt: skip
     async with store_of(stack) as store:
         await store.add_delivery(delivery, b"{}")
@@ -99,6 +100,15 @@ async def test_filter_that_cannot_be_read_is_refused_with_its_name(open_gateway:
         refused = await look(operator, f"/dashboard/predictions?{query}")
         assert refused.status == 422
         assert refused.json["invalid_fields"][0]["field"] == field
+
+
+@pytest.mark.parametrize("place", ["x", "-1", "9" * 400])
+async def test_cursor_of_the_audit_log_is_refused_with_its_name(open_gateway: OpenGateway, place: str):
+    """One that was made up, in the form that cursors have."""
+    async with open_gateway() as stack, visitor(stack) as operator:
+        refused = await look(operator, f"/dashboard/audit?cursor={write_cursor((1.0, place))}")
+        assert refused.status == 422
+        assert refused.json["invalid_fields"][0]["field"] == "cursor"
 
 
 async def test_team_sees_its_own_predictions_only(open_gateway: OpenGateway, guarded: dict[str, Any]):

@@ -73,7 +73,7 @@ async def test_figures_equal_the_ledger(open_gateway: OpenGateway):
         assert shown.rows["targets"][0][6] == usd(target["spend_microusd"])
         assert shown.rows["spend-days"][0][1:3] == ["$1.00", "$0.25"]
         budgets = {row[0]: row for row in shown.rows["budgets"]}
-        assert budgets["beta"][2] == "$0.50 of $0.50"
+        assert budgets["beta"][2] == "$0.50 of $0.50 used up"
         assert budgets["beta"][4].endswith("above the budget")
         assert budgets["alpha"][3] == "$0.25"
         assert shown.rows["runs"][0][1:4] == [slow, "alpha", named(stack, "acme/slow")]

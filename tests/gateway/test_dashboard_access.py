@@ -56,6 +56,18 @@ async def test_operators_session_opens_the_admin_routes(open_gateway: OpenGatewa
         assert (await look(operator, "/admin/config")).status == 401
 
 
+async def test_sign_in_of_a_team_ends_the_operators_session_of_the_browser(
+    open_gateway: OpenGateway, guarded: dict[str, Any]
+):
+    """Who signs in with a key of a team does not have the rights of who used the browser before."""
+    async with open_gateway(**guarded) as stack, visitor(stack) as browser:
+        assert (await sign_in(browser, stack.keys["alpha"])).status == 303
+        assert (await look(browser, "/admin/config")).status == 200
+        assert (await sign_in(browser, stack.keys["beta"])).status == 303
+        assert (await look(browser, "/admin/config")).status == 401
+        assert (await look(browser, "/dashboard")).status == 200
+
+
 async def test_tls_terminating_proxy_makes_the_cookie_secure(open_gateway: OpenGateway, guarded: dict[str, Any]):
     """Behind a proxy that says https, the session cookie is Secure."""
     server = {"trusted_proxies": ["127.0.0.0/8"]}

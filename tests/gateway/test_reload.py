@@ -137,7 +137,7 @@ async def test_each_config_is_in_the_audit_log(both: Opened):
 
     async def recorded() -> list[Any]:
         reply = await ask(stack, "GET", f"{stack.ops_url}/admin/audit?action=config.loaded", key=None)
-        return [(each["actor"], each["before"], each["after"]) for each in reply.json["entries"]]
+        return [(each["actor"], each["before"], each["after"]) for each in reply.json["results"]]
 
     assert await recorded() == [("config", None, None)]
     assert await file.reload(logs={"level": "debug"}, ops={"token_env": "KEY_BETA"})

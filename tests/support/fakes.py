@@ -315,12 +315,17 @@ class FakeStore:
             del self.kept[prediction_id]
         return len(old)
 
-    async def add_key(self, key: Key, *, actor: Actor, most: int | None = None) -> None:
+    async def add_key(self, key: Key, *, actor: Actor, most: int | None = None, holder: Key | None = None) -> None:
         """Add a key."""
         self._note("add_key")
+        self._check_holder(holder)
         if key.id in self.issued:
             raise Conflict("There is such a key.")
         self.issued[key.id] = key
+
+    def _check_holder(self, holder: Key | None) -> None:
+        if holder is not None and self.issued.get(holder.id) != holder:
+            raise Conflict("Your key was changed meanwhile.")
 
     async def key(self, key_id: str) -> Key | None:
         """Find a key."""
@@ -340,10 +345,18 @@ class FakeStore:
         return [key for key in found if older_than is None or (key.created_at, key.id) < older_than][:limit]
 
     async def change_key(
-        self, key_id: str, team: str | None, change: Callable[[Key], Key], at: float, *, actor: Actor
+        self,
+        key_id: str,
+        team: str | None,
+        change: Callable[[Key], Key],
+        at: float,
+        *,
+        actor: Actor,
+        holder: Key | None = None,
     ) -> Key | None:
         """Change a key."""
         self._note("change_key")
+        self._check_holder(holder)
         known = self.issued.get(key_id)
         if known is None or team not in (None, known.team):
             return None
@@ -373,10 +386,18 @@ class FakeStore:
         return self.issued.get(key_id)
 
     async def rotate_key(
-        self, key_id: str, successor: Key, expires_at: float, *, actor: Actor, most: int | None = None
+        self,
+        key_id: str,
+        successor: Key,
+        expires_at: float,
+        *,
+        actor: Actor,
+        most: int | None = None,
+        holder: Key | None = None,
     ) -> Key | None:
         """Replace a key."""
         self._note("rotate_key")
+        self._check_holder(holder)
         if key_id not in self.issued:
             return None
         self.issued[successor.id] = successor

@@ -12,7 +12,7 @@ from gateway.domain import scopes as scoping
 from gateway.domain.limits import NO_LIMITS, UNLIMITED, Allowance, Limits, limits_by_name
 from gateway.domain.records import Key
 from gateway.domain.scopes import Scope
-from gateway.domain.teams import Caller, Team
+from gateway.domain.teams import Team
 from gateway.errors import InvalidField
 
 NEVER_GRANTED = frozenset({Scope.ACCOUNT, Scope.ADMIN})
@@ -20,6 +20,7 @@ NEVER_GRANTED = frozenset({Scope.ACCOUNT, Scope.ADMIN})
 _DEFAULT_BURST = 6
 """The burst of a rate without one is this part of it."""
 _MOST_SHOWN = 20
+_OPEN = "list them: null would also grant what the team is given later, and your key may not have"
 
 
 class Grants(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,6 +36,8 @@ class Grants(msgspec.Struct, frozen=True, kw_only=True):
     expires_at: float | None = None
     """No key can expire later."""
     default_models: tuple[str, ...] | None = None
+    holder: Key | None = None
+    """The key of the store by which these were found."""
 
 
 def of_operator(team: Team) -> Grants:
@@ -42,13 +45,13 @@ def of_operator(team: Team) -> Grants:
     return Grants(team=team, is_operator=True, scopes=team.scopes, models=(team.models,))
 
 
-def of_holder(caller: Caller, own: Key) -> Grants:
-    """Return what the holder of a key may grant."""
+def of_holder(team: Team, own: Key, allowance: Allowance) -> Grants:
+    """Return what the holder of a key may grant: by the key as it is now, not as it was authenticated."""
     return Grants(
-        team=caller.team,
-        scopes=caller.scopes - NEVER_GRANTED,
-        models=caller.models,
-        allowance=caller.allowance,
+        team=team,
+        scopes=scoping.narrow(team.scopes, own.scopes) - NEVER_GRANTED,
+        models=(team.models,) if own.models is None else (team.models, own.models),
+        allowance=allowance,
         expires_at=own.expires_at,
         default_models=own.models,
     )
@@ -73,6 +76,21 @@ def new_key(grants: Grants) -> Key:
         expires_at=grants.expires_at,
         allowance=None if grants.allowance == NO_LIMITS else grants.allowance,
     )
+
+
+def left_open(grants: Grants, key: Key, before: Key | None = None) -> list[InvalidField]:
+    """Return what a key is newly to have without a list: all that its team has, also what the team is given later.
+
+    A holder grants the scopes that it has today, and no more models than it can ever have itself.
+    """
+    if grants.is_operator:
+        return []
+    found = []
+    if key.scopes is None and (before is None or before.scopes is not None):
+        found.append("scopes")
+    if key.models is None and grants.default_models is not None and (before is None or before.models is not None):
+        found.append("models")
+    return [InvalidField("invalid_value", field, _OPEN) for field in found]
 
 
 def beyond(grants: Grants, key: Key) -> list[InvalidField]:
@@ -108,7 +126,8 @@ def _wider(may: Limits, has: Limits, path: str) -> Iterator[tuple[str, str]]:
     most = limits_by_name(may)
     rates = [rate for rate in (may.requests_per_minute, may.predictions_per_minute) if rate is not None]
     if may.burst is None and rates and has.burst is not None:
-        most["burst"] = max(1, max(rates) // _DEFAULT_BURST)
+        # One burst is that of both rates, so the smaller one decides.
+        most["burst"] = max(1, min(rates) // _DEFAULT_BURST)
     given = limits_by_name(has)
     for name, limit in most.items():
         if name not in given:

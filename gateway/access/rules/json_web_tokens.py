@@ -22,6 +22,7 @@ ALGORITHMS: Final = (
 the public key could sign."""
 
 _FORM: Final = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
+_OF_EVENTS: Final = frozenset({"logout+jwt", "secevent+jwt"})
 _JWS: Final = jwt.PyJWS(ALGORITHMS)
 
 
@@ -79,6 +80,12 @@ def read(text: str) -> UnverifiedToken | TokenRefusal:
     if "crit" in header or "b64" in header:
         # Extensions that must be understood (RFC 7515, 4.1.11), such as an unencoded payload (RFC 7797).
         return TokenRefusal(Reason.MALFORMED, "The header of this token names extensions that are not supported.")
+    kind = header.get("typ")
+    if (isinstance(kind, str) and _media_type(kind) in _OF_EVENTS) or isinstance(claims.get("events"), dict):
+        # It has the issuer, audience and user of an identity (RFC 8417; Back-Channel Logout 1.0, 2.4; RFC 8725, 3.12).
+        return TokenRefusal(
+            Reason.CLAIM, "This token reports an event, such as the end of a session. Nobody signs in with it."
+        )
     return UnverifiedToken(text=text, algorithm=algorithm, key_id=key_id, claims=claims)
 
 
@@ -89,6 +96,10 @@ def has_valid_signature(token: UnverifiedToken, key: Any) -> bool:
     except (jwt.PyJWTError, ValueError, TypeError):
         return False
     return True
+
+
+def _media_type(kind: str) -> str:
+    return kind.lower().removeprefix("application/")
 
 
 def _object(part: str) -> dict[str, Any]:

@@ -20,10 +20,13 @@ from gateway.domain.scopes import Scope
 from gateway.errors import InvalidField
 
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._@-]{0,63}")
+MOST_TEXT: Final = 4096
+"""Characters of all patterns, or of all origins, of a key. A page can have a thousand keys."""
 _LONGEST_SHOWN: Final = 100
 _MOST: Final = 2**53 - 1
 
 Texts = Annotated[tuple[str, ...], msgspec.Meta(max_length=1000)]
+Patterns = Annotated[tuple[str, ...], msgspec.Meta(max_length=scoping.MOST_PATTERNS)]
 Text = Annotated[str, msgspec.Meta(max_length=300)]
 Count = Annotated[int, msgspec.Meta(ge=1, le=_MOST)]
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=10**10)]
@@ -58,7 +61,7 @@ class KeyRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """The team of a new key. It never changes."""
     name: Text | UnsetType = UNSET
     scopes: Texts | UnsetType | None = UNSET
-    models: Texts | UnsetType | None = UNSET
+    models: Patterns | UnsetType | None = UNSET
     origins: Texts | UnsetType | None = UNSET
     expires_at: Text | UnsetType | None = UNSET
     limits: AllowanceRequest | UnsetType | None = UNSET
@@ -82,12 +85,17 @@ def _invalid(request: KeyRequest, now: float) -> Iterator[tuple[str, str]]:
     for field, listed in (("scopes", request.scopes), ("models", request.models), ("origins", request.origins)):
         if listed == ():
             yield field, f"{field} must not be empty: leave it out, or pass null for no restriction"
+    for field, listed in (("models", request.models), ("origins", request.origins)):
+        if listed and sum(map(len, listed)) > MOST_TEXT:
+            yield field, f"{field} must have at most {MOST_TEXT} characters in all"
     unknown = [scope for scope in request.scopes or () if scope not in frozenset(Scope)]
     if unknown:
         yield "scopes", f"{_shown(unknown)}: the scopes are {', '.join(Scope)}"
-    wrong = [pattern for pattern in request.models or () if not scoping.is_pattern(pattern)]
+    wrong = [pattern for pattern in request.models or () if not scoping.is_asked_pattern(pattern)]
     if wrong:
-        yield "models", f"{_shown(wrong)}: expected owner/name, in which * matches any characters, or *"
+        yield "models", f"{_shown(wrong)}: expected {scoping.ASKED_PATTERN_FORM}"
+    if request.models and len(request.models) > scoping.MOST_PATTERNS:
+        yield "models", f"models must have at most {scoping.MOST_PATTERNS} patterns"
     for origin in request.origins or ():
         try:
             scoping.normal_origin(origin[: _LONGEST_SHOWN * 3])

@@ -14,10 +14,11 @@ KeyPlace = tuple[float, str]
 class Keys(Protocol):
     """API keys that are created at run time. Keys of the config are not stored.
 
-    Each change is recorded in the audit log, as one of `actor`, in the same transaction.
+    Each change is recorded in the audit log, as one of `actor`, in the same transaction. With `holder`, the key whose
+    holder asks for it as it was when its rights were checked, raise `Conflict` if that key is another one by now.
     """
 
-    async def add_key(self, key: Key, *, actor: Actor, most: int | None = None) -> None:
+    async def add_key(self, key: Key, *, actor: Actor, most: int | None = None, holder: Key | None = None) -> None:
         """Add a key. Durable.
 
         Raise `Conflict` if the id exists, if the team has a key with this name that is not revoked, or `most` valid
@@ -38,7 +39,14 @@ class Keys(Protocol):
         ...
 
     async def change_key(
-        self, key_id: str, team: str | None, change: Callable[[Key], Key], at: float, *, actor: Actor
+        self,
+        key_id: str,
+        team: str | None,
+        change: Callable[[Key], Key],
+        at: float,
+        *,
+        actor: Actor,
+        holder: Key | None = None,
     ) -> Key | None:
         """Replace a key by what `change` makes of it. Durable. Atomic. The id, the team and the digest stay.
 
@@ -67,7 +75,14 @@ class Keys(Protocol):
         ...
 
     async def rotate_key(
-        self, key_id: str, successor: Key, expires_at: float, *, actor: Actor, most: int | None = None
+        self,
+        key_id: str,
+        successor: Key,
+        expires_at: float,
+        *,
+        actor: Actor,
+        most: int | None = None,
+        holder: Key | None = None,
     ) -> Key | None:
         """Add `successor` and set the old key's expiry to `expires_at`, unless it expires earlier. Durable. Atomic.
 

@@ -39,7 +39,7 @@ async def list_entries(request: web.Request) -> web.Response:
         since=answers.read_time("since", query.since),
         until=answers.read_time("until", query.until),
     )
-    found = await request.app[STORE].audit_entries(which, limit=query.limit, older_than=_place(query.cursor))
+    found = await request.app[STORE].audit_entries(which, limit=query.limit, older_than=place_of(query.cursor))
     last = found.entries[-1] if found.has_more else None
     cursor = write_cursor(None if last is None else (last.at, str(last.id)))
     url = answers.next_url(request, cursor)
@@ -49,7 +49,8 @@ async def list_entries(request: web.Request) -> web.Response:
     return answers.csv_answer(audit_rows.COLUMNS, map(audit_rows.cells_of, rows), url)
 
 
-def _place(cursor: str | None) -> AuditPlace | None:
+def place_of(cursor: str | None) -> AuditPlace | None:
+    """Return the place of a cursor of this list. Raise `Unprocessable` for any other text."""
     place = read_cursor(cursor)
     if place is None:
         return None

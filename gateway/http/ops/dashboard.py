@@ -133,6 +133,9 @@ async def sign_in(request: web.Request) -> web.Response:
             httponly=True,
             samesite="Strict",
         )
+    if viewer is not None:
+        # Of an operator who used this browser before and has not signed out.
+        response.del_cookie(ADMIN_COOKIE, path=_COOKIES[ADMIN_COOKIE])
     return response
 
 

@@ -20,6 +20,7 @@ from gateway.errors import Conflict, GatewayError, InvalidField, Unprocessable
 from gateway.http import errors
 from gateway.http.json_body import read_cursor, write_cursor
 from gateway.http.keys import KEY_SERVICE, STORE, TEAMS
+from gateway.http.ops.audit import place_of
 from gateway.http.ops.dashboard_access import PATH, Visit, for_visitors, read_form, redirect
 from gateway.operations.rules import audit_rows
 
@@ -96,10 +97,8 @@ async def show_audit(visit: Visit) -> web.Response:
         action=query["action"] or None,
         subject=query["subject"] or None,
     )
-    place = read_cursor(request.query.get("cursor"))
-    found = await request.app[STORE].audit_entries(
-        which, limit=_PAGE, older_than=None if place is None else (place[0], int(place[1]))
-    )
+    place = place_of(request.query.get("cursor"))
+    found = await request.app[STORE].audit_entries(which, limit=_PAGE, older_than=place)
     last = found.entries[-1] if found.has_more else None
     cursor = write_cursor(None if last is None else (last.at, str(last.id)))
     return await visit.page(

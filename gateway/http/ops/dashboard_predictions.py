@@ -1,5 +1,6 @@
 """The pages of the console that show predictions and their outputs. See docs/dashboard.md."""
 
+import asyncio
 from typing import Annotated, Final
 
 import msgspec
@@ -77,7 +78,8 @@ async def show_prediction(visit: Visit) -> web.Response:
         entry="predictions",
         row=detail.prediction,
         explanation=detail.explanation,
-        data=prediction_view.texts_of(detail.data),
+        # Indenting takes time.
+        data=await asyncio.to_thread(prediction_view.texts_of, detail.data),
         data_state=detail.data_state,
         sharers=await log.sharers(prediction_id, visit.caller),
         files=[_file(prediction_id, copy) for copy in copies],

@@ -65,6 +65,8 @@ class RecentError(msgspec.Struct, frozen=True, kw_only=True):
     what: str
     detail: str
     prediction: str | None = None
+    is_upstreams: bool = False
+    """Whether the detail is Replicate's or the model's, which can quote the input."""
 
 
 class RefusedOrigin(msgspec.Struct, frozen=True, kw_only=True):

@@ -23,11 +23,12 @@ _RIGHTS = ("team", "scopes", "models", "origins", "allowance")
 class KeySteps(Connections):
     """API keys that are created at run time. The command line writes them from another process."""
 
-    async def add_key(self, key: Key, *, actor: Actor, most: int | None = None) -> None:
+    async def add_key(self, key: Key, *, actor: Actor, most: int | None = None, holder: Key | None = None) -> None:
         """Add a key."""
 
         def step(db: Database) -> None:
             db.lock(Lock.NAMES, key.team)
+            _check_holder(db, holder)
             if db.execute("key_taken", {"id": key.id, "team": key.team, "name": key.name}).fetchone():
                 raise Conflict(f"Team {key.team} already has a key named {key.name}.")
             _check_number(db, key, most)
@@ -58,7 +59,14 @@ class KeySteps(Connections):
         return await self._read(lambda db: [KEYS.record(row) for row in db.execute(name, wanted)])
 
     async def change_key(
-        self, key_id: str, team: str | None, change: Callable[[Key], Key], at: float, *, actor: Actor
+        self,
+        key_id: str,
+        team: str | None,
+        change: Callable[[Key], Key],
+        at: float,
+        *,
+        actor: Actor,
+        holder: Key | None = None,
     ) -> Key | None:
         """Replace a key by what `change` makes of it."""
 
@@ -67,6 +75,7 @@ class KeySteps(Connections):
             if old is None or team not in (None, old.team):
                 return None
             db.lock(Lock.NAMES, old.team)
+            _check_holder(db, holder)
             old = _key(db, key_id)
             assert old is not None
             new = change(old)
@@ -125,12 +134,20 @@ class KeySteps(Connections):
         return await self._write(step, durable=True)
 
     async def rotate_key(
-        self, key_id: str, successor: Key, expires_at: float, *, actor: Actor, most: int | None = None
+        self,
+        key_id: str,
+        successor: Key,
+        expires_at: float,
+        *,
+        actor: Actor,
+        most: int | None = None,
+        holder: Key | None = None,
     ) -> Key | None:
         """Add a key's successor and set the expiry of the old key."""
 
         def step(db: Database) -> Key | None:
             db.lock(Lock.NAMES, successor.team)
+            _check_holder(db, holder)
             old = _key(db, key_id)
             if old is None or old.revoked_at is not None:
                 return None
@@ -152,6 +169,12 @@ class KeySteps(Connections):
             return expired
 
         return await self._write(step, durable=True)
+
+
+def _check_holder(db: Database, holder: Key | None) -> None:
+    """Raise `Conflict` if the key whose holder asks has changed since its rights were checked."""
+    if holder is not None and _key(db, holder.id) != holder:
+        raise Conflict("Your key was changed meanwhile. Try again.")
 
 
 def _check_number(db: Database, key: Key, most: int | None) -> None:

@@ -54,7 +54,7 @@ def _stretch(
     low, high = Bounds.between(wanted.since, wanted.until)
     if position is not None:
         high = min(high, (position.at, position.id))
-    name, scope = _index_of(wanted), _scope(wanted)
+    name, scope = _index_of(db, wanted), _scope(wanted)
     kinds = (wanted.kind,) if wanted.kind is not None else tuple(Kind)
     is_cut = False
     for kind in kinds:
@@ -80,13 +80,21 @@ def _stretch(
     return FoundPage(items, Cursor(*low) if is_cut else None)
 
 
-def _index_of(wanted: Wanted) -> str:
-    """Return the statement whose index fits best."""
+def _index_of(db: Database, wanted: Wanted) -> str:
+    """Return the statement whose index fits best.
+
+    Within a team never one with predictions of others: the place where a page ends is one of theirs then.
+    """
     if wanted.team is not None and wanted.user is not None:
         return "search_of_owner"
-    if wanted.key_id is not None:
+    if wanted.key_id is not None and (wanted.team is None or _team_of_key(db, wanted.key_id) == wanted.team):
         return "search_of_key"
     return "search_of_all" if wanted.team is None else "search_of_team"
+
+
+def _team_of_key(db: Database, key_id: str) -> str | None:
+    row = db.execute("search_team_of_key", {"only_key": key_id}).fetchone()
+    return None if row is None else str(row[0])
 
 
 def _scope(wanted: Wanted) -> dict[str, str | None]:

@@ -129,6 +129,12 @@ HOSTILE: dict[str, tuple[Callable[[], str], Reason]] = {
     "a user that is a number": (raw(ES, CLAIMS | {"sub": 1}), Reason.CLAIM),
     "a user that is an array": (raw(ES, CLAIMS | {"sub": ["ann"]}), Reason.CLAIM),
     "a user with a line break": (claims(sub="ann\nbob"), Reason.CLAIM),
+    "a message that a session has ended": (header(typ="logout+jwt"), Reason.CLAIM),
+    "a security event": (header(typ="application/SecEvent+JWT"), Reason.CLAIM),
+    "an event without a type": (
+        claims(events={"http://schemas.openid.net/event/backchannel-logout": {}}),
+        Reason.CLAIM,
+    ),
     "a long user": (claims(sub="a" * 201), Reason.CLAIM),
 }
 

@@ -90,6 +90,75 @@ async def test_holder_manages_the_keys_of_its_team_that_it_could_create(service,
     assert changed == [made.id, made.id, new.id]
 
 
+@pytest.mark.parametrize(
+    ("now", "error"),
+    [
+        ({"scopes": ("read", "keys")}, Unprocessable),
+        ({"models": ("acme/one",)}, Unprocessable),
+        ({"allowance": Allowance(own=Limits(burst=1))}, Unprocessable),
+        ({"scopes": ("read", "predict")}, Forbidden),
+        ({"origins": ("https://a.example",)}, Forbidden),
+    ],
+)
+async def test_holder_grants_by_its_key_as_it_is_now(service, store, now, error):
+    """Not as it was when the request, or the session, was authenticated."""
+    caller = held()
+    store.issued["holder"] = replace(OWN, **now)
+    wanted = {"scopes": ["predict"], "models": ["acme/two"], "limits": {"burst": 2}}
+    with pytest.raises(error):
+        await service.create(caller, request(**wanted))
+    assert store.issued.keys() == {"holder"}
+
+
+class ChangedMeanwhile(FakeStore):
+    """A store in which an operator revokes the holder's key while a request of the holder is handled."""
+
+    def revoke(self) -> None:
+        self.issued["holder"] = replace(OWN, revoked_at=START)
+
+    async def add_key(self, *args: Any, **kwargs: Any) -> None:
+        self.revoke()
+        await super().add_key(*args, **kwargs)
+
+    async def change_key(self, *args: Any, **kwargs: Any) -> Any:
+        self.revoke()
+        return await super().change_key(*args, **kwargs)
+
+    async def rotate_key(self, *args: Any, **kwargs: Any) -> Any:
+        self.revoke()
+        return await super().rotate_key(*args, **kwargs)
+
+
+async def test_a_key_that_is_revoked_meanwhile_grants_nothing(clock):
+    """Its rights count when the change is made, not when the request began."""
+    store = ChangedMeanwhile()
+    store.issued |= {"holder": OWN, "app": key("app", scopes=("read",), created_at=START)}
+    before = store.issued["app"]
+    service = KeyService(store, teams_of(RED, BLUE), access_of(CONFIG), clock)
+    for call in (
+        lambda: service.create(held(), request()),
+        lambda: service.change(held(), "app", request(name="x")),
+        lambda: service.rotate(held(), "app", 0),
+    ):
+        store.issued["holder"] = OWN
+        with pytest.raises(Conflict, match="meanwhile"):
+            await call()
+    assert store.issued.keys() == {"holder", "app"}
+    assert store.issued["app"] == before
+
+
+async def test_null_grants_no_more_than_the_holder_has_later(service, store):
+    """A key without a list has what its team is given later, and the holder may not be given that."""
+    store.issued["holder"] = own = replace(OWN, scopes=tuple(Scope), models=("acme/*",))
+    for body, field in (({"scopes": None}, "scopes"), ({"models": None}, "models")):
+        with pytest.raises(Unprocessable) as caught:
+            await service.create(held(own), request(**body))
+        assert [each.field for each in caught.value.fields] == [field]
+    made = await service.create(held(own), request())
+    with pytest.raises(Unprocessable):
+        await service.change(held(own), made.id, request(models=None))
+
+
 async def test_holder_sees_nothing_of_other_teams(service):
     """A key of another team, one that is unknown, and one of the config give the same answer."""
     theirs = await service.create(OPERATORS, request(team="blue"))

@@ -142,6 +142,20 @@ def test_one_is_shown_with_its_explanation_and_data(folder: Path):
     assert (json.loads(hidden)["data"], json.loads(hidden)["data_state"]) == (None, "hidden")
 
 
+async def _add_odd() -> None:
+    store = open_store("sqlite:///gateway.db")
+    await store.open()
+    odd = rb'{"id":"odd","status":"succeeded","input":{},"output":"half of an emoji: \ud83d"}'
+    await store.record_created(ended("odd", leader_id="odd", document=odd), prediction("odd", "odd"))
+    await store.close()
+
+
+def test_output_that_msgspec_does_not_read_is_shown_as_it_is():
+    """Replicate's own bodies are kept byte for byte."""
+    asyncio.run(_add_odd())
+    assert json.loads(ask("show", "odd").stdout)["data"]["output"] == "half of an emoji: \ud83d"
+
+
 async def _clear_and_add_large() -> None:
     store = open_store("sqlite:///gateway.db")
     await store.open()

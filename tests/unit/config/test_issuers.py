@@ -137,6 +137,18 @@ def test_users_of_two_issuers_are_told_apart():
     assert not [each for each in warnings(made(teams=[ACME], issuers=[table()]), 0.0) if "issuers" in each.path]
 
 
+@pytest.mark.parametrize(("first", "second"), [("", "b:"), ("b:", ""), ("ab", "a"), ("a:", "b:")])
+def test_prefix_that_begins_another_one_is_warned_of(first: str, second: str):
+    """A user of the shorter one can have a name that makes the longer one of it."""
+    both = [table(name="a", user_prefix=first), table(name="b", user_prefix=second, audience="b")]
+    config = made(teams=[team(name="acme", origins=[PAGE])], issuers=both)
+    said = {each.path: each.message for each in warnings(config, 0.0)}
+    overlap = first.startswith(second) or second.startswith(first)
+    assert ("issuers[1].user_prefix" in said) == overlap
+    if overlap:
+        assert "whose name begins with the rest" in said["issuers[1].user_prefix"]
+
+
 def test_a_reload_tells_what_has_changed():
     """By the name of the issuer."""
     before = made(teams=[ACME], issuers=[table(), table(name="b", audience="b")])

@@ -25,7 +25,7 @@ SCOPES = st.lists(st.sampled_from(list(Scope)))
 def test_scopes_are_stable():
     """Configs and keys of today are read by later versions."""
     assert [str(scope) for scope in Scope] == [
-        "read", "predict", "files", "train", "deploy", "manage", "tokens", "account", "admin",
+        "read", "predict", "files", "train", "deploy", "manage", "tokens", "keys", "account", "admin",
     ]  # fmt: skip
     assert DEFAULT_SCOPES == ("read", "predict", "files")
 

@@ -33,6 +33,21 @@ def test_one_team_does_not_displace_anothers_errors():
     assert recent_errors.newest("unheard of", 10) == ()
 
 
+def test_what_can_quote_an_input_is_hidden_with_it():
+    """As long as `[console] show_data` is false. The gateway's own reasons are shown."""
+    shows = [False]
+    recent_errors = RecentErrors(
+        named_teams("red"), ManualClock(), LiveSettings(RETENTION), shows_data=lambda: shows[0]
+    )
+    recent_errors.note("red", "create", "no money")
+    recent_errors.note("red", "create", "input: a llama", is_upstreams=True)
+    recent_errors.on_run_ended(run_ended(RUN))
+    hidden = "Not shown: it can quote the input ([console] show_data)."
+    assert sorted(each.detail for each in recent_errors.newest("red", 10)) == [hidden, hidden, "no money"]
+    shows[0] = True
+    assert sorted(each.detail for each in recent_errors.newest("red", 10)) == ["CUDA", "input: a llama", "no money"]
+
+
 async def test_newest_errors_come_first_and_expire_after_an_hour():
     clock = ManualClock()
     recent_errors = kept(clock)

@@ -24,6 +24,9 @@ WHERE key_id = :only_key AND kind = :kind
     AND (created_at, id) >= (:low_at, :low_id) AND (created_at, id) < (:high_at, :high_id)
 ORDER BY created_at DESC, id DESC LIMIT 1 OFFSET :skipped;
 
+-- name: search_team_of_key
+SELECT team FROM predictions WHERE key_id = :only_key LIMIT 1;
+
 -- The inner query reads what its bounds leave, at most :searched rows; all else is looked up for those alone.
 
 -- name: search_of_all

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from gateway.access.rules.grants import beyond, new_key, of_holder, of_operator
+from gateway.access.rules.grants import beyond, left_open, new_key, of_holder, of_operator
 from gateway.domain.limits import NO_LIMITS, Allowance, Limits
 from gateway.domain.scopes import Scope
 from gateway.domain.teams import Caller, Team
@@ -38,16 +38,17 @@ def holder(own: Any = OWN, team: Team = TEAM) -> Caller:
 
 def fields(caller: Caller, own: Any, **wanted: Any) -> list[str]:
     """Return the fields in which a key goes beyond what the holder of `own` may grant."""
-    allowed = of_holder(caller, own)
+    allowed = of_holder(caller.team, own, caller.allowance)
     return [field.field for field in beyond(allowed, replace(new_key(allowed), **wanted))]
 
 
 def test_what_is_left_out_is_what_the_holder_has():
     """But for the scope `keys`, which must be named."""
-    made = new_key(of_holder(holder(), OWN))
+    allowed = of_holder(TEAM, OWN, OWN.allowance or NO_LIMITS)
+    made = new_key(allowed)
     assert made.scopes == ("read", "predict")
     assert (made.models, made.expires_at, made.allowance) == (OWN.models, OWN.expires_at, OWN.allowance)
-    assert beyond(of_holder(holder(), OWN), made) == []
+    assert beyond(allowed, made) == []
 
 
 def test_what_operators_leave_out_is_what_the_team_has():
@@ -84,6 +85,29 @@ def test_a_holder_grants_no_more_than_it_has(wanted: dict[str, Any], field: str)
     assert field in fields(holder(), OWN, **wanted)
 
 
+def test_burst_of_both_rates_is_at_most_that_of_the_smaller():
+    """A burst that is not set is a part of its rate: one that is set applies to both rates."""
+    rates = Limits(requests_per_minute=600, predictions_per_minute=6)
+    own = replace(OWN, allowance=Allowance(own=rates))
+    for burst, refused in ((100, ["limits.burst"]), (2, ["limits.burst"]), (1, []), (None, [])):
+        assert fields(holder(own), own, allowance=Allowance(own=replace(rates, burst=burst))) == refused
+
+
+def test_a_holder_leaves_nothing_open_that_its_team_may_be_given_later():
+    """Scopes are always listed; models unless the holder's own are open too. What is open already may stay."""
+    open_ = replace(OWN, scopes=None, models=None)
+    for own, key_, before, refused in (
+        (OWN, open_, None, ["scopes", "models"]),
+        (OWN, open_, OWN, ["scopes", "models"]),
+        (OWN, open_, open_, []),
+        (OWN, OWN, None, []),
+        (open_, open_, None, ["scopes"]),
+    ):
+        allowed = of_holder(TEAM, own, NO_LIMITS)
+        assert [each.field for each in left_open(allowed, key_, before)] == refused
+    assert left_open(of_operator(TEAM), open_) == []
+
+
 def test_a_holder_grants_less():
     narrow = Allowance(own=Limits(requests_per_minute=1, microusd_per_day=1, burst=10, concurrent_predictions=1))
     wanted = {"scopes": ("read", "keys"), "models": ("acme/x*",), "origins": ("https://a.example",)}
@@ -96,7 +120,7 @@ def test_a_holder_never_grants_account_or_admin(scope: str):
     own = replace(OWN, scopes=None)
     assert fields(holder(own), own, scopes=(scope,)) == ["scopes"]
     # So its own key, which has them, is none that it could create.
-    assert "scopes" in [each.field for each in beyond(of_holder(holder(own), own), own)]
+    assert "scopes" in [each.field for each in beyond(of_holder(TEAM, own, NO_LIMITS), own)]
 
 
 @given(own=LIMITS, per_user=LIMITS, wanted=LIMITS, wanted_per_user=LIMITS)
