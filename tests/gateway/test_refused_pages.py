@@ -46,7 +46,7 @@ async def test_request_from_a_page_of_another_team_is_counted(gateway: Stack, ac
     await ask(gateway, "GET", "/v1/account", key="beta", headers={"Origin": PAGE})
     assert access_log.lines[-1]["origin"] == PAGE
     assert 'replicate_gateway_cors_refusals_total{kind="request"} 1.0' in await metrics_of(gateway)
-    assert f"<code>{PAGE}</code></td><td>beta</td><td class="n">1</td>" in await dashboard_of(gateway)
+    assert f'<code>{PAGE}</code></td><td>beta</td><td class="n">1</td>' in await dashboard_of(gateway)
 
 
 async def test_page_of_the_gateways_own_origin_is_not_refused(gateway: Stack, access_log: AccessLog):
