@@ -85,7 +85,6 @@ async def test_closing_store_finishes_pending_writes(store: Store, another) -> N
 async def test_cancelled_caller_does_not_undo_a_write(store: Store) -> None:
     """The client disconnects while its create is being recorded: the run is recorded all the same."""
     write = asyncio.ensure_future(store.record_created(live(), prediction()))
-    await asyncio.sleep(0)
     write.cancel()
     with pytest.raises(asyncio.CancelledError):
         await write

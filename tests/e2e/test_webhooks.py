@@ -10,6 +10,7 @@ from gateway.runtime.clock import SystemClock
 from gateway.simulator import Simulator
 from gateway.store.sqlite import SQLiteStore
 from gateway.webhooks.secrets import WebhookSecrets
+from tests.support.audit import BY_TEST
 from tests.support.node import Play
 from tests.support.python_client import python_client
 from tests.support.stack import Stack, start_gateway
@@ -82,7 +83,7 @@ async def test_both_secrets_validate_during_a_rotation(replicate_js: Play, gatew
     old = (await replicate_js("validate", message=parts(await reported(gateway, receiver)))).result["key"]
     store = SQLiteStore(gateway.database)
     await store.open()
-    await WebhookSecrets(store, SystemClock()).rotate("alpha", 3600)
+    await WebhookSecrets(store, SystemClock()).rotate("alpha", 3600, actor=BY_TEST)
     await store.close()
     message = await reported(gateway, receiver)
     fresh = (await replicate_js("validate", message=parts(message))).result
