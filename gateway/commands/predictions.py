@@ -82,7 +82,8 @@ def show(prediction_id: str, config_path: Path | None) -> None:
         async def fetch() -> bytes:
             async with opened_store(config) as store:
                 try:
-                    found = await prediction_log(config, store).detail(prediction_id, "")
+                    log = prediction_log(config, store)
+                    found = await log.detail(await log.view(prediction_id), "")
                 except NotFound:
                     text = f"no prediction {prediction_id!r} (see: gateway predictions list)"
                     raise click.ClickException(text) from None

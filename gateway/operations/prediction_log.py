@@ -107,48 +107,47 @@ class PredictionLog:
             position = cursors.decode(page.next)
         return rows
 
-    async def detail(self, prediction_id: str, base: str, caller: Caller | None = None) -> PredictionDetail:
+    async def view(self, prediction_id: str, caller: Caller | None = None) -> PredictionView:
+        """Return a prediction, with `caller` only one of its team, without large documents. Raise `NotFound`."""
+        view = await self._records.prediction(prediction_id, most_bytes=LARGE_DOCUMENT)
+        if view is None or (caller is not None and view.prediction.team != caller.team.name):
+            raise NotFound
+        return view
+
+    async def detail(self, view: PredictionView, base: str, caller: Caller | None = None) -> PredictionDetail:
         """Return a prediction with its explanation, and its data as long as that is kept. Raise `NotFound`.
 
-        `base` is the base URL of callers, for links to stored copies of output files. With `caller`, only a prediction
-        of its team is found, and explained as to that team.
+        `base` is the base URL of callers, for links to stored copies of output files. With `caller`, it is explained as
+        to that team.
         """
-        found = await self._records.found(prediction_id)
-        view = await self._records.prediction(prediction_id, most_bytes=LARGE_DOCUMENT)
-        if found is None or view is None or (caller is not None and found.team != caller.team.name):
+        found = await self._records.found(view.prediction.id)
+        if found is None:
             raise NotFound
         data, state = await self._data(view, base)
         return PredictionDetail(
             prediction=prediction_rows.row_of(found),
             explanation=(
-                await self._explain.explain_to_operator(prediction_id)
+                await self._explain.explain_to_operator(found.id)
                 if caller is None
-                else await self._explain.explain(caller, prediction_id)
+                else await self._explain.explain(caller, found.id)
             ),
             data=data,
             data_state=state,
         )
 
-    async def sharers(self, prediction_id: str, caller: Caller | None = None) -> list[Prediction]:
+    async def sharers(self, view: PredictionView, caller: Caller | None = None) -> list[Prediction]:
         """Return other predictions that share the run of one, the oldest first; with `caller`, those of its team."""
-        view = await self._records.prediction(prediction_id, most_bytes=LARGE_DOCUMENT)
-        if view is None or (caller is not None and view.prediction.team != caller.team.name):
-            raise NotFound
         found = await self._records.predictions_of(view.run.id, limit=_MOST_SHARERS)
         return [
-            each for each in found if each.id != prediction_id and (caller is None or each.team == caller.team.name)
+            each
+            for each in found
+            if each.id != view.prediction.id and (caller is None or each.team == caller.team.name)
         ]
 
-    async def files(self, prediction_id: str, caller: Caller | None = None) -> tuple[PredictionView, Sequence[Copy]]:
-        """Return the stored copies of a prediction's output files, as far as they may be shown, and the prediction.
-
-        Raise `NotFound` for an unknown prediction, or one of another team than the caller's.
-        """
-        view = await self._records.prediction(prediction_id, most_bytes=LARGE_DOCUMENT)
-        if view is None or (caller is not None and view.prediction.team != caller.team.name):
-            raise NotFound
+    def files(self, view: PredictionView) -> Sequence[Copy]:
+        """Return the stored copies of a prediction's output files, as far as they may be shown."""
         may_show = self._settings.value.show_data and not view.run.data_removed
-        return view, view.run.copies if may_show and view.prediction.canceled_at is None else ()
+        return view.run.copies if may_show and view.prediction.canceled_at is None else ()
 
     async def _data(self, view: PredictionView, base: str) -> tuple[PredictionData | None, DataState]:
         if not self._settings.value.show_data:

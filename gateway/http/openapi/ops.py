@@ -188,7 +188,7 @@ def body() -> bytes:
     """Return the document."""
     return document(
         "Replicate gateway, for operators",
-        "Administration, metrics and probes. Lists are pages: `next` is the `cursor` of the next one.",
+        "Administration, metrics and probes. Lists are pages: `next` is the address of the next one.",
         OPERATIONS,
         every=(401, 403, 503),
         credential="The operators' token. Without one, the listener answers on loopback only.",

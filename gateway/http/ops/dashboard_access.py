@@ -194,6 +194,11 @@ def not_installed(request: web.Request) -> web.Response:
     return web.Response(status=501, body=body, content_type=HTML, charset="utf-8")
 
 
+def next_page(request: web.Request, cursor: str | None, name: str = "cursor") -> str | None:
+    """Return the address of the page after this one, for a link; `None` at the end."""
+    return None if cursor is None else str(request.rel_url.update_query({name: cursor}))
+
+
 def redirect(path: str) -> web.Response:
     """Send the browser to another page, with GET."""
     return web.Response(status=303, headers={"Location": path})

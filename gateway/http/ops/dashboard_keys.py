@@ -21,7 +21,7 @@ from gateway.http import errors
 from gateway.http.json_body import read_cursor, write_cursor
 from gateway.http.keys import KEY_SERVICE, STORE, TEAMS
 from gateway.http.ops.audit import place_of
-from gateway.http.ops.dashboard_access import PATH, Visit, for_visitors, read_form, redirect
+from gateway.http.ops.dashboard_access import PATH, Visit, for_visitors, next_page, read_form, redirect
 from gateway.operations.rules import audit_rows
 
 _PAGE: Final = 100
@@ -106,7 +106,7 @@ async def show_audit(visit: Visit) -> web.Response:
         rows=audit_rows.page_of(found, None).results,
         asked=query,
         actions=list(Action),
-        next_url=None if cursor is None else str(request.rel_url.update_query(cursor=cursor)),
+        next_url=next_page(request, cursor),
     )
 
 
@@ -129,7 +129,7 @@ async def _keys_page(
         given={name: ", ".join(values) for name, values in (fields or {}).items()},
         given_scopes=(fields or {}).get("scopes", []),
         problems=_problems(problem),
-        next_url=None if cursor is None else str(request.rel_url.update_query(cursor=cursor)),
+        next_url=next_page(request, cursor),
     )
 
 

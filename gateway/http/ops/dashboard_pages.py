@@ -14,7 +14,7 @@ from gateway.domain.windows import Window
 from gateway.errors import NotFound, Unprocessable
 from gateway.http.keys import CLOCK, SETTINGS, STORE, TEAMS, USAGE
 from gateway.http.ops import answers, nodes
-from gateway.http.ops.dashboard_access import PATH, Visit, for_visitors, read_form, redirect
+from gateway.http.ops.dashboard_access import PATH, Visit, for_visitors, next_page, read_form, redirect
 from gateway.money.rules import usage_table
 from gateway.webhooks.rules import rows as delivery_rows
 from gateway.webhooks.rules.deliveries import DeliveryState
@@ -109,13 +109,13 @@ async def list_webhooks(visit: Visit) -> web.Response:
         after=request.query.get("after", ""),
         limit=MOST_ROWS + 1,
     )
-    following = str(request.rel_url.update_query(after=found[MOST_ROWS - 1].id)) if len(found) > MOST_ROWS else None
+    last = found[MOST_ROWS - 1].id if len(found) > MOST_ROWS else None
     return await visit.page(
         "webhooks",
         rows=[delivery_rows.row_of(each) for each in found[:MOST_ROWS]],
         state=text,
         states=_STATES,
-        next_url=following,
+        next_url=next_page(request, last, "after"),
         may_redeliver=visit.may_manage,
     )
 

@@ -1,19 +1,19 @@
 """The pages of the console that show predictions and their outputs. See docs/dashboard.md."""
 
 import asyncio
-from typing import Annotated, Final
+from typing import Final
 
 import msgspec
 from aiohttp import web
 
 from gateway.dashboard import prediction_view
-from gateway.domain import cursors
 from gateway.domain.records import Copy, Source, Status
 from gateway.errors import NotFound, Unprocessable
 from gateway.http.handlers.outputs import send_copy
 from gateway.http.keys import OUTPUTS, PREDICTION_LOG, SETTINGS
 from gateway.http.ops import answers
-from gateway.http.ops.dashboard_access import PATH, Visit, for_visitors
+from gateway.http.ops.dashboard_access import PATH, Visit, for_visitors, next_page
+from gateway.http.ops.predictions import PredictionQuery, position_of, wanted_of
 from gateway.outputs.downloads import Found
 from gateway.outputs.rules import outputs
 from gateway.predictions.ports.search import Wanted
@@ -22,21 +22,8 @@ _PAGE: Final = 50
 _GALLERY: Final = 24
 _PICTURES: Final = frozenset({"image/png", "image/jpeg", "image/webp", "image/gif", "image/avif"})
 """Types that browsers show without running anything: SVG is not among them."""
-
-
-class PredictionFilter(msgspec.Struct, frozen=True, kw_only=True):
-    """The fields of the filter form. Empty ones select everything."""
-
-    team: str = ""
-    key: str = ""
-    user: str = ""
-    target: Annotated[str, msgspec.Meta(pattern=r"^[^\[\]]*$")] = ""
-    status: Status | None = None
-    source: Source | None = None
-    tag: Annotated[str, msgspec.Meta(pattern=r"^([a-z][a-z0-9_-]{0,31}:[A-Za-z0-9._~:/@+-]{1,100})?$")] = ""
-    since: str = ""
-    until: str = ""
-    cursor: str = ""
+_FIELDS: Final = frozenset(PredictionQuery.__struct_fields__) - {"kind", "limit"}
+"""The fields of the filter form."""
 
 
 def add_routes(app: web.Application) -> None:
@@ -50,18 +37,18 @@ def add_routes(app: web.Application) -> None:
 @for_visitors
 async def list_predictions(visit: Visit) -> web.Response:
     """Handle `GET /dashboard/predictions`: a page of predictions, the newest first, with filters."""
-    asked = _filter_of(visit.request)
+    asked = _query_of(visit.request)
     page = await visit.request.app[PREDICTION_LOG].search(
-        _wanted(asked, visit.team), limit=_PAGE, position=_position(asked.cursor)
+        _wanted(asked, visit.team), limit=_PAGE, position=position_of(asked.cursor)
     )
     return await visit.page(
         "predictions",
         asked=asked,
         page=page,
-        next_url=_next_url(visit.request, page.next),
+        next_url=next_page(visit.request, page.next),
         statuses=list(Status),
         sources=list(Source),
-        is_filtered=msgspec.structs.replace(asked, cursor="") != PredictionFilter(),
+        is_filtered=msgspec.structs.replace(asked, cursor=None) != PredictionQuery(),
     )
 
 
@@ -71,8 +58,8 @@ async def show_prediction(visit: Visit) -> web.Response:
     request, prediction_id = visit.request, visit.request.match_info["id"]
     log = request.app[PREDICTION_LOG]
     base = f"{request.app[SETTINGS].value.public_url or ''}/v1"
-    detail = await log.detail(prediction_id, base, visit.caller)
-    _, copies = await log.files(prediction_id, visit.caller)
+    view = await log.view(prediction_id, visit.caller)
+    detail = await log.detail(view, base, visit.caller)
     return await visit.page(
         "prediction",
         entry="predictions",
@@ -81,26 +68,26 @@ async def show_prediction(visit: Visit) -> web.Response:
         # Indenting takes time.
         data=await asyncio.to_thread(prediction_view.texts_of, detail.data),
         data_state=detail.data_state,
-        sharers=await log.sharers(prediction_id, visit.caller),
-        files=[_file(prediction_id, copy) for copy in copies],
+        sharers=await log.sharers(view, visit.caller),
+        files=[_file(prediction_id, copy) for copy in log.files(view)],
     )
 
 
 @for_visitors
 async def show_gallery(visit: Visit) -> web.Response:
     """Handle `GET /dashboard/outputs`: the stored pictures of the newest predictions."""
-    asked = _filter_of(visit.request)
+    asked = _query_of(visit.request)
     log = visit.request.app[PREDICTION_LOG]
     wanted = msgspec.structs.replace(_wanted(asked, visit.team), status=Status.SUCCEEDED)
-    page = await log.search(wanted, limit=_GALLERY, position=_position(asked.cursor))
+    page = await log.search(wanted, limit=_GALLERY, position=position_of(asked.cursor))
     shown = []
     for row in page.results:
-        _, copies = await log.files(row.id, visit.caller)
+        copies = log.files(await log.view(row.id, visit.caller))
         pictures = [each for each in (_file(row.id, copy) for copy in copies) if each["is_picture"]]
         if pictures:
             shown.append((row, pictures))
     return await visit.page(
-        "outputs", shown=shown, next_url=_next_url(visit.request, page.next), stores=OUTPUTS in visit.request.app
+        "outputs", shown=shown, next_url=next_page(visit.request, page.next), stores=OUTPUTS in visit.request.app
     )
 
 
@@ -109,8 +96,9 @@ async def show_file(visit: Visit) -> web.StreamResponse:
     """Handle `GET /dashboard/predictions/<id>/files/<place>`: a stored copy of an output file."""
     request = visit.request
     service, place = request.app.get(OUTPUTS), request.match_info["place"]
-    view, copies = await request.app[PREDICTION_LOG].files(request.match_info["id"], visit.caller)
-    copy = next((each for each in copies if str(each.place) == place), None)
+    log = request.app[PREDICTION_LOG]
+    view = await log.view(request.match_info["id"], visit.caller)
+    copy = next((each for each in log.files(view) if str(each.place) == place), None)
     if service is None or copy is None:
         raise NotFound
     found = Found(copy, view)
@@ -138,35 +126,16 @@ def _file(prediction_id: str, copy: Copy) -> dict[str, object]:
     }
 
 
-def _filter_of(request: web.Request) -> PredictionFilter:
-    given = {name: value.strip() for name, value in request.query.items() if value.strip()}
+def _query_of(request: web.Request) -> PredictionQuery:
+    """Return what the filter form asks for. Its empty fields select everything."""
+    given = {name: value.strip() for name, value in request.query.items() if name in _FIELDS and value.strip()}
     try:
-        return msgspec.convert(given, PredictionFilter, strict=False)
+        return msgspec.convert(given, PredictionQuery, strict=False)
     except msgspec.ValidationError as exc:
         raise Unprocessable.field(answers.field_of(exc), str(exc)) from exc
 
 
-def _wanted(asked: PredictionFilter, team: str | None) -> Wanted:
-    key, _, value = asked.tag.partition(":")
-    return Wanted(
-        team=team or asked.team or None,
-        key_id=asked.key or None,
-        user=asked.user or None,
-        target=asked.target or None,
-        status=asked.status,
-        source=asked.source,
-        tag=(key, value) if asked.tag else None,
-        since=answers.read_time("since", asked.since or None),
-        until=answers.read_time("until", asked.until or None),
-    )
-
-
-def _position(cursor: str) -> cursors.Cursor | None:
-    try:
-        return cursors.decode(cursor) if cursor else None
-    except ValueError:
-        raise Unprocessable.field("cursor", "cursor must be the next of an earlier page") from None
-
-
-def _next_url(request: web.Request, cursor: str | None) -> str | None:
-    return None if cursor is None else str(request.rel_url.update_query(cursor=cursor))
+def _wanted(asked: PredictionQuery, team: str | None) -> Wanted:
+    """Return what is searched for: whatever the form says, a team's members see their team only."""
+    wanted = wanted_of(asked)
+    return wanted if team is None else msgspec.structs.replace(wanted, team=team)

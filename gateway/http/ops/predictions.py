@@ -6,6 +6,7 @@ import msgspec
 from aiohttp import web
 
 from gateway.domain import cursors
+from gateway.domain.cursors import Cursor
 from gateway.domain.records import Kind, Source, Status
 from gateway.errors import Unprocessable
 from gateway.http.keys import PREDICTION_LOG, SETTINGS
@@ -41,7 +42,19 @@ class PredictionQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 async def list_predictions(request: web.Request) -> web.Response:
     """Handle `GET /admin/predictions`: a page, newest first, as JSON or CSV."""
     query = answers.read_query(request, PredictionQuery)
-    wanted = Wanted(
+    page = await request.app[PREDICTION_LOG].search(
+        wanted_of(query), limit=query.limit, position=position_of(query.cursor)
+    )
+    following = answers.next_url(request, page.next)
+    if not answers.wants_csv(request):
+        return answers.json_answer(msgspec.structs.replace(page, next=following))
+    return answers.csv_answer(COLUMNS, map(cells_of, page.results), following)
+
+
+def wanted_of(query: PredictionQuery) -> Wanted:
+    """Return what a query searches for. Raise `Unprocessable` for a time that is none."""
+    tag_key, _, tag_value = (query.tag or "").partition(":")
+    return Wanted(
         team=query.team,
         key_id=query.key,
         user=query.user,
@@ -49,30 +62,25 @@ async def list_predictions(request: web.Request) -> web.Response:
         target=query.target,
         status=query.status,
         source=query.source,
-        tag=None if query.tag is None else _pair(query.tag),
+        tag=(tag_key, tag_value) if query.tag else None,
         since=answers.read_time("since", query.since),
         until=answers.read_time("until", query.until),
     )
+
+
+def position_of(cursor: str | None) -> Cursor | None:
+    """Return where a page begins. Raise `Unprocessable` for a cursor that no page gave."""
     try:
-        position = None if query.cursor is None else cursors.decode(query.cursor)
+        return None if cursor is None else cursors.decode(cursor)
     except ValueError:
         raise Unprocessable.field("cursor", "cursor must be the next of an earlier page") from None
-    page = await request.app[PREDICTION_LOG].search(wanted, limit=query.limit, position=position)
-    following = answers.next_url(request, page.next)
-    if not answers.wants_csv(request):
-        return answers.json_answer(msgspec.structs.replace(page, next=following))
-    return answers.csv_answer(COLUMNS, map(cells_of, page.results), following)
-
-
-def _pair(tag: str) -> tuple[str, str]:
-    key, _, value = tag.partition(":")
-    return key, value
 
 
 async def show_prediction(request: web.Request) -> web.Response:
     """Handle `GET /admin/predictions/<id>`: a prediction or training of any team, explained."""
     base = f"{request.app[SETTINGS].value.public_url or ''}/v1"
-    return answers.json_answer(await request.app[PREDICTION_LOG].detail(request.match_info["id"], base))
+    log = request.app[PREDICTION_LOG]
+    return answers.json_answer(await log.detail(await log.view(request.match_info["id"]), base))
 
 
 def add_routes(app: web.Application) -> None:
