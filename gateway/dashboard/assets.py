@@ -11,6 +11,7 @@ MISSING: Final = "missing.html"
 _FILES: Final = {
     MISSING: "text/html",
     "page.css": "text/css",
+    "live.js": "text/javascript",
     "page.js": "text/javascript",
     "refresh.js": "text/javascript",
     "icon.svg": "image/svg+xml",

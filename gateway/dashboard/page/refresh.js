@@ -1,17 +1,9 @@
 // Refresh lists: fetch the page again, and replace the rows that changed.
 
-// The Content-Security-Policy allows only this policy to create HTML.
-const policy = window.trustedTypes?.createPolicy("gateway", { createHTML: (html) => html }) ?? { createHTML: (html) => html };
-const every = 5000;
-const state = document.getElementById("state");
-const pause = document.getElementById("pause");
-let timer = null;
+import { isUsed, policy, run, setState } from "./live.js";
 
-function isUsed(element) {
-  const selection = document.getSelection();
-  const isSelected = selection && !selection.isCollapsed && element.contains(selection.anchorNode);
-  return isSelected || element.querySelector(":focus") !== null;
-}
+const every = 5000;
+let timer = null;
 
 async function refresh() {
   try {
@@ -30,11 +22,6 @@ async function refresh() {
   }
 }
 
-function setState(text) {
-  // Set only on change: screen readers announce every update.
-  if (state.textContent !== text) state.textContent = text;
-}
-
 function start() {
   timer ??= setInterval(() => document.hidden || refresh(), every);
   setState("Live.");
@@ -45,16 +32,4 @@ function stop() {
   timer = null;
 }
 
-pause.hidden = false;
-pause.addEventListener("click", () => {
-  const paused = timer !== null;
-  if (paused) stop();
-  else start();
-  pause.setAttribute("aria-pressed", String(paused));
-  setState(paused ? "Paused." : "Live.");
-});
-
-window.addEventListener("pagehide", stop);
-window.addEventListener("pageshow", () => {
-  if (pause.getAttribute("aria-pressed") === "false") start();
-});
+run({ start, stop });
