@@ -1,4 +1,4 @@
-"""Sessions of the usage page, in a signed cookie (JWT, RFC 7519, HS256). Nothing is stored.
+"""Sessions of the console, in a signed cookie (JWT, RFC 7519, HS256). Nothing is stored.
 
 A team's session names the key that it was opened with and becomes invalid with that key. An operators' session becomes
 invalid when the operators' token changes, because the signing key is derived from that token.

@@ -92,7 +92,7 @@ def _ops_app(parts: Parts) -> web.Application:
 
 
 async def _add_dashboard(app: web.Application, parts: Parts) -> None:
-    """Add the usage page to the ops listener."""
+    """Add the console to the ops listener."""
     app[keys.DASHBOARD] = parts.operations.dashboard
     app[keys.SESSIONS] = parts.access.sessions
     app[dashboard_access.RENDERER] = await asyncio.to_thread(load_renderer)

@@ -130,7 +130,7 @@ def _start_error(problem: Exception, config: "Config") -> str:
     type=click.IntRange(0, _LAST_PORT),
     default=8080,
     show_default=True,
-    help="Port of the gateway; the page, the usage page and the simulator use the next four.",
+    help="Port of the gateway; the page, the console and the simulator use the next four.",
 )
 @click.option(
     "--data",

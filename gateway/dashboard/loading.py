@@ -18,6 +18,6 @@ def load_renderer() -> "Renderer | None":
     except ModuleNotFoundError as exc:
         if exc.name not in _EXTRA:
             raise
-        logger.info("usage page not installed", extra={"missing": exc.name})
+        logger.info("console not installed", extra={"missing": exc.name})
         return None
     return Renderer()

@@ -44,7 +44,7 @@ class Demo:
 
     page_url: str
     usage_url: str
-    """URL of the usage page."""
+    """URL of the console."""
     origin: str
     """Base URL of the gateway without `/v1`, for the Python client."""
     base_url: str
@@ -61,7 +61,7 @@ class Demo:
 
 @asynccontextmanager
 async def demo(port: int = 0, *, data: Path | None = None, origins: Sequence[str] = ()) -> AsyncIterator[Demo]:
-    """Run a demo: the gateway on `port`, page, usage page and simulator on the next ports, or on free ones.
+    """Run a demo: the gateway on `port`, page, console and simulator on the next ports, or on free ones.
 
     With port 0, all use free ports. `data` keeps config, keys and database, else they are temporary. Web pages at
     `origins` may call the gateway too. Raise `DemoError` if the demo cannot start.

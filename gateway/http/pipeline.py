@@ -164,7 +164,7 @@ class Pipeline:
         return response
 
     def _problem_of(self, error: Exception, request: Request) -> web.Response:
-        """Return the problem document of an exception, as Replicate writes them. Record it for the usage page."""
+        """Return the problem document of an exception, as Replicate writes them. Record it for the console."""
         request_id = request[REQUEST_ID]
         if isinstance(error, GatewayError):
             self._metrics.refused(type(error).__name__)
@@ -202,7 +202,7 @@ class Pipeline:
         self._limiter.asked_by(caller.team.name)
 
     def _record_error(self, request: Request, status: int, detail: str, *, is_upstreams: bool = False) -> None:
-        """Record an error for the usage page."""
+        """Record an error for the console."""
         caller, route = request.get(CALLER), request.get(ROUTE)
         what = f"{route.name if route else access_log.UNMATCHED}: {status}"
         self._recent_errors.note(caller.team.name if caller else None, what, detail, is_upstreams=is_upstreams)

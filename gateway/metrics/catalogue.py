@@ -277,7 +277,7 @@ STREAM_BREAKS = _counter("stream_breaks", "Interrupted upstream streams, by reac
 LIVE_LOG_BYTES = _gauge("live_log_bytes", "Size of event logs of streams in progress.")
 KEPT_LOG_BYTES = _gauge("kept_log_bytes", "Size of event logs of finished runs in memory.")
 UNKEPT_LOGS = _gauge("unkept_logs", "Event logs with events that are not yet stored.")
-DASHBOARD_STREAMS = _gauge("dashboard_streams", "Open usage pages with live updates.")
+DASHBOARD_STREAMS = _gauge("dashboard_streams", "Open pages of the console with live updates.")
 
 _section("Webhooks")
 DELIVERIES = _counter("webhook_deliveries", "Attempts to deliver a webhook.",

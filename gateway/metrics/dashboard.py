@@ -1,4 +1,4 @@
-"""Values of the metrics that the usage page shows."""
+"""Values of the metrics that the console shows."""
 
 from collections.abc import Iterator
 
@@ -8,7 +8,7 @@ from gateway.metrics.traffic import RequestMetrics
 
 
 class DashboardMetrics(RequestMetrics):
-    """Reads metrics for the usage page. Series with the value 0 are left out."""
+    """Reads metrics for the console. Series with the value 0 are left out."""
 
     def requests_in_progress(self) -> int:
         """Return the number of requests in progress."""

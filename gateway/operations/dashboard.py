@@ -1,4 +1,4 @@
-"""Collect the data of the usage page: usage from the ledger's sums, as in `gateway usage`, and live state from
+"""Collect the data of the console's overview: usage from the ledger's sums, as in `gateway usage`, and live state from
 services.
 
 The data of a board is collected on request and cached for a second, so the cost does not depend on the number of

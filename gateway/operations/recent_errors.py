@@ -1,4 +1,4 @@
-"""Recent errors for the usage page: refused requests and failed runs, each with its explanation.
+"""Recent errors for the console: refused requests and failed runs, each with its explanation.
 
 Kept in memory only, no longer than upstream keeps the data that an error can quote. The number is limited per team, so
 that a team with many errors, or an attacker who tries keys, does not displace the errors of other teams.

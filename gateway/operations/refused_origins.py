@@ -1,4 +1,4 @@
-"""Origins of web pages whose requests CORS does not allow, for the usage page: the most recent ones, with a count.
+"""Origins of web pages whose requests CORS does not allow, for the console: the most recent ones, with a count.
 
 Anybody can send any origin, so the number of origins and their length are bounded.
 """

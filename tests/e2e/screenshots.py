@@ -1,4 +1,4 @@
-"""Makes README's pictures of the usage page: `python -m tests.e2e.screenshots`, with Node and Chromium installed."""
+"""Makes README's pictures of the console: `python -m tests.e2e.screenshots`, with Node and Chromium installed."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""The usage page in a real Chromium: correct, self-contained and accessible."""
+"""The console in a real Chromium: correct, self-contained and accessible."""
 
 import asyncio
 import json

@@ -147,7 +147,7 @@ def test_without_a_bundle_the_page_does_not_offer_the_npm_client(tmp_path: Path)
 @pytest.mark.chromium
 @pytest.mark.node
 def test_page_begins_with_results(demo: Started) -> None:
-    """They come from the cache, and the usage page is a link away."""
+    """They come from the cache, and the console is a link away."""
     seen = drive("first", demo.page)["result"]
     for panel in (seen["text"], seen["image"]):
         assert panel["status"] == "succeeded"

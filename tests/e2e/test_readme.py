@@ -168,7 +168,7 @@ async def test_prediction_is_run_once_and_then_served_from_the_cache(gateway: Re
 
 
 async def test_operators_pages_have_the_urls_in_the_readme(gateway: ReadmeGateway):
-    """The usage page and the metrics."""
+    """The console and the metrics."""
     links = [
         gateway.here(link) for link in re.findall(r"<(http://127\.0\.0\.1:9464/\w+)>", (ROOT / README).read_text())
     ]

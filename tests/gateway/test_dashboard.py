@@ -1,4 +1,4 @@
-"""The usage page over HTTP: who may look at what, whence its figures come, and what a browser may do with it."""
+"""The console over HTTP: who may look at what, whence its figures come, and what a browser may do with it."""
 
 import asyncio
 import json

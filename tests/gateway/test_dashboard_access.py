@@ -1,4 +1,4 @@
-"""Who may see the usage page: tokens, cookies, forms of other sites."""
+"""Who may see the console: tokens, cookies, forms of other sites."""
 
 from typing import Any
 

@@ -269,7 +269,7 @@ async def test_ops_token_is_needed_where_there_is_one(open_gateway: OpenGateway)
 
 
 async def test_changes_of_a_signed_in_operator_are_told_apart(open_gateway: OpenGateway):
-    """A script has the token, a person a session of the usage page."""
+    """A script has the token, a person a session of the console."""
     async with open_gateway(ops={"token_env": "KEY_ALPHA"}) as stack, visitor(stack) as session:
         assert (await sign_in(session, stack.keys["alpha"])).status == 303
         async with session.post("/admin/keys", json={"team": "beta"}) as made:

@@ -1,4 +1,4 @@
-"""Visitors of the usage page."""
+"""Visitors of the console."""
 
 import re
 from collections.abc import AsyncIterator

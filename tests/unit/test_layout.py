@@ -11,7 +11,7 @@ CODE = ("gateway", "bench", "grafana")
 OWN_NAMES = ("config", "simulator", "store/postgres", "store/sqlite")
 """Folders with class names of their own: sections of the config, Replicate's side, and the parts of each engine."""
 IN_SEVERAL_FOLDERS = {
-    "Asset": "a static file of the demo's page; one of the usage page",
+    "Asset": "a static file of the demo's page; one of the console",
     "Created": "outcome of a create, for those that wait for it; result of a create",
     "Described": "what an upload states about its file; what a schema states about a target",
     "Entry": "cached metadata; a cache entry; a line of the ledger",
@@ -25,7 +25,7 @@ IN_SEVERAL_FOLDERS = {
     "Kind": "type of a metric; prediction or training",
     "Lane": "one of the account's rates; one of the store's connections",
     "Listener": "of the events of a prediction; of a stream",
-    "Live": "live settings; current activity on the usage page",
+    "Live": "live settings; current activity on the console",
     "OutputFetcher": "a port and its adapter",
     "OutputInputs": "a port and its service",
     "Part": "a line of a charge; a range of bytes",

@@ -1,4 +1,4 @@
-"""The description of the operators' listener, without the usage page."""
+"""The description of the operators' listener, without the console."""
 
 from functools import cache
 from typing import Final

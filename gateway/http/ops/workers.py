@@ -23,7 +23,7 @@ from gateway.metrics.merging import merge
 
 _SECONDS: Final = 5.0
 _SILENT_SECONDS: Final = 60.0
-"""Longest silence of a worker in a response. Streams of the usage page have heartbeats."""
+"""Longest silence of a worker in a response. Streams of the console have heartbeats."""
 _HOP_BY_HOP: Final = frozenset(
     {"connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"}
 )
@@ -79,7 +79,7 @@ class _Operators:
         return web.Response(status=503 if best is None else best.status, body=body, content_type="application/json")
 
     async def relay(self, request: web.Request) -> web.StreamResponse:
-        """Handle everything else by the first worker that serves: sessions of the usage page are in its memory."""
+        """Handle everything else by the first worker that serves: sessions of the console are in its memory."""
         worker = next((each for each in self._workers().values() if each.is_serving), None)
         if worker is None:
             raise _no_worker()

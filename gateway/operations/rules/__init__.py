@@ -1,1 +1,1 @@
-"""Pure views for operators: the usage page and the explanation of a prediction, as values."""
+"""Pure views for operators: the console and the explanation of a prediction, as values."""

@@ -1,4 +1,4 @@
-"""The data of the usage page, collected by `gateway.operations.dashboard` and rendered by `gateway.dashboard`.
+"""The data of the console's overview, collected by `gateway.operations.dashboard` and rendered by `gateway.dashboard`.
 
 A board is either the operators', with all teams, or a single team's, with only its own data.
 """

@@ -1,4 +1,4 @@
-// Looks at the usage page in Chromium: what it shows, what it asks for, what the console says, and what axe finds.
+// Looks at the console in Chromium: what it shows, what it asks for, what the browser's console says, and what axe finds.
 
 import { readFile } from "node:fs/promises";
 import { createRequire } from "node:module";

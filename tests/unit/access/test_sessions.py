@@ -1,4 +1,4 @@
-"""Sessions of the usage page: who signed in, until the key or the token behind it ends."""
+"""Sessions of the console: who signed in, until the key or the token behind it ends."""
 
 import jwt
 import pytest

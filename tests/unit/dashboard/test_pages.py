@@ -1,4 +1,4 @@
-"""Rendering of the usage page: nothing inline, external or unescaped."""
+"""Rendering of the console: nothing inline, external or unescaped."""
 
 import builtins
 import re

@@ -1,4 +1,4 @@
-"""What the usage page shows, as values."""
+"""What the console shows, as values."""
 
 from gateway.domain import windows
 from gateway.domain.ledger import Usage
