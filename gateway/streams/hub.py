@@ -78,7 +78,7 @@ class StreamHub:
         """Take `news`, by which nodes tell each other what they watch and what has grown."""
         self._news = news = news or NoNews()
         self._watchers = Watchers(clock)
-        self.log_writer = LogWriter(store, clock, settings, self._watchers, news)
+        self.log_writer = LogWriter(store, clock, settings, self._watchers)
         self.log_reader = LogReader(store, clock, news)
         news.add_listener(Topic.WATCH, self._on_watched)
         self._feed = UpstreamStreamReader(reader, clock, observer)

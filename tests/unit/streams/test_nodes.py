@@ -16,7 +16,7 @@ from gateway.predictions.tracker import Tracker
 from gateway.runtime.live import LiveSettings
 from gateway.streams.channel import Channel
 from gateway.streams.hub import StreamHub
-from gateway.streams.log_writer import GATHER_SECONDS, PAUSE_SECONDS, WATCHED_PAUSE_SECONDS, LogWriter
+from gateway.streams.log_writer import GATHER_SECONDS, PAUSE_SECONDS, WATCHED_SECONDS, LogWriter
 from gateway.streams.rules.event_log import EventLog
 from gateway.streams.rules.log_chunk import LogChunk
 from gateway.streams.settings import StreamSettings
@@ -56,6 +56,11 @@ class Wire:
         self.ends.append(made)
         return made
 
+    def tell_of_events(self, run_id: str) -> None:
+        """Tell every node of stored events, as the step that stores them does."""
+        for each in () if self.is_cut else self.ends:
+            asyncio.get_running_loop().call_soon(each.hear, Topic.EVENTS, run_id)
+
 
 class Pair:
     """A run in progress, and nodes with one store."""
@@ -66,6 +71,7 @@ class Pair:
         self.logs = FakeEventLogs()
         self.streams = FakeStreams()
         self.wire = Wire()
+        self.logs.tell = self.wire.tell_of_events
         self.body = b'{"id":"uprun1","status":"processing"}'
         self.run = live(
             owner=OWNER, intended_at=START, live_at=START, status=Status.PROCESSING, stream_url="https://stream/1"
@@ -139,12 +145,12 @@ async def test_reader_elsewhere_makes_the_owner_read_upstream_once(pair: Pair):
         heard = Listening(await reader.open(pair.view))
         await pair.streams.say(output(0))
         await settle()
-        await pair.clock.advance(WATCHED_PAUSE_SECONDS + GATHER_SECONDS)
+        await pair.clock.advance(WATCHED_SECONDS + GATHER_SECONDS)
         assert heard.heard == output(0).raw
         assert pair.streams.asked == [None]
         assert (owner.live, reader.live) == (1, 0)
         await pair.streams.say(output(1), DONE)
-        await pair.clock.advance(2 * (WATCHED_PAUSE_SECONDS + GATHER_SECONDS))
+        await pair.clock.advance(2 * (WATCHED_SECONDS + GATHER_SECONDS))
         assert heard.heard == raws(output(0), output(1), DONE)
         assert heard.is_over
         assert pair.streams.asked == [None]
@@ -400,8 +406,8 @@ def test_run_is_watched_for_a_while(clock: ManualClock):
 
 async def test_watched_log_does_not_wait_for_the_others(clock: ManualClock):
     """Another log was written a moment ago, which nobody watches."""
-    logs, news, watchers = FakeEventLogs(), FakeNews(), Watchers(clock)
-    writer = LogWriter(logs, clock, LiveSettings(SETTINGS), watchers, news)
+    logs, watchers = FakeEventLogs(), Watchers(clock)
+    writer = LogWriter(logs, clock, LiveSettings(SETTINGS), watchers)
     writing = asyncio.create_task(writer.run())
     quiet, watched = Channel("quiet", EventLog(MIB)), Channel("watched", EventLog(MIB))
     await quiet.publish([output(0)])
@@ -413,7 +419,7 @@ async def test_watched_log_does_not_wait_for_the_others(clock: ManualClock):
     await quiet.publish([output(1)])
     writer.mark_dirty(quiet)
     await clock.advance(GATHER_SECONDS)
-    assert news.of(Topic.EVENTS) == ["watched"]
+    assert logs.told == ["watched"]
     assert writer.dirty_channel("quiet") is quiet
     await clock.advance(2 * PAUSE_SECONDS)
     assert writer.dirty == 0
