@@ -361,7 +361,14 @@ class StreamHub:
         ended_at = run.ended_at or run.intended_at
         try:
             replayed = partial(
-                replay.replay, run.document, ended_at, sent=log.outputs, error_sent=log.has_error, last_id=log.last_id
+                replay.replay,
+                run.document,
+                ended_at,
+                sent=log.outputs,
+                error_sent=log.has_error,
+                last_id=log.last_id,
+                # Which logs a stream that has begun has had is not known.
+                most_bytes=0 if log.end else log.max_bytes,
             )
             return await off_the_loop(run.document, replayed)
         except ValueError as exc:

@@ -1,6 +1,7 @@
 """Streams on two nodes: the owner reads upstream and stores; the other reads what is stored, as it grows."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import cast
@@ -19,6 +20,7 @@ from gateway.streams.hub import StreamHub
 from gateway.streams.log_writer import GATHER_SECONDS, PAUSE_SECONDS, WATCHED_SECONDS, LogWriter
 from gateway.streams.rules.event_log import EventLog
 from gateway.streams.rules.log_chunk import LogChunk
+from gateway.streams.rules.sse import EventSplitter
 from gateway.streams.settings import StreamSettings
 from gateway.streams.watchers import WATCH_SECONDS, Watchers
 from tests.support.clock import START, ManualClock, settle
@@ -83,9 +85,10 @@ class Pair:
     def view(self) -> PredictionView:
         return PredictionView(prediction("p1", self.run.id), self.store.runs[self.run.id])
 
-    def end(self) -> None:
+    def end(self, **fields: object) -> None:
         """Let the owner have recorded the end."""
-        document = b'{"id":"uprun1","status":"succeeded","output":["a","a"],"completed_at":"2025-11-24T16:00:02Z"}'
+        body = {"id": "uprun1", "status": "succeeded", "output": ["a", "a"], "completed_at": "2025-11-24T16:00:02Z"}
+        document = json.dumps(body | fields).encode()
         self.store.runs[self.run.id] = replace(
             self.store.runs[self.run.id],
             state=RunState.ENDED, status=Status.SUCCEEDED, document=document, ended_at=self.clock.now(),
@@ -335,6 +338,25 @@ async def test_reader_of_an_empty_log_waits_for_a_node_that_is_about_to_store_it
         await pair.streams.say(output(0), DONE)
         await pair.clock.advance(1.0)
         assert said_in(await late) == raws(output(0), DONE)
+
+
+@pytest.mark.parametrize("reads_on", [OWNER, READER])
+async def test_stream_whose_owner_stops_before_it_has_read_anything_has_the_logs_of_the_result(
+    pair: Pair, reads_on: int
+):
+    """The run ends meanwhile. Nobody has read upstream's stream, and nobody can."""
+    async with pair.hub(OWNER) as owner, pair.hub(READER) as reader:
+        reading = asyncio.create_task((owner if reads_on == OWNER else reader).open(pair.view))
+        await settle()
+        await owner.close()
+        pair.end(logs="Using seed: 1")
+        await pair.clock.advance(10.0)
+        late = await reader.open(pair.view)
+        await pair.clock.advance(10.0)
+        assert late.is_complete
+        assert said_in(late).startswith(b"event: logs\nid: ")
+        assert [event.name for event in EventSplitter(MIB).feed(said_in(late))] == ["logs", "output", "output", "done"]
+        reading.cancel()
 
 
 async def test_node_that_shuts_down_begins_no_stream_that_another_watches(pair: Pair):
