@@ -370,7 +370,8 @@ class Tracker:
 
     def _report(self, ended: RunEnded) -> None:
         run = ended.run
-        logger.info("run ended", extra={"run": run.id, "upstream_id": run.upstream_id, "status": run.status})
+        told = {"run": run.id, "upstream_id": run.upstream_id, "status": run.status}
+        logger.info("run ended", extra={**told, "target": run.target, "microusd": ended.settlement.microusd})
         self._events.on_run_ended(ended)
         self._secrets.forget(run.id)
 
