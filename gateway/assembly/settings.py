@@ -62,7 +62,12 @@ def _team(team: ConfigTeam, aliases: Mapping[str, str]) -> Team:
 
 def admin_settings(config: Config) -> AdminSettings:
     """Return what operators read of predictions."""
-    return AdminSettings(max_searched=config.ops.max_searched, show_data=config.console.show_data)
+    return AdminSettings(
+        max_searched=config.ops.max_searched,
+        max_page_bytes=config.ops.max_page_bytes,
+        max_data_bytes=config.ops.max_data_bytes,
+        show_data=config.console.show_data,
+    )
 
 
 def access_settings(config: Config) -> AccessSettings:
