@@ -92,7 +92,7 @@ class Tracker:
         self._events = events
         self._observer = observer
         self._requests_per_minute = requests_per_minute
-        self._turns = polling.Turns()
+        self._first_polls = polling.FirstPolls()
         self._tracked: dict[str, TrackedRun] = {}
         self.observed = ObservedRuns(store, clock, self._documents, observer, owns=self.owns, on_owned=self.follow)
         self._tasks = Tasks()
@@ -160,7 +160,7 @@ class Tracker:
 
     def catch_up(self, run: Run) -> None:
         """Follow a run that another process has followed until now. Its first poll comes in turn, whatever its age."""
-        seconds = self._turns.next(self._clock.monotonic(), self._requests_per_minute())
+        seconds = self._first_polls.next(self._clock.monotonic(), self._requests_per_minute())
         self.follow(run).poll_within(seconds)
 
     def _leave(self, run_id: str, _: asyncio.Task[None]) -> None:

@@ -17,7 +17,7 @@ def next_poll_seconds(age: float, active: int, requests_per_minute: float) -> fl
     return max(min(_LONGEST_INTERVAL, max(_SHORTEST_INTERVAL, age * _SHARE_OF_AGE)), fair)
 
 
-class Turns:
+class FirstPolls:
     """First polls of runs that another process has followed: one after the other, at half of the account's rate.
 
     They may have ended long ago, so they do not wait for an interval of their age.
