@@ -28,7 +28,7 @@ _LONGEST_USER: Final = 200
 @click.option("--key", "key_id", metavar="KEY_ID", default="", help="Correct the spend of this key of the team, too.")
 @click.option("--user", metavar="USER", help="Correct the spend of this user of the team, too.")
 @click.option(
-    "--id", "adjustment_id", metavar="ID", help="Name of the correction: one with the same ID changes nothing."
+    "--id", "adjustment_id", metavar="ID", help="ID of the correction; repeating it with the same ID changes nothing."
 )
 @click.option("--dry-run", is_flag=True, help="Only print the budgets as they would be.")
 @click.option("--yes", is_flag=True, help="Do not ask before a budget is used up.")

@@ -244,7 +244,10 @@ def _detail_of(response: web.StreamResponse) -> str:
 
 def _no_route(method: str, path: str) -> str:
     shown = path if len(path) <= _LONGEST_SHOWN else f"{path[:_LONGEST_SHOWN]}…"
-    return f"There is no such route: {method} {shown}. docs/http-api.md lists the routes."
+    return (
+        f"There is no such route: {method} {shown}. /openapi.json lists the gateway's own routes; those below /v1 are "
+        "Replicate's."
+    )
 
 
 def _path_of(request: Request) -> str:

@@ -353,6 +353,6 @@ NEWS_WAITING = _gauge("news_waiting", "Names in news that are not sent yet.")
 NEWS_LISTENING = _gauge("news_listening", "1 if news of other nodes arrive, 0 if only the store is read. Always 0 with "
                         "SQLite.")
 NEWS_RECONNECTS = _counter("news_reconnects", "Times that the connection for news was lost and came back.")
-NEWS_OVERFLOWS = _counter("news_overflows", "Times that too many names waited, and all names were told instead.",
+NEWS_OVERFLOWS = _counter("news_overflows", "Times that too many names waited, and other nodes were told to read all.",
                           closed("topic", *Topic))
 # fmt: on

@@ -108,7 +108,7 @@ async def _create(
     body = parse() if len(given) <= LARGE else await off_the_loop(given, parse)
     del given, parse
     if body.webhook is not None and caller.is_public and not caller.team.public_webhooks:
-        raise Forbidden("Web pages of your team may not have webhooks sent: its setting public_webhooks is off.")
+        raise Forbidden("Web pages cannot set webhook unless their team has public_webhooks = true.")
     target = target or body.target
     assert target is not None
     route = aliases.route_create(request, kind, CreateRoute(operation, path, target, body))
