@@ -97,15 +97,26 @@ def usage(
 @click.option(
     "--id", "adjustment_id", metavar="ID", help="Name of the correction: one with the same ID changes nothing."
 )
-@click.option("--yes", is_flag=True, help="Do not ask before a budget of the team is used up.")
+@click.option(
+    "--tag", "given_tags", metavar="KEY=VALUE", multiple=True, help="Correct what this cost tag has cost, too."
+)
+@click.option("--yes", is_flag=True, help="Do not ask before a budget of the team or a tag is used up.")
 @CONFIG_OPTION
 def adjust(
-    team_name: str, amount: str, reason: str, adjustment_id: str | None, config_path: Path | None, *, yes: bool
+    team_name: str,
+    amount: str,
+    reason: str,
+    adjustment_id: str | None,
+    given_tags: tuple[str, ...],
+    config_path: Path | None,
+    *,
+    yes: bool,
 ) -> None:
     """Correct the spend of TEAM by AMOUNT dollars.
 
     A negative AMOUNT reduces it. The correction is a separate ledger entry, and counts in the budgets of today and this
-    month, which are printed. Asks for confirmation if it uses up one of them.
+    month, which are printed. Asks for confirmation if it uses up one of them. With --tag it counts in the budgets of
+    the tag, and in usage by tag, too.
 
     If an error leaves it open whether it was recorded, repeat the command with the ID that the error names.
     """
@@ -120,28 +131,30 @@ def adjust(
         if not 0 < len(reason) <= _LONGEST_REASON or not reason.isprintable():
             raise click.BadParameter(f"expected 1 to {_LONGEST_REASON} printable characters", param_hint="--reason")
 
-        name = adjustment_id or token_hex(8)
+        name, tagged = adjustment_id or token_hex(8), _tags(config, given_tags)
 
         async def predict() -> list[budgets.Effect]:
             async with opened_store(config) as store:
-                scope, now = budgets.scope_of(team), time.time()
-                return budgets.effects(team, (await store.meters([scope], now))[scope], microusd, now)
+                now = time.time()
+                meters = await store.meters(budgets.scopes_of(team, tagged), now)
+                return budgets.effects(team, meters, microusd, now, tagged)
 
         async def correct() -> bool:
             async with opened_store(config) as store:
                 try:
                     return await store.adjust(
-                        team.name, microusd, reason, time.time(), actor=actor(), adjustment_id=name
+                        team.name, microusd, reason, time.time(), actor=actor(), adjustment_id=name, tagged=tagged
                     )
                 except StoreUnavailable as exc:
                     text = f"{exc.detail} The correction may be recorded. To make sure, repeat it with --id {name}."
                     raise click.ClickException(text) from exc
 
         effects = run(predict())
-        exhausted = [effect.text for effect in effects if effect.exhausts]
+        exhausted = [effect for effect in effects if effect.exhausts]
         if exhausted and not yes:
-            click.echo(f"Team {team.name} would get no more predictions that cost money:", err=True)
-            click.echo("\n".join(exhausted), err=True)
+            which = " with these tags" if all(effect.is_of_tag for effect in exhausted) else ""
+            click.echo(f"Team {team.name} would get no more predictions{which} that cost money:", err=True)
+            click.echo("\n".join(effect.text for effect in exhausted), err=True)
             click.confirm("Correct its spend?", abort=True, err=True)
         if not run(correct()):
             click.echo(f"There is a correction with the ID {name}. Nothing was changed.")
@@ -149,6 +162,15 @@ def adjust(
         click.echo(f"Team {team.name}: spend {'raised' if microusd > 0 else 'reduced'} by ${money.usd(abs(microusd))}.")
         for effect in effects:
             click.echo(effect.text)
+
+
+def _tags(config: "Config", given: tuple[str, ...]) -> str:
+    from gateway.domain import tags
+
+    try:
+        return tags.parse(",".join(given), config.tags.keys)
+    except ValueError as exc:
+        raise click.BadParameter(str(exc), param_hint="--tag") from None
 
 
 def _check_tag(config: "Config", tag: str) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol
 
+from gateway.domain import tags
 from gateway.domain.audit import Actor
 from gateway.domain.ledger import BudgetWarning, By, ChargeSum, Entry, LedgerLine, Reservation, Settlement, Usage
 from gateway.domain.quota import Counters
@@ -34,9 +35,19 @@ class Ledger(Protocol):
         ...
 
     async def adjust(
-        self, team: str, microusd: int, reason: str, at: float, *, actor: Actor, adjustment_id: str | None = None
+        self,
+        team: str,
+        microusd: int,
+        reason: str,
+        at: float,
+        *,
+        actor: Actor,
+        adjustment_id: str | None = None,
+        tagged: str = tags.NONE,
     ) -> bool:
-        """Add a correction of a team's spending. Durable. It counts in the team's budgets at once.
+        """Add a correction of a team's spending. Durable. It counts in the budgets of the team at once.
+
+        It also counts in those of the cost tags `tagged`, and in usage by these tags.
 
         One whose answer was lost can be repeated with the same id. Return whether this call added it.
         It is recorded in the audit log, in the same transaction.

@@ -83,6 +83,7 @@ class Limits:
     per_day: int | None
     per_month: int | None
     per_user: int | None
+    per_tag: int | None
     concurrent: int | None
 
 
@@ -118,7 +119,8 @@ class Money(RuleBasedStateMachine):
         self.limits: dict[str, Limits] = {}
 
     @initialize(
-        red=st.builds(Limits, LIMITS, LIMITS, LIMITS, PLACES), blue=st.builds(Limits, LIMITS, LIMITS, LIMITS, PLACES)
+        red=st.builds(Limits, LIMITS, LIMITS, LIMITS, LIMITS, PLACES),
+        blue=st.builds(Limits, LIMITS, LIMITS, LIMITS, LIMITS, PLACES),
     )
     def begin(self, red: Limits, blue: Limits) -> None:
         self.limits = {"red": red, "blue": blue}
@@ -148,6 +150,8 @@ class Money(RuleBasedStateMachine):
             if user is not None:
                 scope = f"user/team {self.team(team)}: {user}"
                 allowances.append(RunLimits(of=SubjectKind.USER, scope=scope, microusd_per_day=limits.per_user))
+                scope = self.tag_scope(team, user)
+                allowances.append(RunLimits(of=SubjectKind.TAG, scope=scope, microusd_per_month=limits.per_tag))
             asked.append(self.wish(n, team, user, fingerprint, ReservationRequest(amount, amount, tuple(allowances))))
             expected.append(self.expect(n, team, user, fingerprint, amount))
 
@@ -184,6 +188,7 @@ class Money(RuleBasedStateMachine):
             or self.over(limits.per_day, self.spent(team, "%Y-%m-%d") + held, amount)
             or self.over(limits.per_month, self.spent(team, "%Y-%m") + held, amount)
             or (user and self.over(limits.per_user, self.spent(team, "%Y-%m-%d", user) + held_of_user, amount))
+            or (user and self.over(limits.per_tag, self.spent(team, "%Y-%m", user) + held_of_user, amount))
         )
         if is_refused:
             return Refused
@@ -299,9 +304,23 @@ class Money(RuleBasedStateMachine):
                 saved_microusd=sum(run.cost * (run.joined + run.hits) for run in settled),
             )
             assert self.by(By.TAG, name, tag="project") == self.by(By.USER, name)
+            self.tags_add_up(team)
         assert not any(
             each.run_id.startswith(self.name) for each in self.stack.do(self.stack.store.stuck_reservations(10))
         )
+
+    def tags_add_up(self, team: str) -> None:
+        """Each value of a tag has the money of its user, whether it has a budget or not."""
+        scopes = {self.tag_scope(team, user): user for user in ("ann", "bob")}
+        meters = self.stack.do(self.stack.store.meters([*scopes], self.now))
+        for scope, user in scopes.items():
+            day, month = self.spent(team, "%Y-%m-%d", user), self.spent(team, "%Y-%m", user)
+            found = meters[scope]
+            assert (found.held_microusd, found.day_microusd, found.month_microusd) == (
+                self.held(team, user),
+                day,
+                month,
+            )
 
     def by(self, by: By, team: str, **tag: str) -> dict[str | None, Usage]:
         rows = self.stack.do(self.stack.store.usage(by, since=0, until=10**6, team=team, **tag))
@@ -309,6 +328,9 @@ class Money(RuleBasedStateMachine):
         return {str(row.what or ""): replace(row, what=None) for row in rows if row != Usage(team=team, what=row.what)}
 
     # Expected sums
+
+    def tag_scope(self, team: str, user: str) -> str:
+        return f"tag/team {self.team(team)}: project={user}"
 
     def team(self, team: str) -> str:
         return f"{self.name}{team}"

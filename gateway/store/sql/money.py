@@ -6,7 +6,7 @@ The operations in `intents.py`, `predictions.py` and others write the entries, i
 from collections.abc import Sequence
 from typing import Any
 
-from gateway.domain import quota
+from gateway.domain import quota, tags
 from gateway.domain.audit import Action, Actor, Change
 from gateway.domain.ledger import (
     BudgetWarning,
@@ -51,7 +51,15 @@ class MoneySteps(Connections):
         return await self._read(step)
 
     async def adjust(
-        self, team: str, microusd: int, reason: str, at: float, *, actor: Actor, adjustment_id: str | None = None
+        self,
+        team: str,
+        microusd: int,
+        reason: str,
+        at: float,
+        *,
+        actor: Actor,
+        adjustment_id: str | None = None,
+        tagged: str = tags.NONE,
     ) -> bool:
         """Add a correction entry."""
         entry = Entry(
@@ -60,10 +68,13 @@ class MoneySteps(Connections):
             kind=EntryKind.ADJUSTMENT,
             microusd=microusd,
             reason=reason,
-            scopes=quota.scopes_of(team),
+            scopes=quota.scopes_of(team, tagged=tagged),
             adjustment_id=adjustment_id,
+            tags=tagged,
         )
-        after = {"microusd": microusd, "reason": reason, "adjustment": adjustment_id}
+        after: dict[str, object] = {"microusd": microusd, "reason": reason, "adjustment": adjustment_id}
+        if tagged:
+            after["tags"] = tags.mapping(tagged)
         change = Change(action=Action.USAGE_ADJUSTED, subject=team, team=team, after=after)
 
         def step(db: Database) -> bool:

@@ -57,7 +57,7 @@ def test_nothing_is_asked_where_the_answer_changes_nothing():
 def test_budget_is_exhausted_by_what_crosses_it(spent: int, held: int, by: int, budget: int):
     """What is held for runs in progress counts, as it does for creates."""
     team = Team(name="acme", budget_usd_per_day=budget)
-    (effect,) = effects(team, Counters(day_microusd=spent, held_microusd=held), by, 1e9)
+    (effect,) = effects(team, {"team/acme": Counters(day_microusd=spent, held_microusd=held)}, by, 1e9)
     limit = budget * 10**6
     assert effect.exhausts == (spent + held < limit <= spent + held + by)
     assert ("used up until 2001-09-10T00:00:00" in effect.text) == (spent + held + by >= limit)
