@@ -53,6 +53,24 @@ def test_nothing_is_asked_where_the_answer_changes_nothing():
     assert (other.exit_code, other.stdout) == (0, "Team b: spend raised by $1000.000000.\n")
 
 
+@pytest.mark.usefixtures("config")
+def test_correction_of_a_tag_counts_in_its_budget_and_in_that_of_the_team(folder: Path):
+    """Unknown tags are refused. A value that has a budget of its own is judged by that one."""
+    per_tag = "[teams.per_tag]\nproject = { budget_usd_per_month = 1 }\n'project:a' = { budget_usd_per_day = 5 }\n"
+    text = f"[tags]\nkeys = ['project']\n[[teams]]\nname = 'acme'\nbudget_usd_per_month = 20\n{per_tag}"
+    (folder / "config.toml").write_text(text)
+    assert "there is no tag 'team'" in adjust("1", "--tag", "team=a").stderr
+    done = adjust("2", "--tag", "project=a")
+    assert done.stdout.splitlines()[1:] == [
+        "budget_usd_per_month: $2.00 of $20.00",
+        "project=a budget_usd_per_day: $2.00 of $5.00",
+    ]
+    refused = adjust("2", "--tag", "project=b", answer="n\n")
+    assert "Team acme would get no more predictions with these tags that cost money:" in refused.stderr
+    assert "project=b budget_usd_per_month: $2.00 of $1.00, used up until " in refused.stderr
+    assert "budget_usd_per_month: $3.00 of $20.00\n" in adjust("1").stdout
+
+
 @given(spent=AMOUNTS, held=st.integers(0, 10**9), by=AMOUNTS, budget=st.integers(1, 10**6))
 def test_budget_is_exhausted_by_what_crosses_it(spent: int, held: int, by: int, budget: int):
     """What is held for runs in progress counts, as it does for creates."""
