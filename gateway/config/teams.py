@@ -69,7 +69,7 @@ class TeamLimits(RunLimits):
     requests_per_minute: Count | None = Field(None, description="Requests of any kind per minute.", examples=[600])
 
 
-LIMIT_NAMES = tuple(TeamLimits.model_fields)
+LIMIT_NAMES = ("requests_per_minute", *RunLimits.model_fields)
 
 
 class TeamKey(TeamLimits):
