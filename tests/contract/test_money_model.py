@@ -274,7 +274,9 @@ class Money(RuleBasedStateMachine):
     def everything_adds_up(self) -> None:
         for team in self.limits:
             scope, name = f"team/{self.team(team)}", self.team(team)
-            meter = self.stack.do(self.stack.store.meters([scope], self.now))[scope]
+            tagged = {self.tag_scope(team, user): user for user in ("ann", "bob")}
+            meters = self.stack.do(self.stack.store.meters([scope, *tagged], self.now))
+            meter = meters[scope]
             day, month, held = self.spent(team, "%Y-%m-%d"), self.spent(team, "%Y-%m"), self.held(team)
             assert meter == Counters(
                 open=self.open(team),
@@ -286,6 +288,11 @@ class Money(RuleBasedStateMachine):
                 month_milliseconds=self.spent(team, "%Y-%m", adjusted=False),
                 full_at=meter.full_at,
             )
+            # Each value of a tag has the money of its user, whether it has a budget or not.
+            for of_tag, user in tagged.items():
+                found = (each := meters[of_tag]).held_microusd, each.day_microusd, each.month_microusd
+                expected = (self.spent(team, window, user) for window in ("%Y-%m-%d", "%Y-%m"))
+                assert found == (self.held(team, user), *expected)
             limits = self.limits[team]
             for limit, spent, window in ((limits.per_day, day, "%Y-%m-%d"), (limits.per_month, month, "%Y-%m")):
                 assert limit is None or spent + held <= limit + self.slack[team] + self.past_credit(team, window)
@@ -304,23 +311,9 @@ class Money(RuleBasedStateMachine):
                 saved_microusd=sum(run.cost * (run.joined + run.hits) for run in settled),
             )
             assert self.by(By.TAG, name, tag="project") == self.by(By.USER, name)
-            self.tags_add_up(team)
         assert not any(
             each.run_id.startswith(self.name) for each in self.stack.do(self.stack.store.stuck_reservations(10))
         )
-
-    def tags_add_up(self, team: str) -> None:
-        """Each value of a tag has the money of its user, whether it has a budget or not."""
-        scopes = {self.tag_scope(team, user): user for user in ("ann", "bob")}
-        meters = self.stack.do(self.stack.store.meters([*scopes], self.now))
-        for scope, user in scopes.items():
-            day, month = self.spent(team, "%Y-%m-%d", user), self.spent(team, "%Y-%m", user)
-            found = meters[scope]
-            assert (found.held_microusd, found.day_microusd, found.month_microusd) == (
-                self.held(team, user),
-                day,
-                month,
-            )
 
     def by(self, by: By, team: str, **tag: str) -> dict[str | None, Usage]:
         rows = self.stack.do(self.stack.store.usage(by, since=0, until=10**6, team=team, **tag))
