@@ -1,12 +1,12 @@
-"""What a correction of a team's spend does to its budgets (`gateway usage adjust`)."""
+"""What a correction of spend does to the budgets in which it counts (`gateway usage adjust`)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from gateway.config import Team
 from gateway.domain import quota, tags, times
-from gateway.domain.limits import SubjectKind
+from gateway.domain.limits import Allowance, Subject, SubjectKind
 from gateway.domain.quota import Counters, LimitStatus, RunLimits
+from gateway.domain.teams import Caller, Team
 from gateway.money.rules.refusals import dollars
 
 
@@ -16,41 +16,57 @@ class Effect(NamedTuple):
     text: str
     exhausts: bool
     """Whether it is used up by the correction, and was not before."""
-    is_of_tag: bool
-    """Whether it is that of a cost tag, not of the team."""
 
 
-def scopes_of(team: Team, tagged: str = tags.NONE) -> tuple[str, ...]:
-    """Return the scopes that count what a team spends, and what it spends with these cost tags."""
-    return quota.scopes_of(team.name, tagged=tagged)
+class Limited(NamedTuple):
+    """Whose budgets a correction counts in."""
+
+    label: str
+    """What its lines begin with; empty for the team."""
+    limits: RunLimits
 
 
-def effects(
-    team: Team, meters: Mapping[str, Counters], microusd: int, now: float, tagged: str = tags.NONE
-) -> list[Effect]:
-    """Return the budgets in dollars, of a team and of its cost tags, as they are after a correction by `microusd`."""
-    of_tags = [team.per_tag.get(f"{key}:{value}", team.per_tag.get(key)) for key, value in tags.pairs(tagged)]
-    limits = [
-        RunLimits(
-            of=SubjectKind(scope.partition("/")[0]),
-            scope=scope,
-            microusd_per_day=given.budget_microusd_per_day,
-            microusd_per_month=given.budget_microusd_per_month,
-        )
-        for scope, given in zip(scopes_of(team, tagged), (team, *of_tags), strict=True)
-        if given is not None
+def subjects_of(
+    team: Team, key_id: str, allowance: Allowance, user: str | None, tagged: str = tags.NONE
+) -> list[Limited]:
+    """Return the subjects with limits in whose budgets the spend of a key, a user and cost tags of a team counts."""
+    caller = Caller(team=team, key_id=key_id, scopes=frozenset(), models=(), allowance=allowance)
+    labels = {"team": "", "key": f"key {key_id}: ", "user": f"user {user}: ", "key-user": f"user {user} of the key: "}
+    return [
+        Limited(labels.get(subject.label) or _label_of(subject), _budgets_only(RunLimits.of_subject(subject)))
+        for subject in caller.subjects(user=user, tags=tagged)
     ]
-    return [_effect(status, microusd) for status in quota.statuses(limits, meters, now)]
 
 
-def _effect(status: LimitStatus, microusd: int) -> Effect:
+def _label_of(subject: Subject) -> str:
+    return f"tag {'='.join(tags.of_limited(subject.id))}: " if subject.of is SubjectKind.TAG else ""
+
+
+def effects(limited: Sequence[Limited], meters: Mapping[str, Counters], microusd: int, now: float) -> list[Effect]:
+    """Return the budgets in dollars as they are after a correction by `microusd`."""
+    return [
+        _effect(label, status, microusd)
+        for label, limits in limited
+        for status in quota.statuses([limits], meters, now)
+    ]
+
+
+def _budgets_only(limits: RunLimits) -> RunLimits:
+    return RunLimits(
+        of=limits.of,
+        scope=limits.scope,
+        microusd_per_day=limits.microusd_per_day,
+        microusd_per_month=limits.microusd_per_month,
+    )
+
+
+def _effect(label: str, status: LimitStatus, microusd: int) -> Effect:
     before = status.used + status.held
     after = before + microusd
-    of = f"{'='.join(status.tag.values())} " if status.tag else ""
-    text = f"{of}{status.name}: {_signed(after)} of {dollars(status.limit)}"
+    text = f"{label}{status.name}: {_signed(after)} of {dollars(status.limit)}"
     if after >= status.limit and status.resets_at is not None:
         text += f", used up until {times.render(status.resets_at)}"
-    return Effect(text, exhausts=after >= status.limit > before, is_of_tag=bool(status.tag))
+    return Effect(text, exhausts=after >= status.limit > before)
 
 
 def _signed(microusd: int) -> str:

@@ -57,6 +57,14 @@ def scopes_of(team: str, key_id: str = "", user: str | None = None, tagged: str 
     return tuple(scopes)
 
 
+def scopes_of_correction(
+    team: str, key_id: str = "", user: str | None = None, tagged: str = tags.NONE
+) -> tuple[str, ...]:
+    """Return every scope in which the spend of a run can count, whatever limits there are now."""
+    scopes = scopes_of(team, key_id, user, tagged)
+    return scopes if not key_id or user is None else (*scopes, scope(SubjectKind.USER, f"key {key_id}: {user}"))
+
+
 class RunLimits(msgspec.Struct, frozen=True, kw_only=True):
     """The limits on runs of one subject. `None`: no limit. Time is in milliseconds, money in micro-dollars."""
 

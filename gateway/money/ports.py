@@ -43,11 +43,13 @@ class Ledger(Protocol):
         *,
         actor: Actor,
         adjustment_id: str | None = None,
+        key_id: str = "",
+        user: str | None = None,
         tagged: str = tags.NONE,
     ) -> bool:
-        """Add a correction of a team's spending. Durable. It counts in the budgets of the team at once.
+        """Add a correction of spending: of a team, and of a key, a user and cost tags of it. Durable.
 
-        It also counts in those of the cost tags `tagged`, and in usage by these tags.
+        It counts in their budgets at once, and in their usage.
 
         One whose answer was lost can be repeated with the same id. Return whether this call added it.
         It is recorded in the audit log, in the same transaction.

@@ -59,6 +59,8 @@ class MoneySteps(Connections):
         *,
         actor: Actor,
         adjustment_id: str | None = None,
+        key_id: str = "",
+        user: str | None = None,
         tagged: str = tags.NONE,
     ) -> bool:
         """Add a correction entry."""
@@ -68,13 +70,15 @@ class MoneySteps(Connections):
             kind=EntryKind.ADJUSTMENT,
             microusd=microusd,
             reason=reason,
-            scopes=quota.scopes_of(team, tagged=tagged),
+            key_id=key_id,
+            user=user,
+            scopes=quota.scopes_of_correction(team, key_id, user, tagged),
             adjustment_id=adjustment_id,
             tags=tagged,
         )
         after: dict[str, object] = {"microusd": microusd, "reason": reason, "adjustment": adjustment_id}
-        if tagged:
-            after["tags"] = tags.mapping(tagged)
+        more = {"key": key_id, "user": user, "tags": tags.mapping(tagged)}
+        after |= {name: value for name, value in more.items() if value}
         change = Change(action=Action.USAGE_ADJUSTED, subject=team, team=team, after=after)
 
         def step(db: Database) -> bool:
