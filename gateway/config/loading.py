@@ -141,6 +141,9 @@ def _validated(data: dict[str, Any], report: Report) -> Config | None:
         except ValidationError as refusal:
             for error in refusal.errors(include_url=False):
                 location: Location = error["loc"]
+                if location[-1:] == ("[key]",):
+                    # The name of an entry is wrong, not what is in it.
+                    location = location[:-1]
                 message, meant = explain(error, Config)
                 report.add_bad(location, message)
                 if meant is not None:

@@ -221,11 +221,11 @@ BUDGET_LIMIT = _gauge("budget_limit_usd", "Budget of a team, if it has one.", TE
 BUDGET_SPENT = _gauge("budget_spent_usd", "Amount spent in the current window.", TEAM, WINDOW)
 BUDGET_RESERVED = _gauge("budget_reserved_usd", "Amount held for runs in progress.", TEAM, WINDOW)
 BUDGET_RESETS = _gauge("budget_reset_timestamp_seconds", "End of the current window.", WINDOW)
-QUOTA_REFUSALS = _counter("quota_refusals", "Creates refused by a limit of a team, key, user or address, or by the "
-                          "webhook queue.", TEAM,
+QUOTA_REFUSALS = _counter("quota_refusals", "Creates refused by a limit of a team, key, user, address or cost tag, or "
+                          "by the webhook queue.", TEAM,
                           closed("reason", *LimitKind))
 REQUEST_REFUSALS = _counter("request_refusals", "Requests refused by a request rate, by its subject.",
-                            closed("of", *SubjectKind))
+                            closed("of", *(each for each in SubjectKind if each is not SubjectKind.TAG)))
 CONCURRENCY_LIMIT = _gauge("concurrency_limit", "Limit of a team's concurrent predictions, if it has one.",
                            TEAM, is_prepared=False)
 CREATES_HELD = _counter("creates_held", "Creates queued over a request rate, by result. too_long: refused at once.",
