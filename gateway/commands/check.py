@@ -288,10 +288,10 @@ async def check_issuers(config: "Config") -> list[Finding]:
     from gateway.access.ports import KeysUnread
     from gateway.access.rules import json_web_keys
     from gateway.assembly.settings import issuer_settings
-    from gateway.upstream.issuers import KeyReader, KeyReaderSettings
+    from gateway.upstream.issuers import IssuerClient, IssuerClientSettings
 
     findings = []
-    async with KeyReader(KeyReaderSettings()) as reader:
+    async with IssuerClient(IssuerClientSettings()) as reader:
         for number, issuer in enumerate(issuer_settings(config).issuers):
             path = f"issuers[{number}].{'issuer' if issuer.keys.jwks_url is None else 'jwks_url'}"
             try:

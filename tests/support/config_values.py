@@ -44,6 +44,7 @@ VALUES: dict[str, tuple[Any, Any]] = {
     "ops.port": (9464, 9465),
     "ops.token_env": ("OPS", "OPS_TWO"),
     "ops.token_file": ("{folder}/one", "{folder}/two"),
+    "ops.public_url": ("https://a.example.com", "https://b.example.com"),
     "ops.max_searched": (5000, 100),
     "console.show_data": (True, False),
     "upstream.base_url": ("https://api.replicate.com/v1", "http://127.0.0.1:9090/v1"),

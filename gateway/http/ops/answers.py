@@ -7,12 +7,14 @@ from typing import Final, TypeVar
 import msgspec
 from aiohttp import web
 
+from gateway.access.sessions import Viewer
 from gateway.domain import csv_text, times
-from gateway.domain.audit import BY_API, BY_OPERATORS, Actor
+from gateway.domain.audit import BY_API, Actor
 from gateway.errors import Unprocessable
-from gateway.http.keys import ACCESS
-from gateway.http.ops.dashboard_access import ADMIN_COOKIE
+from gateway.http import base_url
 
+VIEWER = web.RequestKey("viewer", Viewer)
+"""Whose session a request has, if it has no other permission."""
 QueryT = TypeVar("QueryT", bound=msgspec.Struct)
 _JSON: Final = "application/json"
 CSV: Final = "text/csv"
@@ -56,8 +58,8 @@ def read_time(name: str, text: str | None) -> float | None:
 
 def actor_of(request: web.Request) -> Actor:
     """Return who makes a change below `/admin`: a script with the token, or a signed-in operator."""
-    has_session = ADMIN_COOKIE in request.cookies and "Authorization" not in request.headers
-    return BY_OPERATORS if has_session and request.app[ACCESS].value.ops_token is not None else BY_API
+    viewer = request.get(VIEWER)
+    return BY_API if viewer is None else viewer.actor
 
 
 def json_answer(body: object) -> web.Response:
@@ -67,7 +69,7 @@ def json_answer(body: object) -> web.Response:
 
 def next_url(request: web.Request, cursor: str | None) -> str | None:
     """Return the address of the page after this one, as in Replicate's lists; `None` at the end."""
-    return None if cursor is None else str(request.url.update_query(cursor=cursor))
+    return None if cursor is None else base_url.ops_origin(request) + str(request.rel_url.update_query(cursor=cursor))
 
 
 def csv_answer(columns: Sequence[str], rows: Iterable[Sequence[object]], next_url: str | None = None) -> web.Response:

@@ -1,7 +1,7 @@
 """The pages of the console that manage keys and show the audit log. See docs/dashboard.md.
 
-Operators manage the keys of all teams, a key with the scope `keys` those of its own team, within its own rights: the
-same service as behind `/admin/keys` and `/gateway/keys` decides.
+Operators manage the keys of all teams, a key with the scope `keys` those of its own team within its own rights, and the
+lead of a team those of the team: the same service as behind `/admin/keys` and `/gateway/keys` decides.
 """
 
 from collections.abc import Mapping, Sequence
@@ -142,7 +142,7 @@ def _problems(problem: GatewayError | None) -> list[str]:
 
 
 def _authority(visit: Visit) -> Authority:
-    return Authority(actor=visit.actor, caller=visit.caller)
+    return Authority(actor=visit.actor, caller=visit.caller, is_lead=visit.viewer.leads_team)
 
 
 def _request_of(fields: Fields, team: str | None) -> KeyRequest:

@@ -6,7 +6,7 @@ import pytest
 
 from gateway.access.ports import KeysUnread
 from gateway.access.rules.issuers import KeyLocation
-from gateway.upstream.issuers import KeyReader, KeyReaderSettings
+from gateway.upstream.issuers import IssuerClient, IssuerClientSettings
 from tests.support.fake_resolver import FakeResolver
 from tests.support.issuers import jwks, provider
 from tests.support.raw_server import answer, raw_server
@@ -14,7 +14,7 @@ from tests.support.raw_server import answer, raw_server
 
 async def read(url: str, seconds: float = 5.0, **where: Any) -> bytes:
     location = KeyLocation(issuer=url, **({"allow_private_addresses": True} | where))
-    async with KeyReader(KeyReaderSettings(total_seconds=seconds)) as reader:
+    async with IssuerClient(IssuerClientSettings(total_seconds=seconds)) as reader:
         return await reader.read(location)
 
 
@@ -86,6 +86,6 @@ async def test_anything_else_is_no_key(reply: bytes):
 async def test_a_name_that_resolves_to_a_private_address_is_refused():
     """The address decides, not the name."""
     resolver = FakeResolver(["10.0.0.1"])
-    async with KeyReader(KeyReaderSettings(), resolver=resolver) as reader:
+    async with IssuerClient(IssuerClientSettings(), resolver=resolver) as reader:
         with pytest.raises(KeysUnread, match="address"):
             await reader.read(KeyLocation(issuer="https://id.example.com"))
