@@ -222,6 +222,48 @@ await play({
     });
   },
 
+  /** Ask for a page, sign in at the issuer with the keyboard, look at the page and at others, and sign out. */
+  async issuer({ address, asked, issuer, user, paths, ...how }) {
+    return inBrowser(how, async (page, context) => {
+      page.setDefaultTimeout(15_000);
+      // The provider's forms name fonts of another host.
+      const own = [new URL(address).origin, issuer];
+      await page.route(
+        (url) => !own.includes(url.origin),
+        (route) => route.abort(),
+      );
+      await page.goto(`${address}${asked}`);
+      const found = await violations(page);
+      const link = page.getByRole("link", { name: /^Sign in with / });
+      const named = await link.textContent();
+      while (!(await link.evaluate((element) => element === document.activeElement))) await page.keyboard.press("Tab");
+      const { outlineStyle } = await link.evaluate((element) => ({ ...getComputedStyle(element) }));
+      await page.keyboard.press("Enter");
+      await page.fill("input[name=login]", user);
+      await page.fill("input[name=password]", "any");
+      await page.click("button[type=submit]");
+      await page.click("button[type=submit]:has-text('Continue')");
+      const outcome = await Promise.race([
+        page.waitForURL(`${address}${asked}`).then(() => "signed in"),
+        page.waitForSelector("#trouble").then((element) => element.textContent()),
+      ]);
+      const cookies = await context.cookies(address);
+      const shown = {};
+      const origin = new URL(address).origin;
+      for (const path of outcome === "signed in" ? paths : []) {
+        const answer = await page.goto(`${origin}${path}`);
+        shown[path] = { status: answer.status(), text: await page.evaluate(() => document.body.innerText) };
+      }
+      if (outcome === "signed in") {
+        await page.goto(address);
+        await page.getByRole("button", { name: "Sign out" }).click();
+        await page.waitForURL("**/sign-in");
+        await page.goto(`${address}/keys`);
+      }
+      return { outcome, named, outlineStyle, violations: found, cookies, shown, afterwards: page.url() };
+    });
+  },
+
   /** Sign in, sign out, and try what is then still open. */
   async leave({ address, secret, ...how }) {
     return inBrowser(how, async (page, context) => {
