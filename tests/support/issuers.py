@@ -180,7 +180,7 @@ class Provider:
         sent = {name: str(value) for name, value in (await request.post()).items()}
         self.redeemed.append((request.headers.get("Authorization"), sent))
         asked = self.codes.pop(sent["code"], None)
-        challenge = b64encode(sha256(sent["code_verifier"].encode()).digest(), b"-_").decode().rstrip("=")
+        challenge = b64encode(sha256(sent.get("code_verifier", "").encode()).digest(), b"-_").decode().rstrip("=")
         if self.token_error or asked is None or challenge != asked["code_challenge"]:
             return web.json_response({"error": self.token_error or "invalid_grant"}, status=400)
         assert sent["redirect_uri"] == asked["redirect_uri"]
