@@ -119,11 +119,16 @@ class Sessions:
         if claims["sub"] == _OPERATORS:
             return Viewer()
         if claims["sub"] == _PERSON:
-            return self._viewer(msgspec.convert(claims["person"], Person))
+            return self._viewer(claims.get("person"))
         return Viewer(caller=await self._authenticator.holder(str(claims.get("key")), str(claims.get("team"))))
 
-    def _viewer(self, person: Person) -> Viewer:
+    def _viewer(self, given: object) -> Viewer:
         """Return somebody whom an issuer signed in, if the config still says what the claims gave."""
+        try:
+            person = msgspec.convert(given, Person)
+        except msgspec.ValidationError as exc:
+            # Of another version of the gateway.
+            raise Unauthenticated("The session is not valid.") from exc
         issuer = console_roles.named(self._issuers.value.issuers, person.issuer)
         if issuer is None or not console_roles.still_allows(issuer, person):
             raise Unauthenticated("The session is no longer valid: the config has changed. Sign in again.")

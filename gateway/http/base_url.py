@@ -69,6 +69,12 @@ def is_secure(request: web.Request) -> bool:
     return _origin(request).startswith("https:")
 
 
+def is_ops_secure(request: web.Request) -> bool:
+    """Return whether an operator uses https. Raise `BadRequest` if `Host` is malformed."""
+    public_url = request.app[SETTINGS].value.ops_public_url or ""
+    return is_secure(request) or public_url == f"https://{request.host.lower()}"
+
+
 def is_own_page(request: web.Request) -> bool:
     """Return whether a form comes from a page of this origin, as protection against cross-site request forgery.
 

@@ -1,5 +1,6 @@
 """Signing in to the console at an issuer: the flow, the sessions, and who sees what."""
 
+import re
 from base64 import b64decode
 from collections.abc import AsyncIterator
 from typing import Any
@@ -237,7 +238,10 @@ async def test_redirect_uri_is_the_public_url(open_gateway: OpenGateway, guarded
     async with open_gateway(**table(issuer), ops=ops) as stack, visitor(stack) as browser:
         page = await look(browser, "/dashboard/sign-in", headers={"Host": "evil.example"})
         assert 'href="https://ops.example.com/dashboard/sign-in/start?issuer=id' in page.text
+        own = await look(browser, "/dashboard/sign-in/start?issuer=id", headers={"Host": "ops.example.com"})
+        assert "Secure" in own.headers["Set-Cookie"]
         left = await look(browser, "/dashboard/sign-in/start?issuer=id", headers={"Host": "evil.example"})
+        assert "Secure" not in left.headers["Set-Cookie"]
         assert URL(left.headers["Location"]).query["redirect_uri"] == f"https://ops.example.com{BACK}"
         async with visitor(stack, Authorization=f"Bearer {stack.keys['alpha']}") as program:
             listed = (await look(program, "/admin/keys?limit=1&team=beta")).json
@@ -288,3 +292,22 @@ async def test_without_a_token_nobody_needs_to_sign_in(open_gateway: OpenGateway
     async with open_gateway(**table(issuer)) as stack, visitor(stack) as browser:
         for path in ("start?issuer=id", "callback?code=x"):
             assert (await look(browser, f"/dashboard/sign-in/{path}")).headers["Location"] == "/dashboard"
+
+
+async def test_issuer_of_the_console_alone_gives_no_access_to_the_api(stack: Stack, issuer: Provider):
+    """An account of staff is not a user of an application."""
+    for audience in ("console", ["console", "https://gateway.example.com"]):
+        async with visitor(stack) as program:
+            headers = {"Authorization": f"Bearer {issuer.token(aud=audience, groups='platform')}"}
+            refused = await ask(program, "GET", f"{stack.origin}/v1/predictions", headers=headers)
+            assert (refused.status, "another audience" in refused.text) == (401, True)
+            assert (await look(program, "/dashboard", headers=headers)).status == 401
+            assert (await look(program, "/admin/config", headers=headers)).status == 401
+
+
+async def test_lead_is_offered_the_scopes_of_the_team(stack: Stack, issuer: Provider):
+    """Not those that it would be refused."""
+    async with visitor(stack) as browser:
+        assert (await signed_in(browser, issuer, "gamma-leads")).status == 200
+        page = (await look(browser, "/dashboard/keys")).text
+        assert set(re.findall(r'name="scopes" value="([a-z]+)"', page)) == {"read", "predict"}

@@ -206,7 +206,7 @@ async def _may_continue(request: web.Request, team: str | None) -> bool:
     """Return whether the viewer is still signed in: the key may be revoked, or the session expired."""
     try:
         return (await viewer_of(request)).team == team
-    except (Unauthenticated, Forbidden):
+    except (Unauthenticated, Forbidden, RateLimited):
         return False
     except StoreUnavailable:
         return True

@@ -178,7 +178,7 @@ def open_session(request: web.Request, response: web.Response, session: str, *, 
             session,
             max_age=sessions.TTL_SECONDS,
             path=COOKIES[name],
-            secure=base_url.is_secure(request),
+            secure=base_url.is_ops_secure(request),
             httponly=True,
             samesite="Strict",
         )

@@ -75,7 +75,7 @@ async def start(request: web.Request) -> web.Response:
         started.cookie,
         max_age=TTL_SECONDS,
         path=SIGN_IN,
-        secure=base_url.is_secure(request),
+        secure=base_url.is_ops_secure(request),
         httponly=True,
         # The browser comes back from another site.
         samesite="Lax",

@@ -14,8 +14,10 @@ from aiohttp import web
 from gateway.access.key_service import Authority
 from gateway.access.rules.grants import NEVER_GRANTED
 from gateway.access.rules.key_requests import AllowanceRequest, KeyRequest
+from gateway.access.sessions import Viewer
 from gateway.domain.audit import Action, AuditFilter
 from gateway.domain.scopes import Scope
+from gateway.domain.teams import Caller
 from gateway.errors import Conflict, GatewayError, InvalidField, Unprocessable
 from gateway.http import errors
 from gateway.http.json_body import read_cursor, write_cursor
@@ -118,7 +120,7 @@ async def _keys_page(
         team=visit.team, limit=_PAGE, older_than=read_cursor(request.query.get("cursor"))
     )
     cursor = write_cursor(found.next)
-    offered = [scope for scope in Scope if visit.caller is None or scope in visit.caller.scopes - NEVER_GRANTED]
+    offered = [scope for scope in Scope if visit.caller is None or scope in _grantable(visit.caller, visit.viewer)]
     return await visit.page(
         "keys",
         status=status,
@@ -131,6 +133,10 @@ async def _keys_page(
         problems=_problems(problem),
         next_url=next_page(request, cursor),
     )
+
+
+def _grantable(caller: Caller, viewer: Viewer) -> frozenset[Scope]:
+    return (caller.team.scopes if viewer.leads_team else caller.scopes) - NEVER_GRANTED
 
 
 def _problems(problem: GatewayError | None) -> list[str]:

@@ -140,6 +140,13 @@ async def test_session_of_a_person_ends_with_the_config(
         await sessions.read(cookie)
 
 
+async def test_person_of_another_version_signs_in_again(sessions: Sessions):
+    """A cookie without what this version needs is no crash."""
+    for given in (None, {}, {"issuer": "id"}, person(None)):
+        with pytest.raises(Unauthenticated):
+            await sessions.read(sessions._sealed({"sub": "person", "person": msgspec.to_builtins(given)}))
+
+
 async def test_lead_of_a_team_that_has_gone_is_nobody(clock: ManualClock, store: FakeStore):
     issuers = LiveSettings(IssuerSettings(issuers=(issuer(console=CONSOLE),)))
     authenticator = Authenticator(teams_of(BLUE), access_of(), store, TokenService(SECRET, clock), clock)
