@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
@@ -96,6 +96,7 @@ VALUES = st.none() | st.text(max_size=5) | st.sampled_from(["platform", "acme-le
 CLAIM = VALUES | st.lists(VALUES, max_size=3) | st.dictionaries(st.text(max_size=3), VALUES, max_size=2)
 
 
+@settings(max_examples=50)
 @given(CLAIM, CLAIM)
 def test_a_role_always_comes_from_a_listed_value(groups: Any, leads: Any):
     """Whatever an issuer writes into the claims."""

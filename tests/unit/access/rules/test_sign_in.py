@@ -89,6 +89,7 @@ def test_answer_counts_for_its_attempt_and_issuer_only(
     assert (found.outcome if isinstance(found, SignInRefusal) else found) == expected
 
 
+@settings(max_examples=25)
 @given(st.text())
 def test_an_error_is_shown_by_its_known_name_only(error: str):
     """It could be a text for somebody to believe."""
