@@ -151,7 +151,7 @@ async def test_people_sign_in_to_the_console(clients: Path, upstream: Simulator,
                 asked="/usage?by=day",
                 issuer=issuer,
                 people=[{"user": "platform", "scheme": "light"}, {"user": "beta-leads", "scheme": "dark"}],
-                paths=["/dashboard", "/dashboard/keys", "/dashboard/limits", "/dashboard/nodes", "/admin/teams"],
+                paths=["/dashboard", "/dashboard/keys", "/dashboard/nodes", "/admin/teams"],
             )
             assert done.error is None, done.error
             assert not [each for each in done.result["complaints"] if "Content Security Policy" in each]
@@ -165,7 +165,6 @@ async def test_people_sign_in_to_the_console(clients: Path, upstream: Simulator,
                 assert seen["shown"] == {
                     "/dashboard": [200, is_operator],
                     "/dashboard/keys": [200, is_operator],
-                    "/dashboard/limits": [200, is_operator],
                     "/dashboard/nodes": [200 if is_operator else 404, False],
                     "/admin/teams": [200 if is_operator else 401, is_operator],
                 }
