@@ -65,12 +65,21 @@ class Renderer:
         """Render the template that the frame's page is named for."""
         return self._environment.get_template(frame.page + _SUFFIX).render(frame=frame, **content)
 
-    def sign_in(self, error: str | None = None, issuers: Sequence[tuple[str, str]] = (), next_page: str = "") -> str:
-        """Render the sign-in form, with an error message if `error` is given.
+    def sign_in(
+        self,
+        error: str | None = None,
+        issuers: Sequence[tuple[str, str]] = (),
+        next_page: str = "",
+        *,
+        is_secret_wrong: bool = True,
+    ) -> str:
+        """Render the sign-in form, with an error message if `error` is given, which can be about the secret.
 
         `issuers` are names and addresses of where else to sign in, `next_page` the page to open afterwards.
         """
-        return self._sign_in.render(issuers=issuers, next=next_page, error=error)
+        return self._sign_in.render(
+            issuers=issuers, next=next_page, error=error, is_secret_wrong=error is not None and is_secret_wrong
+        )
 
     def signed_in(self, next_page: str) -> str:
         """Render the page that leads on after a sign-in at an issuer."""

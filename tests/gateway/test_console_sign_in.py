@@ -134,6 +134,7 @@ async def test_who_is_in_no_list_is_refused(stack: Stack, issuer: Provider):
             assert refused.status == 403
             assert words in refused.text
             assert "Sign in with id" in refused.text
+            assert "aria-invalid" not in refused.text
             assert f"{COOKIE}=" not in str(refused.headers)
         answer = issuer.sign_in(await go(browser))
         refused = await come_back(browser, answer | {"error": "<b>x</b>", "error_description": "<b>call</b>"})

@@ -126,6 +126,7 @@ async def test_wrong_secret_is_reported_in_the_form(open_gateway: OpenGateway, g
         refused = await sign_in(stranger, "<b>guess</b>")
         assert refused.status == 401
         assert "neither the operators" in refused.text
+        assert 'aria-invalid="true"' in refused.text
         assert "guess" not in refused.text
         # What a page shows to everybody opens nothing, nor does a key that may not predict.
         for name in ("beta.page", "beta.reader"):

@@ -47,10 +47,11 @@ def choices(request: web.Request, asked: str) -> list[tuple[str, str]]:
 
 
 def refused(
-    request: web.Request, renderer: "Renderer", refusal: GatewayError, message: str, asked: str = PATH
+    request: web.Request, renderer: "Renderer", refusal: GatewayError, message: str | None = None, asked: str = PATH
 ) -> web.Response:
-    """Answer with the sign-in page, which says why nobody is signed in."""
-    page = renderer.sign_in(message, choices(request, asked), asked)
+    """Answer with the sign-in page, which says why nobody is signed in. `message` is about the secret of its form."""
+    shown, is_secret_wrong = message or refusal.detail, message is not None
+    page = renderer.sign_in(shown, choices(request, asked), asked, is_secret_wrong=is_secret_wrong)
     response = html(page, status=errors.status_of(refusal))
     if refusal.retry_after is not None:
         response.headers["Retry-After"] = str(refusal.retry_after)
@@ -68,7 +69,7 @@ async def start(request: web.Request) -> web.Response:
     try:
         started = await request.app[CONSOLE_SIGN_IN].start(name, _redirect_uri(request), asked)
     except (BadRequest, Forbidden, NotFound, IssuerUnavailable) as exc:
-        return refused(request, renderer, exc, exc.detail)
+        return refused(request, renderer, exc)
     response = redirect(started.url)
     response.set_cookie(
         ATTEMPT_COOKIE,
@@ -100,7 +101,7 @@ async def finish(request: web.Request) -> web.Response:
             request.cookies.get(ATTEMPT_COOKIE, ""), _given_once(request), _redirect_uri(request)
         )
     except (BadRequest, Forbidden, IssuerUnavailable, RateLimited) as exc:
-        response = refused(request, renderer, exc, exc.detail)
+        response = refused(request, renderer, exc)
     else:
         attempts.succeeded(address)
         # A page, not a redirect: on a way that began at another site, browsers keep back cookies of SameSite=Strict.
