@@ -46,7 +46,7 @@ async def test_lead_sees_and_changes_its_own_team_only(open_gateway: OpenGateway
         session = lead.cookie_jar.filter_cookies(URL(stack.ops_url) / "dashboard")[COOKIE].value
         asked: set[str] = set()
         for method, path in ops_routes():
-            if path.startswith(PUBLIC) or path in ("/healthz", "/readyz"):
+            if path.startswith(PUBLIC) or path in ("/", "/healthz", "/readyz"):
                 continue
             if not is_page(path):
                 for cookie, status in ((COOKIE, 401), (ADMIN_COOKIE, 403 if path.startswith("/admin/") else 401)):
