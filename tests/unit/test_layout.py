@@ -7,7 +7,16 @@ from pathlib import Path
 TESTS = Path(__file__).parents[1]
 ROOT = TESTS.parent
 MOST_LINES = 400
-CODE = ("gateway", "bench", "grafana")
+CODE = ("gateway", "bench", "grafana", "tests")
+STILL_LONG = {
+    "tests/support/fakes.py": 520,
+    "tests/support/machine.py": 544,
+    "tests/unit/predictions/test_other_nodes.py": 470,
+    "tests/unit/predictions/test_tracker.py": 835,
+    "tests/unit/streams/test_nodes.py": 465,
+    "tests/unit/throttling/test_upstream_limiter.py": 440,
+}
+"""Files that are to be split, and may not grow meanwhile."""
 OWN_NAMES = ("config", "simulator", "store/postgres", "store/sqlite")
 """Folders with class names of their own: sections of the config, Replicate's side, and the parts of each engine."""
 IN_SEVERAL_FOLDERS = {
@@ -42,13 +51,15 @@ IN_SEVERAL_FOLDERS = {
 
 
 def product() -> list[Path]:
-    return [path for folder in CODE for path in (ROOT / folder).rglob("*") if path.suffix in {".py", ".js"}]
+    found = (path for folder in CODE for path in (ROOT / folder).rglob("*") if path.suffix in {".py", ".js"})
+    return [path for path in found if "node_modules" not in path.parts]
 
 
 def test_no_file_is_too_long_to_read():
-
-    long = [str(path.relative_to(ROOT)) for path in product() if len(path.read_text().splitlines()) > MOST_LINES]
-    assert not long
+    """A file that has become short enough leaves the list."""
+    lengths = {path.relative_to(ROOT).as_posix(): len(path.read_text().splitlines()) for path in product()}
+    assert not {name: lines for name, lines in lengths.items() if lines > STILL_LONG.get(name, MOST_LINES)}
+    assert not [name for name in STILL_LONG if lengths[name] <= MOST_LINES]
 
 
 def test_class_names_are_unique_or_listed():

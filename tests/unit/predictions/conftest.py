@@ -1,9 +1,10 @@
-"""What tests of creates share."""
+"""What tests of predictions share."""
 
 from collections.abc import AsyncIterator
 
 import pytest
 
+from tests.support.adoption_search import Search
 from tests.support.create_core import CreateCore
 
 
@@ -13,3 +14,11 @@ async def core() -> AsyncIterator[CreateCore]:
     made = CreateCore()
     yield made
     await made.close()
+
+
+@pytest.fixture
+async def search() -> AsyncIterator[Search]:
+    """An adopter on fakes."""
+    made = Search()
+    yield made
+    await made.adopter.close()
