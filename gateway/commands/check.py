@@ -11,7 +11,15 @@ from urllib.parse import urlsplit
 
 import click
 
-from gateway.commands.common import CONFIG_OPTION, config_file, load_config, plain_errors, raise_problems, run
+from gateway.commands.common import (
+    CONFIG_OPTION,
+    config_file,
+    examples,
+    load_config,
+    plain_errors,
+    raise_problems,
+    run,
+)
 from gateway.commands.health import OWN_LISTENER, probe_health, probe_url
 
 if TYPE_CHECKING:
@@ -33,7 +41,13 @@ class Finding(NamedTuple):
     path: str = ""
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "gateway check --upstream",
+        "gateway check --stream https://gateway.example.com --seconds 120",
+        "gateway check --origin https://app.example.com",
+    )
+)
 @CONFIG_OPTION
 @click.option(
     "--upstream", is_flag=True, help="Also check the token and the aliases at Replicate, and open the output store."
