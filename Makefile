@@ -14,6 +14,9 @@ SRC    := gateway tests bench grafana hatch_build.py
 # The tests wait more than they compute: four workers keep two cores busy.
 WORKERS ?= $(shell $(PYTHON) -c 'import os; print((os.cpu_count() or 1) * 2)')
 
+# What Python compiles is kept: the tests are compiled with all that an assertion says when it fails.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test test-long check fix clean bundle bench bench-peers constraints package sbom
 
 $(VENV)/.pip: constraints.txt
@@ -74,8 +77,18 @@ check: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports --cache-dir $(VENV)/.lint-imports
 
-test: check
+# The tests and the npm clients are made ready beside the checks, once: otherwise each worker does it, or waits for it.
+test: $(VENV)/.dev
+	@$(MAKE) --no-print-directory -j check $(VENV)/.tests $(VENV)/.clients
 	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
+
+$(VENV)/.tests: | $(VENV)/.dev
+	@$(BIN)/python -m pytest --collect-only -qq >/dev/null || true
+	@touch $@
+
+$(VENV)/.clients: tests/e2e/clients/package-lock.json | $(VENV)/.dev
+	@$(BIN)/python -c 'from tests.support.node import install_clients; install_clients()'
+	@touch $@
 
 # Many more rounds of what `make test` samples: crashes, interleavings, races, property tests. Takes about an hour.
 test-long: $(VENV)/.dev
