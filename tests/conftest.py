@@ -24,7 +24,12 @@ sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]
 
 _MEMORY = Path("/dev/shm")
 _ENOUGH_BYTES = 4 * 2**30
-_SETS_UP_FOR_ITS_MODULE = ("tests/packaging/", "tests/contract/test_postgres_failover.py")
+_SETS_UP_FOR_ITS_MODULE = (
+    "tests/packaging/",
+    "tests/contract/test_postgres_failover.py",
+    "tests/e2e/test_dashboard.py",
+    "tests/e2e/test_demo",
+)
 
 
 def pytest_configure(config: pytest.Config) -> None:
