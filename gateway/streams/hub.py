@@ -54,6 +54,8 @@ _GROWS_AFTER_END_SECONDS = MAX_SILENCE_AFTER_END_SECONDS + 2.0
 """How long after the end of a run another node may store more of its events."""
 _ANSWERED_SECONDS = 3.0
 """How long another node may take to say that it has events of the run: it is asked twice meanwhile."""
+_ANSWERED_AGAIN_SECONDS = 6.0
+"""The same of one that has said so before the run ended: it may be slow, or have died."""
 _FLUSHED_SECONDS = 1.0
 """How long after the end of a run another node may store its first events."""
 _LARGE_REPLAYS = 2
@@ -78,7 +80,7 @@ class StreamHub:
         """Take `news`, by which nodes tell each other what they watch and what has grown."""
         self._news = news = news or NoNews()
         self._watchers = Watchers(clock)
-        self.log_writer = LogWriter(store, clock, settings, self._watchers, news)
+        self.log_writer = LogWriter(store, clock, settings, self._watchers)
         self.log_reader = LogReader(store, clock, news)
         news.add_listener(Topic.WATCH, self._on_watched)
         self._feed = UpstreamStreamReader(reader, clock, observer)
@@ -310,7 +312,10 @@ class StreamHub:
             seen = -1
             while known.status.is_terminal and seen < channel.log.end:
                 seen = channel.log.end
-                waited = _ANSWERED_SECONDS if seen else _FLUSHED_SECONDS
+                was_answered = self.log_reader.is_answered(run.id)
+                # Whoever had more may have died since.
+                self.log_reader.ask_again(run.id)
+                waited = _ANSWERED_AGAIN_SECONDS if was_answered else _ANSWERED_SECONDS if seen else _FLUSHED_SECONDS
                 await self._clock.sleep(waited)
                 if self.log_reader.is_answered(run.id) or (seen and not self._news.is_listening):
                     await self._clock.sleep(_GROWS_AFTER_END_SECONDS - waited)
@@ -361,7 +366,14 @@ class StreamHub:
         ended_at = run.ended_at or run.intended_at
         try:
             replayed = partial(
-                replay.replay, run.document, ended_at, sent=log.outputs, error_sent=log.has_error, last_id=log.last_id
+                replay.replay,
+                run.document,
+                ended_at,
+                sent=log.outputs,
+                error_sent=log.has_error,
+                last_id=log.last_id,
+                # Which logs a stream that has begun has had is not known.
+                most_bytes=0 if log.end else log.max_bytes,
             )
             return await off_the_loop(run.document, replayed)
         except ValueError as exc:
