@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from gateway.errors import StoreUnavailable
+from gateway.store.sqlite import large_values
 from gateway.store.sqlite.failures import unavailable
 from gateway.store.sqlite.schema import is_empty, migrate, refuse_newer, refuse_older
 
@@ -49,6 +50,7 @@ def open_for_writing(path: Path, busy_seconds: float, *, create: bool) -> tuple[
         db.execute("PRAGMA secure_delete = ON")
         db.execute(f"PRAGMA journal_size_limit = {_WAL_LIMIT_BYTES}")
         migrate(db)
+        large_values.prepare(db)
     except BaseException:
         db.close()
         raise
