@@ -9,7 +9,8 @@ No step works on more than some times `STEP` bytes.
 """
 
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Final
 
 import msgspec
@@ -39,7 +40,8 @@ _TO_CLOSING: Final = bytes.maketrans(_OPENING, _CLOSING)
 _NOT_NESTING: Final = bytes(each for each in range(256) if each not in b'"[]{}')
 _SPACE: Final = re.compile(rb"[ \t\r\n]*+")
 _IN_STRING: Final = re.compile(rb'(?:[^"\\]++|\\u[0-9A-Fa-f]{4}|\\[^u])*+')
-_LOW_HALF: Final = re.compile(rb"\\u[dD][c-fC-F]")
+SECOND_HALF: Final = re.compile(rb"\\u[dD][c-fC-F]")
+"""Begins the second escape of a character that JSON writes as two."""
 _SCALAR: Final = re.compile(rb'[^ \t\r\n"\[\]{},:]*+')
 _RUNS: Final = re.compile(rb"[\[{]++|[\]}]++")
 _MARKS: Final = (b",", b":", b"[", b"]", b"{", b"}")
@@ -78,6 +80,25 @@ def split(document: bytes, names: Collection[str] | None = None) -> dict[str, Ra
     return fields
 
 
+def find(document: bytes, name: bytes) -> tuple[int, int] | None:
+    """Return where the value of a field begins and ends, of the first with that name; `None` if there is none.
+
+    The name is given as it is written, with its quotes. The document is not checked.
+    """
+    start = _after_spaces(document, 0)
+    if document[start : start + 1] != b"{":
+        return None
+    marks = _marks(document, start, check=None)
+    before = next(marks, 0)
+    with suppress(msgspec.DecodeError):
+        for colon, after in zip(marks, marks, strict=False):
+            low, high = _after_spaces(document, before + 1), _before_spaces(document, colon)
+            if high - low == len(name) and document[low:high] == name:
+                return _after_spaces(document, colon + 1), _before_spaces(document, after)
+            before = after
+    return None
+
+
 def items(array: bytes) -> list[Raw]:
     """Return what decoding to `list[Raw]` returns, the items as views of the array. Raise the same errors."""
     start = _after_spaces(array, 0)
@@ -113,8 +134,8 @@ def encode(fields: Mapping[str, Raw]) -> bytes:
     return large_bytes.joined([*pieces, b"}"])
 
 
-def _marks(document: bytes, at: int) -> Iterator[int]:
-    """Yield where the brackets, colons and commas of the top level are. Raise the decoder's errors.
+def _marks(document: bytes, at: int, check: Callable[[bytes], object] | None = _check) -> Iterator[int]:
+    """Yield where the brackets, colons and commas of the top level are. Raise the decoder's errors, if it is checked.
 
     `stack` has the brackets that are open at `at`, `last` says what is before it: a bracket, comma or colon; a quote
     for a name, or a closing bracket for any value.
@@ -126,12 +147,13 @@ def _marks(document: bytes, at: int) -> Iterator[int]:
         masked = mask(part)
         size = len(part) if is_end else _end_of_last_mark(masked)
         if size == 0:
-            at, last = _pass_long(document, at, stack, last)
+            at, last = _pass_long(document, at, stack, last, check)
         else:
             masked = masked[:size]
             lowest, after = _nested(stack, masked)
             ending = b"" if is_end else part[size - 1 : size]
-            _check(b"".join((_opened(stack, last), part[:size], b"" if is_end else _closed(after, ending))))
+            if check is not None:
+                check(b"".join((_opened(stack, last), part[:size], b"" if is_end else _closed(after, ending))))
             if lowest <= 1:
                 yield from (at + mark for mark in _marks_in(masked, len(stack)))
             at, stack, last = at + size, after, ending
@@ -207,34 +229,43 @@ def _closed(stack: bytes, last: bytes) -> bytes:
     return inner + stack[::-1].translate(_TO_CLOSING)
 
 
-def _pass_long(document: bytes, at: int, stack: bytes, last: bytes) -> tuple[int, bytes]:
+def _pass_long(
+    document: bytes, at: int, stack: bytes, last: bytes, check: Callable[[bytes], object] | None
+) -> tuple[int, bytes]:
     """Check a string, a number or a word, with which more than one step begins. Return its end, and what it was."""
     is_name = stack[-1:] == b"{" and last in (b"{", b",")
     if document[at : at + 1] == _QUOTE:
-        at = _end_of_string(document, at)
+        at = end_of_string(document, at, check)
         token = b'""'
     else:
         at, token = _scalar(document, at)
-    _check(b"".join((_opened(stack, last), token, b':""' if is_name else b"", _closed(stack, b""))))
+    if check is not None:
+        check(b"".join((_opened(stack, last), token, b':""' if is_name else b"", _closed(stack, b""))))
     return at, _QUOTE if is_name else b"]"
 
 
-def _end_of_string(document: bytes, at: int) -> int:
-    """Check the string that begins at a place, and return its end."""
+def end_of_string(document: bytes, at: int, check: Callable[[bytes], object] | None = None) -> int:
+    """Return the end of the string that begins at a place. Raise `DecodeError` if it has none or is refused."""
     low = at + 1
     while True:
-        found = _IN_STRING.match(document, low, low + STEP)
-        high = low if found is None else found.end()
+        high = next_boundary(document, low)
         is_end = document[high : high + 1] == _QUOTE
         if high == low and not is_end:
             raise msgspec.DecodeError("JSON is malformed: invalid string")
-        if not is_end and _LOW_HALF.match(document, high):
+        if not is_end and SECOND_HALF.match(document, high):
             # Stays with the half before it.
             high += len(rb"\udc00")
-        _check(_QUOTE + document[low:high] + _QUOTE)
+        if check is not None:
+            check(_QUOTE + document[low:high] + _QUOTE)
         if is_end:
             return high + 1
         low = high
+
+
+def next_boundary(document: bytes, at: int) -> int:
+    """Return where a string ends, or a place near `at + STEP` that is in no escape; `at` if it is invalid."""
+    found = _IN_STRING.match(document, at, at + STEP)
+    return at if found is None else found.end()
 
 
 def _scalar(document: bytes, at: int) -> tuple[int, bytes]:
