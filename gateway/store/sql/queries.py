@@ -1,7 +1,7 @@
 """The statements of the store by name, for both engines: the files of `statements/`, with placeholders replaced.
 
 {run}, {prediction}, {key}, {file}, {delivery}, {reservation}, {entry}: the columns of a record. {run_read}: those of a
-run as they are read.
+run as they are read; {run_written}: without the document, which the step that wrote it has.
 {run_columns}: the columns of a run `r`, without its document and request if both have more than :most_bytes, and the
 bytes that were so left out. {view}: the columns of a prediction `p`, and those of its run `r`.
 {open}: a run that can be joined.
@@ -125,6 +125,7 @@ def _placeholders() -> dict[str, str]:
     values["{run_read}"] = ", ".join(
         f"{{whole:{each}}} AS {each}" if each in _LARGE else _quoted(each) for each in RUNS.columns
     )
+    values["{run_written}"] = values["{run_read}"].replace("{whole:document}", "{no_bytes}")
     prediction = ", ".join(f"p.{_quoted(each)}" for each in PREDICTIONS.columns)
     return values | {"{run_columns}": run, "{view}": f"{prediction}, {run}"}
 

@@ -12,7 +12,7 @@ WHERE id = :id
         OR document <> :document
         OR (CAST(:stream_url AS TEXT) IS NOT NULL AND stream_url {differs_from} :stream_url)
     )
-RETURNING {run_read};
+RETURNING {run_written};
 
 -- name: mark_unreadable
 UPDATE runs SET unreadable_since = :since WHERE id = :id AND state = 'live' AND owner = :node;
@@ -23,7 +23,7 @@ SET status = :status, document = :document, stream_url = coalesce(:stream_url, s
     state = 'ended', ended_at = :at,
     cache_until = CASE WHEN :status = 'succeeded' AND fingerprint IS NOT NULL THEN CAST(:cache_until AS DOUBLE PRECISION) END
 WHERE id = :id AND state IN ('intended', 'live') AND owner = :node
-RETURNING {run_read};
+RETURNING {run_written};
 
 -- name: prediction
 SELECT {view} FROM predictions AS p {join} runs AS r ON r.id = p.run_id WHERE p.id = :id;
