@@ -24,6 +24,8 @@ WHOLE: Final = 8 * 1024 * 1024
 STEP: Final = 256 * 1024
 MOST_FIELDS: Final = 10_000
 """A large object of more fields is refused: to decode so many in one call takes long, too."""
+_MOST_AT_ONCE: Final = 50_000
+"""Items of an array that are decoded in one call."""
 _ROUNDS: Final = 8
 """Levels of brackets that are taken out of a piece in one call each."""
 
@@ -43,6 +45,8 @@ _IN_STRING: Final = re.compile(rb'(?:[^"\\]++|\\u[0-9A-Fa-f]{4}|\\[^u])*+')
 SECOND_HALF: Final = re.compile(rb"\\u[dD][c-fC-F]")
 """Begins the second escape of a character that JSON writes as two."""
 _SCALAR: Final = re.compile(rb'[^ \t\r\n"\[\]{},:]*+')
+_LONGEST_CHARACTER: Final = 4
+_FIRST_OF_CHARACTER: Final = 0xC0
 _RUNS: Final = re.compile(rb"[\[{]++|[\]}]++")
 _MARKS: Final = (b",", b":", b"[", b"]", b"{", b"}")
 
@@ -80,6 +84,16 @@ def split(document: bytes, names: Collection[str] | None = None) -> dict[str, Ra
     return fields
 
 
+def decode_string(document: bytes, start: int, end: int) -> str:
+    """Return the JSON string that is at a place. Raise the decoder's errors."""
+    if end - start <= large_bytes.WHOLE:
+        return _decode_name(document[start:end])
+    pieces: list[str] = []
+    if end_of_string(document, start, lambda piece: pieces.append(_decode_name(piece))) != end:
+        raise msgspec.DecodeError("JSON is malformed: trailing characters")
+    return "".join(pieces)
+
+
 def find(document: bytes, name: bytes) -> tuple[int, int] | None:
     """Return where the value of a field begins and ends, of the first with that name; `None` if there is none.
 
@@ -102,7 +116,8 @@ def find(document: bytes, name: bytes) -> tuple[int, int] | None:
 def items(array: bytes) -> list[Raw]:
     """Return what decoding to `list[Raw]` returns, the items as views of the array. Raise the same errors."""
     start = _after_spaces(array, 0)
-    if len(array) < WHOLE or array[start : start + 1] != b"[":
+    is_small = len(array) < WHOLE and not has_more_than(_MOST_AT_ONCE, array, b",")
+    if is_small or array[start : start + 1] != b"[":
         return _decode_array(array)
     view = memoryview(array)
     found: list[Raw] = []
@@ -265,7 +280,13 @@ def end_of_string(document: bytes, at: int, check: Callable[[bytes], object] | N
 def next_boundary(document: bytes, at: int) -> int:
     """Return where a string ends, or a place near `at + STEP` that is in no escape; `at` if it is invalid."""
     found = _IN_STRING.match(document, at, at + STEP)
-    return at if found is None else found.end()
+    end = at if found is None else found.end()
+    if end - at > _LONGEST_CHARACTER:
+        # Nor in a character, where the text is UTF-8.
+        for before in range(end, end - _LONGEST_CHARACTER, -1):
+            if document[before : before + 1] < b"\x80" or document[before] >= _FIRST_OF_CHARACTER:
+                return before
+    return end
 
 
 def _scalar(document: bytes, at: int) -> tuple[int, bytes]:

@@ -193,7 +193,7 @@ def _addresses(body: bytes) -> Iterator[tuple[_Place, str]]:
         if _COLON.match(masked, end) is not None:
             continue
         try:
-            text = _decode_text(body[start:end])
+            text = large_json.decode_string(body, start, end)
         except (msgspec.MsgspecError, UnicodeDecodeError):
             continue
         yield _Place(start, end), text

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 import msgspec
 from msgspec import Raw
 
-from gateway.domain import surrogates, times
+from gateway.domain import large_bytes, large_json, surrogates, times
 from gateway.domain.records import Status
 from gateway.streams.rules.event_log import OUTPUT, order
 from gateway.streams.rules.sse import DONE, Event
@@ -39,8 +39,6 @@ class _Document(msgspec.Struct):
 
 
 _decode_document = msgspec.json.Decoder(_Document).decode
-_decode_list = msgspec.json.Decoder(list[Raw]).decode
-_decode_text = msgspec.json.Decoder(str).decode
 
 
 def frame(event: str, event_id: str, data: str) -> Event:
@@ -51,7 +49,9 @@ def frame(event: str, event_id: str, data: str) -> Event:
     """
     if _LINE_END.search(event + event_id) or "\0" in event_id:
         raise ValueError("a name or an id must be one line, and an id must not contain NUL")
-    lines = "".join(f"data: {line}\n" if line else "data:\n" for line in _LINE_END.split(data))
+    # A long line is found to be one at once.
+    split = _LINE_END.split(data) if "\n" in data or "\r" in data else [data]
+    lines = "".join(f"data: {line}\n" if line else "data:\n" for line in split)
     return Event(f"event: {event}\nid: {event_id}\n{lines}\n".encode(), event_id, event, False)
 
 
@@ -81,7 +81,7 @@ def replay(
     Raise `ValueError` if the document is not one of a finished run.
     """
     try:
-        read = _decode_document(surrogates.without_halves(document))
+        read = _read(surrogates.without_halves(document))
         chunks = _chunks(read.output if output is None else surrogates.without_halves(output))[sent:]
         error = _text(read.error) if bytes(read.error) != b"null" else _DEFAULT_ERROR
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
@@ -124,17 +124,26 @@ def is_own_end(event_id: str) -> bool:
     return pair is not None and pair[1] in (_CANCELED, _LOST_DONE)
 
 
-def _chunks(output: bytes) -> list[str]:
-    kind = bytes(output).lstrip()[:1]
+def _read(document: bytes) -> _Document:
+    if len(document) < large_json.WHOLE:
+        return _decode_document(document)
+    fields = large_json.split(document, _Document.__struct_fields__)
+    large = {name: fields.pop(name) for name in ("output", "error") if name in fields}
+    return msgspec.structs.replace(_decode_document(large_json.encode(fields)), **large)
+
+
+def _chunks(output: bytes | Raw) -> list[str]:
+    output = large_bytes.stripped(large_bytes.copied(output))
+    kind = output[:1]
     if kind == b"[":
-        return [_text(item) for item in _decode_list(output)]
+        return [_text(item) for item in large_json.items(output)]
     return [] if kind == b"n" else [_text(output)]
 
 
-def _text(value: bytes) -> str:
+def _text(value: bytes | Raw) -> str:
     """Return the value of a JSON string, or any other value as JSON text."""
-    text = bytes(value).strip()
-    return _decode_text(text) if text.startswith(b'"') else text.decode()
+    text = large_bytes.stripped(large_bytes.copied(value))
+    return large_json.decode_string(text, 0, len(text)) if text.startswith(b'"') else text.decode()
 
 
 def _json(value: object) -> str:

@@ -12,6 +12,7 @@ from gateway.domain.records import Status
 from gateway.models.rules import secrets
 from gateway.money.rules import usage
 from gateway.sharing.rules import caching
+from gateway.streams.rules import replay
 
 LINK = "https://replicate.delivery/x/out-0.png"
 TEXTS = st.lists(
@@ -77,6 +78,7 @@ SAYINGS: dict[str, Callable[[bytes], object]] = {
     "page": lambda document: links.split_page(document.replace(b'"id"', b'"next"')),
     "linked": lambda document: links.replace_addresses(document, {LINK: "https://g/x"}),
     "quoted": lambda document: secrets.are_quoted(document, ("s3cret-value",)),
+    "events": lambda document: replay.replay(document, 1.0),
     "struck": lambda document: secrets.strike_document(document, ("s3cret-value",)),
 }
 

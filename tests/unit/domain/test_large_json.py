@@ -104,6 +104,23 @@ def test_objects_and_arrays_are_written_as_the_encoder_writes_them(value):
     assert bytes(large_json.encode_items(items)) == msgspec.json.encode(items)
 
 
+@settings(max_examples=60)
+@given(STRINGS, STEPS, st.booleans(), st.booleans())
+def test_strings_are_decoded_as_the_decoder_decodes_them(text, step, is_ascii, has_half):
+    """No character is cut, whether it is written as it is, as one escape or as two."""
+    value = json.dumps(text, ensure_ascii=is_ascii).encode()
+    value = value[:-1] + b"\\ud83d" * has_half + b'"'
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(large_json, "STEP", step)
+        if has_half:
+            with pytest.raises(msgspec.DecodeError):
+                large_json.decode_string(b" " + value, 1, 1 + len(value))
+        else:
+            assert large_json.decode_string(b" " + value + b" ", 1, 1 + len(value)) == text
+    with pytest.raises(msgspec.DecodeError):
+        large_json.decode_string(b'"' + b"x" * LONG + b'" x', 0, LONG + 4)
+
+
 @pytest.mark.parametrize(
     "text",
     [
