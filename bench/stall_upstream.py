@@ -57,6 +57,8 @@ DOCUMENTS: dict[str, Callable[[], bytes]] = {
     "40 MB of input": lambda: _fields("input", b'{"x":%b}' % array(b'"token"', 40 * MB)),
     "400,000 fields": lambda: b"," + keys(4 * MB)[1:-1],
     "a long error": lambda: _fields("error", string("x" * 4 * MB)),
+    "a stream from 1 M strings": lambda: _fields("output", array(b'"token"', 8 * MB)),
+    "a stream from 40 MB": lambda: _fields("output", string("token" * 8 * MB)),
     "1 M stream events": lambda: b"",
     "stream events of 1 MB": lambda: b"",
     "a schema of references": lambda: b"",
@@ -69,6 +71,8 @@ STREAMED: dict[str, Callable[[], bytes]] = {
     "stream events of 1 MB": lambda: _events(40, b"x" * MB),
 }
 """The streams of predictions, by kind."""
+REPLAYED = ("a stream from 1 M strings", "a stream from 40 MB")
+"""Kinds whose streams break off at once: the gateway makes the events from the output."""
 MODELS = "40 MB of models"
 """The kind whose model is in a list of so many."""
 
@@ -128,7 +132,7 @@ class HostileUpstream:
         kind = self._kinds[prediction]
         base = f"{self.base_url}/predictions/{prediction}"
         urls = {"get": base, "cancel": f"{base}/cancel"}
-        if kind in STREAMED:
+        if kind in STREAMED or kind in REPLAYED:
             urls["stream"] = f"{self.base_url}/streams/{prediction}"
         head = {"id": prediction, "model": "acme/hostile", "version": "a" * 64, "status": status, "urls": urls}
         head |= {"created_at": "2026-01-01T00:00:00Z", "input": {"kind": kind}}
@@ -168,7 +172,7 @@ class HostileUpstream:
         return _json(self._body)
 
     async def _stream(self, request: web.Request) -> web.StreamResponse:
-        events = self._streams[self._kinds[request.match_info["id"]]]
+        events = self._streams.get(self._kinds[request.match_info["id"]], b"")
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)
         for at in range(0, len(events), 65536):

@@ -113,22 +113,27 @@ def find(document: bytes, name: bytes) -> tuple[int, int] | None:
     return None
 
 
-def items(array: bytes) -> list[Raw]:
-    """Return what decoding to `list[Raw]` returns, the items as views of the array. Raise the same errors."""
+def items(array: bytes) -> Iterator[Raw]:
+    """Yield what decoding to `list[Raw]` returns, the items as views of the array. Raise the same errors.
+
+    Of a large array they are raised where they are found. To free a list of a million items takes long, too.
+    """
     start = _after_spaces(array, 0)
     is_small = len(array) < WHOLE and not has_more_than(_MOST_AT_ONCE, array, b",")
     if is_small or array[start : start + 1] != b"[":
-        return _decode_array(array)
+        return iter(_decode_array(array))
+    return _items(array, start)
+
+
+def _items(array: bytes, start: int) -> Iterator[Raw]:
     view = memoryview(array)
-    found: list[Raw] = []
-    marks = (mark for mark in _marks(array, start) if array[mark : mark + 1] != b":")
+    marks = _marks(array, start)
     before = next(marks, 0)
     for after in marks:
         low = _after_spaces(array, before + 1)
         if low < after:
-            found.append(Raw(view[low : _before_spaces(array, after)]))
+            yield Raw(view[low : _before_spaces(array, after)])
         before = after
-    return found
 
 
 def encode_items(items: Sequence[Raw]) -> Raw:

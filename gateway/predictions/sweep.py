@@ -52,7 +52,7 @@ def read_page(body: bytes) -> ListPage:
     if len(body) < large_json.WHOLE:
         return msgspec.json.decode(body, type=ListPage)
     fields = large_json.split(body, ListPage.__struct_fields__)
-    results = large_json.items(large_bytes.copied(fields.get("results", documents.NULL)))
+    results = list(large_json.items(large_bytes.copied(fields.get("results", documents.NULL))))
     return ListPage(results, msgspec.json.decode(fields.get("next", documents.NULL), type=str | None))
 
 

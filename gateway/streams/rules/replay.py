@@ -7,7 +7,8 @@ that resumes after one is known to have received the end (`is_own_end`).
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain, islice
 
 import msgspec
 from msgspec import Raw
@@ -64,7 +65,21 @@ def replay(
     error_sent: bool = False,
     last_id: str | None = None,
 ) -> list[Event]:
-    """Return the events of a finished run: its output, an error if it failed, and `done`.
+    """Return what `events_of` yields."""
+    found = events_of(document, ended_at, output=output, sent=sent, error_sent=error_sent, last_id=last_id)
+    return list(found)
+
+
+def events_of(
+    document: bytes,
+    ended_at: float,
+    *,
+    output: bytes | None = None,
+    sent: int = 0,
+    error_sent: bool = False,
+    last_id: str | None = None,
+) -> Iterator[Event]:
+    """Yield the events of a finished run: its output, an error if it failed, and `done`.
 
     - A list gives one event per item: chunks of text, or links of a file stream. A string gives one event.
     - Other values (objects, numbers, also as items of a list) give their JSON as it is in the document. Null and an
@@ -82,20 +97,20 @@ def replay(
     """
     try:
         read = _read(surrogates.without_halves(document))
-        chunks = _chunks(read.output if output is None else surrogates.without_halves(output))[sent:]
+        chunks = _chunks(read.output if output is None else surrogates.without_halves(output), sent)
         error = _text(read.error) if bytes(read.error) != b"null" else _DEFAULT_ERROR
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
         raise ValueError(f"not a prediction: {exc}") from exc
     if read.status not in _REASONS:
         raise ValueError(f"not finished: the prediction is {read.status}")
     if read.data_removed and output is None and read.status is Status.SUCCEEDED:
-        return lost(_completed_at(read.completed_at, ended_at), _REMOVED)
-    events = [("output", chunk) for chunk in chunks]
+        return iter(lost(_completed_at(read.completed_at, ended_at), _REMOVED))
+    end = [(DONE, _REASONS[read.status])]
     if read.status is Status.FAILED and not error_sent:
-        events.append(("error", _json({"detail": error or _DEFAULT_ERROR})))
-    events.append((DONE, _REASONS[read.status]))
+        end.insert(0, ("error", _json({"detail": error or _DEFAULT_ERROR})))
     second, first = _first_id(read.completed_at, ended_at, last_id)
-    return [frame(event, f"{second}:{number}", data) for number, (event, data) in enumerate(events, first)]
+    events = enumerate(chain((("output", chunk) for chunk in chunks), end), first)
+    return (frame(event, f"{second}:{number}", data) for number, (event, data) in events)
 
 
 def with_links(events: Iterable[Event], links: Mapping[str, str]) -> list[Event]:
@@ -132,12 +147,21 @@ def _read(document: bytes) -> _Document:
     return msgspec.structs.replace(_decode_document(large_json.encode(fields)), **large)
 
 
-def _chunks(output: bytes | Raw) -> list[str]:
+def _chunks(output: bytes | Raw, sent: int) -> Iterator[str]:
+    """Yield the texts of an output after those that were sent."""
     output = large_bytes.stripped(large_bytes.copied(output))
     kind = output[:1]
     if kind == b"[":
-        return [_text(item) for item in large_json.items(output)]
-    return [] if kind == b"n" else [_text(output)]
+        return _texts(islice(large_json.items(output), sent, None))
+    return islice(() if kind == b"n" else (_text(output),), sent, None)
+
+
+def _texts(items: Iterable[Raw]) -> Iterator[str]:
+    try:
+        for item in items:
+            yield _text(item)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
+        raise ValueError(f"not a prediction: {exc}") from exc
 
 
 def _text(value: bytes | Raw) -> str:
