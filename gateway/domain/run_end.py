@@ -33,8 +33,17 @@ class RunEnded(msgspec.Struct, frozen=True, kw_only=True):
     """The predictions of the run, counted by team and source. Exact, however many there are. Hits came later."""
     user: str | None = None
     """The user of the prediction that started it."""
+    tags: str = ""
+    """Its cost tags, as `gateway.domain.tags` writes them."""
     prediction_ids: tuple[str, ...]
     """The ids of the first `MAX_LISTED` of them, in order of creation."""
+
+    @property
+    def log_fields(self) -> dict[str, str | int | None]:
+        """What the log says of it."""
+        run = self.run
+        named = {"run": run.id, "upstream_id": run.upstream_id, "status": str(run.status), "target": run.target}
+        return {**named, "microusd": self.settlement.microusd}
 
     @property
     def joined(self) -> Iterator[SharedBy]:

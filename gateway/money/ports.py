@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol
 
+from gateway.domain import tags
 from gateway.domain.audit import Actor
 from gateway.domain.ledger import BudgetWarning, By, ChargeSum, Entry, LedgerLine, Reservation, Settlement, Usage
 from gateway.domain.quota import Counters
@@ -34,9 +35,21 @@ class Ledger(Protocol):
         ...
 
     async def adjust(
-        self, team: str, microusd: int, reason: str, at: float, *, actor: Actor, adjustment_id: str | None = None
+        self,
+        team: str,
+        microusd: int,
+        reason: str,
+        at: float,
+        *,
+        actor: Actor,
+        adjustment_id: str | None = None,
+        key_id: str = "",
+        user: str | None = None,
+        tagged: str = tags.NONE,
     ) -> bool:
-        """Add a correction of a team's spending. Durable. It counts in the team's budgets at once.
+        """Add a correction of spending: of a team, and of a key, a user and cost tags of it. Durable.
+
+        It counts in their budgets at once, and in their usage.
 
         One whose answer was lost can be repeated with the same id. Return whether this call added it.
         It is recorded in the audit log, in the same transaction.

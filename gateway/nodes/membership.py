@@ -184,7 +184,7 @@ class LeasedNode:
         self._valid_until = sent_at + self.times.lease
         self._leads_until = float("-inf")
         await self._check_clock()
-        await self._lead()
+        await self.lead()
 
     async def living(self) -> Living:
         """List the nodes that have not ended, and note the store's clock. Raise `StoreUnavailable`."""
@@ -230,9 +230,10 @@ class LeasedNode:
         self._is_store_away = False
         self._renewed_at, self._valid_until = sent_at, sent_at + self.times.lease
         self._counted_from = min(self._counted_from, sent_at)
-        await self._lead()
+        await self.lead()
 
-    async def _lead(self) -> None:
+    async def lead(self) -> None:
+        """Become or stay the node that leads, if no other one is."""
         sent_at, was_leader = self._monotonic(), self.is_leader()
         try:
             leads = await self._nodes.lead(LEADER, self.number, self.times.lease)
@@ -257,6 +258,17 @@ class LeasedNode:
             return
         logger.warning("the node has joined again", extra={"node": self.number, "before": lost})
         _call(self._joined)
+        await self._end(lost)
+
+    async def _end(self, lost: int) -> None:
+        """End the number before, so that its runs and shares of rates are free. Nobody knows better that it is dead.
+
+        Otherwise the others would do so, ten seconds after an outage of the store.
+        """
+        try:
+            await self._nodes.leave(lost)
+        except GatewayError as exc:
+            logger.warning("the lost number could not be ended yet", extra={"node": lost, "reason": exc.detail})
 
     async def _check_clock(self) -> None:
         sent_at = self._monotonic()

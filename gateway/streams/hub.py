@@ -53,6 +53,8 @@ _GROWS_AFTER_END_SECONDS = MAX_SILENCE_AFTER_END_SECONDS + 2.0
 """How long after the end of a run another node may store more of its events."""
 _ANSWERED_SECONDS = 3.0
 """How long another node may take to say that it has events of the run: it is asked twice meanwhile."""
+_ANSWERED_AGAIN_SECONDS = 6.0
+"""The same of one that has said so before the run ended: it may be slow, or have died."""
 _FLUSHED_SECONDS = 1.0
 """How long after the end of a run another node may store its first events."""
 _REPLAYED_AT_ONCE = 10_000
@@ -80,7 +82,7 @@ class StreamHub:
         """Take `news`, by which nodes tell each other what they watch and what has grown."""
         self._news = news = news or NoNews()
         self._watchers = Watchers(clock)
-        self.log_writer = LogWriter(store, clock, settings, self._watchers, news)
+        self.log_writer = LogWriter(store, clock, settings, self._watchers)
         self.log_reader = LogReader(store, clock, news)
         news.add_listener(Topic.WATCH, self._on_watched)
         self._feed = UpstreamStreamReader(reader, clock, observer)
@@ -316,7 +318,10 @@ class StreamHub:
             seen = -1
             while known.status.is_terminal and seen < channel.log.end:
                 seen = channel.log.end
-                waited = _ANSWERED_SECONDS if seen else _FLUSHED_SECONDS
+                was_answered = self.log_reader.is_answered(run.id)
+                # Whoever had more may have died since.
+                self.log_reader.ask_again(run.id)
+                waited = _ANSWERED_AGAIN_SECONDS if was_answered else _ANSWERED_SECONDS if seen else _FLUSHED_SECONDS
                 await self._clock.sleep(waited)
                 if self.log_reader.is_answered(run.id) or (seen and not self._news.is_listening):
                     await self._clock.sleep(_GROWS_AFTER_END_SECONDS - waited)
@@ -365,7 +370,14 @@ class StreamHub:
     async def _replay(self, channel: Channel, run: Run) -> None:
         log, ended_at = channel.log, run.ended_at or run.intended_at
         replayed = partial(
-            replay.events_of, run.document, ended_at, sent=log.outputs, error_sent=log.has_error, last_id=log.last_id
+            replay.events_of,
+            run.document,
+            ended_at,
+            sent=log.outputs,
+            error_sent=log.has_error,
+            last_id=log.last_id,
+            # Which logs a stream that has begun has had is not known.
+            most_bytes=0 if log.end else log.max_bytes,
         )
         try:
             events = await off_the_loop(run.document, replayed)

@@ -6,7 +6,7 @@ The operations in `intents.py`, `predictions.py` and others write the entries, i
 from collections.abc import Sequence
 from typing import Any
 
-from gateway.domain import quota
+from gateway.domain import quota, tags
 from gateway.domain.audit import Action, Actor, Change
 from gateway.domain.ledger import (
     BudgetWarning,
@@ -51,7 +51,17 @@ class MoneySteps(Connections):
         return await self._read(step)
 
     async def adjust(
-        self, team: str, microusd: int, reason: str, at: float, *, actor: Actor, adjustment_id: str | None = None
+        self,
+        team: str,
+        microusd: int,
+        reason: str,
+        at: float,
+        *,
+        actor: Actor,
+        adjustment_id: str | None = None,
+        key_id: str = "",
+        user: str | None = None,
+        tagged: str = tags.NONE,
     ) -> bool:
         """Add a correction entry."""
         entry = Entry(
@@ -60,10 +70,15 @@ class MoneySteps(Connections):
             kind=EntryKind.ADJUSTMENT,
             microusd=microusd,
             reason=reason,
-            scopes=quota.scopes_of(team),
+            key_id=key_id,
+            user=user,
+            scopes=quota.scopes_of_correction(team, key_id, user, tagged),
             adjustment_id=adjustment_id,
+            tags=tagged,
         )
-        after = {"microusd": microusd, "reason": reason, "adjustment": adjustment_id}
+        after: dict[str, object] = {"microusd": microusd, "reason": reason, "adjustment": adjustment_id}
+        more = {"key": key_id, "user": user, "tags": tags.mapping(tagged)}
+        after |= {name: value for name, value in more.items() if value}
         change = Change(action=Action.USAGE_ADJUSTED, subject=team, team=team, after=after)
 
         def step(db: Database) -> bool:

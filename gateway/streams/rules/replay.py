@@ -7,6 +7,7 @@ that resumes after one is known to have received the end (`is_own_end`).
 """
 
 import re
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain, islice
 
@@ -34,6 +35,7 @@ _CANCELED, _LOST, _LOST_DONE = range(OWN_ENDS, OWN_ENDS + 3)
 class _Document(msgspec.Struct):
     status: Status
     output: Raw = Raw(b"null")
+    logs: Raw = Raw(b"null")
     error: Raw = Raw(b"null")
     completed_at: str | None = None
     data_removed: bool = False
@@ -64,9 +66,12 @@ def replay(
     sent: int = 0,
     error_sent: bool = False,
     last_id: str | None = None,
+    most_bytes: int = 0,
 ) -> list[Event]:
     """Return what `events_of` yields."""
-    found = events_of(document, ended_at, output=output, sent=sent, error_sent=error_sent, last_id=last_id)
+    found = events_of(
+        document, ended_at, output=output, sent=sent, error_sent=error_sent, last_id=last_id, most_bytes=most_bytes
+    )
     return list(found)
 
 
@@ -78,13 +83,15 @@ def events_of(
     sent: int = 0,
     error_sent: bool = False,
     last_id: str | None = None,
+    most_bytes: int = 0,
 ) -> Iterator[Event]:
-    """Yield the events of a finished run: its output, an error if it failed, and `done`.
+    """Yield the events of a finished run: its logs, its output, an error if it failed, and `done`.
 
     - A list gives one event per item: chunks of text, or links of a file stream. A string gives one event.
     - Other values (objects, numbers, also as items of a list) give their JSON as it is in the document. Null and an
       empty list give none. Models with such outputs have no stream at upstream, so there is no format to match.
-    - Logs are not replayed.
+    - Logs give one event, before the output, if all events together have at most `most_bytes`. Its id is of the
+      second before the others, whose ids are the same with and without it.
     - A run that succeeded and whose data was removed gives an error, because its output is unknown.
 
     `ended_at` is used in ids if the document has no `completed_at`. `output` is JSON that replaces the document's
@@ -110,7 +117,8 @@ def events_of(
         end.insert(0, ("error", _json({"detail": error or _DEFAULT_ERROR})))
     second, first = _first_id(read.completed_at, ended_at, last_id)
     events = enumerate(chain((("output", chunk) for chunk in chunks), end), first)
-    return (frame(event, f"{second}:{number}", data) for number, (event, data) in events)
+    made = (frame(event, f"{second}:{number}", data) for number, (event, data) in events)
+    return _with_logs(made, read.logs, second, most_bytes)
 
 
 def with_links(events: Iterable[Event], links: Mapping[str, str]) -> list[Event]:
@@ -139,11 +147,39 @@ def is_own_end(event_id: str) -> bool:
     return pair is not None and pair[1] in (_CANCELED, _LOST_DONE)
 
 
+def _with_logs(events: Iterator[Event], logs: Raw, second: int, most_bytes: int) -> Iterator[Event]:
+    """Yield the event of a run's logs before the others, if all have at most so many bytes."""
+    ahead: deque[Event] = deque()
+    room = most_bytes
+    for event in events:
+        ahead.append(event)
+        room -= len(event.raw)
+        if room < 0:
+            break
+    if (first := _logs(logs, second, room)) is not None:
+        yield first
+    while ahead:
+        # One by one: to free many events at once takes long.
+        yield ahead.popleft()
+    yield from events
+
+
+def _logs(logs: Raw, second: int, most_bytes: int) -> Event | None:
+    """Return the event of a run's logs, unless there are none, or they are too long."""
+    if len(memoryview(logs)) > most_bytes:
+        return None
+    text = bytes(logs).strip()
+    if not text.startswith(b'"') or text == b'""':
+        return None
+    event = frame("logs", f"{second - 1}:0", _text(text))
+    return event if len(event.raw) <= most_bytes else None
+
+
 def _read(document: bytes) -> _Document:
     if len(document) < large_json.WHOLE:
         return _decode_document(document)
     fields = large_json.split(document, _Document.__struct_fields__)
-    large = {name: fields.pop(name) for name in ("output", "error") if name in fields}
+    large = {name: fields.pop(name) for name in ("output", "logs", "error") if name in fields}
     return msgspec.structs.replace(_decode_document(large_json.encode(fields)), **large)
 
 
