@@ -23,6 +23,7 @@ _TAKEN: Final = "(SELECT value FROM temp.large_values WHERE id = {})"
 def prepare(connection: sqlite3.Connection) -> None:
     """Have a connection keep its temporary table in memory. The folder for temporary files may be read-only."""
     connection.execute("PRAGMA temp_store = MEMORY")
+    connection.execute("PRAGMA temp.page_size = 65536")
     connection.execute("PRAGMA temp.auto_vacuum = FULL")
 
 
