@@ -144,7 +144,7 @@ async def test_entry_is_shown_under_every_base(upstream, clock, lookups):
     upstream.script = lambda _: answer(200, PAGE)
     entry = (await service(upstream, clock, lookups).ask(MODELS)).entry
     for base in ("https://a/v1", "http://b/v1"):
-        assert json.loads(entry.shown(base).body)["next"] == f"{base}/models?cursor=c"
+        assert json.loads((await entry.shown(base)).body)["next"] == f"{base}/models?cursor=c"
 
 
 async def test_memory_is_limited_in_bytes(upstream, clock, lookups):
