@@ -190,6 +190,9 @@ async def test_sign_in_that_cannot_start_is_a_page(stack: Stack, issuer: Provide
         assert (await look(browser, "/dashboard/sign-in/start?issuer=other")).status == 404
         refused = await look(browser, "/dashboard/sign-in/start?issuer=id", headers={"Host": "evil.example"})
         assert (refused.status, "needs [ops] public_url" in refused.text) == (403, True)
+        for path in ("start?issuer=id", "callback?code=x"):
+            for host in ("[1.2.3.4]", "[::::]", "[::1"):
+                assert (await look(browser, f"/dashboard/sign-in/{path}", headers={"Host": host})).status == 400
         assert (await sign_in(browser, stack.keys["beta"])).status == 303
 
 

@@ -65,6 +65,7 @@ def test_secret_comes_from_the_environment_or_a_file(tmp_path: Path):
             "issuers[0].console.operator_claim",
             "can be written by users themselves",
         ),
+        ({"operator_claim": "nickname"}, OPS, "issuers[0].console.operator_claim", "changed by users themselves"),
     ],
 )
 def test_probable_mistakes_are_warned_of(console: dict[str, Any], ops: dict[str, Any], path: str, message: str):
