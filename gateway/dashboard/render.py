@@ -1,7 +1,7 @@
 """Render the console's pages as HTML. Templates escape every value; only charts are inserted unescaped."""
 
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 from importlib import resources
 from typing import Any
 
@@ -30,30 +30,9 @@ class Renderer:
     """Renders pages, and the live sections of the overview."""
 
     def __init__(self) -> None:
-        folder = resources.files(PAGE) / "templates"
-        files = [each for each in folder.iterdir() if each.name.endswith(_SUFFIX)]
-        loader = jinja2.DictLoader({each.name: each.read_text("utf-8") for each in files})
-        environment = jinja2.Environment(
-            loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-        )
-        environment.filters |= {
-            "usd": formats.amount,
-            "percent": formats.percent,
-            "target": formats.target,
-            "short_id": formats.short_id,
-            "plain": formats.plain,
-            "time": formats.moment,
-            "shown_time": formats.shown_time,
-            "day": windows.text_of,
-            "month": formats.month,
-            "duration": formats.duration,
-            "error_title": formats.error_title,
-        }
-        environment.globals |= {"predictions": boards.predictions, "most_rows": boards.MOST_ROWS}
-        environment.globals["day_chart"] = _day_chart
-        self._environment = environment
-        self._board = environment.get_template(_BOARD)
-        self._sign_in = environment.get_template(_SIGN_IN)
+        self._environment = _environment()
+        self._board = self._environment.get_template(_BOARD)
+        self._sign_in = self._environment.get_template(_SIGN_IN)
         # All viewers of a board share one rendering.
         self.sections = lru_cache(maxsize=_MOST_KEPT)(self._sections)
 
@@ -107,6 +86,33 @@ class Renderer:
             "sources_chart": Markup(_sources(board.days)),  # noqa: S704 - as above
             "targets_chart": Markup(_targets(board.targets)),  # noqa: S704 - as above
         }
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    """Return the templates, compiled once for all gateways of a process: they are files of the package."""
+    folder = resources.files(PAGE) / "templates"
+    files = [each for each in folder.iterdir() if each.name.endswith(_SUFFIX)]
+    loader = jinja2.DictLoader({each.name: each.read_text("utf-8") for each in files})
+    environment = jinja2.Environment(
+        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {
+        "usd": formats.amount,
+        "percent": formats.percent,
+        "target": formats.target,
+        "short_id": formats.short_id,
+        "plain": formats.plain,
+        "time": formats.moment,
+        "shown_time": formats.shown_time,
+        "day": windows.text_of,
+        "month": formats.month,
+        "duration": formats.duration,
+        "error_title": formats.error_title,
+    }
+    environment.globals |= {"predictions": boards.predictions, "most_rows": boards.MOST_ROWS}
+    environment.globals["day_chart"] = _day_chart
+    return environment
 
 
 def _dollars(amount: float) -> str:
