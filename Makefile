@@ -17,7 +17,7 @@ WORKERS ?= $(shell $(PYTHON) -c 'import os; print((os.cpu_count() or 1) * 3)')
 # What Python compiles is kept: the tests are compiled with all that an assertion says when it fails.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-long check fix clean bundle bench bench-peers constraints package sbom
+.PHONY: demo test test-long check fix clean bundle bench bench-peers constraints man package sbom
 
 $(VENV)/.pip: constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed" if sys.version_info < (3, 11) else 0)'
@@ -44,6 +44,11 @@ constraints: $(VENV)/.release
 	UV_CUSTOM_COMPILE_COMMAND='make constraints' $(BIN)/uv pip compile --quiet --no-config --no-annotate \
 	  --universal --python-version 3.11 --generate-hashes --all-extras --group build --group dev --group proxies \
 	  --group kubernetes --group release $(ARGS) pyproject.toml --output-file constraints.txt
+
+# Man pages of every command, in build/man: `man build/man/gateway.1`.
+man: $(VENV)/.release
+	rm -rf build/man && mkdir -p build/man
+	$(BIN)/click-man --target build/man gateway
 
 # What a release has: the source archive, and the wheel that is built from it.
 package: $(VENV)/.dev

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from gateway.commands.common import CONFIG_OPTION, actor, known_team, load_config, opened_store, plain_errors, run
+from gateway.commands.common import (
+    CONFIG_OPTION,
+    actor,
+    examples,
+    known_team,
+    load_config,
+    opened_store,
+    plain_errors,
+    run,
+)
 from gateway.errors import StoreUnavailable
 
 if TYPE_CHECKING:
@@ -22,7 +31,13 @@ _LONGEST_REASON: Final = 500
 _LONGEST_USER: Final = 200
 
 
-@click.command(context_settings={"ignore_unknown_options": True})
+@click.command(
+    context_settings={"ignore_unknown_options": True},
+    epilog=examples(
+        'gateway usage adjust acme -2.50 --reason "refund for the outage of the 3rd"',
+        'gateway usage adjust acme 10 --reason "invoice 7" --user u-42 --dry-run',
+    ),
+)
 @click.argument("team_name", metavar="TEAM")
 @click.argument("amount", metavar="AMOUNT")
 @click.option("--reason", required=True, help="Reason; recorded in the ledger.")
