@@ -10,8 +10,8 @@ from typing import Any, NewType
 import msgspec
 
 Actor = NewType("Actor", str)
-"""Who made a change: `cli:<OS user>`, `api` (the operators' token), `console:<team or "operators">`, `key:<id>`,
-`issuer:<user>`, or `config`."""
+"""Who made a change: `cli:<OS user>`, `api` (the operators' token), `console:operators` (an operator's session of the
+console), `key:<id>` (the holder of a key, by the API or the console), `issuer:<user>`, or `config`."""
 
 BY_API = Actor("api")
 BY_CONFIG = Actor("config")

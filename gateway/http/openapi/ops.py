@@ -4,7 +4,7 @@ from functools import cache
 from typing import Final
 
 from gateway.access.rules.key_requests import KeyRequest, RotateRequest
-from gateway.access.rules.key_rows import IssuedRow, KeyPage, KeyRow
+from gateway.access.rules.key_rows import IssuedRow, KeyPage, KeyRow, RevokedRow
 from gateway.domain.records import CacheStats
 from gateway.http.openapi import answers
 from gateway.http.openapi.document import RouteDescription, document
@@ -133,7 +133,12 @@ OPERATIONS: Final = (
         errors=(404, *_OF_BODIES),
     ),
     RouteDescription(
-        method="DELETE", path="/admin/keys/{id}", summary="Revoke a key", answer=KeyRow, errors=(404, 409, 422)
+        method="DELETE",
+        path="/admin/keys/{id}",
+        summary="Revoke a key",
+        description="The keys that were created with it stay valid.",
+        answer=RevokedRow,
+        errors=(404, 409, 422),
     ),
     RouteDescription(
         method="POST",

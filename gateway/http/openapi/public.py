@@ -7,7 +7,7 @@ import msgspec
 
 from gateway.access.browser_tokens import TokenRequest
 from gateway.access.rules.key_requests import KeyRequest, RotateRequest
-from gateway.access.rules.key_rows import IssuedRow, KeyPage, KeyRow
+from gateway.access.rules.key_rows import IssuedRow, KeyPage, KeyRow, RevokedRow
 from gateway.domain.ids import ID
 from gateway.domain.tickets import OUTPUT_TICKET
 from gateway.http.handlers.team_keys import TeamKeyQuery
@@ -107,8 +107,8 @@ OPERATIONS: Final = (
         method="DELETE",
         path="/gateway/keys/{id}",
         summary="Revoke a key of the team",
-        description="Scope: keys.",
-        answer=KeyRow,
+        description="The keys that were created with it stay valid. Scope: keys.",
+        answer=RevokedRow,
         errors=(404, 409, 422),
         parameters={"id": _KEY_ID},
     ),

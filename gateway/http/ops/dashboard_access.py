@@ -13,7 +13,7 @@ from aiohttp import web
 
 from gateway.dashboard import assets
 from gateway.dashboard.frame import Frame
-from gateway.domain.audit import Actor
+from gateway.domain.audit import BY_OPERATORS, Actor, by_key
 from gateway.domain.scopes import Scope
 from gateway.domain.teams import Caller
 from gateway.errors import BadRequest, Forbidden, GatewayError, Unauthenticated
@@ -69,7 +69,7 @@ class Visit:
     @property
     def actor(self) -> Actor:
         """The visitor in the audit log."""
-        return Actor(f"console:{self.team or 'operators'}")
+        return BY_OPERATORS if self.caller is None else by_key(self.caller.key_id)
 
     def frame(self, page: str, entry: str | None = None) -> Frame:
         """Return what surrounds a page, which belongs to an entry of the navigation."""

@@ -14,14 +14,14 @@ from aiohttp import web
 from gateway.access.key_service import Authority
 from gateway.access.rules.grants import NEVER_GRANTED
 from gateway.access.rules.key_requests import AllowanceRequest, KeyRequest
-from gateway.domain.audit import Action, AuditFilter
+from gateway.domain.audit import Action, AuditFilter, by_key
 from gateway.domain.scopes import Scope
 from gateway.errors import Conflict, GatewayError, InvalidField, Unprocessable
 from gateway.http import errors
 from gateway.http.json_body import read_cursor, write_cursor
 from gateway.http.keys import KEY_SERVICE, STORE, TEAMS
 from gateway.http.ops.audit import place_of
-from gateway.http.ops.dashboard_access import PATH, Visit, for_visitors, next_page, read_form, redirect
+from gateway.http.ops.dashboard_access import PATH, Visit, for_visitors, next_page, read_form
 from gateway.operations.rules import audit_rows
 
 _PAGE: Final = 100
@@ -78,11 +78,11 @@ async def rotate_key(visit: Visit) -> web.Response:
 
 @for_visitors
 async def revoke_key(visit: Visit) -> web.Response:
-    """Handle `POST /dashboard/keys/revoke`."""
+    """Handle `POST /dashboard/keys/revoke`. The page that answers says how many valid keys were created with it."""
     fields = await read_form(visit.request)
     visit.require_manager()
-    await visit.request.app[KEY_SERVICE].revoke(_authority(visit), _text(fields, "id"))
-    return redirect(f"{PATH}/keys")
+    revoked = await visit.request.app[KEY_SERVICE].revoke(_authority(visit), _text(fields, "id"))
+    return await visit.page("revoked", entry="keys", revoked=revoked, creator=by_key(revoked.id))
 
 
 @for_visitors
@@ -114,8 +114,12 @@ async def _keys_page(
     visit: Visit, *, status: int = 200, problem: GatewayError | None = None, fields: Fields | None = None
 ) -> web.Response:
     request = visit.request
+    creator = request.query.get("created_by", "").strip()
     found = await request.app[KEY_SERVICE].list(
-        team=visit.team, limit=_PAGE, older_than=read_cursor(request.query.get("cursor"))
+        team=visit.team,
+        created_by=creator or None,
+        limit=_PAGE,
+        older_than=read_cursor(request.query.get("cursor")),
     )
     cursor = write_cursor(found.next)
     offered = [scope for scope in Scope if visit.caller is None or scope in visit.caller.scopes - NEVER_GRANTED]
@@ -123,6 +127,7 @@ async def _keys_page(
         "keys",
         status=status,
         rows=found.keys,
+        creator=creator,
         teams=[] if visit.team else [each.name for each in (await request.app[TEAMS].list()).results],
         scopes=offered,
         limits=_LIMITS,
