@@ -32,12 +32,14 @@ OVERVIEW: Final = {
 """The columns of the tables of the overview, whose rows are also rendered alone."""
 
 # Values are escaped, so no attribute has a `>` in it.
-_START: Final = re.compile(r"<(tr|td|th)\b([^>]*)>")
+_START: Final = re.compile(r"<(tr|td|th)\b([^>]*)>(?P<empty>–?</t)?")
 _ROLES: Final = {"tr": "row", "td": "cell", "th": "rowheader"}
 
 
 def labelled(rows: str, columns: Sequence[str | None]) -> Markup:
     """Return the HTML of rows with the label of each cell. A cell with `colspan` has none: it is the only one.
+
+    A cell with nothing but a dash is marked, so that a phone need not show it.
 
     The roles are those that the elements have by themselves, and keep when they are shown as blocks. Raise `ValueError`
     for a row that has another number of cells than there are columns.
@@ -56,7 +58,8 @@ def labelled(rows: str, columns: Sequence[str | None]) -> Markup:
             return f'<{tag}{attributes} role="cell">'
         if not left:
             raise ValueError(f"a row has more cells than there are columns: {', '.join(shown)}")
-        return f'<{tag}{attributes} role="{_ROLES[tag]}" data-label="{escape(left.pop(0))}">'
+        empty, rest = (" data-empty", found["empty"]) if found["empty"] else ("", "")
+        return f'<{tag}{attributes} role="{_ROLES[tag]}" data-label="{escape(left.pop(0))}"{empty}>{rest}'
 
     text = _START.sub(start, rows)
     _require_none(left)
