@@ -41,6 +41,7 @@ def world_config(folder: Path, *teams: str) -> dict[str, Any]:
                 "budget_usd_per_day": 1,
                 "requests_per_minute": 600_000,
                 "max_wait_seconds": 0,
+                "unbound_tokens": True,
             }
             for team in teams
         },
@@ -109,6 +110,9 @@ async def fill_world(stack: Stack, team: str) -> Having:
     await ask(stack, "POST", "/v1/predictions", key=team, json=nothing, headers=headers)
     picture = (await paint_lake(stack, key=team, prompt=prompt)).json["id"]
     running = (await run("acme/slow", duration=3000))["id"]
+    async for _ in attempts(pause=0.02):
+        if (await ask(stack, "GET", f"/v1/predictions/{running}", key=team)).json["status"] == "processing":
+            break
     file = (await ask(stack, "POST", "/v1/files", key=team, **upload(name=f"{team}{LONG}.txt"))).json["id"]
     delivery = await _failed_delivery(stack, team, receiver)
     async for _ in attempts(pause=0.05):
