@@ -1,5 +1,6 @@
 """The pages of the console in a real Chromium: they fit a phone, and everything can be done with them."""
 
+import re
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -52,6 +53,11 @@ async def played(stack: Stack, scenario: str, folder: Path, **more: Any) -> Any:
     return done.result
 
 
+def _brightness(page: Any) -> int:
+    """Return how bright the page's ground is, from 0 to 765."""
+    return sum(int(each) for each in re.findall(r"\d+", page["ground"])[:3])
+
+
 def found(rows: list[list[str]], index: int) -> list[str]:
     return [row[index] for row in rows]
 
@@ -60,7 +66,7 @@ def found(rows: list[list[str]], index: int) -> list[str]:
 async def test_every_page_is_accessible_and_fits(
     upstream: Simulator, tmp_path: Path, a_quiet_gateway: None, small: bool
 ):
-    """With long names and large numbers, in light and dark: axe finds nothing, nothing is cut off.
+    """With long names and large numbers, in light and dark: axe finds nothing, nothing is cut off, charts have colors.
 
     On a phone nothing scrolls sideways, not even in a box of its own.
     """
@@ -76,6 +82,15 @@ async def test_every_page_is_accessible_and_fits(
         assert page["heading"], path
         if small:
             assert page["wide"] == [], path
+        assert _brightness(page) > 150 > _brightness(page["dark"]), path
+    overview = seen["pages"][""]
+    assert len(overview["charts"]) == 3
+    for chart in (*overview["charts"], *overview["dark"]["charts"]):
+        assert chart["bars"] > 0
+        # Colors come from the page's stylesheet and differ by series.
+        assert len(chart["fills"]) >= 2
+        assert "rgb(0, 0, 0)" not in chart["fills"]
+        assert "table below" in chart["words"]
     assert any(LONG in cell for row in seen["pages"]["/keys"]["tables"]["keys"] for cell in row)
 
 

@@ -23,21 +23,23 @@ await play({
         await page.emulateMedia({ colorScheme: "dark" });
         const inDark = await violations(page, { runOnly: ["color-contrast"] });
         if (screenshots) await page.screenshot({ path: `${screenshots}${path.replaceAll(/\W/g, "-")}-dark.png`, fullPage: true });
-        pages[path] = { ...seen, violations: [...inLight, ...inDark] };
+        const { ground, charts } = await read(page);
+        pages[path] = { ...seen, dark: { ground, charts }, violations: [...inLight, ...inDark] };
       }
       return { pages };
     });
   },
 
   /** Sign in if there is a form, open every table, and read the page. */
-  async look({ address, secret, small, screenshot, ...how }) {
+  async look({ address, secret, small, screenshot, top, ...how }) {
     return inBrowser({ ...how, viewport: small ? phone : wide }, async (page) => {
       await page.goto(address);
       const atDoor = secret ? await violations(page) : [];
       if (secret) await signIn(page, secret);
       await live(page);
       if (screenshot) {
-        const clip = { x: 0, y: 0, width: page.viewportSize().width, height: small ? phone.height : 1140 };
+        const y = top ? (await page.locator(top).boundingBox()).y - 24 : 0;
+        const clip = { x: 0, y, width: page.viewportSize().width, height: small ? phone.height : 1140 };
         await page.screenshot({ path: screenshot, fullPage: true, clip });
         return {};
       }
