@@ -251,7 +251,7 @@ class Authenticator:
             key_name=key.name,
             # A page that mints tokens could name any user in them; the other scopes see more than its own.
             scopes=scopes - NEVER_PUBLIC if key.origins else scopes,
-            models=(team.models, key.models) if key.models is not None else (team.models,),
+            models=(team.models, team.without_aliases(key.models)) if key.models is not None else (team.models,),
             origins=key.origins or None,
             is_public=bool(key.origins),
             allowance=self._settings.value.allowances.get(key.id) or key.allowance or NO_LIMITS,
@@ -263,7 +263,9 @@ class Authenticator:
             key_id=caller.key_id,
             key_name=caller.key_name,
             scopes=narrow(caller.scopes, token.scopes) - NEVER_PUBLIC,
-            models=(*caller.models, token.models) if token.models is not None else caller.models,
+            models=(*caller.models, caller.team.without_aliases(token.models))
+            if token.models is not None
+            else caller.models,
             origins=token.origins or caller.origins,
             user=token.user,
             is_public=True,
@@ -290,7 +292,7 @@ class Authenticator:
             key_id=key_id,
             key_name=issuer.name,
             scopes=scopes,
-            models=(team.models, issuer.models) if issuer.models is not None else (team.models,),
+            models=(team.models, team.without_aliases(issuer.models)) if issuer.models is not None else (team.models,),
             origins=origins,
             user=identity.user,
             is_public=True,

@@ -225,7 +225,7 @@ def _shown(text: str) -> str:
 def _wrong_model(caller: Caller, pattern: str) -> str | None:
     if not scoping.is_asked_pattern(pattern):
         return f"{_shown(pattern)} must be {scoping.ASKED_PATTERN_FORM}"
-    if any(scoping.patterns_outside(globs, [pattern]) for globs in caller.models):
+    if any(scoping.patterns_outside(globs, caller.team.without_aliases([pattern])) for globs in caller.models):
         return f"{_shown(pattern)} is not covered by the models that this key can run"
     return None
 

@@ -39,7 +39,7 @@ class ModelParts(msgspec.Struct, frozen=True):
 
 def build_models(base: Base, upstream: UpstreamParts) -> ModelParts:
     """Build the map of versions, the schemas and the cache of metadata."""
-    schemas = SchemaService(upstream.client, base.clock)
+    schemas = SchemaService(upstream.client, base.clock, max_bytes=base.config.cache.schemas_max_bytes)
     base.stack.push_async_callback(schemas.close)
     metadata = MetadataService(upstream.client, base.clock, base.live.metadata, on_lookup=base.metrics.metadata_lookup)
     base.stack.push_async_callback(metadata.close)

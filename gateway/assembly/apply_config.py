@@ -18,7 +18,6 @@ from gateway.files.uploads import UploadSettings
 from gateway.http.settings import HttpSettings
 from gateway.metrics import MetricsSettings
 from gateway.models.metadata import MetadataSettings
-from gateway.models.rules.aliases import Aliases
 from gateway.money.settings import MoneySettings
 from gateway.operations.settings import AdminSettings, RetentionSettings
 from gateway.predictions.settings import PredictionSettings
@@ -39,7 +38,6 @@ class Live(msgspec.Struct, frozen=True, kw_only=True):
     teams: LiveSettings[Teams]
     access: LiveSettings[AccessSettings]
     issuers: LiveSettings[IssuerSettings]
-    aliases: LiveSettings[Aliases]
     http: LiveSettings[HttpSettings]
     credentials: LiveSettings[UpstreamCredentials]
     throttling: LiveSettings[ThrottlingSettings]
@@ -65,7 +63,6 @@ def live_settings(config: Config) -> Live:
         teams=LiveSettings(teams),
         access=LiveSettings(settings.access_settings(config)),
         issuers=LiveSettings(settings.issuer_settings(config)),
-        aliases=LiveSettings(settings.aliases_of(config)),
         http=LiveSettings(settings.http_settings(config, teams)),
         credentials=LiveSettings(UpstreamCredentials(upstream.token.get_secret_value())),
         throttling=LiveSettings(

@@ -108,7 +108,6 @@ def _share(app: web.Application, parts: Parts) -> None:
     predictions, streams, operations = parts.predictions, parts.streams, parts.operations
     app[keys.SETTINGS] = base.live.http
     app[keys.ACCESS] = base.live.access
-    app[keys.ALIASES] = base.live.aliases
     app[keys.STORE] = base.store
     app[keys.MEMBERSHIP] = base.membership
     app[keys.CLOCK] = base.clock

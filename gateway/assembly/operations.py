@@ -58,7 +58,7 @@ def build_operations(
         health=health,
         explain=explain,
         dashboard=DashboardService(live.teams, store, metrics, recent_errors, sources, clock, store, health.known),
-        prediction_log=PredictionLog(store, predictions.service, explain, live.admin),
+        prediction_log=PredictionLog(store, predictions.service, explain, live.admin, metrics.search_bound_reached),
         teams=TeamService(live.teams, store, clock),
     )
 

@@ -53,6 +53,8 @@ async def build_outputs(
         base.clock,
         secret=opened.secret,
         ttl_seconds=opened.ttl_seconds,
+        max_readers=base.config.outputs.max_readers,
+        max_readers_per_team=base.config.outputs.max_readers_per_team,
         on_lost=copier.enqueue if copier is not None else None,
     )
     base.stack.push_async_callback(service.close)

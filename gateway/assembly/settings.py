@@ -1,7 +1,10 @@
 """Turns the config into the settings of each concept: plain values that know nothing of the config."""
 
+from collections.abc import Mapping
 from decimal import Decimal
 from ipaddress import ip_network
+
+from msgspec.structs import replace
 
 from gateway.access.authentication import AccessSettings
 from gateway.access.rules.issuers import Issuer, IssuerSettings, KeyLocation
@@ -14,13 +17,12 @@ from gateway.domain import targets
 from gateway.domain.body_limits import BodyLimits
 from gateway.domain.limits import NO_LIMITS, UNLIMITED, Allowance, Limits
 from gateway.domain.scopes import Scope
-from gateway.domain.targets import Target
 from gateway.domain.teams import Team, Teams
 from gateway.domain.webhook_places import WebhookBounds
 from gateway.files.rules.transfers import TransferSettings
 from gateway.http.settings import HttpSettings
 from gateway.metrics import MetricsSettings
-from gateway.models.rules.aliases import Aliases, parse_target
+from gateway.models.rules.aliases import parse_target
 from gateway.money.rules import alerts, pricing
 from gateway.money.settings import AlertSettings, MoneySettings
 from gateway.operations.settings import AdminSettings
@@ -35,41 +37,37 @@ _DAY = 86_400.0
 
 def teams_of(config: Config) -> Teams:
     """Return the tenants."""
-    return {
-        team.name: Team(
-            name=team.name,
-            scopes=frozenset(Scope(scope) for scope in team.scopes),
-            models=team.models or ("*",),
-            origins=team.browser_origins,
-            listed_origins=team.origins,
-            max_issued_keys=team.max_issued_keys,
-            may_assert_deterministic=team.may_assert_deterministic,
-            honor_cache_control=team.honor_cache_control,
-            unbound_tokens=team.unbound_tokens,
-            public_sees_team=team.public_sees == "team",
-            public_webhooks=team.public_webhooks,
-            allowance=_allowance(team),
-            weight=team.weight,
-            max_wait_seconds=team.max_wait_seconds,
-        )
-        for team in config.teams
-    }
+    return {team.name: _team(team, config.aliases_of(team.name)) for team in config.teams}
 
 
-def aliases_of(config: Config) -> Aliases:
-    """Return the aliases."""
-    common: dict[str, Target] = {}
-    of_teams: dict[str, dict[str, Target]] = {}
-    for alias in config.aliases:
-        target = parse_target(alias.target)
-        for scope in [common] if alias.teams is None else [of_teams.setdefault(team, {}) for team in alias.teams]:
-            scope[alias.name] = target
-    return Aliases(common, of_teams)
+def _team(team: ConfigTeam, aliases: Mapping[str, str]) -> Team:
+    found = Team(
+        name=team.name,
+        scopes=frozenset(Scope(scope) for scope in team.scopes),
+        origins=team.browser_origins,
+        listed_origins=team.origins,
+        max_issued_keys=team.max_issued_keys,
+        may_assert_deterministic=team.may_assert_deterministic,
+        honor_cache_control=team.honor_cache_control,
+        unbound_tokens=team.unbound_tokens,
+        public_sees_team=team.public_sees == "team",
+        public_webhooks=team.public_webhooks,
+        allowance=_allowance(team),
+        weight=team.weight,
+        max_wait_seconds=team.max_wait_seconds,
+        aliases={name: parse_target(target) for name, target in aliases.items()},
+    )
+    return replace(found, models=found.without_aliases(team.models or ("*",)))
 
 
 def admin_settings(config: Config) -> AdminSettings:
     """Return what operators read of predictions."""
-    return AdminSettings(max_searched=config.ops.max_searched, show_data=config.console.show_data)
+    return AdminSettings(
+        max_searched=config.ops.max_searched,
+        max_page_bytes=config.ops.max_page_bytes,
+        max_data_bytes=config.ops.max_data_bytes,
+        show_data=config.console.show_data,
+    )
 
 
 def access_settings(config: Config) -> AccessSettings:
@@ -193,7 +191,7 @@ def metrics_settings(config: Config, teams: Teams) -> MetricsSettings:
 
 def named_targets(config: Config) -> list[str]:
     """Return the targets that the config names exactly, in its order."""
-    allowed = [glob for team in config.teams for glob in team.models or ()]
+    allowed = [glob for team in teams_of(config).values() for glob in team.models]
     priced, ruled = [each.model for each in config.prices.models], [each.model for each in config.cache.rules]
     aliased = [parse_target(alias.target).model or "" for alias in config.aliases]
     return list(dict.fromkeys(targets.exact_models([*priced, *ruled, *allowed, *aliased])))

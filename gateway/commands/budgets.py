@@ -1,11 +1,12 @@
-"""What a correction of a team's spend does to its budgets (`gateway usage adjust`)."""
+"""What a correction of spend does to the budgets in which it counts (`gateway usage adjust`)."""
 
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from gateway.config import Team
 from gateway.domain import quota, times
-from gateway.domain.limits import SubjectKind
+from gateway.domain.limits import Allowance
 from gateway.domain.quota import Counters, LimitStatus, RunLimits
+from gateway.domain.teams import Caller, Team
 from gateway.money.rules.refusals import dollars
 
 
@@ -17,26 +18,46 @@ class Effect(NamedTuple):
     """Whether it is used up by the correction, and was not before."""
 
 
-def scope_of(team: Team) -> str:
-    """Return the scope that counts what a team spends."""
-    return quota.scope(SubjectKind.TEAM, team.name)
+class Limited(NamedTuple):
+    """Whose budgets a correction counts in."""
+
+    label: str
+    """What its lines begin with; empty for the team."""
+    limits: RunLimits
 
 
-def effects(team: Team, meter: Counters, microusd: int, now: float) -> list[Effect]:
-    """Return the team's budgets in dollars as they are after a correction by `microusd`."""
-    limits = RunLimits(
-        of=SubjectKind.TEAM,
-        scope=scope_of(team),
-        microusd_per_day=team.budget_microusd_per_day,
-        microusd_per_month=team.budget_microusd_per_month,
+def subjects_of(team: Team, key_id: str, allowance: Allowance, user: str | None) -> list[Limited]:
+    """Return the subjects with limits in whose budgets the spend of a key and a user of a team counts."""
+    caller = Caller(team=team, key_id=key_id, scopes=frozenset(), models=(), allowance=allowance)
+    labels = {"team": "", "key": f"key {key_id}: ", "user": f"user {user}: ", "key-user": f"user {user} of the key: "}
+    return [
+        Limited(labels[subject.label], _budgets_only(RunLimits.of_subject(subject)))
+        for subject in caller.subjects(user=user)
+    ]
+
+
+def effects(limited: Sequence[Limited], meters: Mapping[str, Counters], microusd: int, now: float) -> list[Effect]:
+    """Return the budgets in dollars as they are after a correction by `microusd`."""
+    return [
+        _effect(label, status, microusd)
+        for label, limits in limited
+        for status in quota.statuses([limits], meters, now)
+    ]
+
+
+def _budgets_only(limits: RunLimits) -> RunLimits:
+    return RunLimits(
+        of=limits.of,
+        scope=limits.scope,
+        microusd_per_day=limits.microusd_per_day,
+        microusd_per_month=limits.microusd_per_month,
     )
-    return [_effect(status, microusd) for status in quota.statuses([limits], {limits.scope: meter}, now)]
 
 
-def _effect(status: LimitStatus, microusd: int) -> Effect:
+def _effect(label: str, status: LimitStatus, microusd: int) -> Effect:
     before = status.used + status.held
     after = before + microusd
-    text = f"{status.name}: {_signed(after)} of {dollars(status.limit)}"
+    text = f"{label}{status.name}: {_signed(after)} of {dollars(status.limit)}"
     if after >= status.limit and status.resets_at is not None:
         text += f", used up until {times.render(status.resets_at)}"
     return Effect(text, exhausts=after >= status.limit > before)

@@ -3,6 +3,7 @@
 # ruff: noqa: PLC0415 - heavy modules are imported where they are used
 import logging
 import os
+import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -149,14 +150,16 @@ def _start_error(problem: Exception, config: "Config") -> str:
 def demo(port: int, data: Path | None, origins: tuple[str, ...]) -> None:
     """Try the gateway without a Replicate token.
 
-    Starts a simulator, a gateway and a demo page, with keys and budgets.
+    Starts a simulator, a gateway and a demo page, with keys and budgets. Requests are listed on stderr, in colour if
+    that is a terminal and NO_COLOR is not set.
     """
     with plain_errors():
         from gateway import logs
-        from gateway.demo import run_demo
+        from gateway.demo import request_log, run_demo
 
         logs.configure("console", "warning")
-        run(run_demo(port, click.echo, data=data, origins=origins))
+        with request_log(sys.stderr):
+            run(run_demo(port, click.echo, data=data, origins=origins))
 
 
 @click.command()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from gateway.commands.common import CONFIG_OPTION, load_config, opened_store, plain_errors, run
+from gateway.commands.common import CONFIG_OPTION, actor, load_config, plain_errors
 
 if TYPE_CHECKING:
     from gateway.store.copying import Writing
@@ -28,16 +28,20 @@ def migrate(config_path: Path | None) -> None:
     """Bring the store's schema up to date, or create it.
 
     `gateway serve` does the same at its start. This command does it before, for example with a user of the database
-    that may change tables.
+    that may change tables. A change of the schema is in the audit log.
     """
     config = load_config(config_path)
     with plain_errors():
+        from gateway.store.urls import migrate_store
 
-        async def opened() -> None:
-            async with opened_store(config, create=True):
-                click.echo("The schema is up to date.")
-
-        run(opened())
+        migration = migrate_store(*config.store.address, by=actor())
+        if migration.is_new:
+            click.echo(f"Created a new store at {config.store.url}.", err=True)
+        click.echo(
+            "The schema is up to date."
+            if migration.is_new or migration.before == migration.after
+            else f"Migrated the schema from version {migration.before} to {migration.after}."
+        )
 
 
 @store.command()
@@ -55,10 +59,11 @@ def copy(source: str, target: str, password_env: str | None, password_file: Path
 
     SOURCE and TARGET are addresses as in [store] url: sqlite:///path and postgresql://user@host/database. Stop the
     gateway first. The source stays as it is. The target must be empty; if anything fails or differs, it stays empty.
-    Outputs in a folder or bucket are not moved, and need not be.
+    Outputs in a folder or bucket are not moved, and need not be. The audit log of the target says who copied it.
     """
     with plain_errors():
         from gateway.store import copying
+        from gateway.store.urls import shown
 
         password = _password(password_env, password_file)
         began = time.monotonic()
@@ -66,8 +71,9 @@ def copy(source: str, target: str, password_env: str | None, password_file: Path
             raise click.UsageError(
                 "one of the two must be sqlite:///path, and the other postgresql://user@host/database"
             )
+        origin = copying.CopySource(actor(), time.time(), shown(source))
         with _locked(source, password, create=False) as before, _locked(target, password, create=True) as after:
-            copied = copying.copy(before, after, _Progress().show)
+            copied = copying.copy(before, after, _Progress().show, origin)
         for table, count in copied.rows.items():
             click.echo(f"{table:16} {count:>12,}")
         for kind, microusd in sorted(copied.ledger_microusd.items()):

@@ -3,20 +3,16 @@
 # ruff: noqa: PLC0415 - heavy modules are imported where they are used
 import json
 import time
-from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from secrets import token_hex
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from gateway.commands.common import CONFIG_OPTION, actor, known_team, load_config, opened_store, plain_errors, run
-from gateway.errors import StoreUnavailable
+from gateway.commands.adjust import adjust
+from gateway.commands.common import CONFIG_OPTION, known_team, load_config, opened_store, plain_errors, run
 
 if TYPE_CHECKING:
     from gateway.config import Config
-
-_LONGEST_REASON: Final = 500
 
 
 @click.group(invoke_without_command=True)
@@ -90,65 +86,7 @@ def usage(
                 click.echo(_table(found, by))
 
 
-@usage.command(context_settings={"ignore_unknown_options": True})
-@click.argument("team_name", metavar="TEAM")
-@click.argument("amount", metavar="AMOUNT")
-@click.option("--reason", required=True, help="Reason; recorded in the ledger.")
-@click.option(
-    "--id", "adjustment_id", metavar="ID", help="Name of the correction: one with the same ID changes nothing."
-)
-@click.option("--yes", is_flag=True, help="Do not ask before a budget of the team is used up.")
-@CONFIG_OPTION
-def adjust(
-    team_name: str, amount: str, reason: str, adjustment_id: str | None, config_path: Path | None, *, yes: bool
-) -> None:
-    """Correct the spend of TEAM by AMOUNT dollars.
-
-    A negative AMOUNT reduces it. The correction is a separate ledger entry, and counts in the budgets of today and this
-    month, which are printed. Asks for confirmation if it uses up one of them.
-
-    If an error leaves it open whether it was recorded, repeat the command with the ID that the error names.
-    """
-    config = load_config(config_path)
-    with plain_errors():
-        from gateway.commands import budgets
-        from gateway.domain import money
-
-        team = known_team(config, team_name)
-        microusd = _microusd(amount)
-        reason = " ".join(reason.split())
-        if not 0 < len(reason) <= _LONGEST_REASON or not reason.isprintable():
-            raise click.BadParameter(f"expected 1 to {_LONGEST_REASON} printable characters", param_hint="--reason")
-
-        name = adjustment_id or token_hex(8)
-
-        async def predict() -> list[budgets.Effect]:
-            async with opened_store(config) as store:
-                scope, now = budgets.scope_of(team), time.time()
-                return budgets.effects(team, (await store.meters([scope], now))[scope], microusd, now)
-
-        async def correct() -> bool:
-            async with opened_store(config) as store:
-                try:
-                    return await store.adjust(
-                        team.name, microusd, reason, time.time(), actor=actor(), adjustment_id=name
-                    )
-                except StoreUnavailable as exc:
-                    text = f"{exc.detail} The correction may be recorded. To make sure, repeat it with --id {name}."
-                    raise click.ClickException(text) from exc
-
-        effects = run(predict())
-        exhausted = [effect.text for effect in effects if effect.exhausts]
-        if exhausted and not yes:
-            click.echo(f"Team {team.name} would get no more predictions that cost money:", err=True)
-            click.echo("\n".join(exhausted), err=True)
-            click.confirm("Correct its spend?", abort=True, err=True)
-        if not run(correct()):
-            click.echo(f"There is a correction with the ID {name}. Nothing was changed.")
-            return
-        click.echo(f"Team {team.name}: spend {'raised' if microusd > 0 else 'reduced'} by ${money.usd(abs(microusd))}.")
-        for effect in effects:
-            click.echo(effect.text)
+usage.add_command(adjust)
 
 
 def _check_tag(config: "Config", tag: str) -> None:
@@ -195,20 +133,6 @@ def _day(option: str, text: str, today: int) -> int:
         return windows.day_of(today * 86_400 - parse_duration(text))
     except ValueError:
         raise click.BadParameter("expected a day (2026-01-31) or an age (30d)", param_hint=option) from None
-
-
-def _microusd(text: str) -> int:
-    from gateway.domain import money
-
-    try:
-        microusd = money.exact_microusd(Decimal(text.removeprefix("$")))
-    except InvalidOperation:
-        raise click.BadParameter("expected dollars (for example: -2.50)", param_hint="AMOUNT") from None
-    except ValueError as problem:
-        raise click.BadParameter(str(problem), param_hint="AMOUNT") from None
-    if microusd == 0:
-        raise click.BadParameter("expected an amount other than 0", param_hint="AMOUNT")
-    return microusd
 
 
 def _table(found: dict[str, Any], by: str) -> str:

@@ -1,13 +1,15 @@
 """Checks and warnings about aliases."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from gateway.config.model import Config
 from gateway.config.positions import Location
 from gateway.config.problems import Problem
 from gateway.config.report import Report
 from gateway.config.sections import Alias
-from gateway.domain.targets import Target, allows, exact_models
+from gateway.config.teams import Team
+from gateway.domain.scopes import patterns_outside
+from gateway.domain.targets import Target, exact_models
 from gateway.models.rules.aliases import parse_target
 from gateway.money.rules.price_table import OFFICIAL
 
@@ -39,6 +41,7 @@ def warn_of_aliases(config: Config) -> Iterator[Problem]:
     """Yield warnings about aliases that hide a model, or that no team may use."""
     priced, ruled = (each.model for each in config.prices.models), (each.model for each in config.cache.rules)
     known = set(exact_models([*OFFICIAL, *priced, *ruled]))
+    own = [config.aliases_of(team.name) for team in config.teams]
     for index, alias in enumerate(config.aliases):
         path = f"aliases[{index}]"
         if alias.name in known:
@@ -49,15 +52,21 @@ def warn_of_aliases(config: Config) -> Iterator[Problem]:
         for number, team in enumerate(config.teams):
             if alias.teams is not None and team.name not in alias.teams:
                 continue
-            if alias.name in (team.models or ()):
-                yield Problem(
-                    f"teams[{number}].models",
-                    f"{alias.name} is an alias, which is replaced before this list is read: list {target}",
-                )
-            elif alias.teams is not None and team.models is not None and not allows(team.models, target):
+            if alias.teams is not None and models_outside(team, [target], own[number]):
                 yield Problem(
                     f"{path}.target", f"{target} is not among the models of the team {team.name}, which gets a 403"
                 )
+
+
+def models_outside(team: Team, wanted: Iterable[str], aliases: Mapping[str, str]) -> list[str]:
+    """Return the wanted models that the list of a team does not cover. An alias is what it stands for, in both."""
+
+    def real(model: str) -> str:
+        return model if model not in aliases else parse_target(aliases[model]).model or model
+
+    listed = None if team.models is None else list(map(real, team.models))
+    outside = [model for model in wanted if patterns_outside(listed, [real(model)])]
+    return [f"{model} (an alias of {aliases[model]})" if model in aliases else model for model in outside]
 
 
 def _target(alias: Alias) -> Target:

@@ -23,7 +23,10 @@ RESTART: Final[Mapping[str, frozenset[str]]] = {
     "ops": frozenset({"host", "port"}),
     "upstream": frozenset({"base_url", "allow_http", "trusted_hosts"}),
     "store": frozenset({"url", "password_env", "password_file", "listen_url"}),
-    "outputs": frozenset({"url", "shared", "persist", "max_bytes", "ttl_seconds"}),
+    "cache": frozenset({"schemas_max_bytes"}),
+    "outputs": frozenset(
+        {"url", "shared", "persist", "max_bytes", "ttl_seconds", "max_readers", "max_readers_per_team"}
+    ),
     "transfers": frozenset({"max_uploads", "max_downloads"}),
     "logs": frozenset({"format"}),
     "tracing": frozenset({"enabled", "propagate"}),
@@ -57,7 +60,7 @@ LIVE: Final[Mapping[str, frozenset[str]]] = {
             "max_spool_bytes",
         }
     ),
-    "ops": frozenset({"token_env", "token_file", "max_searched"}),
+    "ops": frozenset({"token_env", "token_file", "max_searched", "max_page_bytes", "max_data_bytes"}),
     "console": frozenset({"show_data"}),
     "upstream": frozenset(
         {

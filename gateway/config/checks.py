@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from urllib.parse import urlsplit
 
 from gateway.config import issuer_checks
-from gateway.config.aliases import compare_aliases
+from gateway.config.aliases import compare_aliases, models_outside
 from gateway.config.listeners import Ops, Server
 from gateway.config.model import Config
 from gateway.config.positions import Location
@@ -15,7 +15,7 @@ from gateway.config.secrets import SecretMissing, from_environment, from_file
 from gateway.config.sections import ModelPrice, Store, Upstream
 from gateway.config.teams import Team, TeamKey
 from gateway.config.values import is_loopback, is_postgres, is_wildcard
-from gateway.domain.scopes import origins_outside, patterns_outside, scopes_outside
+from gateway.domain.scopes import origins_outside, scopes_outside
 from gateway.money.rules.price_table import HARDWARE
 
 # 16 characters of hex are 64 bits: out of reach for guesses over a network (OWASP ASVS 5.0, 7.2.3, for session ids).
@@ -160,7 +160,7 @@ def compare(config: Config, report: Report) -> None:
         report,
     )
     for index, team in enumerate(config.teams):
-        _compare_team(team, ("teams", index), report)
+        _compare_team(team, config.aliases_of(team.name), ("teams", index), report)
         if (team.budget_webhook or "").startswith("http://") and not config.webhooks.allow_http:
             report.add(
                 ("teams", index, "budget_webhook"),
@@ -236,17 +236,19 @@ def _compare_sku(sku: str, location: Location, report: Report) -> None:
     report.add(location, f'"{sku}" has no built-in price; {hint}{alternative}')
 
 
-def _compare_team(team: Team, location: Location, report: Report) -> None:
+def _compare_team(team: Team, aliases: Mapping[str, str], location: Location, report: Report) -> None:
     _find_twins(
         (((*location, "keys", number, "name"), key.name) for number, key in enumerate(team.keys)),
         "same name as {first}; names of a team's keys must be unique",
         report,
     )
     for number, key in enumerate(team.keys):
-        _compare_key(team, key, location, (*location, "keys", number), report)
+        _compare_key(team, key, aliases, location, (*location, "keys", number), report)
 
 
-def _compare_key(team: Team, key: TeamKey, around: Location, location: Location, report: Report) -> None:
+def _compare_key(
+    team: Team, key: TeamKey, aliases: Mapping[str, str], around: Location, location: Location, report: Report
+) -> None:
     sources = [(*location, "key_env"), (*location, "sha256")]
     if key.key_env and key.sha256:
         report.add((*location, "sha256"), "key_env is given too; remove one of them", uses=sources)
@@ -262,7 +264,8 @@ def _compare_key(team: Team, key: TeamKey, around: Location, location: Location,
             )
 
     outside("scopes", scopes_outside(team.scopes, key.scopes or ()), ", ".join(team.scopes))
-    outside("models", patterns_outside(team.models, key.models or ()), ", ".join(team.models or ()))
+    beyond = models_outside(team, key.models or (), aliases)
+    outside("models", beyond, ", ".join(team.models or ()))
     outside("origins", origins_outside(team.origins, key.origins or ()), ", ".join(team.origins))
 
 

@@ -5,6 +5,7 @@ from urllib.parse import urlsplit
 
 from gateway.access.browser_tokens import NEVER_PUBLIC
 from gateway.access.rules.discovery import may_be_read
+from gateway.config.aliases import models_outside
 from gateway.config.issuers import Issuer
 from gateway.config.model import Config
 from gateway.config.positions import Location
@@ -12,7 +13,7 @@ from gateway.config.problems import Problem
 from gateway.config.report import Report
 from gateway.config.teams import Team
 from gateway.config.values import is_loopback
-from gateway.domain.scopes import origins_outside, patterns_outside, scopes_outside
+from gateway.domain.scopes import origins_outside, scopes_outside
 
 _LONGEST_LEEWAY = 300
 _WRITTEN_BY_USERS = ("user_metadata", "unsafe_metadata", "unsafeMetadata")
@@ -84,16 +85,21 @@ def _compare_teams(config: Config, issuer: Issuer, at: Location, report: Report)
         elif team not in teams:
             teams.append(team)
     if teams:
-        _compare_rights(issuer, teams, at, report)
+        _compare_rights(config, issuer, teams, at, report)
 
 
-def _compare_rights(issuer: Issuer, teams: list[Team], at: Location, report: Report) -> None:
+def _compare_rights(config: Config, issuer: Issuer, teams: list[Team], at: Location, report: Report) -> None:
     never = [scope for scope in issuer.scopes or () if scope in NEVER_PUBLIC]
     if never:
         report.add((*at, "scopes"), f"{', '.join(never)}: never given to the users of an issuer")
     else:
         _outside("scopes", [scopes_outside(team.scopes, issuer.scopes or ()) for team in teams], at, report)
-    _outside("models", [patterns_outside(team.models, issuer.models or ()) for team in teams], at, report)
+    _outside(
+        "models",
+        [models_outside(team, issuer.models or (), config.aliases_of(team.name)) for team in teams],
+        at,
+        report,
+    )
     if issuer.is_native:
         return
     for team in teams:

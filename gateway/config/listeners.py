@@ -145,6 +145,12 @@ class Ops(Section):
         description="Predictions that one page of /admin/predictions looks at; next leads to the rest.",
         examples=[5000],
     )
+    max_page_bytes: Bytes = Field(
+        _MIB, description="Such a page ends after this size; it has at least one prediction.", examples=[_MIB]
+    )
+    max_data_bytes: Bytes = Field(
+        8 * _MIB, description="Inputs and outputs larger than this are not shown to operators.", examples=[8 * _MIB]
+    )
     _token: SecretStr | None = PrivateAttr(None)
 
     @property

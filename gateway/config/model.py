@@ -52,6 +52,11 @@ class Config(Section):
         """Return the team of that name."""
         return next((team for team in self.teams if team.name == name), None)
 
+    def aliases_of(self, team: str) -> dict[str, str]:
+        """Return the targets of a team's aliases by name. An alias of the team precedes one of all teams."""
+        own = {alias.name: alias.target for alias in self.aliases if alias.teams is not None and team in alias.teams}
+        return {alias.name: alias.target for alias in self.aliases if alias.teams is None} | own
+
     def secret_values(self) -> list[str]:
         """Return the values of all resolved secrets, for redaction in logs."""
         of_keys = (key.value for team in self.teams for key in team.keys)

@@ -190,6 +190,9 @@ class Cache(Section):
         64 * _MIB, description="Limit of documents of runs in progress in memory.", examples=[64 * _MIB]
     )
     metadata_max_bytes: Bytes = Field(64 * _MIB, description="Limit of cached metadata.", examples=[64 * _MIB])
+    schemas_max_bytes: Bytes = Field(
+        32 * _MIB, description="Limit of input schemas in memory, in four equal parts.", examples=[32 * _MIB]
+    )
     random_seeds: tuple[Whole, ...] = Field(
         (-1,), description="Seeds that ask the model for a random one.", examples=[[-1]]
     )
@@ -239,6 +242,8 @@ class Outputs(Section):
     )
     max_bytes: Bytes = Field(10 * 1024 * _MIB, description="Limit of all copies together.", examples=[10 * 1024 * _MIB])
     ttl_seconds: Seconds = Field(2_592_000, description="Longest life of a copy.", examples=[2592000])
+    max_readers: Count = Field(500, description="Copies that are sent to callers at a time.", examples=[500])
+    max_readers_per_team: Count = Field(200, description="The same for the copies of one team.", examples=[200])
 
 
 class Transfers(Section):

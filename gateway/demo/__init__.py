@@ -4,7 +4,8 @@ Everything uses loopback, and a temporary folder or that of `--data`. The page h
 works in any web page. It has no team's key: its server has the keys and mints browser tokens.
 """
 
+from gateway.demo.request_log import request_log
 from gateway.demo.run import run_demo
 from gateway.demo.stack import Demo, DemoError, demo
 
-__all__ = ["Demo", "DemoError", "demo", "run_demo"]
+__all__ = ["Demo", "DemoError", "demo", "request_log", "run_demo"]

@@ -75,6 +75,6 @@ def announcement(demo: Demo) -> str:
         f"{program} usage --by model",
         f"{program} keys create {TEAMS[0]} --name mine",
         "",
-        f"Ctrl+C stops the demo and {end}.",
+        f"Ctrl+C stops the demo and {end}. Requests are listed below: hit is from the cache, joined shares a run.",
     ]
     return "\n".join(rows)

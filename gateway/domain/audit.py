@@ -34,6 +34,8 @@ class Action(StrEnum):
     WEBHOOKS_REDELIVERED = "webhooks.redelivered"
     USAGE_ADJUSTED = "usage.adjusted"
     CACHE_PURGED = "cache.purged"
+    STORE_COPIED = "store.copied"
+    STORE_MIGRATED = "store.migrated"
     CONFIG_LOADED = "config.loaded"
 
 

@@ -53,6 +53,12 @@ def scopes_of(team: str, key_id: str = "", user: str | None = None) -> tuple[str
     return tuple(scopes)
 
 
+def scopes_of_correction(team: str, key_id: str = "", user: str | None = None) -> tuple[str, ...]:
+    """Return every scope in which the spend of a run can count, whatever limits there are now."""
+    scopes = scopes_of(team, key_id, user)
+    return scopes if not key_id or user is None else (*scopes, scope(SubjectKind.USER, f"key {key_id}: {user}"))
+
+
 class RunLimits(msgspec.Struct, frozen=True, kw_only=True):
     """The limits on runs of one subject. `None`: no limit. Time is in milliseconds, money in micro-dollars."""
 

@@ -37,6 +37,13 @@ class RunEnded(msgspec.Struct, frozen=True, kw_only=True):
     """The ids of the first `MAX_LISTED` of them, in order of creation."""
 
     @property
+    def log_fields(self) -> dict[str, str | int | None]:
+        """What the log says of it."""
+        run = self.run
+        named = {"run": run.id, "upstream_id": run.upstream_id, "status": str(run.status), "target": run.target}
+        return {**named, "microusd": self.settlement.microusd}
+
+    @property
     def joined(self) -> Iterator[SharedBy]:
         """The predictions that joined the run and cost nothing."""
         return (each for each in self.shared_by if each.source is Source.JOINED)

@@ -4,7 +4,7 @@ A caller's rights are those of its team, restricted by its key, and by its brows
 allow-lists of all three are kept separately and each must allow a target, so a key or token can never extend rights.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cached_property
 from itertools import repeat
 from operator import contains
@@ -14,7 +14,7 @@ import msgspec
 from gateway.domain.limits import NO_LIMITS, UNLIMITED, Allowance, Limits, Subject, SubjectKind
 from gateway.domain.scopes import Scope, patterns_of
 from gateway.domain.tags import NONE
-from gateway.domain.targets import allows, exact_models
+from gateway.domain.targets import Target, allows, exact_models
 
 NO_LIST = "All visitors share a key with origins, so it has no lists. Use a browser token for each visitor."
 
@@ -44,6 +44,15 @@ class Team(msgspec.Struct, frozen=True, kw_only=True):
     """Share of the account's rates when teams compete, relative to other teams' weights."""
     max_wait_seconds: float = 20.0
     """How long a create over a rate is queued before it is refused."""
+    aliases: Mapping[str, Target] = {}
+    """What each alias stands for in the team's requests, by name. `models` has their targets already."""
+
+    def without_aliases(self, models: Iterable[str]) -> tuple[str, ...]:
+        """Return an allow-list with aliases replaced by the models or deployments that they stand for now."""
+        if not self.aliases:
+            return tuple(models)
+        targets = ((model, self.aliases.get(model)) for model in models)
+        return tuple(dict.fromkeys(target.model if target and target.model else model for model, target in targets))
 
 
 Teams = Mapping[str, Team]

@@ -10,7 +10,8 @@ from gateway.domain.create_body import CreateBody
 from gateway.domain.create_request import NamedBy
 from gateway.domain.records import Kind
 from gateway.domain.targets import Target, TargetKind
-from gateway.http.keys import ALIAS, ALIASES, CALLER
+from gateway.http.keys import ALIAS, CALLER
+from gateway.models.rules.aliases import target_of_create
 
 MODELS: Final = (TargetKind.MODEL, TargetKind.VERSION)
 DEPLOYMENTS: Final = (TargetKind.DEPLOYMENT,)
@@ -29,10 +30,7 @@ class CreateRoute(NamedTuple):
 
 def route_create(request: web.Request, kind: Kind, given: CreateRoute) -> CreateRoute:
     """Return the route of a create with its alias replaced, or the same route if it names none."""
-    aliases = request.app[ALIASES].value
-    if not aliases.common and not aliases.of_teams:
-        return given
-    target = aliases.of_create(request[CALLER].team.name, given.target)
+    target = target_of_create(request[CALLER].team.aliases, given.target)
     if target is None:
         return given
     request[ALIAS] = given.target.name, target.name
@@ -54,17 +52,9 @@ def follow_path(request: web.Request, kinds: Collection[TargetKind]) -> None:
     """Replace an alias in the path by the name of its model or deployment, if its target is of one of these kinds."""
     parts = request.match_info
     given = f"{parts['owner']}/{parts['name']}"
-    target = request.app[ALIASES].value.target_of(request[CALLER].team.name, given)
+    target = request[CALLER].team.aliases.get(given)
     if target is None or target.kind not in kinds or target.model is None:
         return
     request[ALIAS] = given, target.name
     owner, _, name = target.model.partition("/")
     request.match_info = {**parts, "owner": owner, "name": name}  # type: ignore[assignment]  # ours is a variable
-
-
-def targets_of_models(request: web.Request, models: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the models that a list names, with aliases replaced."""
-    aliases, team = request.app[ALIASES].value, request[CALLER].team.name
-    found = (aliases.target_of(team, model) for model in models)
-    names = (target.model if target is not None else None for target in found)
-    return tuple(dict.fromkeys(name or model for model, name in zip(models, names, strict=True)))

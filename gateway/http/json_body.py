@@ -18,6 +18,8 @@ Place = tuple[float, str]
 """A place in a list that is ordered by time and id."""
 
 _JSON: Final = "application/json"
+HEADERS: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+"""Of answers that only their caller may have."""
 _LONGEST_REASON: Final = 500
 _LONGEST_CURSOR: Final = 500
 
@@ -74,9 +76,4 @@ def read_cursor(text: str | None) -> Place | None:
 
 def answer(body: object, status: int = 200) -> web.Response:
     """Return an answer that no cache keeps: it can have a secret."""
-    return web.Response(
-        status=status,
-        body=msgspec.json.encode(body),
-        content_type=_JSON,
-        headers={"Cache-Control": "no-store"},
-    )
+    return web.Response(status=status, body=msgspec.json.encode(body), content_type=_JSON, headers=HEADERS)

@@ -21,7 +21,6 @@ from gateway.http.route import Route
 from gateway.http.settings import HttpSettings
 from gateway.metrics import Metrics
 from gateway.models.metadata import MetadataService
-from gateway.models.rules.aliases import Aliases
 from gateway.models.versions import VersionMap
 from gateway.money.usage import UsageService
 from gateway.nodes.membership import Membership
@@ -45,7 +44,6 @@ from gateway.webhooks.secrets import WebhookSecrets
 
 SETTINGS = web.AppKey("settings", LiveSettings[HttpSettings])
 ACCESS = web.AppKey("access", LiveSettings[AccessSettings])
-ALIASES = web.AppKey("aliases", LiveSettings[Aliases])
 CLOCK = web.AppKey("clock", Clock)
 BODY_MEMORY = web.AppKey("body_memory", BytesByTeam)
 """The large request bodies in memory."""

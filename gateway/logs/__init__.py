@@ -7,8 +7,8 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any, Final, Literal, NamedTuple, TextIO
 
@@ -28,6 +28,7 @@ __all__ = [
     "redact",
     "register_secret",
     "set_level",
+    "watched",
 ]
 
 
@@ -181,6 +182,24 @@ def info(logger: logging.Logger, message: str, line: Line) -> None:
         handler.write(logger.name, message, line)
     else:
         logger.info(message, extra=line.fields())
+
+
+@contextmanager
+def watched(handler: logging.Handler) -> Iterator[None]:
+    """Pass the gateway's records to one more handler, also those below the level of the log.
+
+    It sets the levels of the loggers that it wants to see.
+    """
+    levels = [(each, each.level) for each in _root.handlers]
+    for each in _root.handlers:
+        each.setLevel(_own.getEffectiveLevel())
+    _own.addHandler(handler)
+    try:
+        yield
+    finally:
+        _own.removeHandler(handler)
+        for each, level in levels:
+            each.setLevel(level)
 
 
 def _log_thread(crash: threading.ExceptHookArgs) -> None:

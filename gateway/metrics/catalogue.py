@@ -185,6 +185,9 @@ TRACKING_CRASHES = _counter("tracking_crashes", "Defects while a run was followe
                             closed("step", "poll", "cancel", "report", "observe"))
 DOCUMENTS_REPAIRED = _counter("documents_repaired", "States of runs whose text was invalid and was replaced by U+FFFD.")
 LOGS_SHORTENED = _counter("logs_shortened", "States of runs, larger than 16 MiB, of whose logs only the end was kept.")
+SEARCH_BOUNDS = _counter("search_bounds", "Bounds of [ops] that were reached: a page of a search of predictions ended "
+                         "at max_searched or max_page_bytes (`page`), data was not shown because of max_data_bytes "
+                         "(`data`).", closed("bound", "page", "data"))
 LISTENER_FAILURES = _counter("listener_failures", "Failed calls of listeners to events of predictions and runs.",
                              closed("listener", *Listener))
 ACTIVE = _gauge("runs_active", "Runs in progress, by the team that started them.", TEAM)

@@ -97,6 +97,10 @@ class PredictionMetrics(Registry):
         """Count an answer of upstream of whose logs only the end was kept."""
         self.counters[catalogue.LOGS_SHORTENED][()].value += 1
 
+    def search_bound_reached(self, bound: str) -> None:
+        """Count a page of a search that ended early (`page`), or data that was too large to show (`data`)."""
+        self.counters[catalogue.SEARCH_BOUNDS][(bound,)].value += 1
+
     def tracking_crashed(self, step: str) -> None:
         """Count a defect while a run was followed."""
         self.counters[catalogue.TRACKING_CRASHES][(step,)].value += 1

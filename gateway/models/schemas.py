@@ -27,8 +27,8 @@ logger = logging.getLogger(__name__)
 _CURRENT_SECONDS = 300.0
 _DEPLOYMENT_SECONDS = 30.0
 _UNKNOWN_SECONDS = 15.0
-_MAX_BYTES = 8 * 1024 * 1024
-"""Limit of each cache, by the size of the answers that the schemas were read from."""
+_MAX_BYTES = 32 * 1024 * 1024
+_CACHES = 4
 _OVERHEAD = 1024
 
 
@@ -54,19 +54,21 @@ class _Deployment(msgspec.Struct):
     current_release: _Release
 
 
-def _expiring(seconds: float, clock: Clock) -> TTLCache[str, Described]:
-    return TTLCache(_MAX_BYTES, seconds, timer=clock.monotonic, getsizeof=_size)
+def _expiring(max_bytes: int, seconds: float, clock: Clock) -> TTLCache[str, Described]:
+    return TTLCache(max_bytes, seconds, timer=clock.monotonic, getsizeof=_size)
 
 
 class SchemaService:
     """Returns the identity and schema of targets."""
 
-    def __init__(self, upstream: Upstream, clock: Clock) -> None:
+    def __init__(self, upstream: Upstream, clock: Clock, *, max_bytes: int = _MAX_BYTES) -> None:
+        """Take `max_bytes`, the limit of all caches, by the size of the answers that the schemas were read from."""
         self._upstream = upstream
-        self._kept: LRUCache[str, Described] = LRUCache(_MAX_BYTES, getsizeof=_size)
-        self._current = _expiring(_CURRENT_SECONDS, clock)
-        self._deployed = _expiring(_DEPLOYMENT_SECONDS, clock)
-        self._unknown = _expiring(_UNKNOWN_SECONDS, clock)
+        of_each = max_bytes // _CACHES
+        self._kept: LRUCache[str, Described] = LRUCache(of_each, getsizeof=_size)
+        self._current = _expiring(of_each, _CURRENT_SECONDS, clock)
+        self._deployed = _expiring(of_each, _DEPLOYMENT_SECONDS, clock)
+        self._unknown = _expiring(of_each, _UNKNOWN_SECONDS, clock)
         self._by_kind: dict[TargetKind, MutableMapping[str, Described]] = {
             TargetKind.VERSION: self._kept,
             TargetKind.MODEL: self._current,

@@ -34,9 +34,20 @@ class Ledger(Protocol):
         ...
 
     async def adjust(
-        self, team: str, microusd: int, reason: str, at: float, *, actor: Actor, adjustment_id: str | None = None
+        self,
+        team: str,
+        microusd: int,
+        reason: str,
+        at: float,
+        *,
+        actor: Actor,
+        adjustment_id: str | None = None,
+        key_id: str = "",
+        user: str | None = None,
     ) -> bool:
-        """Add a correction of a team's spending. Durable. It counts in the team's budgets at once.
+        """Add a correction of spending: of a team, and of a key and a user of it. Durable.
+
+        It counts in their budgets at once.
 
         One whose answer was lost can be repeated with the same id. Return whether this call added it.
         It is recorded in the audit log, in the same transaction.

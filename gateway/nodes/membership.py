@@ -257,6 +257,17 @@ class LeasedNode:
             return
         logger.warning("the node has joined again", extra={"node": self.number, "before": lost})
         _call(self._joined)
+        await self._end(lost)
+
+    async def _end(self, lost: int) -> None:
+        """End the number before, so that its runs and shares of rates are free. Nobody knows better that it is dead.
+
+        Otherwise the others would do so, ten seconds after an outage of the store.
+        """
+        try:
+            await self._nodes.leave(lost)
+        except GatewayError as exc:
+            logger.warning("the lost number could not be ended yet", extra={"node": lost, "reason": exc.detail})
 
     async def _check_clock(self) -> None:
         sent_at = self._monotonic()

@@ -1,6 +1,6 @@
 """The predictions of all teams, for operators: searched page by page, and each with its explanation and data."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from typing import Any, Final
 
@@ -23,8 +23,6 @@ from gateway.runtime.live import LiveSettings
 from gateway.runtime.pauses import off_the_loop
 
 MOST_ROWS: Final = 1000
-_MOST_BYTES: Final = 1024 * 1024
-_MOST_DATA_BYTES: Final = 8 * 1024 * 1024
 _LARGE_DOCUMENTS: Final = 2
 _MOST_SHARERS: Final = 100
 
@@ -76,11 +74,14 @@ class PredictionLog:
         predictions: PredictionViews,
         explain: ExplainService,
         settings: LiveSettings[AdminSettings],
+        on_bound: Callable[[str], None] = lambda _: None,
     ) -> None:
+        """Take `on_bound`, which is called with the bound that a page or the data of a prediction has reached."""
         self._records = records
         self._predictions = predictions
         self._explain = explain
         self._settings = settings
+        self._on_bound = on_bound
         self._large = LargeWork(_LARGE_DOCUMENTS)
 
     async def search(self, wanted: Wanted, *, limit: int, position: Cursor | None) -> PredictionPage:
@@ -89,9 +90,11 @@ class PredictionLog:
             wanted,
             limit=min(limit, MOST_ROWS),
             most_searched=self._settings.value.max_searched,
-            max_bytes=_MOST_BYTES,
+            max_bytes=self._settings.value.max_page_bytes,
             position=position,
         )
+        if found.next is not None and len(found.items) < min(limit, MOST_ROWS):
+            self._on_bound("page")
         following = None if found.next is None else cursors.encode(found.next)
         return PredictionPage([prediction_rows.row_of(each) for each in found.items], following)
 
@@ -154,7 +157,8 @@ class PredictionLog:
             return None, DataState.HIDDEN
         if view.run.data_removed:
             return None, DataState.REMOVED
-        if view.size > _MOST_DATA_BYTES:
+        if view.size > self._settings.value.max_data_bytes:
+            self._on_bound("data")
             return None, DataState.TOO_LARGE
         if not view.left_out:
             return await self._shown(view, base), DataState.SHOWN

@@ -8,6 +8,10 @@ class AdminSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     max_searched: int
     """Predictions of a kind that one page of a search looks at."""
+    max_page_bytes: int
+    """A page of a search ends after this size."""
+    max_data_bytes: int
+    """Inputs and outputs of this size and less are shown."""
     show_data: bool
     """Whether inputs and outputs are shown."""
 

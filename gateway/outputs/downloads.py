@@ -18,10 +18,6 @@ from gateway.outputs.rules import outputs
 from gateway.predictions.queries import PredictionService
 from gateway.runtime.tasks import Tasks
 
-MAX_READERS = 500
-"""Maximum number of files being sent. Each holds an open file, or half a megabyte of a bucket's object."""
-MAX_READERS_OF_TEAM = 200
-"""The same per team. Anyone can read a public link, so one team's links must not use up all readers."""
 _USES_KEPT = 10_000
 _USE_SECONDS = 60.0
 """Uses of an object within this time are recorded once."""
@@ -52,8 +48,14 @@ class OutputService:
         *,
         secret: bytes,
         ttl_seconds: float,
+        max_readers: int,
+        max_readers_per_team: int,
         on_lost: Callable[[Run], None] | None,
     ) -> None:
+        """Take `max_readers`, the files that are sent at a time: each holds an open file, or half a MiB of an object.
+
+        Anyone can read a public link, so the links of one team must not use up all of them.
+        """
         self._predictions = predictions
         self._records = records
         self._store = store
@@ -61,6 +63,8 @@ class OutputService:
         self._clock = clock
         self._secret = secret
         self._ttl_seconds = ttl_seconds
+        self._max_readers = max_readers
+        self._max_readers_per_team = max_readers_per_team
         self._on_lost = on_lost
         self._used: TTLCache[str, None] = TTLCache(_USES_KEPT, _USE_SECONDS, timer=clock.monotonic)
         self._tasks = Tasks()
@@ -97,7 +101,7 @@ class OutputService:
         again if upstream still has the file. Raise `StoreUnavailable` if the output store fails or has too many
         readers.
         """
-        if self.readers >= MAX_READERS or self._readers[found.team] >= MAX_READERS_OF_TEAM:
+        if self.readers >= self._max_readers or self._readers[found.team] >= self._max_readers_per_team:
             raise StoreUnavailable("Too many output files are being downloaded at the moment.", retry_after=1)
         self._readers[found.team] += 1
         try:

@@ -8,15 +8,16 @@ from collections.abc import Callable
 
 from gateway.domain.ports.clock import Clock
 from gateway.domain.ports.observers import PredictionObserver
-from gateway.domain.records import LARGE_DOCUMENT, Run, RunState
+from gateway.domain.records import Run, RunState
 from gateway.predictions.attempt import Attempt
 from gateway.predictions.document_memory import DocumentMemory
 from gateway.predictions.ports.sharing import Sharing
+from gateway.predictions.run_reads import RunReads
 from gateway.predictions.tracked_run import TrackedRun
 from gateway.runtime.tasks import Tasks
 
 LOOK_SECONDS = 1.0
-"""How often a run is read if no news of it arrive."""
+"""How often runs are read if no news of them arrive: all at the same time, in one statement."""
 
 
 class ObservedRuns:
@@ -40,7 +41,9 @@ class ObservedRuns:
         self._owns = owns
         self._on_owned = on_owned
         self.runs: dict[str, TrackedRun] = {}
+        self._is_looking = False
         self._tasks = Tasks()
+        self._reads = RunReads(store, self._tasks)
 
     def __len__(self) -> int:
         return len(self.runs)
@@ -56,8 +59,7 @@ class ObservedRuns:
             tracked = TrackedRun(run, self._documents)
             _set(tracked, run)
             if run.state is RunState.LIVE:
-                self.runs[run.id] = tracked
-                self._tasks.spawn(self._read_until_end(tracked), f"observe {run.id}")
+                self._start(tracked)
             else:
                 tracked.leave_memory()
         return tracked
@@ -65,8 +67,7 @@ class ObservedRuns:
     def go_on(self, tracked: TrackedRun) -> None:
         """Observe a run that was followed here, and is another node's now, if anybody waits for it."""
         if tracked.interested and not tracked.run.status.is_terminal:
-            self.runs[tracked.run.id] = tracked
-            self._tasks.spawn(self._read_until_end(tracked), f"observe {tracked.run.id}")
+            self._start(tracked)
         else:
             tracked.leave_memory()
 
@@ -93,12 +94,28 @@ class ObservedRuns:
         """Stop observing."""
         await self._tasks.close(0.0)
 
+    def _start(self, tracked: TrackedRun) -> None:
+        self.runs[tracked.run.id] = tracked
+        self._tasks.spawn(self._read_until_end(tracked), f"observe {tracked.run.id}")
+        if not self._is_looking:
+            self._is_looking = True
+            self._tasks.spawn(self._look(), "look at observed runs")
+
+    async def _look(self) -> None:
+        """Read every run now and then, while there are any."""
+        try:
+            while self.runs:
+                await self._clock.sleep(LOOK_SECONDS)
+                self.look_at_all()
+        finally:
+            self._is_looking = False
+
     async def _read_until_end(self, tracked: TrackedRun) -> None:
         run_id = tracked.run.id
         try:
             while self.runs.get(run_id) is tracked:
                 with Attempt("observe", tracked.run, self._observer):
-                    newest = await self._store.run(run_id, most_bytes=LARGE_DOCUMENT)
+                    newest = await self._reads.read(run_id)
                     if self.runs.get(run_id) is not tracked or newest is None:
                         return
                     if self._owns(newest):
@@ -109,7 +126,7 @@ class ObservedRuns:
                     tracked.wake()
                 if tracked.run.status.is_terminal:
                     return
-                await tracked.pause(self._clock, LOOK_SECONDS)
+                await tracked.poll_asked()
                 if not tracked.interested:
                     return
         finally:

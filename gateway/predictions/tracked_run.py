@@ -125,6 +125,16 @@ class TrackedRun:
                 self._pause = None
         self._is_poll_due = False
 
+    async def poll_asked(self) -> None:
+        """Wait until `poll_now` is called, unless it was since the last pause."""
+        if not self._is_poll_due:
+            self._pause = asyncio.get_running_loop().create_future()
+            try:
+                await self._pause
+            finally:
+                self._pause = None
+        self._is_poll_due = False
+
     async def wait_until(self, done: Callable[[Run], bool], seconds: float) -> Run:
         """Wait until `done` is true of the run or the time has passed; return the run as it is then."""
         loop = asyncio.get_running_loop()

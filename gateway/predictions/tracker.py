@@ -370,7 +370,7 @@ class Tracker:
 
     def _report(self, ended: RunEnded) -> None:
         run = ended.run
-        logger.info("run ended", extra={"run": run.id, "upstream_id": run.upstream_id, "status": run.status})
+        logger.info("run ended", extra=ended.log_fields)
         self._events.on_run_ended(ended)
         self._secrets.forget(run.id)
 

@@ -9,7 +9,10 @@ from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from typing import Any, Final, NamedTuple, Protocol
 
+from gateway.domain.audit import Action, Actor, Change
+from gateway.domain.money import usd
 from gateway.errors import StoreUnavailable
+from gateway.store.sql.audit import columns_of
 
 Row = tuple[Any, ...]
 AT_ONCE: Final = 1000
@@ -34,6 +37,11 @@ class ColumnKind(enum.Enum):
 
 
 Columns = Mapping[str, ColumnKind]
+_AUDIT: Final = "audit"
+_AUDIT_COLUMNS: Final[Columns] = {
+    "at": ColumnKind.REAL,
+    **dict.fromkeys(("actor", "action", "subject", "team", "before_values", "after_values"), ColumnKind.TEXT),
+}
 Sums = Mapping[str, object]
 """Number of rows, and for each column how many values there are, with their sum, total length, or first and last."""
 
@@ -69,9 +77,22 @@ class Writing(Reading, Protocol):
         """Add rows."""
         ...
 
+    def renumber(self) -> None:
+        """Let new rows get numbers above those that were written."""
+        ...
+
     def commit(self) -> None:
         """Commit everything that was written."""
         ...
+
+
+class CopySource(NamedTuple):
+    """Who copies what, for the audit log of the target."""
+
+    actor: Actor
+    at: float
+    source: str
+    """Its address without secrets."""
 
 
 class Copied(NamedTuple):
@@ -85,8 +106,10 @@ class Copied(NamedTuple):
     """What the ledger sums up to, by kind of line; equal on both sides."""
 
 
-def copy(source: Reading, target: Writing, on_progress: Callable[[str, int, int], None]) -> Copied:
-    """Copy all rows and commit. `on_progress` gets the table, and how many of how many rows it has so far.
+def copy(source: Reading, target: Writing, on_progress: Callable[[str, int, int], None], origin: CopySource) -> Copied:
+    """Copy all rows, add an entry to the audit log of the target, and commit.
+
+    `on_progress` gets the table, and how many of how many rows it has so far.
 
     Raise `StoreUnavailable`, with nothing copied, if the target is not empty or differs afterwards.
     """
@@ -114,8 +137,23 @@ def copy(source: Reading, target: Writing, on_progress: Callable[[str, int, int]
         differences.append("the sums of the ledger")
     if differences:
         raise StoreUnavailable(f"Nothing was copied, because the copy would differ: {'; '.join(differences[:5])}.")
+    result = Copied(copied, replaced, microusd)
+    target.renumber()
+    target.write(_AUDIT, _AUDIT_COLUMNS, [_entry(origin, result)])
     target.commit()
-    return Copied(copied, replaced, microusd)
+    return result
+
+
+def _entry(origin: CopySource, copied: Copied) -> Row:
+    after = {
+        "source": origin.source,
+        "records": sum(copied.rows.values()),
+        "replaced": copied.replaced,
+        "ledger_usd": {kind: usd(microusd) for kind, microusd in sorted(copied.ledger_microusd.items())},
+        "rows": copied.rows,
+    }
+    columns = columns_of(origin.at, origin.actor, Change(action=Action.STORE_COPIED, subject="store", after=after))
+    return tuple(columns[name] for name in _AUDIT_COLUMNS)
 
 
 def _tables_of_both(source: Reading, target: Reading) -> dict[str, Columns]:

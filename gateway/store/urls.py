@@ -4,11 +4,13 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from gateway.domain.audit import Actor
 from gateway.errors import StoreUnavailable
 from gateway.store.copying import Writing
 from gateway.store.interface import Store
+from gateway.store.sql.migration import Migration
 from gateway.store.sqlite import SQLiteStore
-from gateway.store.sqlite.bulk import locked_file
+from gateway.store.sqlite.bulk import locked_file, migrate_file
 
 _MISSING = "PostgreSQL needs the extra postgres: pip install '.[postgres]' in a checkout."
 _FORMS = "sqlite:///relative/path or sqlite:////absolute/path"
@@ -23,6 +25,24 @@ def open_store(url: str, password: str | None = None, listen_url: str | None = N
     if url.startswith("postgresql:"):
         return _postgres(url, password, listen_url)
     return SQLiteStore(_path(url))
+
+
+def migrate_store(url: str, password: str | None = None, listen_url: str | None = None, *, by: Actor) -> Migration:
+    """Bring the schema of the store up to date, or create it, as a change of `by`.
+
+    Raise `ValueError` or `StoreUnavailable`.
+    """
+    if url.startswith("postgresql:"):
+        return _migrated_database(listen_url or url, password, by)
+    return migrate_file(Path(_path(url)), by)
+
+
+def shown(url: str) -> str:
+    """Return an address without password and parameters, which can be secrets."""
+    scheme, _, rest = url.partition("?")[0].partition("#")[0].partition("://")
+    place, slash, path = rest.partition("/")
+    user, at, host = place.rpartition("@")
+    return f"{scheme}://{user.partition(':')[0]}{at}{host}{slash}{path}"
 
 
 def lock_store(url: str, password: str | None = None, *, create: bool) -> AbstractContextManager[Writing]:
@@ -63,3 +83,12 @@ def _locked_database(url: str, password: str | None, *, create: bool) -> Abstrac
     except ImportError as exc:
         raise StoreUnavailable(_MISSING) from exc
     return locked_database(Address(url, password), create=create)
+
+
+def _migrated_database(url: str, password: str | None, by: Actor) -> Migration:
+    try:
+        from gateway.store.postgres.connection import Address  # noqa: PLC0415
+        from gateway.store.postgres.schema import open_schema  # noqa: PLC0415
+    except ImportError as exc:
+        raise StoreUnavailable(_MISSING) from exc
+    return open_schema(Address(url, password), create=True, by=by)

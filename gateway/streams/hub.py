@@ -78,7 +78,7 @@ class StreamHub:
         """Take `news`, by which nodes tell each other what they watch and what has grown."""
         self._news = news = news or NoNews()
         self._watchers = Watchers(clock)
-        self.log_writer = LogWriter(store, clock, settings, self._watchers, news)
+        self.log_writer = LogWriter(store, clock, settings, self._watchers)
         self.log_reader = LogReader(store, clock, news)
         news.add_listener(Topic.WATCH, self._on_watched)
         self._feed = UpstreamStreamReader(reader, clock, observer)
@@ -361,7 +361,14 @@ class StreamHub:
         ended_at = run.ended_at or run.intended_at
         try:
             replayed = partial(
-                replay.replay, run.document, ended_at, sent=log.outputs, error_sent=log.has_error, last_id=log.last_id
+                replay.replay,
+                run.document,
+                ended_at,
+                sent=log.outputs,
+                error_sent=log.has_error,
+                last_id=log.last_id,
+                # Which logs a stream that has begun has had is not known.
+                most_bytes=0 if log.end else log.max_bytes,
             )
             return await off_the_loop(run.document, replayed)
         except ValueError as exc:

@@ -1,7 +1,22 @@
 """What the stream services need from others: stored event logs."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol
+
+import msgspec
+
+
+class LogPart(msgspec.Struct, frozen=True):
+    """A part of a run's log on its way to the store."""
+
+    run_id: str
+    first: int
+    """The number of its first event."""
+    part: bytes
+    kept_from: int
+    """The number of the first event that is needed. Stored parts that only have events before it are deleted."""
+    is_told: bool = False
+    """Whether other nodes are told of it, because some read the log as it grows."""
 
 
 class EventLogs(Protocol):
@@ -11,13 +26,12 @@ class EventLogs(Protocol):
     its parts.
     """
 
-    async def append_events(self, run_id: str, first: int, part: bytes, *, kept_from: int) -> bool:
-        """Store a part of a run's log whose first event has number `first`. Kept, in one atomic step.
+    async def append_events(self, parts: Sequence[LogPart]) -> set[str]:
+        """Store parts of different runs' logs, and return the runs whose parts were stored. Kept, in one atomic step.
 
-        The part replaces stored parts that begin at `first` or later. Parts that only have events before number
-        `kept_from` are deleted. So the call is idempotent, and a part with the entire log replaces all others.
-
-        Return false, and store nothing, if the run is unknown or its data was removed.
+        A part replaces stored parts of its run that begin at its first event or later. So the call is idempotent, and
+        a part with the entire log replaces all others. Nothing is stored of a run that is unknown, of another node, or
+        whose data was removed. The nodes are told of the others, as part of the step.
         """
         ...
 

@@ -33,8 +33,12 @@ class Cluster:
             return cursor.fetchall() if cursor.description else []
 
     def expire(self, index: int) -> None:
-        """End the lease of a node by the server's clock."""
+        """Let the lease of a node expire by the server's clock."""
         self.execute("UPDATE nodes SET expires_at = 1 WHERE number = %s", self.nodes[index])
+
+    def end(self, index: int) -> None:
+        """End a node, as another one does whose look has found its lease expired."""
+        self.execute("UPDATE nodes SET expires_at = 1, ended_at = 1 WHERE number = %s", self.nodes[index])
 
     def revive(self, index: int) -> None:
         """Renew the lease of a node that nobody has ended."""
@@ -140,21 +144,36 @@ async def test_share_is_given_back_before_another_node_gets_it(cluster: Cluster)
     }
 
 
-async def test_share_of_a_dead_node_is_free_when_its_lease_has_ended_and_not_before(cluster: Cluster) -> None:
+async def test_share_of_a_dead_node_is_free_when_it_was_ended_and_not_before(cluster: Cluster) -> None:
     await cluster.exchange(0, ask(1, 1.0))
     assert await cluster.exchange(1, ask(1, 1.0)) == Granted(0.0)
-    cluster.expire(0)
+    cluster.end(0)
     known = await cluster.stores[1].read_rates(cluster.nodes[1], ["team:red"])
     assert (known.nodes, known.rates["team:red"].ended) == (2, 1.0)
     assert await cluster.exchange(1, ask(2, 1.0)) == Granted(1.0, pytest.approx(0.0, abs=0.01))
-    cluster.revive(0)
     known = await cluster.stores[0].read_rates(cluster.nodes[0], ["team:red"])
     assert [each.node for each in known.rates["team:red"].holdings] == [cluster.nodes[1]]
 
 
+async def test_node_whose_lease_looks_expired_keeps_its_share_until_it_is_ended(cluster: Cluster) -> None:
+    """The server's clock has jumped: the node counts its lease on its own, and uses the share."""
+    await cluster.exchange(0, ask(1, 0.7))
+    cluster.expire(0)
+    assert await cluster.exchange(1, ask(1, 1.0)) == Granted(pytest.approx(0.3), pytest.approx(3.6, abs=0.01))
+    assert await cluster.take(1, "team:red") == math.inf
+    assert await cluster.exchange(0, ask(2, 1.0, kept=0.7)) == Granted(0.0)
+    cluster.revive(0)
+    known = await cluster.stores[0].read_rates(cluster.nodes[0], ["team:red"])
+    assert {each.node: each.share for each in known.rates["team:red"].holdings} == {
+        cluster.nodes[0]: pytest.approx(0.7),
+        cluster.nodes[1]: pytest.approx(0.3),
+    }
+    assert await cluster.exchange(0, ask(3, 1.0, kept=0.7)) == Granted(pytest.approx(0.7))
+
+
 async def test_step_frees_the_shares_of_dead_nodes_before_it_takes_a_token(cluster: Cluster) -> None:
     await cluster.exchange(0, ask(1, 1.0, rate=Rate(6000.0, 12)))
-    cluster.expire(0)
+    cluster.end(0)
     while await cluster.take(1, "team:red", rate=Rate(6000.0, 12)) is not None:
         await asyncio.sleep(0)
     assert (await cluster.stores[1].read_rates(cluster.nodes[1], ["team:red"])).rates["team:red"].rate.free == 1.0
@@ -224,6 +243,8 @@ async def test_idle_rates_are_forgotten_and_held_ones_are_not(cluster: Cluster) 
     assert await cluster.stores[0].forget_rates(600, 1) == 1
     assert await cluster.stores[0].forget_rates(600, 10) == 1
     cluster.expire(0)
+    assert await cluster.stores[1].forget_rates(600, 10) == 0
+    cluster.end(0)
     assert await cluster.stores[1].forget_rates(600, 10) == 1
     assert cluster.execute("SELECT count(*) FROM rate_shares") == [(0,)]
     await cluster.take(1, "user:ann", rate=fast)

@@ -21,6 +21,7 @@ from gateway.store.postgres import PostgresStore
 from gateway.streams.ports import EventLogs
 from gateway.webhooks.ports import Busy, Deliveries
 from gateway.webhooks.rules.deliveries import Delivery, DeliveryKind, DeliveryState
+from tests.support.event_logs import append
 from tests.support.polling import attempts
 from tests.support.postgres import emptied_database
 from tests.support.records import NOW, finish, go, join, lead, live, prediction
@@ -89,7 +90,7 @@ OF_A_RUN: dict[str, tuple[Callable[[PostgresStore], Awaitable[object]], Check]] 
     "advance": (lambda old: old.advance("run1", at=NOW + 9, **NEWS), unchanged),
     "advance to the end": (lambda old: old.advance("run1", at=NOW + 9, **ENDS), unchanged),
     "mark_unreadable": (lambda old: old.mark_unreadable("run1", NOW), nothing),
-    "append_events": (lambda old: old.append_events("run1", 0, b"late", kept_from=0), nothing),
+    "append_events": (lambda old: append(old, "run1", 0, b"late", kept_from=0), nothing),
     "settle_identity": (lambda old: old.settle_identity("run1", "F", NOW, reason="seed"), nothing),
 }
 
@@ -117,8 +118,8 @@ async def test_run_that_was_taken_over_stays_as_it_is(
 ) -> None:
     old, new = nodes
     await go(old, "1", provisional="P", prediction_={"reason": "model-unknown"})
-    await old.append_events("run1", 0, b"first", kept_from=0)
-    await old.append_events("run1", 5, b"second", kept_from=0)
+    await append(old, "run1", 0, b"first", kept_from=0)
+    await append(old, "run1", 5, b"second", kept_from=0)
     await take_over(old, new)
     if is_back and name != "settle_identity":
         await old.nodes.join("host", SECONDS)
@@ -140,9 +141,9 @@ async def test_node_that_is_alive_may_give_anothers_run_its_identity(
 async def test_new_owner_goes_on_where_the_old_one_stopped(nodes: tuple[PostgresStore, PostgresStore]) -> None:
     old, new = nodes
     await go(old, "1")
-    await old.append_events("run1", 0, b"first", kept_from=0)
+    await append(old, "run1", 0, b"first", kept_from=0)
     await take_over(old, new)
-    assert await new.append_events("run1", 3, b"second", kept_from=0)
+    assert await append(new, "run1", 3, b"second", kept_from=0)
     assert await new.event_parts("run1") == [b"first", b"second"]
     assert (await finish(new, "1")).state is RunState.ENDED
 

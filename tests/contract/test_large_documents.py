@@ -38,15 +38,18 @@ async def test_large_document_is_read_only_where_it_is_wanted(store: Store) -> N
     assert left_out(view) == SIZE
 
 
-async def test_run_can_be_read_without_a_large_document(store: Store) -> None:
+async def test_runs_can_be_read_without_large_documents(store: Store) -> None:
     await go(store)
     await progress(store)
     whole = await store.run("run1")
     assert whole is not None
     assert whole.document == LARGE
-    assert await store.run("run1", most_bytes=SIZE) == whole
-    assert await store.run("run1", most_bytes=SIZE - 1) == replace(whole, document=b"", request=b"")
-    assert await store.run("unknown", most_bytes=SIZE) is None
+    await go(store, "2")
+    other = await store.run("run2")
+    assert await store.runs_by_id(["run2", "unknown", "run1"], most_bytes=SIZE) == {"run1": whole, "run2": other}
+    left = replace(whole, document=b"", request=b"")
+    assert await store.runs_by_id(["run1", "run2"], most_bytes=SIZE - 1) == {"run1": left, "run2": other}
+    assert await store.runs_by_id([], most_bytes=SIZE) == {}
 
 
 async def test_document_that_is_not_large_is_read_at_once(store: Store) -> None:

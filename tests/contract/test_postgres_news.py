@@ -13,11 +13,12 @@ from gateway.nodes.news import Topic
 from gateway.store.postgres import PostgresStore
 from gateway.store.postgres.connection import Address
 from gateway.store.postgres.news import CHANNEL, PostgresNews
+from gateway.streams.ports import LogPart
 from tests.support.audit import BY_TEST
 from tests.support.observer import RecordingObserver
 from tests.support.polling import holds, until
 from tests.support.postgres import database, emptied_database
-from tests.support.records import NOW, key
+from tests.support.records import NOW, go, key
 
 Heard = list[Sequence[str] | None]
 NOBODY = "postgresql://gateway@/nowhere?host=/nowhere"
@@ -194,5 +195,20 @@ async def test_step_tells_of_a_key_when_it_is_committed():
             await store.rotate_key("k9", key("k10", name="name-k9"), NOW + 9, actor=BY_TEST)
             await store.revoke_key("k10", NOW, actor=BY_TEST)
             await until(lambda: one.names(Topic.KEY) == ["k9", "k10", "k9", "k10"])
+    finally:
+        await store.close()
+
+
+async def test_step_tells_of_stored_events_that_nodes_watch():
+    """Not of those that were not stored, nor of those that nobody watches."""
+    store = PostgresStore(database())
+    await store.open()
+    try:
+        for name in "123":
+            await go(store, name)
+        async with nodes(Node()) as (one,):
+            given = [LogPart(f"run{number}", 0, b"part", 0, is_told=number != 2) for number in range(1, 5)]
+            assert await store.append_events(given) == {"run1", "run2", "run3"}
+            await until(lambda: one.names(Topic.EVENTS) == ["run1", "run3"])
     finally:
         await store.close()

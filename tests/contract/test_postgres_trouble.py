@@ -18,6 +18,7 @@ from gateway.store.sql.connections import Lane
 from gateway.store.sql.locks import Lock
 from gateway.store.urls import open_store
 from tests.support.audit import BY_TEST
+from tests.support.event_logs import append
 from tests.support.polling import attempts
 from tests.support.postgres import emptied_database, new_database, server
 from tests.support.records import NOW, go, key, live, prediction, share, start
@@ -79,7 +80,7 @@ async def test_only_progress_does_not_wait_for_the_disk(store: PostgresStore) ->
     assert set(lanes) == {Lane.DECIDE}
     lanes.clear()
     await noting.advance("run1", status=Status.PROCESSING, document=b"x", stream_url=None, at=NOW)
-    await noting.append_events("run1", 0, b"x", kept_from=0)
+    await append(noting, "run1", 0, b"x", kept_from=0)
     assert set(lanes) == {Lane.PROGRESS}
     lanes.clear()
     await noting.advance("run1", status=Status.SUCCEEDED, document=b"x", stream_url=None, at=NOW)

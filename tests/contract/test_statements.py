@@ -69,7 +69,7 @@ TEXTS: dict[str, list[Any]] = {
     "error": ["refused"],
     "body_digest": ["digest"],
     "copies": ["[]"],
-    "ids": [json.dumps(["k1"]), json.dumps(["f1", "none"]), "[]"],
+    "ids": [json.dumps(["k1", "run1"]), json.dumps(["f1", "run3", "run2", "none"]), "[]"],
     "receivers": [json.dumps(["hooks.example.com"]), "[]"],
     "teams": [json.dumps(["blue"]), "[]"],
     "low_id": ["", "up1"],

@@ -1,6 +1,7 @@
 """`gateway store copy`: a running installation moves to the other engine, with all its data or not at all."""
 
 import asyncio
+import json
 import sqlite3
 from collections.abc import Awaitable, Callable
 from contextlib import closing
@@ -12,21 +13,25 @@ import psycopg
 import pytest
 from click.testing import CliRunner, Result
 
+from gateway.access.rules.audit_text import clean_text
 from gateway.cli import main
+from gateway.commands.common import actor
+from gateway.domain.audit import Action, Actor
 from gateway.errors import StoreUnavailable
 from gateway.predictions.ports.sharing import MOST_HITS
-from gateway.store.copying import Columns, Row, copy
+from gateway.store.copying import Columns, CopySource, Row, copy
 from gateway.store.interface import Store
 from gateway.store.postgres.bulk import PostgresTables, locked_database
 from gateway.store.postgres.connection import Address
 from gateway.store.sqlite.bulk import locked_file
-from gateway.store.urls import open_store
+from gateway.store.urls import open_store, shown
 from tests.support.filled_store import fill
 from tests.support.postgres import emptied_database
 from tests.support.records import NOW, key, wish
 from tests.support.rounds import amounts
 
 T = TypeVar("T")
+COPIED = Action.STORE_COPIED.value
 OWN = {"schema_version", "pings", "sqlite_sequence"}
 OF_NODES = {"nodes", "leases", "create_outcomes", "commits", "rates", "rate_shares", "config_reloads"}
 """Tables of PostgreSQL alone, about the processes that serve."""
@@ -78,6 +83,11 @@ def contents(url: str) -> dict[str, list[Any]]:
         return {str(name): rows(connection, str(name)) for (name,) in found if name not in OWN | OF_NODES}
 
 
+def without_copies(found: dict[str, list[Any]]) -> dict[str, list[Any]]:
+    """Leave out what the audit log says of the copy itself."""
+    return found | {"audit": [each for each in found["audit"] if each["action"] != COPIED]}
+
+
 def rows(db: Any, table: str) -> list[Any]:
     found = db.execute(f'SELECT * FROM "{table}"')
     names = [each[0] for each in found.description]
@@ -104,15 +114,24 @@ def test_everything_moves_to_the_other_engine_and_back(file: Path, url: str, tmp
     assert all(before.values()), [name for name, found in before.items() if not found]
     there = ask("copy", of_file(file), url)
     assert there.exit_code == 0, there.output
-    assert contents(url) == before
+    assert without_copies(contents(url)) == before
     assert contents(of_file(file)) == before
     assert f"{len(before['predictions']):,}" in there.stdout
     assert "equal on both sides" in there.stdout
     assert "predictions: 1,000 of" in there.stderr
     back = ask("copy", url, of_file(tmp_path / "back.db"))
     assert back.exit_code == 0, back.output
-    assert contents(of_file(tmp_path / "back.db")) == before
-    assert back.stdout == there.stdout
+    returned = contents(of_file(tmp_path / "back.db"))
+    assert without_copies(returned) == before
+    assert back.stdout == there.stdout.replace(*(f"{'audit':16} {len(before['audit']) + n:>12,}" for n in (0, 1)))
+    entries = sorted((each for each in returned["audit"] if each["action"] == COPIED), key=lambda each: each["id"])
+    numbers = [each["id"] for each in before["audit"]]
+    assert [each["id"] for each in entries] == [max(numbers) + 1, max(numbers) + 2]
+    assert [each["actor"] for each in entries] == [actor()] * 2
+    told = [json.loads(each["after_values"]) for each in entries]
+    assert [each["source"] for each in told] == [of_file(file), clean_text(shown(url))]
+    assert told[0]["records"] == sum(told[0]["rows"].values()) == told[1]["records"] - 1
+    assert told[0]["rows"]["predictions"] == len(before["predictions"])
 
 
 def test_store_goes_on_after_the_move(file: Path, url: str) -> None:
@@ -204,7 +223,7 @@ def test_copy_that_differs_is_not_committed(file: Path, url: str) -> None:
         locked_file(file, create=False) as source,
         locked_database(Address(url), create=True) as target,
     ):
-        copy(source, Lossy(target._db), lambda *_: None)
+        copy(source, Lossy(target._db), lambda *_: None, CopySource(Actor("cli:root"), NOW, "sqlite:///gateway.db"))
     assert not any(contents(url).values())
 
 
@@ -225,8 +244,61 @@ def test_source_of_an_older_version_is_migrated_first_by_a_command(
     monkeypatch.chdir(file.parent)
     file.with_name("config.toml").write_text('[store]\nurl = "sqlite:///gateway.db"\n[[teams]]\nname = "red"\n')
     migrated = ask("migrate")
-    assert (migrated.exit_code, migrated.stdout) == (0, "The schema is up to date.\n"), migrated.output
+    assert (migrated.exit_code, migrated.stdout) == (
+        0,
+        f"Migrated the schema from version {len(older)} to {len(older) + 1}.\n",
+    )
+    assert ask("migrate").stdout == "The schema is up to date.\n"
     assert ask("copy", of_file(file), url).exit_code == 0
+    entries = [(each["action"], each["actor"], each["before_values"]) for each in contents(url)["audit"]]
+    migration = ("store.migrated", actor(), f'{{"schema_version":{len(older)}}}')
+    assert sorted(entries) == [(COPIED, actor(), None), migration]
+
+
+def test_database_of_an_older_version_is_migrated_with_an_entry(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the transaction of the migration."""
+    folder = resources.files("gateway.store.postgres").joinpath("migrations")
+    *older, _ = sorted(folder.iterdir(), key=lambda each: each.name)
+    if not older:
+        pytest.skip("there is no migration after the baseline")
+    with psycopg.connect(url, autocommit=True) as db:
+        db.execute("DROP SCHEMA public CASCADE")
+        db.execute("CREATE SCHEMA public")
+        for number, each in enumerate(older, 1):
+            db.execute(each.read_text().encode())
+            db.execute("INSERT INTO schema_version (version, at, oldest_reader) VALUES (%s, 0, 1)", [number])
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "config.toml").write_text(f'[store]\nurl = "{url}"\n[[teams]]\nname = "red"\n')
+    migrated = ask("migrate")
+    assert migrated.stdout == f"Migrated the schema from version {len(older)} to {len(older) + 1}.\n", migrated.output
+    (entry,) = contents(url)["audit"]
+    assert (entry["action"], entry["actor"]) == ("store.migrated", actor())
+    assert entry["after_values"] == f'{{"schema_version":{len(older) + 1}}}'
+
+
+@pytest.mark.parametrize(
+    ("address", "text"),
+    [
+        ("sqlite:////data/gateway.db", "sqlite:////data/gateway.db"),
+        ("postgresql://u:secret@h:5432/d?password=secret", "postgresql://u@h:5432/d"),
+        ("postgresql://h/d?host=/tmp#secret", "postgresql://h/d"),
+    ],
+)
+def test_address_in_the_audit_log_has_no_secrets(address: str, text: str) -> None:
+    """Whatever the address that a library accepts has."""
+    assert shown(address) == text
+
+
+def test_new_store_has_no_entry(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing was migrated, and a copy needs an empty target."""
+    monkeypatch.chdir(tmp_path)
+    for address in ("sqlite:///gateway.db", url):
+        (tmp_path / "config.toml").write_text(f'[store]\nurl = "{address}"\n[[teams]]\nname = "red"\n')
+        created = ask("migrate")
+        assert (created.exit_code, created.stdout) == (0, "The schema is up to date.\n"), created.output
+        assert contents(address if address == url else of_file(tmp_path / "gateway.db"))["audit"] == []
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import csv
 import json
 from typing import Any
 
-from tests.support.http_calls import Reply, ask
+from tests.support.http_calls import Reply, ask, metrics_of
 from tests.support.polling import attempts
 from tests.support.session_calls import STORY, create, finished, open_session
 from tests.support.spending import OWN, PRICES, named, spend
@@ -101,6 +101,23 @@ async def test_data_is_hidden_where_the_config_says_so(open_gateway: OpenGateway
         found = await admin(stack, f"predictions/{made.json['id']}")
         assert "secret plan" not in found.text
         assert (found.json["data"], found.json["data_state"]) == (None, "hidden")
+
+
+async def test_bounds_of_what_operators_read_are_settings(open_gateway: OpenGateway):
+    """A page has one prediction at least, and `next`; larger data is left out. The metric counts both."""
+    bounds = {"max_page_bytes": 1, "max_data_bytes": 10}
+    async with open_gateway(ops=bounds) as stack, open_session(stack) as alpha:
+        for seed in (1, 2):
+            made = await create(alpha, named(stack), STORY | {"seed": seed})
+            await finished(alpha, made.json["id"])
+        page = (await admin(stack, "predictions")).json
+        assert len(page["results"]) == 1
+        assert page["next"] is not None
+        found = (await admin(stack, f"predictions/{made.json['id']}")).json
+        assert (found["data"], found["data_state"]) == (None, "too large")
+        metrics = await metrics_of(stack)
+        for bound in ("page", "data"):
+            assert f'replicate_gateway_search_bounds_total{{bound="{bound}"}} 1' in metrics
 
 
 async def test_teams_are_listed_with_their_limits_as_used(open_gateway: OpenGateway):

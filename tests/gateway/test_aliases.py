@@ -171,6 +171,30 @@ async def test_token_for_an_alias_may_run_its_target(gateway: Stack):
     assert [await status(model) for model in ("team/image", SCHNELL, "team/story")] == [201, 201, 403]
 
 
+async def test_token_and_key_for_an_alias_follow_it(gateway: Stack, found: list[Config]):
+    """A reload gives both the new target and takes the old one away."""
+    origins = ["https://app.example.com"]
+    body = {"ttl_seconds": 60, "models": ["team/image"], "user": "u", "origins": origins}
+    minted = await ask(gateway, "POST", "/gateway/tokens", json=body)
+    wanted = {"team": "alpha", "models": ["team/image"]}
+    made = await ask(gateway, "POST", "/admin/keys", base=gateway.ops_url, key=None, json=wanted)
+    assert made.status == 201, made.text
+
+    async def status(model: str) -> list[int]:
+        path, statuses = f"/v1/models/{model}/predictions", []
+        for secret, more in ((minted.json["token"], {"Origin": origins[0]}), (made.json["key"], {})):
+            headers = {"Authorization": f"Bearer {secret}"} | more
+            statuses.append((await ask(gateway, "POST", path, json={"input": IMAGE}, key=None, headers=headers)).status)
+        return statuses
+
+    assert [await status(model) for model in ("team/image", SCHNELL, STORY)] == [[201, 201], [201, 201], [403, 403]]
+    new = [{"name": "team/image", "target": STORY}]
+    found.append(stack_config(gateway.upstream, gateway.database.parent, gateway.keys, aliases=new)[0])
+    assert await gateway.running.reloading.reload()
+    assert await status(SCHNELL) == [403, 403]
+    assert 403 not in await status("team/image") + await status(STORY)
+
+
 async def test_replicates_own_client_runs_an_alias(gateway: Stack):
     """`run`, and what it reads of the model, with the alias for a name."""
     python = python_client(gateway.keys["alpha"], gateway.origin, is_async=False)

@@ -10,7 +10,6 @@ from urllib.parse import urlsplit
 import pytest
 
 from gateway.http import response_body
-from gateway.outputs import downloads as outputs_service
 from gateway.simulator import Simulator
 from tests.support.http_calls import PAGE, STRANGER, Reply, ask, assert_problem
 from tests.support.output_copies import HOUR, PICTURE, hit_link, is_ours, objects_in, paint_lake
@@ -193,13 +192,13 @@ async def test_stalled_copy_reader_is_disconnected(
 ):
     """A caller who stops reading does not keep a file open, nor a place that others wait for."""
     add_output(upstream, "acme/cinema", lambda job: job.host("film.mp4", bytes(16 * MIB), "video/mp4"))
-    async with gateway_with_copies(open_gateway, upstream, outputs_url, outputs={"persist": "all"}) as it:
+    settings = {"persist": "all", "max_readers_per_team": 1}
+    async with gateway_with_copies(open_gateway, upstream, outputs_url, outputs=settings) as it:
         made = await create(it.stack, model="acme/cinema", headers={"Prefer": "wait"})
         await it.settled(1)
         it.clock.advance(56 * 60)
         link = (await ask(it.stack, "GET", made.json["urls"]["get"])).json["output"]
         assert is_ours(it.stack, link)
-        monkeypatch.setattr(outputs_service, "MAX_READERS_OF_TEAM", 1)
         async with reading_nothing(it.stack, link):
             while not await it.metric("outputs_being_sent"):
                 pass

@@ -36,13 +36,19 @@ async def made(stack: Stack, model: str = "acme/storyteller", key: str = "alpha"
 
 
 def assert_told_from(body: bytes, result: dict[str, Any]) -> None:
-    """Fail unless a stream says the result: its outputs, numbered from nought in the second of its end, and `done`."""
+    """Fail unless a stream says the result: its logs, its outputs and `done`.
+
+    These are numbered from nought in the second of its end, and the logs are of the second before.
+    """
     second = int(times.parse(result["completed_at"]))
     assert output_texts(body) == result["output"]
-    parts = without_comments(body).split(b"\n\n")
+    first, *parts = without_comments(body).split(b"\n\n")
     assert body.startswith(b": hi\n\n")
+    assert first.startswith(b"event: logs\nid: %d:0\ndata: " % (second - 1))
+    said = "\n".join(line.removeprefix(b"data:").removeprefix(b" ").decode() for line in first.split(b"\n")[2:])
+    assert said == result["logs"]
     assert [part.split(b"\n")[1] for part in parts[:-1]] == [b"id: %d:%d" % (second, n) for n in range(len(parts) - 1)]
-    assert b"event: logs" not in body
+    assert body.count(b"event: logs") == 1
     assert body.count(b"event: done") == 1
     assert body.endswith(b"event: done\nid: %d:%d\ndata: {}\n\n" % (second, len(parts) - 2))
 
@@ -152,7 +158,7 @@ async def test_stream_url_survives_a_restart(open_gateway: OpenGateway):
 
 
 async def test_unread_stream_is_rebuilt_from_the_output(open_gateway: OpenGateway):
-    """The stream was never read: the result is sent, the logs are not, and the same after a restart."""
+    """The stream was never read: the result is sent, with its logs, and the same after a restart."""
     async with open_gateway() as stack:
         reply = (await create(stack, model="acme/storyteller", prompt="hi", seed=7)).json
         result = await finished(stack, reply["id"])

@@ -33,6 +33,10 @@ class MemoryRates:
         self._clock = clock
         self.leases: dict[int, float] = {}
         """Until when each node's lease is valid, by `now`."""
+        self._renewed: dict[int, float] = {}
+        """When each was renewed, by a clock that does not jump: a node is ended when it has not been for so long."""
+        self.jumped = 0.0
+        """By how much the store's clock has jumped."""
         self.rates: dict[str, DividedRate] = {}
         self.holdings: dict[tuple[str, int], Holding] = {}
         self.is_away = False
@@ -45,28 +49,30 @@ class MemoryRates:
     @property
     def now(self) -> float:
         """The time by the store's clock."""
-        return self._clock.monotonic() + 1e9
+        return self._clock.monotonic() + 1e9 + self.jumped
 
     def renew(self, node: int) -> None:
         """Renew a node's lease."""
         self.leases[node] = self.now + LEASE_SECONDS
+        self._renewed[node] = self._clock.monotonic()
 
     def _load(self, node: int, names: Sequence[str], step: str) -> RateStep:
         self.steps.append(step)
         if self.is_away:
             raise StoreUnavailable("The store is away.")
-        live = {each for each, until in self.leases.items() if until > self.now}
+        now = self._clock.monotonic()
+        living = {each for each in self.leases if now < self._renewed[each] + LEASE_SECONDS}
         rates, ended = {}, []
         for name in names:
             if name in self.rates:
                 of_name = [held for (of, _), held in self.holdings.items() if of == name]
-                gone = [held for held in of_name if held.node not in live and held.node != node]
+                gone = [held for held in of_name if held.node not in living and held.node != node]
                 ended += [(name, held) for held in gone]
                 rates[name] = KnownRate(
                     self.rates[name], [held for held in of_name if held not in gone], sum(held.share for held in gone)
                 )
-        left = self.leases[node] - self.now if node in live else 0.0
-        return RateStep(node, KnownRates(left, len(live), self.now, rates), ended)
+        left = self.leases[node] - self.now if node in living else 0.0
+        return RateStep(node, KnownRates(left, len(living), self.now, rates), ended)
 
     def _change(self, node: int, rates: Mapping[str, Rate], step: str) -> RateStep | None:
         for name, rate in rates.items():

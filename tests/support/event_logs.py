@@ -1,5 +1,6 @@
 """Logs of a stream's events."""
 
+from gateway.streams.ports import EventLogs, LogPart
 from gateway.streams.rules.event_log import EventLog
 from gateway.streams.rules.replay import frame
 from gateway.streams.rules.sse import Event
@@ -16,3 +17,8 @@ def filled(count: int, max_bytes: int = PLENTY) -> EventLog:
     for number in range(count):
         log.append(output(number))
     return log
+
+
+async def append(store: EventLogs, run_id: str, first: int, part: bytes, *, kept_from: int) -> bool:
+    """Store a part of one log; return whether it was stored."""
+    return run_id in await store.append_events([LogPart(run_id, first, part, kept_from)])

@@ -13,6 +13,7 @@ from gateway.store.interface import Store
 from gateway.webhooks.ports import Busy
 from gateway.webhooks.rules.deliveries import Delivery, DeliveryKind
 from tests.support.audit import BY_TEST, PURGE
+from tests.support.event_logs import append
 from tests.support.money import demand, settlement
 from tests.support.records import NOW, file, idempotency, key, live, prediction, share, start, wish
 
@@ -57,7 +58,7 @@ MONEY: list[Step] = [
     ("share", lambda store: share(store, "2l", fingerprint="F", idempotency=idempotency())),
     ("advance", advance("run1", Status.PROCESSING)),
     ("mark_unreadable", lambda store: store.mark_unreadable("run1", NOW)),
-    ("append_events", lambda store: store.append_events("run1", 0, b"event", kept_from=0)),
+    ("append_events", lambda store: append(store, "run1", 0, b"event", kept_from=0)),
     ("advance", advance("run1", Status.SUCCEEDED, cache_until=NOW + 1000, settlement=settlement())),
     ("detach", lambda store: store.detach("p2")),
     ("share", lambda store: share(store, "3", fingerprint="F", now=NOW + 10)),

@@ -1,13 +1,13 @@
 """Upstream's streams and the store's event logs, in memory."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from gateway.errors import StoreUnavailable, UpstreamBroken
 from gateway.streams.channel import Channel
-from gateway.streams.ports import EventLogs
+from gateway.streams.ports import EventLogs, LogPart
 from gateway.streams.rules.event_log import order
 from gateway.streams.rules.replay import frame
 from gateway.streams.rules.sse import Event
@@ -98,17 +98,29 @@ class FakeEventLogs:
         self.parts: dict[str, dict[int, bytes]] = {}
         self.is_away = False
         self.appends = 0
+        self.steps: list[list[str]] = []
+        """The runs of each step."""
+        self.told: list[str] = []
+        """The runs that nodes were told of."""
+        self.tell: Callable[[str], None] = lambda _: None
 
-    async def append_events(self, run_id: str, first: int, part: bytes, *, kept_from: int) -> bool:
-        """Keep a part."""
+    async def append_events(self, parts: Sequence[LogPart]) -> set[str]:
+        """Keep parts."""
         await asyncio.sleep(0)
         if self.is_away:
             raise StoreUnavailable("away")
-        self.appends += 1
-        parts = {n: each for n, each in self.parts.get(run_id, {}).items() if n < first} | {first: part}
-        oldest = max((n for n in parts if n <= kept_from), default=0)
-        self.parts[run_id] = {n: each for n, each in parts.items() if n >= oldest}
-        return True
+        for each in parts:
+            self.appends += 1
+            stored = {n: part for n, part in self.parts.get(each.run_id, {}).items() if n < each.first}
+            stored[each.first] = each.part
+            oldest = max((n for n in stored if n <= each.kept_from), default=0)
+            self.parts[each.run_id] = {n: part for n, part in stored.items() if n >= oldest}
+        self.steps.append([each.run_id for each in parts])
+        told = [each.run_id for each in parts if each.is_told]
+        self.told += told
+        for run_id in told:
+            self.tell(run_id)
+        return {each.run_id for each in parts}
 
     async def event_parts_since(self, cursors: Mapping[str, int]) -> dict[str, list[bytes]]:
         """Return the newest parts."""

@@ -206,13 +206,21 @@ class FakeStore:
         settlement = self.settled.get(run_id) or Settlement(at=run.ended_at or run.intended_at)
         return run_ended(run, *(p for p in self.kept.values() if p.run_id == run_id), settlement=settlement)
 
-    async def run(self, run_id: str, *, most_bytes: int | None = None) -> Run | None:
+    async def run(self, run_id: str) -> Run | None:
         """Find a run."""
         self._note("run")
-        run = self.runs.get(run_id)
-        if run is None or most_bytes is None or len(run.document) + len(run.request) <= most_bytes:
-            return run
-        return replace(run, document=b"", request=b"")
+        return self.runs.get(run_id)
+
+    async def runs_by_id(self, run_ids: Sequence[str], *, most_bytes: int) -> dict[str, Run]:
+        """Find runs, without large documents."""
+        self._note("runs_by_id")
+        known = {each: self.runs[each] for each in run_ids if each in self.runs}
+        return {
+            run_id: run
+            if len(run.document) + len(run.request) <= most_bytes
+            else replace(run, document=b"", request=b"")
+            for run_id, run in known.items()
+        }
 
     async def predictions_of(self, run_id: str, *, limit: int = 10_000) -> list[Prediction]:
         """List the predictions of a run."""

@@ -8,6 +8,7 @@ from gateway.store.interface import Store
 from gateway.webhooks.ports import Busy
 from gateway.webhooks.rules.deliveries import Delivery, DeliveryKind
 from tests.support.audit import BY_TEST
+from tests.support.event_logs import append
 from tests.support.money import demand, settlement
 from tests.support.records import NOW, file, finish, go, idempotency, join, key, lead, start
 
@@ -32,8 +33,8 @@ async def fill(store: Store) -> None:
     of_bob = {"user": "bob", "owner": "user:ann", "tags": '{"project":"b"}'}
     await join(store, "j", prediction_=of_bob | {"reason": "model-unknown"})
     await join(store, "hook", prediction_=HOOK, webhook_place=PLACE)
-    await store.append_events("run1", 0, b"event", kept_from=0)
-    await store.append_events("run1", 5, b"event", kept_from=0)
+    await append(store, "run1", 0, b"event", kept_from=0)
+    await append(store, "run1", 5, b"event", kept_from=0)
     await finish(store, "1", settlement=settlement())
     await start(store, "h", fingerprint="F", now=NOW + 20, prediction_={"team": "blue", "user": "ann"})
     await lead(store, "2", provisional="P", idempotency=idempotency(), reservation=demand())

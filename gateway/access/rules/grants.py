@@ -4,7 +4,7 @@ Operators grant what the team has. The holder of a key with the scope `keys` gra
 `account` or `admin`. It changes only keys that it could create.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Container, Iterable, Iterator
 
 import msgspec
 
@@ -29,20 +29,19 @@ class Grants(msgspec.Struct, frozen=True, kw_only=True):
     team: Team
     is_operator: bool = False
     scopes: frozenset[Scope]
-    models: tuple[tuple[str, ...], ...]
-    """Each of these lists must cover a pattern."""
     allowance: Allowance = NO_LIMITS
     """No limit can be wider than these."""
     expires_at: float | None = None
     """No key can expire later."""
-    default_models: tuple[str, ...] | None = None
+    models: tuple[str, ...] | None = None
+    """The list of models that a new key has if it names none. No list can be wider than this and that of the team."""
     holder: Key | None = None
     """The key of the store by which these were found."""
 
 
 def of_operator(team: Team) -> Grants:
     """Return what operators may grant."""
-    return Grants(team=team, is_operator=True, scopes=team.scopes, models=(team.models,))
+    return Grants(team=team, is_operator=True, scopes=team.scopes)
 
 
 def of_holder(team: Team, own: Key, allowance: Allowance) -> Grants:
@@ -50,10 +49,9 @@ def of_holder(team: Team, own: Key, allowance: Allowance) -> Grants:
     return Grants(
         team=team,
         scopes=scoping.narrow(team.scopes, own.scopes) - NEVER_GRANTED,
-        models=(team.models,) if own.models is None else (team.models, own.models),
         allowance=allowance,
         expires_at=own.expires_at,
-        default_models=own.models,
+        models=own.models,
     )
 
 
@@ -72,7 +70,7 @@ def new_key(grants: Grants) -> Key:
         sha256="",
         created_at=0.0,
         scopes=scopes,
-        models=grants.default_models,
+        models=grants.models,
         expires_at=grants.expires_at,
         allowance=None if grants.allowance == NO_LIMITS else grants.allowance,
     )
@@ -88,7 +86,7 @@ def left_open(grants: Grants, key: Key, before: Key | None = None) -> list[Inval
     found = []
     if key.scopes is None and (before is None or before.scopes is not None):
         found.append("scopes")
-    if key.models is None and grants.default_models is not None and (before is None or before.models is not None):
+    if key.models is None and grants.models is not None and (before is None or before.models is not None):
         found.append("models")
     return [InvalidField("invalid_value", field, _OPEN) for field in found]
 
@@ -105,10 +103,10 @@ def _beyond(grants: Grants, key: Key) -> Iterator[tuple[str, str]]:
     if outside := [scope for scope in wanted if scope not in grants.scopes]:
         yield "scopes", _refusal(outside, whose, [scope for scope in Scope if scope in grants.scopes])
     patterns = team.models if key.models is None else key.models
-    for listed in grants.models:
-        if outside := scoping.patterns_outside(listed, patterns):
-            yield "models", _refusal(outside, whose, listed)
-            break
+    if outside := [each for each in patterns if scoping.patterns_outside(team.models, team.without_aliases([each]))]:
+        yield "models", _refusal(outside, whose, team.models, team)
+    elif grants.models is not None and (outside := _outside(grants.models, patterns, team.aliases)):
+        yield "models", _refusal(outside, whose, grants.models, team)
     if outside := scoping.origins_outside(team.listed_origins, key.origins or ()):
         yield "origins", _refusal(outside, f"team {team.name}", team.listed_origins)
     if grants.expires_at is not None and (key.expires_at is None or key.expires_at > grants.expires_at):
@@ -117,6 +115,19 @@ def _beyond(grants: Grants, key: Key) -> Iterator[tuple[str, str]]:
     yield from _wider(may.own, has.own, "limits")
     yield from _wider(may.per_user, has.per_user, "limits.per_user")
     yield from _wider(may.per_address, has.per_address, "limits.per_address")
+
+
+def _outside(holders: Collection[str], patterns: Iterable[str], aliases: Container[str]) -> list[str]:
+    """Return what the list of a key's holder does not cover, now or after a change of an alias.
+
+    Either key could get another target then. So only the same alias covers an alias, and nothing else.
+    """
+    real = [pattern for pattern in holders if pattern not in aliases]
+    return [
+        each
+        for each in patterns
+        if "*" not in real and (each not in holders if each in aliases else scoping.patterns_outside(real, [each]))
+    ]
 
 
 def _wider(may: Limits, has: Limits, path: str) -> Iterator[tuple[str, str]]:
@@ -136,7 +147,9 @@ def _wider(may: Limits, has: Limits, path: str) -> Iterator[tuple[str, str]]:
             yield f"{path}.{name}", f"at most {limit}, which is the limit of your key"
 
 
-def _refusal(outside: list[str], whose: str, allowed: object) -> str:
+def _refusal(outside: list[str], whose: str, allowed: object, team: Team | None = None) -> str:
+    aliases = {} if team is None else team.aliases
+    outside = [f"{each} (an alias of {aliases[each].name})" if each in aliases else each for each in outside]
     listed = list(allowed) if isinstance(allowed, list | tuple) else []
     shown = ", ".join(listed[:_MOST_SHOWN]) + (", …" if len(listed) > _MOST_SHOWN else "")
     return f"{', '.join(outside[:_MOST_SHOWN])}: not allowed for {whose} (allowed: {shown or 'none'})"

@@ -41,9 +41,6 @@ _GROUPINGS = (By.DAY, By.KEY, By.MODEL, By.USER, By.TAG)
 async def mint_token(request: web.Request) -> web.Response:
     """Handle `POST /gateway/tokens`: mint a short-lived browser token with some of the key's permissions."""
     token_request = await read_body(request, TokenRequest)
-    if token_request.models is not None:
-        models = aliases.targets_of_models(request, token_request.models)
-        token_request = msgspec.structs.replace(token_request, models=models)
     minted = request.app[TOKENS].mint(request[CALLER], token_request)
     answer = {
         "token": minted.token,

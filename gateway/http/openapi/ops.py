@@ -3,11 +3,10 @@
 from functools import cache
 from typing import Final
 
-from gateway.access.rules.key_requests import KeyRequest, RotateRequest
-from gateway.access.rules.key_rows import IssuedRow, KeyPage, KeyRow, RevokedRow
 from gateway.domain.records import CacheStats
 from gateway.http.openapi import answers
 from gateway.http.openapi.document import RouteDescription, document
+from gateway.http.openapi.shared import PROBES, key_routes
 from gateway.http.ops.audit import AuditQuery
 from gateway.http.ops.cache import CacheQuery, Purged, PurgeQuery
 from gateway.http.ops.keys import KeyQuery
@@ -20,7 +19,6 @@ from gateway.operations.rules.audit_rows import AuditRows
 
 _TEXT: Final = {"type": "string"}
 _CSV: Final = {"text/csv": _TEXT}
-_OF_BODIES: Final = (400, 409, 413, 415, 422)
 
 OPERATIONS: Final = (
     RouteDescription(
@@ -104,52 +102,7 @@ OPERATIONS: Final = (
         others=_CSV,
         errors=(422,),
     ),
-    RouteDescription(
-        method="GET",
-        path="/admin/keys",
-        summary="Keys of all teams, or of one",
-        description="Newest first; keys of the config come last. Without their secrets.",
-        query=KeyQuery,
-        answer=KeyPage,
-        errors=(422,),
-    ),
-    RouteDescription(
-        method="POST",
-        path="/admin/keys",
-        summary="Create a key",
-        description="The answer alone has the key itself.",
-        body=KeyRequest,
-        answer=IssuedRow,
-        status=201,
-        errors=_OF_BODIES,
-    ),
-    RouteDescription(
-        method="PATCH",
-        path="/admin/keys/{id}",
-        summary="Change a key",
-        description="What is left out stays as it is; null takes a restriction away.",
-        body=KeyRequest,
-        answer=KeyRow,
-        errors=(404, *_OF_BODIES),
-    ),
-    RouteDescription(
-        method="DELETE",
-        path="/admin/keys/{id}",
-        summary="Revoke a key",
-        description="The keys that were created with it stay valid.",
-        answer=RevokedRow,
-        errors=(404, 409, 422),
-    ),
-    RouteDescription(
-        method="POST",
-        path="/admin/keys/{id}/rotate",
-        summary="Replace a key",
-        description="The old one works for the overlap. The answer has the new one.",
-        body=RotateRequest,
-        answer=IssuedRow,
-        status=201,
-        errors=(404, *_OF_BODIES),
-    ),
+    *key_routes("/admin/keys", query=KeyQuery, of_whom="all teams, or of one", a_key="a key"),
     RouteDescription(
         method="GET", path="/admin/config", summary="The state of the config", answer=answers.ConfigAnswer
     ),
@@ -168,17 +121,7 @@ OPERATIONS: Final = (
         summary="Metrics for Prometheus",
         others={"text/plain": _TEXT, "application/openmetrics-text": _TEXT},
     ),
-    RouteDescription(
-        method="GET", path="/healthz", summary="Whether the process runs", answer=answers.Liveness, is_open=True
-    ),
-    RouteDescription(
-        method="GET",
-        path="/readyz",
-        summary="Whether the process can serve",
-        answer=answers.Readiness,
-        further={503: answers.Readiness},
-        is_open=True,
-    ),
+    *PROBES,
     RouteDescription(
         method="GET",
         path="/openapi.json",

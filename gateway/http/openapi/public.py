@@ -6,17 +6,15 @@ from typing import Annotated, Final
 import msgspec
 
 from gateway.access.browser_tokens import TokenRequest
-from gateway.access.rules.key_requests import KeyRequest, RotateRequest
-from gateway.access.rules.key_rows import IssuedRow, KeyPage, KeyRow, RevokedRow
 from gateway.domain.ids import ID
 from gateway.domain.tickets import OUTPUT_TICKET
 from gateway.http.handlers.team_keys import TeamKeyQuery
 from gateway.http.openapi import answers
 from gateway.http.openapi.document import RouteDescription, document
+from gateway.http.openapi.shared import PROBES, key_routes
 
 _BYTES: Final = {"*/*": {"type": "string", "format": "binary"}}
 _KEY_ID: Final = {"type": "string", "pattern": "^[a-z0-9]{12}$"}
-_OF_BODIES: Final = (400, 409, 413, 415, 422)
 _ID: Final = {"type": "string", "pattern": f"^{ID}$"}
 
 
@@ -74,53 +72,13 @@ OPERATIONS: Final = (
         errors=(404,),
         parameters={"id": _ID},
     ),
-    RouteDescription(
-        method="GET",
-        path="/gateway/keys",
-        summary="Keys of the team",
-        description="Newest first; keys of the config come last. Without their secrets. Scope: keys.",
+    *key_routes(
+        "/gateway/keys",
         query=TeamKeyQuery,
-        answer=KeyPage,
-        errors=(422,),
-    ),
-    RouteDescription(
-        method="POST",
-        path="/gateway/keys",
-        summary="Create a key of the team",
-        description="With at most the caller's rights and limits. The answer alone has the key itself. Scope: keys.",
-        body=KeyRequest,
-        answer=IssuedRow,
-        status=201,
-        errors=_OF_BODIES,
-    ),
-    RouteDescription(
-        method="PATCH",
-        path="/gateway/keys/{id}",
-        summary="Change a key of the team",
-        description="What is left out stays as it is; null takes a restriction away. Scope: keys.",
-        body=KeyRequest,
-        answer=KeyRow,
-        errors=(404, *_OF_BODIES),
-        parameters={"id": _KEY_ID},
-    ),
-    RouteDescription(
-        method="DELETE",
-        path="/gateway/keys/{id}",
-        summary="Revoke a key of the team",
-        description="The keys that were created with it stay valid. Scope: keys.",
-        answer=RevokedRow,
-        errors=(404, 409, 422),
-        parameters={"id": _KEY_ID},
-    ),
-    RouteDescription(
-        method="POST",
-        path="/gateway/keys/{id}/rotate",
-        summary="Replace a key of the team",
-        description="The old one works for the overlap. The answer has the new one. Scope: keys.",
-        body=RotateRequest,
-        answer=IssuedRow,
-        status=201,
-        errors=(404, *_OF_BODIES),
+        of_whom="the team",
+        a_key="a key of the team",
+        limits="With at most the caller's rights and limits.",
+        scope="Scope: keys.",
         parameters={"id": _KEY_ID},
     ),
     RouteDescription(
@@ -144,17 +102,7 @@ OPERATIONS: Final = (
         is_open=True,
         parameters={"ticket": {"type": "string", "pattern": f"^{OUTPUT_TICKET}$"}},
     ),
-    RouteDescription(
-        method="GET", path="/healthz", summary="Whether the process runs", answer=answers.Liveness, is_open=True
-    ),
-    RouteDescription(
-        method="GET",
-        path="/readyz",
-        summary="Whether the process can serve",
-        answer=answers.Readiness,
-        further={503: answers.Readiness},
-        is_open=True,
-    ),
+    *PROBES,
     RouteDescription(
         method="GET",
         path="/openapi.json",

@@ -1,4 +1,4 @@
-"""What the routes of `/admin` share: reading a query into a struct, and answers as JSON or CSV."""
+"""What the routes of `/admin` share: reading a query into a struct, and answers as CSV."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
@@ -10,16 +10,15 @@ from aiohttp import web
 from gateway.domain import csv_text, times
 from gateway.domain.audit import BY_API, BY_OPERATORS, Actor
 from gateway.errors import Unprocessable
+from gateway.http.json_body import HEADERS
 from gateway.http.keys import ACCESS
 from gateway.http.ops.dashboard_access import ADMIN_COOKIE
 
 QueryT = TypeVar("QueryT", bound=msgspec.Struct)
 _JSON: Final = "application/json"
 CSV: Final = "text/csv"
-_HEADERS: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 _LONGEST_SHOWN: Final = 500
 """Characters of a request's text in a message."""
-_encode: Final = msgspec.json.Encoder().encode
 
 
 def read_query(request: web.Request, kind: type[QueryT]) -> QueryT:
@@ -60,11 +59,6 @@ def actor_of(request: web.Request) -> Actor:
     return BY_OPERATORS if has_session and request.app[ACCESS].value.ops_token is not None else BY_API
 
 
-def json_answer(body: object) -> web.Response:
-    """Return an answer as JSON."""
-    return web.Response(body=_encode(body), content_type=_JSON, headers=_HEADERS)
-
-
 def next_url(request: web.Request, cursor: str | None) -> str | None:
     """Return the address of the page after this one, as in Replicate's lists; `None` at the end."""
     return None if cursor is None else str(request.url.update_query(cursor=cursor))
@@ -78,7 +72,7 @@ def csv_answer(columns: Sequence[str], rows: Iterable[Sequence[object]], next_ur
 
 def csv_text_answer(text: str, headers: Mapping[str, str] = MappingProxyType({})) -> web.Response:
     """Return a table that is written already."""
-    return web.Response(text=text, content_type=CSV, charset="utf-8", headers={**_HEADERS, **headers})
+    return web.Response(text=text, content_type=CSV, charset="utf-8", headers={**HEADERS, **headers})
 
 
 def wants_csv(request: web.Request) -> bool:

@@ -7,7 +7,7 @@ from aiohttp import web
 
 from gateway.domain.audit import AuditFilter, AuditPlace
 from gateway.errors import Unprocessable
-from gateway.http.json_body import read_cursor, write_cursor
+from gateway.http import json_body
 from gateway.http.keys import STORE
 from gateway.http.ops import answers
 from gateway.operations.rules import audit_rows
@@ -41,17 +41,17 @@ async def list_entries(request: web.Request) -> web.Response:
     )
     found = await request.app[STORE].audit_entries(which, limit=query.limit, older_than=place_of(query.cursor))
     last = found.entries[-1] if found.has_more else None
-    cursor = write_cursor(None if last is None else (last.at, str(last.id)))
+    cursor = json_body.write_cursor(None if last is None else (last.at, str(last.id)))
     url = answers.next_url(request, cursor)
     if not answers.wants_csv(request):
-        return answers.json_answer(audit_rows.page_of(found, url))
+        return json_body.answer(audit_rows.page_of(found, url))
     rows = map(audit_rows.row_of, found.entries)
     return answers.csv_answer(audit_rows.COLUMNS, map(audit_rows.cells_of, rows), url)
 
 
 def place_of(cursor: str | None) -> AuditPlace | None:
     """Return the place of a cursor of this list. Raise `Unprocessable` for any other text."""
-    place = read_cursor(cursor)
+    place = json_body.read_cursor(cursor)
     if place is None:
         return None
     if not (place[1].isascii() and place[1].isdecimal() and len(place[1]) < 19):

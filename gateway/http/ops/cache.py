@@ -5,6 +5,7 @@ from typing import Annotated
 import msgspec
 from aiohttp import web
 
+from gateway.http import json_body
 from gateway.http.keys import CLOCK, STORE
 from gateway.http.ops import answers
 from gateway.operations.purging import purge
@@ -33,14 +34,14 @@ class Purged(msgspec.Struct, frozen=True):
 async def cache_stats(request: web.Request) -> web.Response:
     """Handle `GET /admin/cache`: the number of cached results and their size in bytes."""
     query = answers.read_query(request, CacheQuery)
-    return answers.json_answer(await request.app[STORE].cache_stats(request.app[CLOCK].now(), query.team))
+    return json_body.answer(await request.app[STORE].cache_stats(request.app[CLOCK].now(), query.team))
 
 
 async def purge_cache(request: web.Request) -> web.Response:
     """Handle `DELETE /admin/cache`: drop cached results so that they are not reused."""
     query = answers.read_query(request, PurgeQuery)
     store, now = request.app[STORE], request.app[CLOCK].now()
-    return answers.json_answer(
+    return json_body.answer(
         Purged(await purge(store, now, answers.actor_of(request), team=query.team, target=query.target))
     )
 

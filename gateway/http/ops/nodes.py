@@ -6,6 +6,7 @@ import msgspec
 from aiohttp import web
 
 from gateway.domain import times
+from gateway.http import json_body
 from gateway.http.keys import MEMBERSHIP, STORE
 from gateway.http.ops import answers
 from gateway.nodes.ports import Node
@@ -29,7 +30,7 @@ async def show_nodes(request: web.Request) -> web.Response:
     """
     query = answers.read_query(request, NodeQuery)
     page = await listed(request.app, limit=query.limit, before=query.cursor)
-    return answers.json_answer(page | {"next": answers.next_url(request, page["next"])})
+    return json_body.answer(page | {"next": answers.next_url(request, page["next"])})
 
 
 async def listed(app: web.Application, *, limit: int = _MOST, before: int = _NEWEST) -> dict[str, Any]:

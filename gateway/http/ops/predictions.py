@@ -9,6 +9,7 @@ from gateway.domain import cursors
 from gateway.domain.cursors import Cursor
 from gateway.domain.records import Kind, Source, Status
 from gateway.errors import Unprocessable
+from gateway.http import json_body
 from gateway.http.keys import PREDICTION_LOG, SETTINGS
 from gateway.http.ops import answers
 from gateway.operations.prediction_log import MOST_ROWS
@@ -47,7 +48,7 @@ async def list_predictions(request: web.Request) -> web.Response:
     )
     following = answers.next_url(request, page.next)
     if not answers.wants_csv(request):
-        return answers.json_answer(msgspec.structs.replace(page, next=following))
+        return json_body.answer(msgspec.structs.replace(page, next=following))
     return answers.csv_answer(COLUMNS, map(cells_of, page.results), following)
 
 
@@ -80,7 +81,7 @@ async def show_prediction(request: web.Request) -> web.Response:
     """Handle `GET /admin/predictions/<id>`: a prediction or training of any team, explained."""
     base = f"{request.app[SETTINGS].value.public_url or ''}/v1"
     log = request.app[PREDICTION_LOG]
-    return answers.json_answer(await log.detail(await log.view(request.match_info["id"]), base))
+    return json_body.answer(await log.detail(await log.view(request.match_info["id"]), base))
 
 
 def add_routes(app: web.Application) -> None:

@@ -2,13 +2,13 @@
 
 from aiohttp import web
 
+from gateway.http import json_body
 from gateway.http.keys import TEAMS
-from gateway.http.ops import answers
 
 
 async def list_teams(request: web.Request) -> web.Response:
     """Handle `GET /admin/teams`."""
-    return answers.json_answer(await request.app[TEAMS].list())
+    return json_body.answer(await request.app[TEAMS].list())
 
 
 def add_routes(app: web.Application) -> None:

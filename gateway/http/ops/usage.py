@@ -9,6 +9,7 @@ from gateway.domain import windows
 from gateway.domain.ledger import Grouping
 from gateway.domain.windows import Window
 from gateway.errors import Unprocessable
+from gateway.http import json_body
 from gateway.http.handlers.gateway_api import read_day
 from gateway.http.keys import CLOCK, USAGE
 from gateway.http.ops import answers
@@ -45,7 +46,7 @@ async def get_usage(request: web.Request) -> web.Response:
         raise Unprocessable.field("by", "by must be team, day, key, model, user or tag:<key>") from None
     report: dict[str, Any] = dict(await request.app[USAGE].usage(query.team, grouping, since, until))
     if not answers.wants_csv(request):
-        return answers.json_answer(report)
+        return json_body.answer(report)
     return answers.csv_text_answer(usage_table.csv(report, query.by))
 
 

@@ -6,6 +6,7 @@ import msgspec
 from aiohttp import web
 
 from gateway.errors import NotFound
+from gateway.http import json_body
 from gateway.http.keys import CLOCK, STORE
 from gateway.http.ops import answers
 from gateway.webhooks.rules import rows
@@ -49,7 +50,7 @@ async def list_deliveries(request: web.Request) -> web.Response:
     shown = [rows.row_of(each) for each in found[: query.limit]]
     url = answers.next_url(request, shown[-1].id if len(found) > query.limit else None)
     if not answers.wants_csv(request):
-        return answers.json_answer(DeliveryPage(shown, url))
+        return json_body.answer(DeliveryPage(shown, url))
     return answers.csv_answer(rows.COLUMNS, map(msgspec.structs.astuple, shown), url)
 
 
@@ -59,7 +60,7 @@ async def redeliver(request: web.Request) -> web.Response:
     store, now = request.app[STORE], request.app[CLOCK].now()
     if not await store.redeliver(now, delivery_id, actor=answers.actor_of(request)):
         raise NotFound("There is no such delivery, or it is being sent.")
-    return answers.json_answer(Redelivered(delivery_id))
+    return json_body.answer(Redelivered(delivery_id))
 
 
 def add_routes(app: web.Application) -> None:

@@ -5,8 +5,6 @@ A name is looked up once, before anything else looks at the target: an alias nev
 
 from collections.abc import Mapping
 
-import msgspec
-
 from gateway.domain.targets import Target, TargetKind, is_model_name, parse_version
 
 _DEPLOYMENTS = "deployments/"
@@ -23,28 +21,15 @@ def parse_target(text: str) -> Target:
     return target
 
 
-class Aliases(msgspec.Struct, frozen=True):
-    """The targets of all aliases by name: those of every team, and those of single teams, which take precedence."""
+def target_of_create(aliases: Mapping[str, Target], given: Target) -> Target | None:
+    """Return what a create runs that names `given`; `None` if that is no alias.
 
-    common: Mapping[str, Target] = {}
-    of_teams: Mapping[str, Mapping[str, Target]] = {}
-
-    def target_of(self, team: str, name: str | None) -> Target | None:
-        """Return what a name stands for in a team's requests; `None` if it is no alias."""
-        if name is None:
-            return None
-        found = self.of_teams[team].get(name) if team in self.of_teams else None
-        return found or self.common.get(name)
-
-    def of_create(self, team: str, given: Target) -> Target | None:
-        """Return what a create runs that names `given`; `None` if that is no alias.
-
-        A version that the create names itself stays, as one of the model that the alias stands for. A deployment has no
-        versions: there, the name is none of an alias.
-        """
-        target = self.target_of(team, given.model)
-        if target is None or given.version is None:
-            return target
-        if target.kind is TargetKind.DEPLOYMENT:
-            return None
-        return Target(TargetKind.VERSION, target.model, given.version)
+    A version that the create names itself stays, as one of the model that the alias stands for. A deployment has no
+    versions: there, the name is none of an alias.
+    """
+    target = None if given.model is None else aliases.get(given.model)
+    if target is None or given.version is None:
+        return target
+    if target.kind is TargetKind.DEPLOYMENT:
+        return None
+    return Target(TargetKind.VERSION, target.model, given.version)

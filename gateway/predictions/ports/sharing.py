@@ -228,8 +228,12 @@ class Sharing(Protocol):
         """
         ...
 
-    async def run(self, run_id: str, *, most_bytes: int | None = None) -> Run | None:
-        """Find a run. If its document and request have more than `most_bytes`, it is without them."""
+    async def run(self, run_id: str) -> Run | None:
+        """Find a run."""
+        ...
+
+    async def runs_by_id(self, run_ids: Sequence[str], *, most_bytes: int) -> dict[str, Run]:
+        """Find runs. One whose document and request have more than `most_bytes` is without them."""
         ...
 
     async def shared_run(self, may_hit: FinishedRuns | None, may_join: OpenRuns | None, now: float) -> Run | None:

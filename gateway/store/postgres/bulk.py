@@ -87,12 +87,15 @@ class PostgresTables:
             for row in rows:
                 copy.write_row(row)
 
-    def commit(self) -> None:
-        """Commit everything that was written, and let new rows get numbers above those that were copied."""
+    def renumber(self) -> None:
+        """Let new rows get numbers above those that were written."""
         for table, column in self._db.execute(_IDENTITIES).fetchall():
             self._db.execute(
                 f"SELECT setval(pg_get_serial_sequence('{table}', '{column}'), max({column})) FROM {table}".encode()
             )
+
+    def commit(self) -> None:
+        """Commit everything that was written."""
         self._db.execute(b"COMMIT")
         # So that the first requests are planned by what is there.
         self._db.execute(b"ANALYZE")

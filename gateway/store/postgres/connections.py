@@ -92,11 +92,11 @@ class PostgresConnections(Connections):
 
         With `create=False`, a database without a store is refused. The database itself must exist.
         """
-        is_new = await asyncio.to_thread(open_schema, self.listen_address, create=create)
+        migration = await asyncio.to_thread(open_schema, self.listen_address, create=create)
         for lane in self._lanes():
             await lane.start()
         await self._nodes.start()
-        return is_new
+        return migration.is_new
 
     async def inspect(self) -> bool:
         """Say whether the store exists. Create and change nothing. Raise `StoreUnavailable` if it cannot be used."""

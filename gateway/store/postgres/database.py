@@ -157,9 +157,9 @@ class PostgresDatabase:
         """Say whether the node has not ended. If so, it does not end before the step does."""
         return self.node == 0 or self.execute("keep_node", {"node": self.node}).fetchone() is not None
 
-    def tell(self, topic: Topic, name: str) -> None:
+    def tell(self, topic: Topic, *names: str) -> None:
         """Tell all nodes when the transaction is committed."""
-        for message in pack({topic: [name]}, MESSAGE_BYTES):
+        for message in pack({topic: names}, MESSAGE_BYTES) if names else ():
             self.execute("tell", {"channel": CHANNEL, "message": message})
 
     def lock(self, lock: Lock, *names: str) -> None:

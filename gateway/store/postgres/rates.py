@@ -41,7 +41,7 @@ class RateSteps(Connections):
         return await self._read(lambda db: _read(db, node, names).known)
 
     async def exchange_shares(self, node: int, asked: Sequence[Exchange]) -> list[Granted]:
-        """Give back and take shares. Frees those of nodes whose leases have ended."""
+        """Give back and take shares. Frees those of nodes that have ended."""
         nothing = [Granted(0.0)] * len(asked)
         rates = {each.name: each.rate for each in asked}
         return await self._changed(node, rates, lambda held: [held.exchange(each) for each in asked], nothing)
@@ -121,7 +121,7 @@ def _read(db: Database, node: int, names: Sequence[str]) -> RateStep:
         rate = rates.get(name) or KnownRate(_rate(name, columns[:12]), ())
         if columns[12] is not None:
             holding = _holding(columns[12:18])
-            # Its own share is kept also if its lease has ended: nothing is given to it or taken from it then.
+            # Its own share is kept also if it was ended: nothing is given to it or taken from it then.
             if columns[18] or holding.node == node:
                 rate = replace(rate, holdings=(*rate.holdings, holding))
             else:

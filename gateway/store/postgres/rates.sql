@@ -1,19 +1,20 @@
 -- Statements for rates that nodes share. {now}: the time of the server's clock.
 
 -- name: known_rates
--- One row for each rate and holding, at least one. The lease is NULL if the node has none.
-WITH live AS MATERIALIZED (
-    SELECT number, expires_at FROM nodes
-    WHERE ended_at IS NULL AND expires_at > {now}
+-- One row for each rate and holding, at least one. The lease is NULL if the node has none, or was ended.
+-- A node has its shares until it is ended. That its lease has expired by this clock proves nothing: the clock may have
+-- jumped, and a node counts its lease on its own.
+WITH living AS MATERIALIZED (
+    SELECT number, expires_at FROM nodes WHERE ended_at IS NULL
 ), here AS MATERIALIZED (
     SELECT {now} AS now,
-           (SELECT count(*) FROM live) AS nodes,
-           (SELECT expires_at FROM live WHERE number = :node) AS lease_until
+           (SELECT count(*) FROM living) AS nodes,
+           (SELECT expires_at FROM living WHERE number = :node) AS lease_until
 )
 SELECT here.now, here.nodes, here.lease_until - here.now,
        r.name, r.per_minute, r.burst, r.free, r.tokens, r.at, r.turn, r.paused_until,
        r.throttles, r.throttled_by, r.throttled_at, r.allowed_per_minute, r.allowed_burst,
-       s.node, s.number, s.share, s.demand, s.turn, s.waits_at, s.node IN (SELECT number FROM live)
+       s.node, s.number, s.share, s.demand, s.turn, s.waits_at, s.node IN (SELECT number FROM living)
 FROM here
 LEFT JOIN rates r ON r.name = ANY(CAST(:names AS TEXT[]))
 LEFT JOIN rate_shares s ON s.name = r.name;
@@ -55,7 +56,7 @@ WITH here AS MATERIALIZED (
       AND r.throttled_at < here.now - 86400
       AND NOT EXISTS (
           SELECT 1 FROM rate_shares s JOIN nodes n ON n.number = s.node
-          WHERE s.name = r.name AND n.ended_at IS NULL AND n.expires_at > here.now AND (s.share > 0 OR s.demand <> '{}')
+          WHERE s.name = r.name AND n.ended_at IS NULL AND (s.share > 0 OR s.demand <> '{}')
       )
     LIMIT :limit
     FOR UPDATE OF r SKIP LOCKED

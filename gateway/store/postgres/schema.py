@@ -12,10 +12,12 @@ from typing import Final, NamedTuple
 
 import psycopg
 
+from gateway.domain.audit import Actor
 from gateway.errors import StoreUnavailable
 from gateway.store.postgres.connection import OLDEST_SERVER, Address
 from gateway.store.postgres.failures import at_start
 from gateway.store.postgres.locks import key_of
+from gateway.store.sql.migration import Migration
 
 _LOCK: Final = key_of("SCHEMA", "")
 # A migration that waits for a table holds up every step that comes after it, so it waits for a moment and tries again.
@@ -34,10 +36,10 @@ class _Version(NamedTuple):
     oldest_reader: int
 
 
-def open_schema(address: Address, *, create: bool) -> bool:
-    """Bring the schema up to date. Return whether the store is new. Without `create`, one that is missing is refused.
+def open_schema(address: Address, *, create: bool, by: Actor | None = None) -> Migration:
+    """Bring the schema up to date. Without `create`, a store that is missing is refused.
 
-    Raise `StoreUnavailable`.
+    The migration is recorded as a change of `by`, if somebody asked for it. Raise `StoreUnavailable`.
     """
     try:
         with address.connect(statement_timeout="0", lock_timeout=str(_LOCK_MILLISECONDS)) as connection:
@@ -45,7 +47,7 @@ def open_schema(address: Address, *, create: bool) -> bool:
             version = _version(connection)
             if version is None and not create:
                 raise StoreUnavailable("The database has no store in it. `gateway serve` creates one there.")
-            return _migrate_with_retries(connection)
+            return _migrate_with_retries(connection, by)
     except psycopg.Error as exc:
         raise at_start(exc) from exc
 
@@ -108,25 +110,25 @@ def _refuse_newer(version: _Version) -> None:
         )
 
 
-def _migrate_with_retries(connection: Connection) -> bool:
+def _migrate_with_retries(connection: Connection, by: Actor | None) -> Migration:
     end = time.monotonic() + _RETRIED_SECONDS
     while True:
         try:
             with connection.transaction():
-                return _migrate(connection)
+                return _migrate(connection, by)
         except psycopg.Error as exc:
             if exc.sqlstate not in _NOT_AVAILABLE or time.monotonic() > end:
                 raise
             time.sleep(_PAUSE_SECONDS)
 
 
-def _migrate(connection: Connection) -> bool:
-    """Apply missing files. Return whether this has created the store."""
+def _migrate(connection: Connection, by: Actor | None) -> Migration:
+    """Apply missing files."""
     files, version = _files(), _version(connection)
     if version is not None:
         _refuse_newer(version)
         if version.files >= len(files):
-            return False
+            return Migration(version.files, version.files)
     connection.execute(b"SELECT pg_advisory_xact_lock($1)", [_LOCK])
     # Another process may have migrated meanwhile.
     version = _version(connection)
@@ -140,7 +142,12 @@ def _migrate(connection: Connection) -> bool:
             b"INSERT INTO schema_version (version, at, oldest_reader) VALUES ($1, $2, $3)",
             [number, time.time(), oldest],
         )
-    return version is None
+    migration = Migration(applied, max(applied, len(files)))
+    if by is not None and (entry := migration.entry(time.time(), by)):
+        marks = ", ".join(f"${number}" for number in range(1, len(entry) + 1))
+        statement = f"INSERT INTO audit ({', '.join(entry)}) VALUES ({marks})"  # noqa: S608 - our columns
+        connection.execute(statement.encode(), list(entry.values()))
+    return migration
 
 
 def _files() -> list[str]:

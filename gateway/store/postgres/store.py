@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from gateway.domain.ports.observers import NewsObserver
 from gateway.nodes.news import News
 from gateway.store.postgres.connections import PostgresConnections
-from gateway.store.postgres.event_logs import EventLogSets
 from gateway.store.postgres.hits import record_hits
 from gateway.store.postgres.news import PostgresNews
 from gateway.store.postgres.nodes import PostgresNodes
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from gateway.store.interface import Store
 
 
-class PostgresStore(EventLogSets, Steps, RateSteps, PostgresConnections):
+class PostgresStore(Steps, RateSteps, PostgresConnections):
     """All persistent data, in one PostgreSQL database."""
 
     _record_hits = staticmethod(record_hits)

@@ -25,19 +25,21 @@ _NEWEST = 2**62
 
 def record(db: Database, at: float, actor: Actor, change: Change) -> None:
     """Record a change. Call it in the step that makes it, and only if something changes."""
-    db.execute(
-        "add_audit_entry",
-        {
-            "at": at,
-            "actor": clean_text(actor, LONGEST_NAME),
-            "action": change.action.value,
-            "subject": clean_text(change.subject, LONGEST_NAME),
-            "team": change.team,
-            "before_values": to_json(change.before),
-            "after_values": to_json(change.after),
-            "operation": change.operation,
-        },
-    )
+    db.execute("add_audit_entry", columns_of(at, actor, change))
+
+
+def columns_of(at: float, actor: Actor, change: Change) -> dict[str, object]:
+    """Return the entry of a change, by the columns of the table."""
+    return {
+        "at": at,
+        "actor": clean_text(actor, LONGEST_NAME),
+        "action": change.action.value,
+        "subject": clean_text(change.subject, LONGEST_NAME),
+        "team": change.team,
+        "before_values": to_json(change.before),
+        "after_values": to_json(change.after),
+        "operation": change.operation,
+    }
 
 
 class AuditLogSteps(Connections):

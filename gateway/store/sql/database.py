@@ -89,7 +89,7 @@ class Database(Protocol):
         """The number of the node whose step it is, and that owns the runs it starts; 0 where there is one process."""
         ...
 
-    def tell(self, topic: Topic, name: str) -> None:
+    def tell(self, topic: Topic, *names: str) -> None:
         """Tell all nodes when the step is committed, this one too. Not in steps about money, which it would slow down.
 
         Does nothing where one process serves.

@@ -51,7 +51,16 @@ class MoneySteps(Connections):
         return await self._read(step)
 
     async def adjust(
-        self, team: str, microusd: int, reason: str, at: float, *, actor: Actor, adjustment_id: str | None = None
+        self,
+        team: str,
+        microusd: int,
+        reason: str,
+        at: float,
+        *,
+        actor: Actor,
+        adjustment_id: str | None = None,
+        key_id: str = "",
+        user: str | None = None,
     ) -> bool:
         """Add a correction entry."""
         entry = Entry(
@@ -60,10 +69,13 @@ class MoneySteps(Connections):
             kind=EntryKind.ADJUSTMENT,
             microusd=microusd,
             reason=reason,
-            scopes=quota.scopes_of(team),
+            key_id=key_id,
+            user=user,
+            scopes=quota.scopes_of_correction(team, key_id, user),
             adjustment_id=adjustment_id,
         )
         after = {"microusd": microusd, "reason": reason, "adjustment": adjustment_id}
+        after |= {name: value for name, value in (("key", key_id), ("user", user)) if value}
         change = Change(action=Action.USAGE_ADJUSTED, subject=team, team=team, after=after)
 
         def step(db: Database) -> bool:

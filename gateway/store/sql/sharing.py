@@ -5,6 +5,7 @@ import heapq
 import operator
 from collections.abc import Callable, Sequence
 
+import msgspec
 from msgspec.structs import replace
 
 from gateway.domain.admission_record import Admitted
@@ -99,15 +100,17 @@ class SharingSteps(Connections):
 
         await self._write(step, erases=True)
 
-    async def run(self, run_id: str, *, most_bytes: int | None = None) -> Run | None:
+    async def run(self, run_id: str) -> Run | None:
         """Find a run."""
-        if most_bytes is None:
-            return await self._read(lambda db: find_run(db, "run", {"id": run_id}))
-        given = {"id": run_id, "most_bytes": most_bytes}
+        return await self._read(lambda db: find_run(db, "run", {"id": run_id}))
 
-        def step(db: Database) -> Run | None:
-            row = db.execute("run_unless_large", given).fetchone()
-            return None if row is None else RUNS.record(row[:-1])
+    async def runs_by_id(self, run_ids: Sequence[str], *, most_bytes: int) -> dict[str, Run]:
+        """Find runs, without large documents."""
+        given = {"ids": msgspec.json.encode(list(run_ids)).decode(), "most_bytes": most_bytes}
+
+        def step(db: Database) -> dict[str, Run]:
+            found = (RUNS.record(row[:-1]) for row in db.execute("runs_unless_large", given))
+            return {run.id: run for run in found}
 
         return await self._read(step)
 

@@ -7,7 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from gateway.domain.audit import Actor
 from gateway.store.copying import AT_ONCE, LEDGER, ColumnKind, Columns, Reading, Row, Sums, Writing, named, summing
+from gateway.store.sql.migration import Migration
 from gateway.store.sqlite.claim import Claim
 from gateway.store.sqlite.connection import open_for_writing, open_unchanged, roll_back
 from gateway.store.sqlite.failures import translated
@@ -71,6 +73,9 @@ class SQLiteTables:
         marks = ", ".join("?" for _ in columns)
         self._db.executemany(f'INSERT INTO "{table}" ({named(columns)}) VALUES ({marks})', rows)
 
+    def renumber(self) -> None:
+        """Do nothing: SQLite numbers new rows above all others."""
+
     def commit(self) -> None:
         """Commit everything that was written."""
         self._db.execute("COMMIT")
@@ -98,6 +103,16 @@ def locked_file(path: Path, *, create: bool) -> Iterator[SQLiteTables]:
             claim.release()
     except sqlite3.Error as exc:
         raise translated(exc) from exc
+
+
+def migrate_file(path: Path, by: Actor) -> Migration:
+    """Bring the schema of a file up to date, or create it, as a change of `by`. Raise `StoreUnavailable`."""
+    try:
+        db, migration = open_for_writing(path, _BUSY_SECONDS, create=True, by=by)
+        db.close()
+    except sqlite3.Error as exc:
+        raise translated(exc) from exc
+    return migration
 
 
 if TYPE_CHECKING:

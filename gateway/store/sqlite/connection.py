@@ -10,7 +10,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
+from gateway.domain.audit import Actor
 from gateway.errors import StoreUnavailable
+from gateway.store.sql.migration import Migration
 from gateway.store.sqlite.failures import unavailable
 from gateway.store.sqlite.schema import is_empty, migrate, refuse_newer, refuse_older
 
@@ -21,8 +23,12 @@ _CACHE_KIB = 16 * 1024
 _WAL_LIMIT_BYTES = 64 * 1024 * 1024
 
 
-def open_for_writing(path: Path, busy_seconds: float, *, create: bool) -> tuple[sqlite3.Connection, bool]:
-    """Open the file and bring its schema up to date. Return the connection, and whether the store is new.
+def open_for_writing(
+    path: Path, busy_seconds: float, *, create: bool, by: Actor | None = None
+) -> tuple[sqlite3.Connection, Migration]:
+    """Open the file and bring its schema up to date. Return the connection, and what was migrated.
+
+    The migration is recorded as a change of `by`, if somebody asked for it.
 
     The file is created only with `create`, and its folder never: a mistyped path, or a volume that is not mounted, must
     not become an empty ledger without keys.
@@ -38,8 +44,7 @@ def open_for_writing(path: Path, busy_seconds: float, *, create: bool) -> tuple[
         )
     db = _connect(path, busy_seconds)
     try:
-        is_new = is_empty(db)
-        if is_new and not create:
+        if is_empty(db) and not create:
             _refuse_empty(path)
         refuse_newer(db)
         # These two settings are stored in the file. They only take effect in this order and before its first table.
@@ -48,11 +53,11 @@ def open_for_writing(path: Path, busy_seconds: float, *, create: bool) -> tuple[
         # Deleted content is overwritten at once. Copies in the write-ahead log remain until vacuum.py truncates it.
         db.execute("PRAGMA secure_delete = ON")
         db.execute(f"PRAGMA journal_size_limit = {_WAL_LIMIT_BYTES}")
-        migrate(db)
+        migration = migrate(db, by)
     except BaseException:
         db.close()
         raise
-    return db, is_new
+    return db, migration
 
 
 def _refuse_empty(path: Path) -> NoReturn:

@@ -29,7 +29,7 @@ class SQLiteDatabase:
         """Execute a statement of the store once for each set of parameters."""
         return self.connection.executemany(SQL[name], parameters)
 
-    def tell(self, topic: Topic, name: str) -> None:
+    def tell(self, topic: Topic, *names: str) -> None:
         """Do nothing: there are no other nodes."""
 
     def keep_node(self) -> bool:

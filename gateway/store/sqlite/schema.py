@@ -1,27 +1,38 @@
 """Migrate the schema. `PRAGMA user_version` is the number of files of `migrations/` that have been applied."""
 
 import sqlite3
+import time
 from collections.abc import Iterator
 from importlib import resources
 
+from gateway.domain.audit import Actor
 from gateway.errors import StoreUnavailable
+from gateway.store.sql.migration import Migration
 
 
-def migrate(db: sqlite3.Connection) -> None:
-    """Apply missing migrations in one transaction. Raise `StoreUnavailable` if a newer gateway wrote the file."""
+def migrate(db: sqlite3.Connection, by: Actor | None = None) -> Migration:
+    """Apply missing migrations in one transaction, and record them as a change of `by`, if somebody asked for them.
+
+    Raise `StoreUnavailable` if a newer gateway wrote the file.
+    """
     refuse_newer(db)
     steps = _steps()
     if _version(db) == len(steps):
-        return
+        return Migration(len(steps), len(steps))
     # Another process can migrate at the same time, so the version is read again inside the transaction.
     db.execute("BEGIN IMMEDIATE")
     try:
         refuse_newer(db)
-        for step in steps[_version(db) :]:
+        migration = Migration(_version(db), len(steps))
+        for step in steps[migration.before :]:
             for statement in _statements(step):
                 db.execute(statement)
         db.execute(f"PRAGMA user_version = {len(steps)}")
+        if by is not None and (entry := migration.entry(time.time(), by)):
+            marks = ", ".join(f":{name}" for name in entry)
+            db.execute(f"INSERT INTO audit ({', '.join(entry)}) VALUES ({marks})", entry)  # noqa: S608 - our columns
         db.execute("COMMIT")
+        return migration
     finally:
         if db.in_transaction:
             db.execute("ROLLBACK")

@@ -45,7 +45,8 @@ class Writer(Worker[SQLiteDatabase]):
         self._synchronous = ""
         # An earlier process can have been killed before it had finished.
         self._vacuum.begin()
-        connection, self.is_new = open_for_writing(self._path, self._timeout_seconds, create=self.creates)
+        connection, migration = open_for_writing(self._path, self._timeout_seconds, create=self.creates)
+        self.is_new = migration.is_new
         # The schema has been read, so SQLite has opened its log and its index too.
         self._files = OwnFiles(self._path)
         return SQLiteDatabase(connection, self.bounds)

@@ -33,6 +33,7 @@ _CANCELED, _LOST, _LOST_DONE = range(OWN_ENDS, OWN_ENDS + 3)
 class _Document(msgspec.Struct):
     status: Status
     output: Raw = Raw(b"null")
+    logs: Raw = Raw(b"null")
     error: Raw = Raw(b"null")
     completed_at: str | None = None
     data_removed: bool = False
@@ -63,13 +64,15 @@ def replay(
     sent: int = 0,
     error_sent: bool = False,
     last_id: str | None = None,
+    most_bytes: int = 0,
 ) -> list[Event]:
-    """Return the events of a finished run: its output, an error if it failed, and `done`.
+    """Return the events of a finished run: its logs, its output, an error if it failed, and `done`.
 
     - A list gives one event per item: chunks of text, or links of a file stream. A string gives one event.
     - Other values (objects, numbers, also as items of a list) give their JSON as it is in the document. Null and an
       empty list give none. Models with such outputs have no stream at upstream, so there is no format to match.
-    - Logs are not replayed.
+    - Logs give one event, before the output, if all events together have at most `most_bytes`. Its id is of the
+      second before the others, whose ids are the same with and without it.
     - A run that succeeded and whose data was removed gives an error, because its output is unknown.
 
     `ended_at` is used in ids if the document has no `completed_at`. `output` is JSON that replaces the document's
@@ -95,7 +98,10 @@ def replay(
         events.append(("error", _json({"detail": error or _DEFAULT_ERROR})))
     events.append((DONE, _REASONS[read.status]))
     second, first = _first_id(read.completed_at, ended_at, last_id)
-    return [frame(event, f"{second}:{number}", data) for number, (event, data) in enumerate(events, first)]
+    made = [frame(event, f"{second}:{number}", data) for number, (event, data) in enumerate(events, first)]
+    if logs := _logs(read.logs, second, most_bytes - sum(len(event.raw) for event in made)):
+        made.insert(0, logs)
+    return made
 
 
 def with_links(events: Iterable[Event], links: Mapping[str, str]) -> list[Event]:
@@ -122,6 +128,15 @@ def is_own_end(event_id: str) -> bool:
     """Return whether this is the id of a `done` event of `canceled_done` or `lost`."""
     pair = order(event_id)
     return pair is not None and pair[1] in (_CANCELED, _LOST_DONE)
+
+
+def _logs(logs: bytes, second: int, most_bytes: int) -> Event | None:
+    """Return the event of a run's logs, unless there are none, or they are too long."""
+    text = bytes(logs).strip()
+    if len(text) > most_bytes or not text.startswith(b'"') or text == b'""':
+        return None
+    event = frame("logs", f"{second - 1}:0", _decode_text(text))
+    return event if len(event.raw) <= most_bytes else None
 
 
 def _chunks(output: bytes) -> list[str]:

@@ -6,8 +6,9 @@ and `free` are 1 together, and the tokens of all are at most the burst. It follo
 order their steps arrive:
 
 - In any time t, all nodes together take at most `burst + rate * t`.
-- A share is given up by its node before another node gets it. The share of a node that died is free when its lease has
-  ended (`without`), and not before.
+- A share is given up by its node before another node gets it. The share of a node that died is free when another node
+  has ended it (`without`), and not before: nodes count their leases on clocks of their own, so one that has expired by
+  the store's clock may still be used if that clock has jumped.
 - A step that is repeated, or that arrives after a later one of the same node, changes nothing (`number`).
 
 Times are by the store's clock. Pure.
@@ -91,9 +92,9 @@ class KnownRate(msgspec.Struct, frozen=True):
 
     rate: DividedRate
     holdings: Sequence[Holding]
-    """Of nodes whose leases are valid, and the own."""
+    """Of nodes that have not ended, and the own."""
     ended: float = 0.0
-    """Shares of nodes whose leases have ended. The next exchange frees them."""
+    """Shares of nodes that have ended. The next exchange frees them."""
 
 
 class KnownRates(msgspec.Struct, frozen=True):
@@ -102,7 +103,7 @@ class KnownRates(msgspec.Struct, frozen=True):
     lease_seconds: float
     """For how long the node's lease is valid, counted from when the read was sent; not above 0 if it is not."""
     nodes: int
-    """How many nodes have valid leases."""
+    """How many nodes have not ended."""
     at: float
     """When it was read, by the store's clock."""
     rates: Mapping[str, KnownRate]
@@ -150,7 +151,7 @@ def filled(known: DividedRate, rate: Rate, now: float) -> DividedRate:
 
 
 def without(known: DividedRate, holdings: Collection[Holding]) -> DividedRate:
-    """Free the shares of nodes whose leases have ended. The tokens in them are lost."""
+    """Free the shares of nodes that have ended. The tokens in them are lost."""
     return replace(known, free=min(1.0, known.free + sum(each.share for each in holdings)))
 
 

@@ -10,7 +10,7 @@ from gateway.throttling.rules.divided_rate import DividedRate, Exchange, Granted
 class RateStep:
     """Rates as one step has them. Call `fill` before anything else.
 
-    `ended` are the shares of nodes whose leases have ended.
+    `ended` are the shares of nodes that have ended.
     """
 
     def __init__(self, node: int, known: KnownRates, ended: Iterable[tuple[str, Holding]]) -> None:

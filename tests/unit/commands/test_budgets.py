@@ -1,5 +1,6 @@
 """`gateway usage adjust` and budgets: no team is locked out by a typing error."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -8,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.cli import main
-from gateway.commands.budgets import effects
-from gateway.config import Team
+from gateway.commands.budgets import effects, subjects_of
+from gateway.domain.limits import NO_LIMITS, Allowance, Limits
 from gateway.domain.quota import Counters
+from gateway.domain.teams import Team
 from tests.support.records import make_store
 
 AMOUNTS = st.integers(-(10**12), 10**12)
@@ -34,7 +36,7 @@ def test_correction_that_uses_up_a_budget_asks_first():
     for answer in ("", "n\n"):
         refused = adjust("1000", answer=answer)
         assert (refused.exit_code, refused.stdout) == (1, "")
-        assert "Team acme would get no more predictions that cost money:" in refused.stderr
+        assert "No more predictions that cost money for all that these budgets limit (team acme):" in refused.stderr
         assert "budget_usd_per_month: $1000.00 of $20.00, used up until " in refused.stderr
     assert "budget_usd_per_month: $1.50 of $20.00\n" in adjust("1.50").stdout
     done = adjust("18.50", answer="y\n")
@@ -53,11 +55,69 @@ def test_nothing_is_asked_where_the_answer_changes_nothing():
     assert (other.exit_code, other.stdout) == (0, "Team b: spend raised by $1000.000000.\n")
 
 
+@pytest.mark.usefixtures("config")
+def test_dry_run_changes_nothing():
+    """It prints what the correction itself would print, also where that would ask."""
+    tried = adjust("1000", "--dry-run")
+    assert tried.exit_code == 0
+    assert "spend would be raised by $1000.000000.\nbudget_usd_per_month: $1000.00 of $20.00, used up" in tried.stdout
+    assert tried.stderr == "Nothing was changed.\n"
+    assert "budget_usd_per_month: $1.00 of $20.00\n" in adjust("1").stdout
+
+
+KEYED = """
+[[teams]]
+name = "acme"
+budget_usd_per_month = 20
+per_user = { budget_usd_per_day = 2 }
+[[teams.keys]]
+name = "web"
+sha256 = "0000000000000000000000000000000000000000000000000000000000000000"
+budget_usd_per_day = 5
+per_user = { budget_usd_per_month = 3 }
+"""
+
+
+def test_correction_of_a_key_and_a_user_counts_in_their_budgets(config: Path):
+    """And in their usage; the audit log names them."""
+    (config / "config.toml").write_text(KEYED)
+    both = ("--key", "acme/web", "--user", "ann")
+    for amount in ("1.50", "0.25"):
+        done = adjust(amount, *both)
+    assert done.stdout.splitlines() == [
+        "Team acme: spend raised by $0.250000.",
+        "budget_usd_per_month: $1.75 of $20.00",
+        "key acme/web: budget_usd_per_day: $1.75 of $5.00",
+        "user ann: budget_usd_per_day: $1.75 of $2.00",
+        "user ann of the key: budget_usd_per_month: $1.75 of $3.00",
+    ]
+    asked = adjust("0.25", "--user", "ann")
+    assert asked.exit_code == 1
+    assert "user ann: budget_usd_per_day: $2.00 of $2.00, used up until " in asked.stderr
+    for by, name in (("key", "acme/web"), ("user", "ann")):
+        reported = CliRunner().invoke(main, ["usage", "--by", by, "--format", "json"], prog_name="gateway")
+        (row,) = json.loads(reported.stdout)["rows"]
+        assert (row[by], row["spend_microusd"]) == (name, 1_750_000)
+    audit = CliRunner().invoke(main, ["audit", "--format", "json"], prog_name="gateway")
+    assert '"key": "acme/web"' in audit.stdout
+    assert '"user": "ann"' in audit.stdout
+
+
+@pytest.mark.usefixtures("config")
+def test_correction_of_an_unknown_key_is_refused():
+    """A typing error would be a line of the ledger for ever."""
+    refused = adjust("1", "--key", "nobody")
+    assert refused.exit_code == 2
+    assert "team acme has no key 'nobody'" in refused.stderr
+    assert adjust("1", "--user", "").exit_code == 2
+
+
 @given(spent=AMOUNTS, held=st.integers(0, 10**9), by=AMOUNTS, budget=st.integers(1, 10**6))
 def test_budget_is_exhausted_by_what_crosses_it(spent: int, held: int, by: int, budget: int):
     """What is held for runs in progress counts, as it does for creates."""
-    team = Team(name="acme", budget_usd_per_day=budget)
-    (effect,) = effects(team, Counters(day_microusd=spent, held_microusd=held), by, 1e9)
+    team = Team(name="acme", scopes=frozenset(), allowance=Allowance(own=Limits(microusd_per_day=budget * 10**6)))
+    meters = {"team/acme": Counters(day_microusd=spent, held_microusd=held)}
+    (effect,) = effects(subjects_of(team, "", NO_LIMITS, None), meters, by, 1e9)
     limit = budget * 10**6
     assert effect.exhausts == (spent + held < limit <= spent + held + by)
     assert ("used up until 2001-09-10T00:00:00" in effect.text) == (spent + held + by >= limit)

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from gateway.assembly.settings import aliases_of, named_targets
+from gateway.assembly.settings import named_targets, teams_of
 from gateway.config import ConfigError, warnings
 from gateway.config.changes import diff
 from tests.support.config_values import config_of
@@ -30,9 +30,9 @@ def test_aliases_of_teams_and_of_all():
         aliases=[alias("acme/image"), alias("acme/image", "acme/painter", "red"), alias("acme/llm", "meta/llama")],
         teams=TEAMS,
     )
-    aliases = aliases_of(config)
-    found = [aliases.target_of(team, name) for team in ("red", "blue") for name in ("acme/image", "acme/llm")]
-    assert [target.name for target in found if target] == ["acme/painter", "meta/llama", SCHNELL, "meta/llama"]
+    teams = teams_of(config)
+    found = [teams[team].aliases[name] for team in ("red", "blue") for name in ("acme/image", "acme/llm")]
+    assert [target.name for target in found] == ["acme/painter", "meta/llama", SCHNELL, "meta/llama"]
     assert named_targets(config) == [SCHNELL, "acme/painter", "meta/llama"]
 
 
@@ -88,12 +88,6 @@ def warned(aliases: list[dict[str, Any]], **sections: Any) -> list[tuple[str, st
             "hides the model of that name",
         ),
         (
-            [alias("acme/a")],
-            {"teams": [{"name": "red", "models": ["acme/a"]}]},
-            "teams[0].models",
-            f"acme/a is an alias, which is replaced before this list is read: list {SCHNELL}",
-        ),
-        (
             [alias("acme/a", SCHNELL, "red")],
             {"teams": [{"name": "red", "models": ["acme/*"]}]},
             "aliases[0].target",
@@ -113,6 +107,33 @@ def test_probable_mistake_is_warned_of(
 def test_alias_of_all_teams_may_be_out_of_reach_for_some():
     """Their lists keep them from its target, which may be the purpose."""
     assert not warned([alias("acme/a")], teams=[{"name": "red", "models": ["meta/*"]}, {"name": "blue"}])
+
+
+def test_alias_in_a_list_of_models_is_its_target():
+    """Of a team, of its keys, and of an issuer's users. Metrics name the target, too."""
+    config = config_of(
+        aliases=[alias("acme/a", "deployments/acme/b"), alias("acme/a", SCHNELL, "red")],
+        teams=[
+            {"name": "red", "models": ["acme/a", "meta/*"], "keys": [{"sha256": "0" * 64, "models": [SCHNELL]}]},
+            {"name": "blue", "models": ["acme/a"], "origins": ["https://a.example"]},
+        ],
+        issuers=[{"issuer": "https://id.example", "audience": ["a"], "team": "blue", "models": ["acme/b"]}],
+    )
+    assert [team.models for team in teams_of(config).values()] == [(SCHNELL, "meta/*"), ("acme/b",)]
+    assert "acme/a" not in named_targets(config)
+    assert [each.path for each in warnings(config, 0.0)] == ["issuers[0].per_user"]
+
+
+def test_alias_in_a_list_of_a_key_stays_within_its_teams():
+    """A pattern of the team is of real models: one that the alias happens to match is not its target."""
+    with pytest.raises(ConfigError) as raised:
+        config_of(
+            aliases=[alias("acme/a")],
+            teams=[{"name": "red", "models": ["acme/*"], "keys": [{"sha256": "0" * 64, "models": ["acme/a"]}]}],
+        )
+    ((path, message),) = [(each.path, each.message) for each in raised.value.problems]
+    assert path == "teams[0].keys[0].models"
+    assert f"acme/a (an alias of {SCHNELL}): outside" in message
 
 
 def test_reload_reports_what_an_alias_stands_for():

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from gateway.domain.limits import Allowance, Limits, Subject, SubjectKind
 from gateway.domain.scopes import Scope
+from gateway.domain.targets import Target, TargetKind
 from gateway.domain.teams import Caller, Team, origin_allowed
 
 GLOBS = st.lists(st.sampled_from(["*", "a/*", "*/x", "a/x", "b/y", "a/x?"]), max_size=3).map(tuple)
@@ -120,3 +121,15 @@ def test_equal_users_of_two_teams_are_different():
     ]
     assert len(ids) == 6
     assert len(set(ids)) == 4
+
+
+def test_alias_in_a_list_is_what_it_stands_for():
+    """Once, in the order of the list; what is no alias stays, also a pattern that an alias matches."""
+    service, painter = (
+        Target(TargetKind.DEPLOYMENT, "acme/service"),
+        Target(TargetKind.VERSION, "acme/painter", "0" * 64),
+    )
+    team = Team(name="red", scopes=frozenset(), aliases={"acme/a": service, "acme/b": painter})
+    assert team.without_aliases(["acme/b", "acme/*", "meta/llama", "acme/a", "acme/painter"]) == (
+        "acme/painter", "acme/*", "meta/llama", "acme/service",
+    )  # fmt: skip

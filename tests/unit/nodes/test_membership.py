@@ -93,6 +93,22 @@ async def test_lost_lease_is_told_once_and_the_node_joins_again_under_a_new_numb
     assert lease.node.is_alive()
 
 
+@pytest.mark.parametrize("is_answered", [True, False])
+async def test_node_that_joins_again_ends_its_former_number(
+    nodes: FakeNodes, clock: ManualClock, lease: Lease, is_answered: bool
+) -> None:
+    """Its runs and shares of rates are free at once. Others end it after ten seconds, if the store does not answer."""
+    nodes.is_away = True
+    await clock.advance(30)
+    nodes.on_call = lambda name: setattr(nodes, "is_away", name == "leave" and not is_answered)
+    nodes.is_away = False
+    await clock.advance(4)
+    assert lease.reported == ["lost", "joined as 2"]
+    assert nodes.lives(1) is not is_answered
+    assert nodes.lives(2)
+    assert lease.node.is_alive()
+
+
 async def test_node_is_shut_out_only_where_others_may_not_be(
     nodes: FakeNodes, clock: ManualClock, lease: Lease
 ) -> None:

@@ -1,13 +1,13 @@
 """What is held in memory of runs of other nodes that somebody waits for here, and what their waiters get."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import cast
 
 import pytest
 from msgspec.structs import replace
 
-from gateway.domain.records import LARGE_DOCUMENT, PredictionView, RunState, Status
+from gateway.domain.records import LARGE_DOCUMENT, PredictionView, Run, RunState, Status
 from gateway.errors import StoreUnavailable
 from gateway.predictions.events import PredictionEvents
 from gateway.predictions.ports.sharing import CreateStore
@@ -29,7 +29,7 @@ LARGE = b'{"input":"%s"}' % (b"a" * LARGE_DOCUMENT)
 
 
 class SlowStore(SharingStore):
-    """Reads predictions, and answers when `slow` is set."""
+    """Reads predictions and runs, and answers when `slow` is set."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -39,6 +39,12 @@ class SlowStore(SharingStore):
     async def prediction(self, prediction_id: str, *, most_bytes: int | None = None) -> PredictionView | None:
         """Find a prediction."""
         found = await super().prediction(prediction_id, most_bytes=most_bytes)
+        await self.slow.wait()
+        return found
+
+    async def runs_by_id(self, run_ids: Sequence[str], *, most_bytes: int) -> dict[str, Run]:
+        """Find runs."""
+        found = await super().runs_by_id(run_ids, most_bytes=most_bytes)
         await self.slow.wait()
         return found
 
@@ -174,3 +180,38 @@ class TestReadsInProgress:
     async def test_data_of_some_runs_was_removed(self, node: Node, reading: "asyncio.Task[PredictionView]"):
         node.service.forget_ended()
         assert not await self.is_kept(node, reading)
+
+
+async def test_runs_are_read_together_not_one_by_one(node: Node):
+    """A hundred runs of other nodes, each of which is looked at every second."""
+    waiting = [node.wait(node.add(number, b"{}")) for number in range(100)]
+    await settle()
+    reads = node.store.calls.count("runs_by_id")
+    await node.clock.advance(1.0)
+    assert node.store.calls.count("runs_by_id") - reads <= 3
+    assert "run" not in node.store.calls
+    for each in waiting:
+        each.cancel()
+
+
+async def test_run_that_changes_while_it_is_read_is_read_again(node: Node):
+    """The answer on its way may be older than the news."""
+    waiting = node.wait(node.add(1, b"{}"))
+    node.store.slow.clear()
+    await settle()
+    node.store.runs["run1"] = replace(node.store.runs["run1"], state=RunState.ENDED, status=Status.SUCCEEDED)
+    node.tracker.observed.look_at("run1")
+    node.store.slow.set()
+    assert (await waiting).run.status is Status.SUCCEEDED
+
+
+async def test_failed_read_fails_for_all_who_wait_and_is_repeated(node: Node):
+    waiting = [node.wait(node.add(number, b"{}")) for number in range(3)]
+    node.store.trouble = StoreUnavailable("away")
+    await settle()
+    node.store.trouble = None
+    for number in range(3):
+        run_id = f"run{number}"
+        node.store.runs[run_id] = replace(node.store.runs[run_id], state=RunState.ENDED, status=Status.SUCCEEDED)
+    await node.clock.advance(1.0)
+    assert [each.run.status for each in await asyncio.gather(*waiting)] == [Status.SUCCEEDED] * 3

@@ -81,7 +81,7 @@ class Node:
 
     def reads(self) -> int:
         """How often runs were read from the store."""
-        return self.store.calls.count("run")
+        return self.store.calls.count("run") + self.store.calls.count("runs_by_id")
 
 
 @pytest.fixture

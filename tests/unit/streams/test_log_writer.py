@@ -1,14 +1,18 @@
 """Event logs on their way to the store."""
 
 import asyncio
+from collections.abc import Sequence
 
 import pytest
 
 from gateway.runtime.live import LiveSettings
 from gateway.streams.channel import Channel
-from gateway.streams.log_writer import LogWriter
+from gateway.streams.log_writer import GATHER_SECONDS, PAUSE_SECONDS, LogWriter
+from gateway.streams.ports import LogPart
 from gateway.streams.rules.event_log import EventLog
+from gateway.streams.rules.flushes import MOST_OTHERS
 from gateway.streams.settings import StreamSettings
+from gateway.streams.watchers import Watchers
 from tests.support.clock import ManualClock, settle
 from tests.support.fake_streams import FakeEventLogs, output
 
@@ -23,10 +27,10 @@ class HeldLogs(FakeEventLogs):
         super().__init__()
         self.released = asyncio.Event()
 
-    async def append_events(self, run_id: str, first: int, part: bytes, *, kept_from: int) -> bool:
-        """Keep a part, later."""
+    async def append_events(self, parts: Sequence[LogPart]) -> set[str]:
+        """Keep parts, later."""
         await self.released.wait()
-        return await super().append_events(run_id, first, part, kept_from=kept_from)
+        return await super().append_events(parts)
 
 
 async def channel_with(number: int) -> Channel:
@@ -56,12 +60,12 @@ class DefectiveLogs(FakeEventLogs):
 
     has_crashed = False
 
-    async def append_events(self, run_id: str, first: int, part: bytes, *, kept_from: int) -> bool:
-        """Keep a part, or crash."""
+    async def append_events(self, parts: Sequence[LogPart]) -> set[str]:
+        """Keep parts, or crash."""
         if not self.has_crashed:
             self.has_crashed = True
             raise RuntimeError("a defect")
-        return await super().append_events(run_id, first, part, kept_from=kept_from)
+        return await super().append_events(parts)
 
 
 async def test_events_of_a_crashed_write_are_stored_when_the_loop_starts_again(clock: ManualClock) -> None:
@@ -74,3 +78,62 @@ async def test_events_of_a_crashed_write_are_stored_when_the_loop_starts_again(c
     await settle()
     assert writer.dirty == 0
     again.cancel()
+
+
+async def test_logs_that_nobody_watches_hold_up_the_watched_ones_by_one_bounded_step(clock: ManualClock) -> None:
+    """Three hundred streams with new events, one of which another node reads as it grows."""
+    logs, watchers = FakeEventLogs(), Watchers(clock)
+    writer = LogWriter(logs, clock, LiveSettings(SETTINGS), watchers)
+    watchers.add("run7")
+    for number in range(300):
+        channel = Channel(f"run{number}", EventLog(MIB))
+        await channel.publish([output(0)])
+        writer.mark_dirty(channel)
+    writing = asyncio.create_task(writer.run())
+    await clock.advance(GATHER_SECONDS)
+    assert logs.steps == [["run7"]]
+    await clock.advance(2 * PAUSE_SECONDS)
+    assert writer.dirty == 0
+    assert list(map(len, logs.steps)) == [1, MOST_OTHERS, MOST_OTHERS, 299 - 2 * MOST_OTHERS]
+    assert logs.told == ["run7"]
+    writing.cancel()
+
+
+async def test_logs_of_a_flush_are_stored_in_few_steps(clock: ManualClock) -> None:
+    """The number of steps does not grow with that of the streams."""
+    logs = FakeEventLogs()
+    writer = LogWriter(logs, clock, LiveSettings(SETTINGS))
+    for number in range(300):
+        channel = Channel(f"run{number}", EventLog(MIB))
+        await channel.publish([output(0)])
+        writer.mark_dirty(channel)
+    assert await writer.flush()
+    assert list(map(len, logs.steps)) == [200, 100]
+
+
+async def test_bytes_of_a_step_are_bounded(clock: ManualClock) -> None:
+    logs = FakeEventLogs()
+    writer = LogWriter(logs, clock, LiveSettings(SETTINGS))
+    for number in range(20):
+        channel = Channel(f"run{number}", EventLog(MIB))
+        await channel.publish([output(0, "a" * (MIB - 100))])
+        writer.mark_dirty(channel)
+    assert await writer.flush()
+    assert max(map(len, logs.steps)) <= 9
+
+
+async def test_log_given_up_while_others_are_written_is_not_stored(clock: ManualClock) -> None:
+    logs = HeldLogs()
+    writer = LogWriter(logs, clock, LiveSettings(SETTINGS))
+    channels = []
+    for number in range(201):
+        channels.append(channel := Channel(f"run{number}", EventLog(MIB)))
+        await channel.publish([output(0)])
+        writer.mark_dirty(channel)
+    write = asyncio.create_task(writer.flush())
+    await settle()
+    writer.drop(channels[-1])
+    logs.released.set()
+    assert await write
+    assert list(map(len, logs.steps)) == [200]
+    assert writer.dirty == 0

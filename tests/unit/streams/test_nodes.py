@@ -1,6 +1,7 @@
 """Streams on two nodes: the owner reads upstream and stores; the other reads what is stored, as it grows."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import cast
@@ -16,9 +17,10 @@ from gateway.predictions.tracker import Tracker
 from gateway.runtime.live import LiveSettings
 from gateway.streams.channel import Channel
 from gateway.streams.hub import StreamHub
-from gateway.streams.log_writer import GATHER_SECONDS, PAUSE_SECONDS, WATCHED_PAUSE_SECONDS, LogWriter
+from gateway.streams.log_writer import GATHER_SECONDS, PAUSE_SECONDS, WATCHED_SECONDS, LogWriter
 from gateway.streams.rules.event_log import EventLog
 from gateway.streams.rules.log_chunk import LogChunk
+from gateway.streams.rules.sse import EventSplitter
 from gateway.streams.settings import StreamSettings
 from gateway.streams.watchers import WATCH_SECONDS, Watchers
 from tests.support.clock import START, ManualClock, settle
@@ -56,6 +58,11 @@ class Wire:
         self.ends.append(made)
         return made
 
+    def tell_of_events(self, run_id: str) -> None:
+        """Tell every node of stored events, as the step that stores them does."""
+        for each in () if self.is_cut else self.ends:
+            asyncio.get_running_loop().call_soon(each.hear, Topic.EVENTS, run_id)
+
 
 class Pair:
     """A run in progress, and nodes with one store."""
@@ -66,6 +73,7 @@ class Pair:
         self.logs = FakeEventLogs()
         self.streams = FakeStreams()
         self.wire = Wire()
+        self.logs.tell = self.wire.tell_of_events
         self.body = b'{"id":"uprun1","status":"processing"}'
         self.run = live(
             owner=OWNER, intended_at=START, live_at=START, status=Status.PROCESSING, stream_url="https://stream/1"
@@ -77,9 +85,10 @@ class Pair:
     def view(self) -> PredictionView:
         return PredictionView(prediction("p1", self.run.id), self.store.runs[self.run.id])
 
-    def end(self) -> None:
+    def end(self, **fields: object) -> None:
         """Let the owner have recorded the end."""
-        document = b'{"id":"uprun1","status":"succeeded","output":["a","a"],"completed_at":"2025-11-24T16:00:02Z"}'
+        body = {"id": "uprun1", "status": "succeeded", "output": ["a", "a"], "completed_at": "2025-11-24T16:00:02Z"}
+        document = json.dumps(body | fields).encode()
         self.store.runs[self.run.id] = replace(
             self.store.runs[self.run.id],
             state=RunState.ENDED, status=Status.SUCCEEDED, document=document, ended_at=self.clock.now(),
@@ -139,12 +148,12 @@ async def test_reader_elsewhere_makes_the_owner_read_upstream_once(pair: Pair):
         heard = Listening(await reader.open(pair.view))
         await pair.streams.say(output(0))
         await settle()
-        await pair.clock.advance(WATCHED_PAUSE_SECONDS + GATHER_SECONDS)
+        await pair.clock.advance(WATCHED_SECONDS + GATHER_SECONDS)
         assert heard.heard == output(0).raw
         assert pair.streams.asked == [None]
         assert (owner.live, reader.live) == (1, 0)
         await pair.streams.say(output(1), DONE)
-        await pair.clock.advance(2 * (WATCHED_PAUSE_SECONDS + GATHER_SECONDS))
+        await pair.clock.advance(2 * (WATCHED_SECONDS + GATHER_SECONDS))
         assert heard.heard == raws(output(0), output(1), DONE)
         assert heard.is_over
         assert pair.streams.asked == [None]
@@ -331,6 +340,25 @@ async def test_reader_of_an_empty_log_waits_for_a_node_that_is_about_to_store_it
         assert said_in(await late) == raws(output(0), DONE)
 
 
+@pytest.mark.parametrize("reads_on", [OWNER, READER])
+async def test_stream_whose_owner_stops_before_it_has_read_anything_has_the_logs_of_the_result(
+    pair: Pair, reads_on: int
+):
+    """The run ends meanwhile. Nobody has read upstream's stream, and nobody can."""
+    async with pair.hub(OWNER) as owner, pair.hub(READER) as reader:
+        reading = asyncio.create_task((owner if reads_on == OWNER else reader).open(pair.view))
+        await settle()
+        await owner.close()
+        pair.end(logs="Using seed: 1")
+        await pair.clock.advance(10.0)
+        late = await reader.open(pair.view)
+        await pair.clock.advance(10.0)
+        assert late.is_complete
+        assert said_in(late).startswith(b"event: logs\nid: ")
+        assert [event.name for event in EventSplitter(MIB).feed(said_in(late))] == ["logs", "output", "output", "done"]
+        reading.cancel()
+
+
 async def test_node_that_shuts_down_begins_no_stream_that_another_watches(pair: Pair):
     """Its connection for news is closed after those to upstream."""
     async with pair.hub(OWNER) as owner, pair.hub(READER) as reader:
@@ -400,8 +428,8 @@ def test_run_is_watched_for_a_while(clock: ManualClock):
 
 async def test_watched_log_does_not_wait_for_the_others(clock: ManualClock):
     """Another log was written a moment ago, which nobody watches."""
-    logs, news, watchers = FakeEventLogs(), FakeNews(), Watchers(clock)
-    writer = LogWriter(logs, clock, LiveSettings(SETTINGS), watchers, news)
+    logs, watchers = FakeEventLogs(), Watchers(clock)
+    writer = LogWriter(logs, clock, LiveSettings(SETTINGS), watchers)
     writing = asyncio.create_task(writer.run())
     quiet, watched = Channel("quiet", EventLog(MIB)), Channel("watched", EventLog(MIB))
     await quiet.publish([output(0)])
@@ -413,7 +441,7 @@ async def test_watched_log_does_not_wait_for_the_others(clock: ManualClock):
     await quiet.publish([output(1)])
     writer.mark_dirty(quiet)
     await clock.advance(GATHER_SECONDS)
-    assert news.of(Topic.EVENTS) == ["watched"]
+    assert logs.told == ["watched"]
     assert writer.dirty_channel("quiet") is quiet
     await clock.advance(2 * PAUSE_SECONDS)
     assert writer.dirty == 0

@@ -87,6 +87,26 @@ async def test_share_of_a_node_that_hangs_comes_back_with_the_end_of_its_lease(c
         assert cluster.granted[1, "red"] + cluster.granted[2, "red"] == pytest.approx(300, rel=0.02)
 
 
+@pytest.mark.parametrize("jump", [30.0, 86_400.0, -30.0])
+async def test_jump_of_the_stores_clock_gives_no_share_out_twice(clock: ManualClock, jump: float) -> None:
+    """After one forward, the leases of all look expired until they renew them, and one node is the first to do so.
+
+    Each call must find a token in one bucket of the whole rate.
+    """
+    async with opened(clock) as cluster:
+        for number in (1, 2, 3):
+            cluster.call(number, "red", 20)
+        await cluster.advance(20)
+        before = {number: node.share for number, node in cluster.nodes.items()}
+        cluster.store.jumped += jump
+        cluster.store.renew(1)
+        await clock.advance(1.9)
+        assert {number: node.share for number, node in cluster.nodes.items()} == pytest.approx(before, abs=0.05)
+        cluster.granted.clear()
+        await cluster.advance(30)
+        assert cluster.of_team("red") == pytest.approx(300, rel=0.02)
+
+
 async def test_node_that_slept_past_its_lease_uses_no_share_that_others_have(clock: ManualClock) -> None:
     """Nobody has ended it meanwhile, so it renews its lease under the same number."""
     async with opened(clock, nodes=[1, 2]) as cluster:

@@ -39,8 +39,8 @@ DELETE FROM predictions WHERE id = :id AND source = 'joined';
 -- name: run
 SELECT {run} FROM runs WHERE id = :id;
 
--- name: run_unless_large
-SELECT {run_columns} FROM runs AS r WHERE r.id = :id;
+-- name: runs_unless_large
+SELECT {run_columns} FROM runs AS r WHERE r.id IN (SELECT value FROM {each::ids});
 
 -- name: predictions_of_run
 SELECT {prediction} FROM predictions WHERE run_id = :run_id ORDER BY created_at, id LIMIT :limit;

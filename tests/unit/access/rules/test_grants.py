@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from gateway.access.rules.grants import beyond, left_open, new_key, of_holder, of_operator
 from gateway.domain.limits import NO_LIMITS, Allowance, Limits
 from gateway.domain.scopes import Scope
+from gateway.domain.targets import Target, TargetKind
 from gateway.domain.teams import Caller, Team
 from tests.support.records import NOW, key
 
@@ -143,3 +144,33 @@ def test_no_granted_limit_is_wider(own: Limits, per_user: Limits, wanted: Limits
 def test_no_granted_model_is_outside(models: list[str]):
     refused = bool(fields(holder(), OWN, models=tuple(models)))
     assert refused == any(model not in ("acme/*", "acme/x") for model in models)
+
+
+IMAGE, STORY = Target(TargetKind.MODEL, "meta/llama"), Target(TargetKind.MODEL, "acme/story")
+WITH_ALIASES = replace(TEAM, aliases={"team/image": IMAGE, "team/story": STORY, "acme/out": Target(IMAGE.kind, "x/y")})
+
+
+def test_alias_is_granted_as_what_it_stands_for():
+    """Whatever the alias is called. The list of the team applies to the key at each request."""
+    allowed = of_operator(WITH_ALIASES)
+    assert beyond(allowed, replace(new_key(allowed), models=("team/image", "team/story"))) == []
+    (field,) = beyond(allowed, replace(new_key(allowed), models=("acme/out",)))
+    assert (field.field, field.description.split(":")[0]) == ("models", "acme/out (an alias of x/y)")
+
+
+@pytest.mark.parametrize(
+    ("own", "wanted", "fits"),
+    [
+        (("team/story",), ("team/story",), True),
+        (("team/story",), ("acme/story",), False),
+        (("acme/story",), ("team/story",), False),
+        (("acme/*",), ("team/story",), False),
+        (("team/*",), ("team/story",), False),
+        (("*",), ("team/story", "acme/*"), True),
+        (("team/story", "meta/llama"), ("meta/llama", "team/story"), True),
+    ],
+)
+def test_holder_grants_an_alias_only_by_its_name(own: tuple[str, ...], wanted: tuple[str, ...], fits: bool):
+    """Whose list has the alias loses its target when it changes, and so must the keys that were granted."""
+    own_key = replace(OWN, models=own)
+    assert fields(holder(own_key, WITH_ALIASES), own_key, models=wanted) == ([] if fits else ["models"])

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.domain.targets import Target, TargetKind
-from gateway.models.rules.aliases import Aliases, parse_target
+from gateway.models.rules.aliases import parse_target, target_of_create
 
 VERSION = "0123456789abcdef" * 4
 MODEL = Target(TargetKind.MODEL, "meta/llama")
@@ -14,7 +14,6 @@ SERVICE = Target(TargetKind.DEPLOYMENT, "acme/service")
 NAMES = st.sampled_from(["acme/a", "acme/b", "acme/c"])
 TARGETS = st.sampled_from([MODEL, PINNED, SERVICE])
 TABLES = st.dictionaries(NAMES, TARGETS)
-ALIASES = st.builds(Aliases, TABLES, st.dictionaries(st.sampled_from(["red", "blue"]), TABLES))
 
 
 @pytest.mark.parametrize(
@@ -37,19 +36,11 @@ def test_anything_else_is_refused(text: str):
         parse_target(text)
 
 
-@given(ALIASES, st.sampled_from(["red", "blue", "green"]), NAMES)
-def test_alias_of_the_team_takes_precedence(aliases: Aliases, team: str, name: str):
-    """Then that of all teams, then nothing. No team sees an alias of another."""
-    own, common = aliases.of_teams.get(team, {}), aliases.common
-    assert aliases.target_of(team, name) == own.get(name, common.get(name))
-    assert aliases.target_of(team, None) is None
-
-
-@given(ALIASES, NAMES, st.sampled_from([VERSION, None]))
-def test_version_of_a_request_stays(aliases: Aliases, name: str, version: str | None):
+@given(TABLES, NAMES, st.sampled_from([VERSION, None]))
+def test_version_of_a_request_stays(aliases: dict[str, Target], name: str, version: str | None):
     """A client that pinned a version gets it, as one of the model that the alias stands for."""
     kind = TargetKind.MODEL if version is None else TargetKind.VERSION
-    found, target = aliases.of_create("red", Target(kind, name, version)), aliases.target_of("red", name)
+    found, target = target_of_create(aliases, Target(kind, name, version)), aliases.get(name)
     if version is None:
         assert found == target
     elif target is None or target.kind is TargetKind.DEPLOYMENT:
@@ -60,4 +51,4 @@ def test_version_of_a_request_stays(aliases: Aliases, name: str, version: str | 
 
 def test_bare_version_is_no_alias():
     """It has no name."""
-    assert Aliases({"acme/a": MODEL}).of_create("red", Target(TargetKind.VERSION, None, VERSION)) is None
+    assert target_of_create({"acme/a": MODEL}, Target(TargetKind.VERSION, None, VERSION)) is None

@@ -39,6 +39,17 @@ def test_log_is_equal_after_a_restart():
     assert dump(again) == dump(log)
 
 
+@pytest.mark.parametrize("count", [1, 10, 100, 2_000])
+def test_parts_are_compressed_with_memory_of_about_their_size(count: int):
+    """The header of the compressed bytes says how far back repetitions are searched."""
+    log = filled(count, max_bytes=1_000_000)
+    dumped = dump(log)
+    size = len(zlib.decompress(dumped[1:]))
+    window = 1 << (dumped[1] >> 4) + 8
+    assert window == 32_768 or size <= window <= max(512, 2 * size)
+    assert read_all(joined(log, 1_000_000), 0, 1_000_000) == read_all(log, 0, 1_000_000)
+
+
 def test_log_continues_after_a_restart():
     """The run was still sending."""
     log = joined(filled(3), PLENTY)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.streams.rules.event_log import EventLog
+from gateway.streams.rules.event_log import EventLog, order
 from gateway.streams.rules.replay import canceled_done, frame, is_own_end, replay, with_links
 from gateway.streams.rules.sse import EventSplitter, is_done, read_event
 
@@ -33,6 +33,40 @@ def test_text_is_replayed_chunk_by_chunk():
         b"event: output\nid: 1698774371:3\ndata:\ndata:\n\n"
         b"event: done\nid: 1698774371:4\ndata: {}\n\n"
     )
+
+
+def test_logs_are_replayed_as_one_event_before_the_output():
+    """The ids of the others stay the same: another node may have replayed them without."""
+    with_logs = document(["a", "b"], logs="Using seed: 1\nLoading…")
+    events = replay(with_logs, 0.0, most_bytes=1_000)
+    assert [(event.id, event.name, event.data()) for event in events] == [
+        (f"{AT - 1}:0", "logs", "Using seed: 1\nLoading…"),
+        (f"{AT}:0", "output", "a"),
+        (f"{AT}:1", "output", "b"),
+        (f"{AT}:2", "done", "{}"),
+    ]
+    assert replay(with_logs, 0.0) == events[1:]
+    ids = [order(event.id) for event in events if event.id]
+    assert ids == sorted(ids, key=lambda pair: pair or (0, 0))
+
+
+@pytest.mark.parametrize("logs", [None, "", 7, ["a"]])
+def test_logs_that_are_no_text_are_not_replayed(logs: Any):
+    assert reported(document("a", logs=logs), most_bytes=1_000) == [("output", "a"), ("done", "{}")]
+
+
+@given(st.text(max_size=200), st.integers(0, 600))
+def test_logs_are_replayed_where_there_is_room(logs: str, most_bytes: int):
+    """A log of a stream keeps the newest events only: logs must not push out the output."""
+    given_document = document(["a", "b"], logs=logs)
+    whole, rest = replay(given_document, 0.0, most_bytes=10_000), replay(given_document, 0.0)
+    size = sum(len(event.raw) for event in whole)
+    found = replay(given_document, 0.0, most_bytes=most_bytes)
+    assert found in (whole, rest)
+    if size > most_bytes:
+        assert found == rest
+    elif 6 * len(logs.encode()) + 100 < most_bytes - 150:
+        assert found == whole
 
 
 def test_file_stream_is_replayed_link_by_link():
