@@ -4,7 +4,7 @@
 """
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import msgspec
 from msgspec import UNSET
@@ -16,7 +16,7 @@ from gateway.access.rules.grants import Grants
 from gateway.access.rules.key_requests import KeyRequest
 from gateway.access.rules.key_rows import IssuedRow, KeyRow, KeyRows, RevokedRow
 from gateway.domain import times
-from gateway.domain.audit import Actor, by_key
+from gateway.domain.audit import Actor, by_key, key_of
 from gateway.domain.limits import NO_LIMITS
 from gateway.domain.ports.clock import Clock
 from gateway.domain.ports.records import KeyPlace, Keys
@@ -108,6 +108,17 @@ class KeyService:
         rows = [key_rows.row_of(key, now, used_at=uses.get(key.id), allowance=allowances.get(key.id)) for key in shown]
         last = shown[-1] if len(found) > limit else None
         return KeyRows(keys=rows, next=None if last is None else (last.created_at, last.id))
+
+    async def names_of(self, actors: Collection[str], team: str | None) -> dict[str, str]:
+        """Return the names of the keys that are among the actors, of one team or of all."""
+        names = {}
+        for actor in dict.fromkeys(actors):
+            key_id = key_of(actor)
+            if key_id is not None:
+                key = self._settings.value.keys.get(key_id) or await self._store.key(key_id)
+                if key is not None and team in (None, key.team):
+                    names[actor] = key.name
+        return names
 
     async def change(self, authority: Authority, key_id: str, request: KeyRequest) -> KeyRow:
         """Change a key. Raise `NotFound`, `Conflict`, `Forbidden`, or `Unprocessable` naming the fields."""

@@ -18,9 +18,17 @@ BY_CONFIG = Actor("config")
 BY_OPERATORS = Actor("console:operators")
 
 
+_KEY = "key:"
+
+
 def by_key(key_id: str) -> Actor:
     """Return the holder of a key as an actor."""
-    return Actor(f"key:{key_id}")
+    return Actor(f"{_KEY}{key_id}")
+
+
+def key_of(actor: str) -> str | None:
+    """Return the id of an actor's key; `None` for others."""
+    return actor.removeprefix(_KEY) if actor.startswith(_KEY) else None
 
 
 class Action(StrEnum):

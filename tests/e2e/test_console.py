@@ -156,6 +156,7 @@ async def test_every_flow_of_operators_and_team_leads(upstream: Simulator, tmp_p
     lead = next(row[0] for row in ends["keys"] if row[0] == "by the lead")
     creators = {row[0]: row[10] for row in ends["keys"]}
     assert creators[lead].startswith("key:")
+    assert creators[lead].endswith(" from the console")
     assert (ends["audit"][0][1], ends["audit"][0][2]) == (creators[lead], "key.created")
     assert "1 valid key was created with it, and still works" in " ".join(ends["revoked"].split())
     assert [(row[0], row[2]) for row in ends["left"]] == [("by the lead", "valid")]

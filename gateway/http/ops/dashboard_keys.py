@@ -101,9 +101,11 @@ async def show_audit(visit: Visit) -> web.Response:
     found = await request.app[STORE].audit_entries(which, limit=_PAGE, older_than=place)
     last = found.entries[-1] if found.has_more else None
     cursor = write_cursor(None if last is None else (last.at, str(last.id)))
+    rows = audit_rows.page_of(found, None).results
     return await visit.page(
         "audit",
-        rows=audit_rows.page_of(found, None).results,
+        rows=rows,
+        names=await request.app[KEY_SERVICE].names_of([row.actor for row in rows], visit.team),
         asked=query,
         actions=list(Action),
         next_url=next_page(request, cursor),
@@ -127,6 +129,7 @@ async def _keys_page(
         "keys",
         status=status,
         rows=found.keys,
+        names=await request.app[KEY_SERVICE].names_of([row.created_by or "" for row in found.keys], visit.team),
         creator=creator,
         teams=[] if visit.team else [each.name for each in (await request.app[TEAMS].list()).results],
         scopes=offered,

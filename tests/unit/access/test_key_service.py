@@ -172,6 +172,15 @@ async def test_keys_that_a_revoked_key_has_created_stay_valid_and_are_counted(se
     assert (await service.list(created_by="api")).keys[0].name == "other"
 
 
+async def test_actors_are_named_by_their_keys(service, store):
+    """Of the config and of the store, and of one's own team only."""
+    store.issued["blues"] = key("blues", team="blue")
+    actors = ["key:holder", "key:red/web", "key:blues", "key:gone", "cli:ann", ""]
+    own = {"key:holder": OWN.name, "key:red/web": "web"}
+    assert await service.names_of(actors, "red") == own
+    assert await service.names_of(actors, None) == own | {"key:blues": "name-blues"}
+
+
 async def test_holder_sees_nothing_of_other_teams(service):
     """A key of another team, one that is unknown, and one of the config give the same answer."""
     theirs = await service.create(OPERATORS, request(team="blue"))
