@@ -53,18 +53,17 @@ async def played(stack: Stack, scenario: str, folder: Path, **more: Any) -> Any:
     return done.result
 
 
-def _brightness(page: Any) -> int:
-    """Return how bright the page's ground is, from 0 to 765."""
-    return sum(int(each) for each in re.findall(r"\d+", page["ground"])[:3])
+def _is_dark(page: Any) -> bool:
+    return sum(int(each) for each in re.findall(r"\d+", page["ground"])[:3]) < 150
 
 
 def found(rows: list[list[str]], index: int) -> list[str]:
     return [row[index] for row in rows]
 
 
-@pytest.mark.parametrize("small", [False, True], ids=["desktop", "phone"])
+@pytest.mark.parametrize(("scheme", "small"), [("light", False), ("dark", True)], ids=["desktop", "phone"])
 async def test_every_page_is_accessible_and_fits(
-    upstream: Simulator, tmp_path: Path, a_quiet_gateway: None, small: bool
+    upstream: Simulator, tmp_path: Path, a_quiet_gateway: None, scheme: str, small: bool
 ):
     """With long names and large numbers, in light and dark: axe finds nothing, nothing is cut off, charts have colors.
 
@@ -74,18 +73,23 @@ async def test_every_page_is_accessible_and_fits(
         paths = [each.path.removeprefix("/dashboard") for each in (*PAGES, *OF_MANAGERS, *OF_OPERATORS)]
         month = windows.text_of(windows.month_before(windows.first_day(Window.MONTH, windows.day_of(time.time()))))[:7]
         paths += [f"/usage?by=user&month={month}", f"/predictions/{alpha.picture}"]
-        seen = await played(stack, "visit", tmp_path, paths=paths, small=small, secret=stack.keys["operator"])
+        how = {"paths": paths, "both": ["", "/keys"], "scheme": scheme, "small": small}
+        seen = await played(stack, "visit", tmp_path, secret=stack.keys["operator"], **how)
     assert seen["complaints"] == []
     for path, page in seen["pages"].items():
         assert page["violations"] == [], path
         assert page["overflow"] <= 0, path
         assert page["heading"], path
+        assert _is_dark(page) == (scheme == "dark"), path
         if small:
             assert page["wide"] == [], path
-        assert _brightness(page) > 150 > _brightness(page["dark"]), path
+    for path in how["both"]:
+        other = seen["pages"][path]["other"]
+        assert other["violations"] == [], path
+        assert _is_dark(other) == (scheme == "light"), path
     overview = seen["pages"][""]
     assert len(overview["charts"]) == 3
-    for chart in (*overview["charts"], *overview["dark"]["charts"]):
+    for chart in (*overview["charts"], *overview["other"]["charts"]):
         assert chart["bars"] > 0
         # Colors come from the page's stylesheet and differ by series.
         assert len(chart["fills"]) >= 2

@@ -5,26 +5,25 @@ import { inBrowser, live, phone, read, signIn, violations, wide } from "./consol
 import { baseUrl, key, play } from "./script.mjs";
 
 await play({
-  /** Open pages one after the other; read each, and let axe look at it in light and dark. */
-  async visit({ address, secret, small, paths, screenshots, ...how }) {
-    return inBrowser({ ...how, viewport: small ? phone : wide }, async (page) => {
+  /** Open pages one after the other; read each, and let axe look at it. Those of `both` are seen in both schemes. */
+  async visit({ address, secret, small, scheme = "light", both = [], paths, screenshots, ...how }) {
+    return inBrowser({ ...how, scheme, viewport: small ? phone : wide }, async (page) => {
       const pages = {};
       if (secret) {
         await page.goto(address);
         await signIn(page, secret);
       }
       for (const path of paths) {
-        await page.emulateMedia({ colorScheme: "light" });
         await page.goto(`${address}${path}`);
         await page.evaluate(() => document.querySelectorAll("details").forEach((each) => (each.open = true)));
         const seen = await read(page);
+        pages[path] = { ...seen, violations: await violations(page) };
         if (screenshots) await page.screenshot({ path: `${screenshots}${path.replaceAll(/\W/g, "-")}.png`, fullPage: true });
-        const inLight = await violations(page);
-        await page.emulateMedia({ colorScheme: "dark" });
-        const inDark = await violations(page, { runOnly: ["color-contrast"] });
-        if (screenshots) await page.screenshot({ path: `${screenshots}${path.replaceAll(/\W/g, "-")}-dark.png`, fullPage: true });
+        if (!both.includes(path)) continue;
+        await page.emulateMedia({ colorScheme: scheme === "light" ? "dark" : "light" });
         const { ground, charts } = await read(page);
-        pages[path] = { ...seen, dark: { ground, charts }, violations: [...inLight, ...inDark] };
+        pages[path].other = { ground, charts, violations: await violations(page, { runOnly: ["color-contrast"] }) };
+        await page.emulateMedia({ colorScheme: scheme });
       }
       return { pages };
     });
