@@ -11,8 +11,8 @@ from gateway.access.rules.issuers import Issuer, IssuerSettings, KeyLocation
 from gateway.config import Config
 from gateway.config.issuers import Issuer as ConfigIssuer
 from gateway.config.sections import ModelPrice
+from gateway.config.teams import RunLimits, TeamKey, TeamLimits
 from gateway.config.teams import Team as ConfigTeam
-from gateway.config.teams import TeamKey, TeamLimits
 from gateway.domain import targets
 from gateway.domain.body_limits import BodyLimits
 from gateway.domain.limits import NO_LIMITS, UNLIMITED, Allowance, Limits
@@ -53,6 +53,7 @@ def _team(team: ConfigTeam, aliases: Mapping[str, str]) -> Team:
         public_sees_team=team.public_sees == "team",
         public_webhooks=team.public_webhooks,
         allowance=_allowance(team),
+        per_tag={name: _limits(limits) for name, limits in team.per_tag.items()},
         weight=team.weight,
         max_wait_seconds=team.max_wait_seconds,
         aliases={name: parse_target(target) for name, target in aliases.items()},
@@ -131,11 +132,11 @@ def _allowance(given: ConfigTeam | TeamKey | ConfigIssuer) -> Allowance:
     return Allowance(own=_limits(given), per_user=_limits(given.per_user), per_address=_limits(given.per_address))
 
 
-def _limits(given: TeamLimits | None) -> Limits:
+def _limits(given: RunLimits | None) -> Limits:
     if given is None:
         return UNLIMITED
     return Limits(
-        requests_per_minute=given.requests_per_minute,
+        requests_per_minute=given.requests_per_minute if isinstance(given, TeamLimits) else None,
         predictions_per_minute=given.predictions_per_minute,
         burst=given.burst,
         concurrent_predictions=given.concurrent_predictions,

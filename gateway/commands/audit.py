@@ -23,7 +23,11 @@ _PAGE = 1000
 @click.option("--since", metavar="TIME", help="From this time on: a time, a day, or how long ago, for example 7d.")
 @click.option("--until", metavar="TIME", help="Before this time.")
 @click.option(
-    "--limit", type=click.IntRange(1, 1_000_000), default=100, show_default=True, help="The most entries, newest first."
+    "--limit",
+    type=click.IntRange(1, 1_000_000),
+    default=100,
+    show_default=True,
+    help="Maximum number of entries, newest first.",
 )
 @click.option("--format", "style", type=click.Choice(["table", "json", "csv"]), default="table", show_default=True)
 @CONFIG_OPTION

@@ -15,7 +15,8 @@ from gateway.commands.common import CONFIG_OPTION, config_file, load_config, pla
 from gateway.commands.health import OWN_LISTENER, probe_health, probe_url
 
 if TYPE_CHECKING:
-    from gateway.config import Config, Team, TeamLimits
+    from gateway.config import Config, Team
+    from gateway.config.teams import RunLimits
 
 _DEADLINE_SECONDS: Final = 10
 _MOST_BYTES: Final = 65_536
@@ -208,15 +209,16 @@ def _team(team: "Team") -> str:
     for name, limits in (("user", team.per_user), ("address", team.per_address)):
         if limits is not None and (given := _limits(limits)):
             parts.append(f"per {name}: {', '.join(given)}")
+    parts += [f"tag {name}: {', '.join(_limits(limits)) or 'no limits'}" for name, limits in team.per_tag.items()]
     parts.append(f"keys in the config: {', '.join(key.name for key in team.keys) or 'none'}")
     return f"{team.name}: {'; '.join(parts)}"
 
 
-def _limits(limits: "TeamLimits") -> list[str]:
+def _limits(limits: "RunLimits") -> list[str]:
     from gateway.config import LIMIT_NAMES
 
     # Decimal, because a float may be formatted as "1e+06".
-    given = [(name, getattr(limits, name)) for name in LIMIT_NAMES]
+    given = [(name, getattr(limits, name, None)) for name in LIMIT_NAMES]
     return [f"{name} {Decimal(str(value)).normalize():f}" for name, value in given if value is not None]
 
 

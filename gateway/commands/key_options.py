@@ -33,7 +33,7 @@ def key_options(command: CommandT) -> CommandT:
     options = [
         click.option("--expires", metavar="DURATION", help="Lifetime from now on, for example 90d."),
         click.option("--scope", "scopes", multiple=True, help="Scope; may be repeated. Default: all of the team's."),
-        click.option("--model", "models", multiple=True, metavar="GLOB", help="What it may run; may be repeated."),
+        click.option("--model", "models", multiple=True, metavar="GLOB", help="Model it may run; repeatable."),
         click.option(
             "--origin", "origins", multiple=True, metavar="URL", help="Web origin that it works from; may be repeated."
         ),
@@ -41,8 +41,14 @@ def key_options(command: CommandT) -> CommandT:
             click.option(f"--{name.replace('_', '-')}", name, metavar="NUMBER", help=text)
             for name, text in LIMITS.items()
         ),
-        click.option("--per-user", "per_user", multiple=True, metavar="LIMIT=NUMBER", help="Of each user."),
-        click.option("--per-address", "per_address", multiple=True, metavar="LIMIT=NUMBER", help="Of each address."),
+        click.option("--per-user", "per_user", multiple=True, metavar="LIMIT=NUMBER", help="Limit of each user."),
+        click.option(
+            "--per-address",
+            "per_address",
+            multiple=True,
+            metavar="LIMIT=NUMBER",
+            help="Limit of each IP address.",
+        ),
     ]
     for option in reversed(options):
         command = option(command)

@@ -37,7 +37,7 @@ def predictions() -> None:
 @click.option("--tag", metavar="KEY:VALUE", help="Only with this cost tag, for example project:apollo.")
 @click.option("--since", metavar="TIME", help="Created at this time (2026-01-31T12:00:00Z), day or age (2h) or later.")
 @click.option("--until", metavar="TIME", help="Created before this time, day or age.")
-@click.option("--limit", type=click.IntRange(1), default=100, show_default=True, help="Most predictions to list.")
+@click.option("--limit", type=click.IntRange(1), default=100, show_default=True, help="Maximum number of predictions.")
 @click.option("--format", "style", type=click.Choice(["table", "json", "csv"]), default="table", show_default=True)
 @CONFIG_OPTION
 def list_(limit: int, style: Literal["table", "json", "csv"], config_path: Path | None, **filters: str | None) -> None:

@@ -13,7 +13,7 @@ from pydantic import BaseModel, SecretStr
 
 from gateway.config import checks
 from gateway.config.model import Config
-from gateway.config.problems import NEVER_QUOTED, Problem, quote
+from gateway.config.problems import NEVER_QUOTED, Problem, quote, spell
 from gateway.config.report import Places, Report
 from gateway.config.sections import Alias
 from gateway.config.teams import Team, TeamKey
@@ -212,6 +212,9 @@ def _diff_value(path: str, name: str, old: Any, new: Any) -> Iterator[Change]:
         case (BaseModel(), BaseModel()):
             for field in type(old).model_fields:
                 yield from _diff_value(f"{path}.{field}", field, getattr(old, field), getattr(new, field))
+        case (dict(), dict()) if any(isinstance(each, BaseModel) for each in (*old.values(), *new.values())):
+            for key in dict.fromkeys((*old, *new)):
+                yield from _diff_value(f"{path}.{spell((key,))}", key, old.get(key), new.get(key))
         case (tuple(), tuple()) if any(isinstance(each, Team | TeamKey) for each in (*old, *new)):
             yield from _diff_named(path, old, new)
         case (tuple(), tuple()) if any(isinstance(each, BaseModel) for each in (*old, *new)):

@@ -161,6 +161,7 @@ def compare(config: Config, report: Report) -> None:
     )
     for index, team in enumerate(config.teams):
         _compare_team(team, config.aliases_of(team.name), ("teams", index), report)
+        _compare_tags(team, config.tags.keys, ("teams", index, "per_tag"), report)
         if (team.budget_webhook or "").startswith("http://") and not config.webhooks.allow_http:
             report.add(
                 ("teams", index, "budget_webhook"),
@@ -244,6 +245,13 @@ def _compare_team(team: Team, aliases: Mapping[str, str], location: Location, re
     )
     for number, key in enumerate(team.keys):
         _compare_key(team, key, aliases, location, (*location, "keys", number), report)
+
+
+def _compare_tags(team: Team, keys: tuple[str, ...], location: Location, report: Report) -> None:
+    known = f"the keys are {', '.join(keys)}" if keys else "[tags] keys is empty"
+    for name in team.per_tag:
+        if (tag := name.partition(":")[0]) not in keys:
+            report.add((*location, name), f"there is no tag {tag}: {known}", uses=[("tags", "keys")])
 
 
 def _compare_key(

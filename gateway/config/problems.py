@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Iterator
 from datetime import date, datetime, time
 from decimal import Decimal
-from typing import Any, Final, NamedTuple, get_args
+from typing import Any, Final, NamedTuple, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -126,10 +126,15 @@ def field_at(root: type[BaseModel], location: Location) -> FieldInfo | None:
 
 def _model_at(root: type[BaseModel], location: Location) -> type[BaseModel] | None:
     model: type[BaseModel] | None = root
+    is_name = False
     for part in location:
-        if isinstance(part, str):
-            field = model.model_fields.get(part) if model else None
-            model = next(models_in(field.annotation), None) if field else None
+        if is_name or not isinstance(part, str):
+            # The index of an item, or the name of an entry.
+            is_name = False
+            continue
+        field = model.model_fields.get(part) if model else None
+        model = next(models_in(field.annotation), None) if field else None
+        is_name = field is not None and get_origin(field.annotation) is dict
     return model
 
 

@@ -365,6 +365,9 @@ Sku = Annotated[str, _matching(r"[a-z0-9][a-z0-9-]{0,63}", "a hardware SKU in lo
 InputName = Annotated[str, _matching(r"[^\x00-\x1f]{1,200}", "the name of an input")]
 LinkPattern = Annotated[str, _Check(_link_pattern, type="string", minLength=1)]
 TagKey = Annotated[str, _matching(tags.KEY.pattern, "1 to 32 of a-z 0-9 _ -, beginning with a letter")]
+LimitedTag = Annotated[
+    str, _matching(tags.LIMITED.pattern, 'a tag, or a tag and its value (for example: "project:apollo")')
+]
 Moment = Annotated[datetime, _Check(_moment, type="string")]
 LevelWord = BeforeValidator(_level)
 Algorithms = Annotated[tuple[Algorithm, ...], _Check(_some, minItems=1)]

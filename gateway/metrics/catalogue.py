@@ -221,11 +221,11 @@ BUDGET_LIMIT = _gauge("budget_limit_usd", "Budget of a team, if it has one.", TE
 BUDGET_SPENT = _gauge("budget_spent_usd", "Amount spent in the current window.", TEAM, WINDOW)
 BUDGET_RESERVED = _gauge("budget_reserved_usd", "Amount held for runs in progress.", TEAM, WINDOW)
 BUDGET_RESETS = _gauge("budget_reset_timestamp_seconds", "End of the current window.", WINDOW)
-QUOTA_REFUSALS = _counter("quota_refusals", "Creates refused by a limit of a team, key, user or address, or by the "
-                          "webhook queue.", TEAM,
+QUOTA_REFUSALS = _counter("quota_refusals", "Creates refused by a limit of a team, key, user, address or cost tag, or "
+                          "by the webhook queue.", TEAM,
                           closed("reason", *LimitKind))
 REQUEST_REFUSALS = _counter("request_refusals", "Requests refused by a request rate, by its subject.",
-                            closed("of", *SubjectKind))
+                            closed("of", *(each for each in SubjectKind if each is not SubjectKind.TAG)))
 CONCURRENCY_LIMIT = _gauge("concurrency_limit", "Limit of a team's concurrent predictions, if it has one.",
                            TEAM, is_prepared=False)
 CREATES_HELD = _counter("creates_held", "Creates queued over a request rate, by result. too_long: refused at once.",
@@ -353,6 +353,6 @@ NEWS_WAITING = _gauge("news_waiting", "Names in news that are not sent yet.")
 NEWS_LISTENING = _gauge("news_listening", "1 if news of other nodes arrive, 0 if only the store is read. Always 0 with "
                         "SQLite.")
 NEWS_RECONNECTS = _counter("news_reconnects", "Times that the connection for news was lost and came back.")
-NEWS_OVERFLOWS = _counter("news_overflows", "Times that too many names waited, and all names were told instead.",
+NEWS_OVERFLOWS = _counter("news_overflows", "Times that too many names waited, and other nodes were told to read all.",
                           closed("topic", *Topic))
 # fmt: on

@@ -54,6 +54,8 @@ _GROWS_AFTER_END_SECONDS = MAX_SILENCE_AFTER_END_SECONDS + 2.0
 """How long after the end of a run another node may store more of its events."""
 _ANSWERED_SECONDS = 3.0
 """How long another node may take to say that it has events of the run: it is asked twice meanwhile."""
+_ANSWERED_AGAIN_SECONDS = 6.0
+"""The same of one that has said so before the run ended: it may be slow, or have died."""
 _FLUSHED_SECONDS = 1.0
 """How long after the end of a run another node may store its first events."""
 _LARGE_REPLAYS = 2
@@ -310,7 +312,10 @@ class StreamHub:
             seen = -1
             while known.status.is_terminal and seen < channel.log.end:
                 seen = channel.log.end
-                waited = _ANSWERED_SECONDS if seen else _FLUSHED_SECONDS
+                was_answered = self.log_reader.is_answered(run.id)
+                # Whoever had more may have died since.
+                self.log_reader.ask_again(run.id)
+                waited = _ANSWERED_AGAIN_SECONDS if was_answered else _ANSWERED_SECONDS if seen else _FLUSHED_SECONDS
                 await self._clock.sleep(waited)
                 if self.log_reader.is_answered(run.id) or (seen and not self._news.is_listening):
                     await self._clock.sleep(_GROWS_AFTER_END_SECONDS - waited)

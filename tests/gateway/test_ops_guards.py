@@ -51,6 +51,27 @@ async def test_without_a_token_loopback_names_are_answered(gateway: Stack, host:
         assert await status_of(gateway, "GET", path, host) == 200
 
 
+@pytest.mark.parametrize("token", [{}, {"token_env": "KEY_ALPHA"}])
+async def test_address_of_the_listener_leads_to_the_console(open_gateway: OpenGateway, token: dict[str, str]):
+    """Without a token it works from loopback names, as everything does; the console has its own sign-in."""
+    async with (
+        open_gateway(ops=token) as stack,
+        aiohttp.ClientSession(stack.ops_url) as session,
+        session.get("/", allow_redirects=False) as response,
+    ):
+        assert (response.status, response.headers["Location"]) == (303, PATH)
+
+
+@pytest.mark.parametrize("path", ["/", "/metrics", "/healthz", "/admin/config", "/openapi.json", "/nope", PATH])
+async def test_no_response_reveals_a_version(gateway: Stack, path: str):
+    """aiohttp's own header names the versions of Python and aiohttp."""
+    async with (
+        aiohttp.ClientSession(gateway.ops_url) as session,
+        session.get(path, allow_redirects=False) as response,
+    ):
+        assert response.headers.getall("Server") == ["replicate-gateway"]
+
+
 async def test_with_a_token_any_host_name_is_answered(open_gateway: OpenGateway):
     """The token is the permission: a page of another name does not have it."""
     async with open_gateway(ops={"token_env": "KEY_ALPHA"}) as stack:
@@ -62,7 +83,7 @@ async def test_with_a_token_every_route_needs_it(open_gateway: OpenGateway):
     """Neither no credential nor a team's key, whatever its scopes, opens a route of operators."""
     async with open_gateway(ops={"token_env": "KEY_ALPHA"}) as stack:
         for method, path in ops_routes():
-            if path in ("/healthz", "/readyz") or is_page(path):
+            if path in ("/", "/healthz", "/readyz") or is_page(path):
                 continue
             for given in (None, "Bearer ", f"Bearer {stack.keys['operator']}"):
                 async with (

@@ -25,18 +25,28 @@ from gateway.http.ops import (
     usage,
     webhooks,
 )
-from gateway.http.ops.dashboard_access import ADMIN_COOKIE
+from gateway.http.ops.dashboard_access import ADMIN_COOKIE, PATH, redirect
 from gateway.http.ops.guards import check_host, check_page, is_ops_token
 
 logger = logging.getLogger(__name__)
 
-_OPEN = ("/healthz", "/readyz")
+_OPEN = ("/", "/healthz", "/readyz")
 
 
 async def show_metrics(request: web.Request) -> web.Response:
     """Handle `GET /metrics`, as Prometheus text or OpenMetrics."""
     body, content_type = await request.app[METRICS].scrape(request.headers.get("Accept", ""))
     return web.Response(body=body, headers={"Content-Type": content_type})
+
+
+async def show_start(_request: web.Request) -> web.Response:
+    """Handle `GET /`: people who open the listener's address get the console."""
+    return redirect(PATH)
+
+
+async def hide_server(_request: web.Request, response: web.StreamResponse) -> None:
+    """Replace aiohttp's `Server` header, which reveals versions."""
+    response.headers["Server"] = errors.SERVER
 
 
 @web.middleware
@@ -75,6 +85,8 @@ async def _check_access(request: web.Request) -> None:
 
 def add_routes(app: web.Application) -> None:
     """Register the routes of the ops listener."""
+    app.on_response_prepare.append(hide_server)
+    app.router.add_get("/", show_start)
     app.router.add_get("/metrics", show_metrics)
     app.router.add_get("/healthz", gateway_api.healthz)
     app.router.add_get("/readyz", gateway_api.readyz)

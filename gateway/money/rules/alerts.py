@@ -51,7 +51,7 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def owner(self) -> Mapping[str, str]:
-        """The key and the user whose budget it is; empty for a budget of the team."""
+        """The key, the user, or the cost tag and its value, whose budget it is; empty for a budget of the team."""
         name = self.status.scope.partition("/")[2]
         match self.status.of:
             case SubjectKind.KEY:
@@ -60,6 +60,8 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
                 of, _, user = name.partition(": ")
                 kind, _, owner = of.partition(" ")
                 return {"key": owner, "user": user} if kind == "key" else {"user": user}
+            case SubjectKind.TAG:
+                return self.status.tag
         return {}
 
 
@@ -130,7 +132,7 @@ def _title(alert: Alert) -> str:
 
 def _facts(alert: Alert) -> dict[str, str]:
     status = alert.status
-    whose = {"key": "Key", "user": "User"}
+    whose = {"key": "Key", "user": "User", "tag": "Tag", "value": "Value"}
     facts = {"Team": alert.team} | {whose[name]: value for name, value in alert.owner.items()}
     facts |= {"Budget": f"{refusals.dollars(status.limit)} per {status.window}", "Spent": refusals.dollars(status.used)}
     if status.held:

@@ -21,7 +21,7 @@ def shown(status: LimitStatus) -> dict[str, object]:
 
     Dollar amounts are strings, each with an integer of micro-dollars beside it. Times are in seconds.
     """
-    body: dict[str, object] = {"name": status.name, "of": status.of}
+    body: dict[str, object] = {"name": status.name, "of": status.of, **status.tag}
     amounts = {
         "limit": status.limit,
         "used": status.used,
@@ -53,7 +53,7 @@ def amount(kind: LimitKind, quantity: float) -> float | str:
 def detail_of(refused: Refused, demand: ReservationRequest) -> str:
     """Return the refusal's text for the caller: which limit, whose, its value, its usage and its reset time."""
     status = refused.status
-    whose, seconds = _WHOSE[status.of], quota.seconds_to_wait(refused.retry_after)
+    whose, seconds = _whose(status), quota.seconds_to_wait(refused.retry_after)
     match status.kind:
         case LimitKind.RATE:
             return (
@@ -76,10 +76,14 @@ def detail_of(refused: Refused, demand: ReservationRequest) -> str:
             return _over_budget(status, demand.microusd, dollars)
 
 
+def _whose(status: LimitStatus) -> str:
+    return f"your tag {'='.join(status.tag.values())}" if status.tag else _WHOSE[status.of]
+
+
 def _over_budget(status: LimitStatus, estimate: int, write: Callable[[float], str]) -> str:
     resets = "" if status.resets_at is None else f" The budget resets at {times.render(status.resets_at)}."
     return (
-        f"Over budget: {_WHOSE[status.of]} has {write(status.limit)} per {status.window}, of which "
+        f"Over budget: {_whose(status)} has {write(status.limit)} per {status.window}, of which "
         f"{write(status.used)} is spent and {write(status.held)} is reserved for predictions in progress. "
         f"This prediction is estimated at {write(estimate)}.{resets}"
     )

@@ -78,6 +78,18 @@ def test_valid_config_is_summarized(folder):
     assert [path.name for path in folder.iterdir()] == ["config.toml"]
 
 
+@pytest.mark.usefixtures("folder")
+def test_limits_of_cost_tags_are_summarized_and_an_unknown_tag_is_an_error():
+    """The error has the line of the tag."""
+    text = "[tags]\nkeys = ['project']\n[[teams]]\nname = 'acme'\n[teams.per_tag]\nproject.budget_usd_per_day = 5\n"
+    assert (
+        "no limits; tag project: budget_usd_per_day 5; tag project:a: no limits; keys"
+        in check(config=text + "'project:a' = {}\n").stdout
+    )
+    wrong = 'config.toml:7  teams "acme" per_tag."team:a": there is no tag team: the keys are project'
+    assert wrong in check(config=text + "'team:a' = {}\n").stderr
+
+
 def test_what_workers_may_use_together_is_shown(folder):
     """Bounds in the config are for each process."""
     config = '[server]\nworkers = 3\n[store]\nurl = "postgresql://g@/none?host=/none"\n'

@@ -159,3 +159,9 @@ def test_a_reload_tells_what_has_changed():
         "issuers[b]": ("present", "removed"),
         "issuers[c]": ("not set", "added"),
     }
+
+
+def test_impossible_value_of_a_claim_is_refused_at_its_line():
+    """The name of an entry of a table can be wrong, not only its value."""
+    refused = found(table(team=None, team_claim="org", teams={"a\nb": "acme", "c": "acme"}))
+    assert refused == {'issuers[0].teams."a\\nb"': 'expected the value of a claim, got "a\\nb"'}

@@ -217,6 +217,21 @@ async def test_time_without_a_readable_answer_survives_a_restart(replicate, run,
         await tracker.close()
 
 
+async def test_old_run_is_polled_at_once_when_this_process_goes_on_with_it(
+    replicate, run, store, upstream, clock, observer
+):
+    """After a restart, or when its node has died: it may have ended long ago."""
+    store.runs[run.id] = live(document=said("processing"), live_at=START - 3600)
+    tracker = make_tracker(store, upstream, clock, observer)
+    replicate.body = said("succeeded")
+    try:
+        assert await tracker.resume() == 1
+        await clock.advance(0.1)
+        assert store.runs[run.id].status is Status.SUCCEEDED
+    finally:
+        await tracker.close()
+
+
 @pytest.mark.parametrize("trouble", [UpstreamTimeout("late"), 429])
 async def test_no_answer_about_a_run_does_not_end_it(trouble, impatient, replicate, run, store, clock):
     """Upstream is away, or throttles the gateway: that says nothing of the run."""
