@@ -7,8 +7,9 @@ from ipaddress import ip_network
 from msgspec.structs import replace
 
 from gateway.access.authentication import AccessSettings
-from gateway.access.rules.issuers import Issuer, IssuerSettings, KeyLocation
+from gateway.access.rules.issuers import ConsoleClient, Issuer, IssuerSettings, KeyLocation
 from gateway.config import Config
+from gateway.config.issuers import ConsoleSignIn
 from gateway.config.issuers import Issuer as ConfigIssuer
 from gateway.config.sections import ModelPrice
 from gateway.config.teams import RunLimits, TeamKey, TeamLimits
@@ -125,6 +126,19 @@ def _issuer(given: ConfigIssuer) -> Issuer:
         origins=None if given.is_native else given.origins,
         is_native=given.is_native,
         leeway_seconds=given.leeway_seconds,
+        console=None if given.console is None else _console_client(given.console),
+    )
+
+
+def _console_client(given: ConsoleSignIn) -> ConsoleClient:
+    return ConsoleClient(
+        client_id=given.client_id,
+        client_secret=given.client_secret.get_secret_value() if given.client_secret else None,
+        scopes=given.scopes,
+        operator_claim=given.operator_claim,
+        operators=frozenset(given.operators),
+        lead_claim=given.lead_claim,
+        leads=dict(given.leads),
     )
 
 
@@ -151,6 +165,7 @@ def http_settings(config: Config, teams: Teams) -> HttpSettings:
     """Return the bounds of requests, and the origins that browsers may call from."""
     return HttpSettings(
         public_url=_public_url(config),
+        ops_public_url=config.ops.public_url,
         trusted_proxies=tuple(ip_network(str(network)) for network in config.server.trusted_proxies),
         max_body_bytes=config.server.max_body_bytes,
         max_upload_bytes=config.server.max_upload_bytes,

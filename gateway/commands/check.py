@@ -182,7 +182,8 @@ def summary(config: "Config") -> Iterator[str]:
     for team in config.teams:
         yield f"team       {_team(team)}"
     for issuer in config.issuers:
-        yield f"issuer     {issuer.name} ({issuer.issuer}), for {', '.join(issuer.all_teams)}"
+        uses = [*issuer.all_teams, *(["the console"] if issuer.console is not None else [])]
+        yield f"issuer     {issuer.name} ({issuer.issuer}), for {', '.join(uses)}"
 
 
 def _products(config: "Config") -> Iterator[str]:
@@ -284,16 +285,16 @@ def _read_account(host: str, status: int, body: bytes) -> Finding:
 
 
 async def check_issuers(config: "Config") -> list[Finding]:
-    """Read the keys of every issuer, as the gateway does."""
+    """Read the keys of every issuer, and where people sign in, as the gateway does."""
     if not config.issuers:
         return []
     from gateway.access.ports import KeysUnread
-    from gateway.access.rules import json_web_keys
+    from gateway.access.rules import discovery, json_web_keys
     from gateway.assembly.settings import issuer_settings
-    from gateway.upstream.issuers import KeyReader, KeyReaderSettings
+    from gateway.upstream.issuers import IssuerClient, IssuerClientSettings
 
     findings = []
-    async with KeyReader(KeyReaderSettings()) as reader:
+    async with IssuerClient(IssuerClientSettings()) as reader:
         for number, issuer in enumerate(issuer_settings(config).issuers):
             path = f"issuers[{number}].{'issuer' if issuer.keys.jwks_url is None else 'jwks_url'}"
             try:
@@ -307,6 +308,16 @@ async def check_issuers(config: "Config") -> list[Finding]:
                 findings.append(Finding(is_ok=True, text=text))
             else:
                 findings.append(Finding(is_ok=False, text="none of its keys is for one of algorithms", path=path))
+            if issuer.console is None:
+                continue
+            try:
+                endpoints = discovery.endpoints_in(await reader.configuration(issuer.keys), issuer.keys.issuer)
+            except (KeysUnread, ValueError) as problem:
+                text = f"its OpenID configuration cannot be used: {problem}"
+                findings.append(Finding(is_ok=False, text=text, path=f"issuers[{number}].console"))
+            else:
+                where = urlsplit(endpoints.authorization).netloc
+                findings.append(Finding(is_ok=True, text=f"sign-in    at {where}, for the console"))
     return findings
 
 

@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple
 from pydantic import BaseModel, SecretStr
 
 from gateway.config import checks
+from gateway.config.issuers import Issuer
 from gateway.config.model import Config
 from gateway.config.problems import NEVER_QUOTED, Problem, quote, spell
 from gateway.config.report import Places, Report
@@ -60,7 +61,7 @@ LIVE: Final[Mapping[str, frozenset[str]]] = {
             "max_spool_bytes",
         }
     ),
-    "ops": frozenset({"token_env", "token_file", "max_searched", "max_page_bytes", "max_data_bytes"}),
+    "ops": frozenset({"public_url", "token_env", "token_file", "max_searched", "max_page_bytes", "max_data_bytes"}),
     "console": frozenset({"show_data"}),
     "upstream": frozenset(
         {
@@ -239,6 +240,9 @@ def _diff_named(path: str, old: tuple[Any, ...], new: tuple[Any, ...]) -> Iterat
                 yield from _diff_value(place, name, first, second)
                 if isinstance(first, TeamKey):
                     yield from _diff_digest(place, first, second)
+                if isinstance(first, Issuer) and first.console is not None and second.console is not None:
+                    secrets = first.console.client_secret, second.console.client_secret
+                    yield from _diff_secret(f"{place}.console.client_secret", *secrets)
 
 
 def _diff_aliases(old: tuple[Alias, ...], new: tuple[Alias, ...]) -> Iterator[Change]:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from importlib.util import find_spec
 from urllib.parse import urlsplit
 
-from gateway.config import issuer_checks
+from gateway.config import console_checks, issuer_checks
 from gateway.config.aliases import compare_aliases, models_outside
 from gateway.config.listeners import Ops, Server
 from gateway.config.model import Config
@@ -62,6 +62,10 @@ def resolve(config: Config, environ: Mapping[str, str], report: Report, *, servi
             "upstream": config.upstream.with_token(_upstream_token(config.upstream, environ, report, fetch) or ""),
             "store": config.store.with_password(_store_password(config.store, report, fetch, fetch_env)),
             "teams": tuple(teams),
+            "issuers": tuple(
+                console_checks.with_client_secret(issuer, ("issuers", index), report, fetch, fetch_env)
+                for index, issuer in enumerate(config.issuers)
+            ),
         }
     )
 

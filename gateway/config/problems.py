@@ -19,7 +19,12 @@ from pydantic_core import ErrorDetails
 from gateway.access.rules.api_keys import conceal
 from gateway.config.positions import Location
 
-NEVER_QUOTED: Final = frozenset({"key_env", "token_env", "token_file", "password_env", "password_file", "sha256"})
+NEVER_QUOTED: Final = frozenset(
+    {
+        "key_env", "token_env", "token_file", "password_env", "password_file", "client_secret_env",
+        "client_secret_file", "sha256",
+    }
+)  # fmt: skip
 _SECRET_WORDS: Final = ("token", "secret", "password", "key")
 _LONGEST_QUOTE: Final = 60
 _TABLES: Final = frozenset({"teams", "keys", "rules", "models", "aliases", "issuers"})

@@ -19,7 +19,7 @@ from gateway.operations.rules import attention
 from gateway.operations.rules import dashboard_view as boards
 from gateway.operations.rules.dashboard_view import Board, DayUsage
 
-_BOARD, _SIGN_IN, _TABLES = "board.html", "sign_in.html", "tables.html"
+_BOARD, _SIGN_IN, _SIGNED_IN, _TABLES = "board.html", "sign_in.html", "signed_in.html", "tables.html"
 _SUFFIX = ".html"
 _RANKED = 10
 _MOST_KEPT = 64
@@ -74,9 +74,25 @@ class Renderer:
         """Render the template that the frame's page is named for."""
         return self._environment.get_template(frame.page + _SUFFIX).render(frame=frame, **content)
 
-    def sign_in(self, error: str | None = None) -> str:
-        """Render the sign-in form, with an error message if `error` is given."""
-        return self._sign_in.render(error=error)
+    def sign_in(
+        self,
+        error: str | None = None,
+        issuers: Sequence[tuple[str, str]] = (),
+        next_page: str = "",
+        *,
+        is_secret_wrong: bool = True,
+    ) -> str:
+        """Render the sign-in form, with an error message if `error` is given, which can be about the secret.
+
+        `issuers` are names and addresses of where else to sign in, `next_page` the page to open afterwards.
+        """
+        return self._sign_in.render(
+            issuers=issuers, next=next_page, error=error, is_secret_wrong=error is not None and is_secret_wrong
+        )
+
+    def signed_in(self, next_page: str) -> str:
+        """Render the page that leads on after a sign-in at an issuer."""
+        return self._environment.get_template(_SIGNED_IN).render(next=next_page)
 
     def _sections(self, board: Board) -> Mapping[str, str]:
         """Render each live section, by the id of its element."""

@@ -11,6 +11,7 @@ import msgspec
 
 from gateway import errors
 from gateway.access.rules.json_web_tokens import Reason
+from gateway.access.rules.sign_in import Outcome
 from gateway.domain.bypass import BypassReason
 from gateway.domain.limits import SubjectKind
 from gateway.domain.ports import observers
@@ -167,6 +168,9 @@ ISSUER_KEY_AGE = _gauge("issuer_key_age_seconds", "Time since the keys of an iss
 ISSUER_TOKENS_REFUSED = _counter("issuer_tokens_refused", "Refused tokens of issuers, by reason.",
                                  closed("reason", *Reason))
 ISSUER_TOKENS_KEPT = _gauge("issuer_tokens_kept", "Verified tokens of issuers in memory.")
+CONSOLE_SIGN_INS = _counter("console_sign_ins", "Sign-ins to the console at an issuer. no_role: the claims are in no "
+                            "list; invalid: the answer or the ID token was refused.", ISSUER,
+                            closed("outcome", *Outcome))
 
 _section("Predictions")
 CREATED = _counter("predictions_created", "Predictions created, by source.", TEAM, TARGET,

@@ -7,11 +7,11 @@ of this folder searches for them in every answer, log line and metric, and in th
 from pathlib import Path
 from typing import Any
 
+from tests.support.console_visits import listed_routes, send_form, signed_in, token_of, visit
 from tests.support.console_world import SECRET_INPUT, SECRET_PATH, Having, fill_worlds, world_config
 from tests.support.dashboard import OURS
 from tests.support.http_calls import ask
 from tests.support.issued_keys import mint
-from tests.support.ops_routes import ops_routes, send_form, signed_in, token_of, visit
 from tests.support.samples import fill
 from tests.support.secret_scanner import SecretScanner
 from tests.support.stack import OpenGateway, Stack
@@ -42,7 +42,7 @@ async def test_no_secret_is_in_any_page_file_log_line_or_audit_entry(
         assert refused.status == 401
         for name, headers in (("of-an-operator", operator), ("of-a-lead", lead)):
             await _change_keys(stack, headers, name, secret_scanner)
-        for route in ops_routes():
+        for route in listed_routes():
             if route.method != "GET":
                 continue
             for having in worlds:

@@ -133,12 +133,12 @@ async def fill_worlds(stack: Stack, *teams: str) -> tuple[Having, ...]:
 async def _failed_delivery(stack: Stack, team: str, receiver: str) -> str:
     delivery = Delivery(
         id=f"msg_{team}", kind=DeliveryKind.ANNOUNCEMENT, team=team, url=f"https://{receiver}/{SECRET_PATH}",
-        receiver=receiver, created_at=1.0, next_at=4e9,
+        receiver=receiver, created_at=time.time(), next_at=4e9,
     )  # fmt: skip
     store = open_store(f"sqlite:///{stack.database}")
     await store.open()
     await store.add_delivery(delivery, b"{}")
-    await store.mark_dead(delivery.id, 2.0, f"answered 503 {LONG * 3}", b"{}")
+    await store.mark_dead(delivery.id, time.time(), f"answered 503 {LONG * 3}", b"{}")
     # The rest of the team's budget for today, and something in the month before.
     now = time.time()
     before = windows.month_before(windows.first_day(Window.MONTH, windows.day_of(now)))

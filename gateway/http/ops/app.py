@@ -25,8 +25,9 @@ from gateway.http.ops import (
     usage,
     webhooks,
 )
+from gateway.http.ops.answers import VIEWER
 from gateway.http.ops.dashboard_access import ADMIN_COOKIE, PATH, redirect
-from gateway.http.ops.guards import check_host, check_page, is_ops_token
+from gateway.http.ops.guards import check_host, check_page, count_wrong_credential, is_ops_token
 
 logger = logging.getLogger(__name__)
 
@@ -70,16 +71,22 @@ async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 
 async def _check_access(request: web.Request) -> None:
-    """Raise `Unauthenticated` unless a request has the operators' token or, below `/admin`, their session."""
+    """Raise `Unauthenticated` unless a request has the operators' token or, below `/admin`, their session.
+
+    Raise `RateLimited` after too many wrong tokens.
+    """
     if request.app[ACCESS].value.ops_token is None or request.path in _OPEN or dashboard.is_dashboard(request):
         return
     session = request.cookies.get(ADMIN_COOKIE)
     if session is not None and request.path.startswith("/admin/") and "Authorization" not in request.headers:
-        if await request.app[SESSIONS].read(session) is None:
+        viewer = request[VIEWER] = await request.app[SESSIONS].read(session)
+        if viewer.caller is None:
             return
         raise Forbidden("This session is a team's. Operators sign in with their token.")
     given = request.headers.get("Authorization", "").removeprefix("Bearer ").strip()
     if not is_ops_token(request, given):
+        if given:
+            count_wrong_credential(request)
         raise Unauthenticated("The operators' token is missing or wrong. Send it as Authorization: Bearer TOKEN.")
 
 

@@ -62,6 +62,10 @@ OF_ISSUERS = LIMITS | {
     "team": ("red", "blue"),
     "team_claim": ("org", "group"),
     "teams": ({"a": "red"}, {"b": "red"}),
+    "console": (
+        {"client_id": "one", "operator_claim": "groups", "operators": ["a"]},
+        {"client_id": "one", "operator_claim": "groups", "operators": ["a", "b"]},
+    ),
     "user_claim": ("sub", "uid"),
     "user_prefix": ("", "a:"),
     "scope_claim": ("scope", "permissions"),

@@ -61,8 +61,9 @@ def test_example_has_every_key():
     everything = {NAME_OF_A_TAG.sub("", name) for name in found}
     missing = set(fields(Config)) - everything
     assert not missing
-    # The names in this table are values of a claim.
-    others = {name for name in everything if not name.startswith("issuers.teams.")}
+    # The names in these tables are values of a claim.
+    of_claims = ("issuers.teams.", "issuers.console.leads.")
+    others = {name for name in everything if not name.startswith(of_claims)}
     assert not others - set(fields(Config))
 
 
@@ -72,12 +73,13 @@ def test_example_of_issuers_can_be_enabled(tmp_path):
     (issuer,) = load(tmp_path / "config.toml", ENVIRON).issuers
     shown = Issuer(issuer=issuer.issuer, audience=issuer.audience, name=issuer.name, team=issuer.team)
     differing = {name for name in type(issuer).model_fields if getattr(issuer, name) != getattr(shown, name)}
-    assert differing == {"scopes", "models", *LIMIT_NAMES, "per_user", "per_address"}
+    assert differing == {"console", "scopes", "models", *LIMIT_NAMES, "per_user", "per_address"}
     by_claim = SETTING_OFF.sub("", with_issuers(TEXT)[TEXT.index("# [[issuers]]") :]).replace('team = "acme"\n', "")
+    by_claim = re.sub(r"^client_secret_file = .*\n", "", by_claim, flags=re.MULTILINE)
     research = 'name = "research"'
     with_pages = TEXT.replace(research, f'{research}\norigins = ["https://app.example.com"]')
     (tmp_path / "config.toml").write_text(with_pages + by_claim)
-    (issuer,) = load(tmp_path / "config.toml", ENVIRON).issuers
+    (issuer,) = load(tmp_path / "config.toml", ENVIRON | {"CONSOLE_CLIENT_SECRET": "s"}).issuers
     assert issuer.teams == {"org_8Zk2": "acme", "org_1cPw": "research"}
 
 
