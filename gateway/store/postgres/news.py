@@ -126,7 +126,7 @@ class PostgresNews:
                     connection.pgconn.finish()
             except (psycopg.Error, OSError, TimeoutError) as exc:
                 if has_listened and pause == _FIRST_PAUSE:
-                    logger.warning("news of other nodes do not arrive", extra={"reason": str(exc).strip()})
+                    logger.warning("notifications of other nodes do not arrive", extra={"reason": str(exc).strip()})
             except Exception:
                 logger.exception("the connection for news failed")
             if not self._is_closing:
