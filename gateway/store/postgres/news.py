@@ -114,7 +114,7 @@ class PostgresNews:
                 try:
                     await self._execute(connection, _LISTEN)
                     if has_listened:
-                        logger.info("news of other nodes arrive again")
+                        logger.info("notifications of other nodes arrive again")
                         self._observer.news_reconnected()
                     self.is_listening, has_listened, pause = True, True, _FIRST_PAUSE
                     # Changes from before this moment are read from the store.
