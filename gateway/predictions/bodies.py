@@ -99,7 +99,7 @@ class PredictionBodies:
         render = partial(
             rendering.render, view, base, self._stream_path(view), family=family, as_starting=True, document=split
         )
-        return await off_the_loop(view.run.document, render)
+        return await off_the_loop(view.run.document, render) if is_large else render()
 
     def _render(
         self, view: PredictionView, base: str, family: Family, split: SplitDocument | None, *, has_copies: bool

@@ -3,9 +3,11 @@
 import asyncio
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -211,7 +213,7 @@ def test_keys_are_listed_with_their_state():
     table = ask("list").stdout
     assert table.splitlines()[0].split() == [
         "id", "team", "name", "state", "source", "created", "expires", "last_used", "last_four", "scopes", "models",
-        "origins", "limits",
+        "origins", "limits", "created_by",
     ]  # fmt: skip
     assert len(table.splitlines()) == 5
     shown = json.dumps(rows) + table
@@ -219,6 +221,20 @@ def test_keys_are_listed_with_their_state():
     assert api_keys.digest(old) not in shown
     assert [row["name"] for row in listed("--team", "blue")] == ["gone"]
     assert ask("list", "--team", "nobody").exit_code == 1
+
+
+def test_keys_are_listed_by_creator_and_counted_when_theirs_is_revoked():
+    lead = str(api_keys.parse(create("acme", "--name", "lead")))
+    key = create("acme", "--name", "app")
+    (creator,) = {row["created_by"] for row in listed() if row["source"] == "issued"}
+    assert creator.startswith("cli:")
+    assert {row["name"] for row in listed("--created-by", creator)} == {"lead", "app"}
+    assert listed("--created-by", f"key:{lead}") == []
+    assert "created with it" not in ask("revoke", lead).stderr
+    with closing(sqlite3.connect("gateway.db")) as db:
+        db.execute("UPDATE keys SET created_by = ? WHERE id = ?", (f"key:{lead}", api_keys.parse(key)))
+        db.commit()
+    assert f"gateway keys list --created-by key:{lead}" in ask("revoke", lead).stderr
 
 
 def test_empty_list_explains_how_to_create_a_key(folder):
@@ -302,7 +318,7 @@ def test_key_of_a_removed_team_cannot_be_rotated(folder):
     (folder / "config.toml").write_text('[[teams]]\nname = "acme"')
     result = ask("rotate", key)
     assert result.exit_code == 1
-    assert "Team blue is not in the config any more" in result.stderr
+    assert "Team blue is no longer in the config" in result.stderr
     assert ask("revoke", key).exit_code == 0
 
 
