@@ -130,6 +130,7 @@ async def _create(
         idempotency_key=idempotency_key,
         hold_until=state[request_limits.HOLD_UNTIL],
         has_left=partial(request_limits.has_left, request),
+        add_departure_listener=partial(request_limits.add_departure_listener, request),
         hold=state[HOLD],
     )
     outcome = await _create_traced(request, command)

@@ -1,10 +1,13 @@
 """Creates that wait for a rate or for a place: first come, first served, and none waits forever."""
 
 import asyncio
+import itertools
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from gateway.domain.create_body import CreateBody
 from gateway.domain.create_request import CreateCommand
@@ -70,6 +73,7 @@ class Callers:
         self.free: dict[str, int] = {}
         self.led: list[str] = []
         self.has_left: set[str] = set()
+        self.listeners: dict[str, Callable[[], None]] = {}
         self.orders: dict[str, CreateCommand] = {}
         self.tries = 0
 
@@ -83,7 +87,16 @@ class Callers:
             body=CreateBody(input=b"{}", target=target),
             hold_until=self.clock.monotonic() + patience,
             has_left=lambda: name in self.has_left,
+            add_departure_listener=partial(self.listen, name),
         )
+
+    def listen(self, name: str, callback: Callable[[], None]) -> Callable[[], None]:
+        self.listeners[name] = callback
+        return partial(self.listeners.__delitem__, name)
+
+    def leave(self, name: str) -> None:
+        self.has_left.add(name)
+        self.listeners[name]()
 
     def ask(
         self,
@@ -194,6 +207,35 @@ async def test_create_that_a_rate_cannot_admit_in_time_is_refused_at_once(caller
     await asyncio.gather(second, return_exceptions=True)
 
 
+async def test_creates_that_the_store_refused_in_another_order_are_refused_at_once(
+    limit_queue: LimitQueue, clock: ManualClock
+):
+    """Six a minute, 15 seconds at most: of four that arrive together one can wait, whichever answer comes first."""
+    demand = ReservationRequest(1, 1, (RunLimits(of=SubjectKind.TEAM, scope="team/a", concurrent=1),))
+    status = replace(refused("team/a", kind=LimitKind.RATE).status, limit=6)
+    orders = Callers(limit_queue, clock)
+
+    async def wait(place: QueueEntry) -> None:
+        try:
+            held: WaitForLimit | None = WaitForLimit(Refused(status, 10.0))
+            while held is not None:
+                await place.wait(held.refused)
+                held = place.check_turn()
+        finally:
+            place.leave()
+
+    for order in itertools.permutations(range(4)):
+        places = [QueueEntry(limit_queue, caller(), orders.order(str(n), 15.0)) for n in range(4)]
+        for place in places:
+            place.price(demand)
+        tasks = {n: asyncio.create_task(wait(places[n])) for n in order}
+        await settle()
+        assert {n for n, task in tasks.items() if not task.done()} == {0}, order
+        assert {type(tasks[n].exception()) for n in (1, 2, 3)} == {RateLimited}
+        tasks[0].cancel()
+        await asyncio.gather(tasks[0], return_exceptions=True)
+
+
 async def test_only_the_first_in_line_asks_the_store(callers: Callers, clock: ManualClock):
     """A hundred waiting creates cost no more than one."""
     callers.free["team/a"] = 0
@@ -284,6 +326,21 @@ async def test_disconnected_caller_leaves_the_line(callers: Callers, clock: Manu
         await gone
     await next_
     assert callers.led == ["next"]
+
+
+async def test_disconnected_caller_leaves_at_once(callers: Callers, clock: ManualClock):
+    """Not when its turn comes: its place is free, and the log says so when it happens."""
+    callers.free["team/a"] = 0
+    first, second, third = (callers.ask(name, "team/a") for name in ("first", "second", "third"))
+    await settle()
+    for name, task in (("second", second), ("first", first)):
+        callers.leave(name)
+        with pytest.raises(CallerLeft):
+            await task
+    assert callers.limit_queue.waiting == 1
+    callers.release("team/a")
+    await third
+    assert (callers.led, callers.listeners) == (["third"], {})
 
 
 async def test_disconnected_callers_do_not_count_as_ahead(callers: Callers, clock: ManualClock):

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 from msgspec.structs import replace
@@ -146,20 +146,44 @@ async def test_create_is_sent_again_only_after_a_429(limited: CreateCore, limite
 
 async def test_disconnect_before_the_permit_creates_nothing(limited: CreateCore, limiter: Limiter) -> None:
     limiter.free.clear()
-    task = limited.ask(has_left=lambda: True)
+    left: list[bool] = []
+    task = limited.ask(has_left=lambda: bool(left))
     await settle()
+    left.append(True)
     limiter.free.set()
     with pytest.raises(CallerLeft):
         await task
     assert (limited.replicate.sent, limiter.returned, limited.store.runs) == (0, 1, {})
 
 
+async def test_permit_is_not_awaited_after_the_disconnect(limited: CreateCore, limiter: Limiter) -> None:
+    """The reservation and the place in the queue are free at once, not when the permit would have come."""
+    limiter.free.clear()
+    listeners: list[Callable[[], None]] = []
+    left: list[bool] = []
+
+    def add_listener(callback: Callable[[], None]) -> Callable[[], None]:
+        listeners.append(callback)
+        return listeners.clear
+
+    task = limited.ask(has_left=lambda: bool(left), add_departure_listener=add_listener)
+    await settle()
+    left.append(True)
+    for callback in tuple(listeners):
+        callback()
+    with pytest.raises(CallerLeft):
+        await task
+    assert (limited.replicate.sent, limiter.returned, limited.store.runs, listeners) == (0, 0, {}, [])
+
+
 async def test_joined_create_continues_without_its_first_caller(limited: CreateCore, limiter: Limiter) -> None:
     limiter.free.clear()
-    first = limited.ask(has_left=lambda: True)
+    left: list[bool] = []
+    first = limited.ask(has_left=lambda: bool(left))
     await settle()
     second = limited.ask()
     await settle()
+    left.append(True)
     limiter.free.set()
     assert not isinstance(await first, Answer)
     assert not isinstance(await second, Answer)
