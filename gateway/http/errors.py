@@ -77,12 +77,13 @@ def respond(error: errors.GatewayError, request_id: str | None = None) -> web.Re
     )
     if retry_after is not None:
         response.headers["Retry-After"] = str(retry_after)
-    if limit is not None and (refusing := rate_headers.refusing(limit, retry_after or 1)) is not None:
+    if limit is not None and (refusing := rate_headers.refusing(limit, retry_after)) is not None:
         response.headers["RateLimit-Policy"] = refusing.policy
         response.headers["RateLimit"] = refusing.state
         # This request cannot be served now, even if part of a budget remains.
         response.headers["ratelimit-remaining"] = "0"
-        response.headers["ratelimit-reset"] = str(refusing.seconds)
+        if refusing.seconds is not None:
+            response.headers["ratelimit-reset"] = str(refusing.seconds)
     if isinstance(error, errors.UpstreamUncertain):
         # Stainless clients retry a create after a 504, and would pay twice, unless this header forbids it.
         response.headers["X-Should-Retry"] = "false"

@@ -229,7 +229,10 @@ def _as_shown(error: GatewayError, caller: Caller | None) -> GatewayError:
         return error
     if error.limit is None or error.limit["of"] in OWN_OF_PAGES:
         return error
-    detail = f"Over budget: the limit {error.limit['name']} of your {error.limit['of']} is used up or reserved."
+    whose = f"the limit {error.limit['name']} of your {error.limit['of']}"
+    detail = f"Over budget: {whose} is used up or reserved."
+    if error.retry_after is None:
+        detail = f"Over budget: this prediction is estimated at more than {whose}. It can never pass under this budget."
     return BudgetExceeded(detail, retry_after=error.retry_after)
 
 

@@ -183,12 +183,13 @@ class LimitQueue:
         """Count a refusal and return the error for its caller: `BudgetExceeded` or `RateLimited`."""
         status = refused.status
         self._observer.quota_refused(team, status.kind)
-        if status.of in _WITH_ALERTS and status.kind.is_budget:
+        can_pass_later = refused.retry_after != quota.NEVER
+        if status.of in _WITH_ALERTS and status.kind.is_budget and can_pass_later:
             for limits in demand.allowances:
                 if limits.scope == status.scope:
                     for callback in self._on_exhausted:
                         callback(team, limits, status.name)
-        retry_after = quota.seconds_to_wait(refused.retry_after)
+        retry_after = quota.seconds_to_wait(refused.retry_after) if can_pass_later else None
         error_class = BudgetExceeded if status.kind.is_budget else RateLimited
         return error_class(refusals.detail_of(refused, demand), retry_after=retry_after, limit=refusals.shown(status))
 
