@@ -41,8 +41,8 @@ _IS_REPLICATES = f"{_UNKNOWN}: this is a token of Replicate (r8_…). Use a key 
 _IS_JWT = f"{_UNKNOWN}: this is a JSON Web Token, and the gateway's config has no [[issuers]] whose tokens it accepts."
 _ELSEWHERE = "This key or token only works from its allowed origins (add yours to its `origins`)."
 _IN_NO_PAGE = (
-    "This key or token only works from its allowed origins: in web pages, not in other programs. Those need a key of the "
-    "team that is not bound to origins."
+    "This key or token only works from its allowed origins: in web pages, not in other programs. Those need a key of "
+    "the team that is not bound to origins."
 )
 
 

@@ -74,7 +74,7 @@ def find(path: Path | None, environ: Mapping[str, str]) -> Path:
     if DEFAULT_FILE.exists():
         return DEFAULT_FILE
     message = f"no config file: pass --config FILE, set {FILE_VARIABLE}, or create ./{DEFAULT_FILE}"
-    raise ConfigError([Problem("", f"{message} (see config.example.toml)")])
+    raise ConfigError([Problem("", f"{message} (with: gateway config init)")])
 
 
 def from_mapping(

@@ -247,7 +247,7 @@ def _detail_of(response: web.StreamResponse) -> str:
 
 def _no_route(method: str, path: str) -> str:
     shown = path if len(path) <= _LONGEST_SHOWN else f"{path[:_LONGEST_SHOWN]}…"
-    return f"There is no such route: {method} {shown}. docs/http-api.md lists the routes."
+    return f"There is no such route: {method} {shown}. GET /openapi.json lists those of the gateway."
 
 
 def _path_of(request: Request) -> str:

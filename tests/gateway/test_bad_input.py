@@ -299,7 +299,7 @@ METHODS = [
 ]
 NO_ROUTES = [
     Row(f"{method} {target!r}"[:70], 404,
-        f"There is no such route: {method} {shown}. docs/http-api.md lists the routes.",
+        f"There is no such route: {method} {shown}. GET /openapi.json lists those of the gateway.",
         method=method, target=target, headers=())
     for method, target, shown in (
         ("GET", "/v1/account/", "/v1/account/"),

@@ -67,7 +67,10 @@ def row_of(
     allowance: Allowance | None = None,
     has_team: bool = True,
 ) -> KeyRow:
-    """Return the row of a key. `allowance` has the limits of a key of the config; `has_team`: whether that has its team."""
+    """Return the row of a key. `allowance` has the limits of a key of the config.
+
+    `has_team` is whether the config has the key's team.
+    """
     return KeyRow(
         id=key.id,
         name=key.name,

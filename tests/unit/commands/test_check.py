@@ -275,7 +275,9 @@ def test_bucket_without_its_library_is_reported(folder, monkeypatch):
     monkeypatch.delitem(sys.modules, "gateway.store.objects.bucket", raising=False)
     result = check(config=OUTPUTS.format(url="s3://bucket"))
     assert result.exit_code == 1
-    assert "outputs.url: a bucket needs the extra s3: pip install '.[s3]' in a checkout" in result.output
+    assert (
+        "outputs.url: a bucket needs the extra s3: pip install 'WHEEL[s3]', or '.[s3]' in a checkout" in result.output
+    )
 
 
 def test_read_only_output_store_is_reported_in_a_sentence(folder):
