@@ -6,7 +6,7 @@ from typing import Final
 from gateway.domain.records import CacheStats
 from gateway.http.openapi import answers
 from gateway.http.openapi.document import RouteDescription, document
-from gateway.http.openapi.shared import PROBES, key_routes
+from gateway.http.openapi.shared import CSV, PROBES, TEXT, key_routes
 from gateway.http.ops.audit import AuditQuery
 from gateway.http.ops.cache import CacheQuery, Purged, PurgeQuery
 from gateway.http.ops.keys import KeyQuery
@@ -16,9 +16,6 @@ from gateway.http.ops.usage import UsageQuery
 from gateway.http.ops.webhooks import DeliveryPage, DeliveryQuery, Redelivered
 from gateway.operations.prediction_log import PredictionPage
 from gateway.operations.rules.audit_rows import AuditRows
-
-_TEXT: Final = {"type": "string"}
-_CSV: Final = {"text/csv": _TEXT}
 
 OPERATIONS: Final = (
     RouteDescription(
@@ -31,7 +28,7 @@ OPERATIONS: Final = (
         ),
         query=PredictionQuery,
         answer=PredictionPage,
-        others=_CSV,
+        others=CSV,
         errors=(422,),
     ),
     RouteDescription(
@@ -54,7 +51,7 @@ OPERATIONS: Final = (
         description="From a UTC day to a day, both included. Default: this month so far.",
         query=UsageQuery,
         answer=answers.UsageReport,
-        others=_CSV,
+        others=CSV,
         errors=(422,),
     ),
     RouteDescription(
@@ -64,7 +61,7 @@ OPERATIONS: Final = (
         description="In order of id.",
         query=DeliveryQuery,
         answer=DeliveryPage,
-        others=_CSV,
+        others=CSV,
         errors=(422,),
     ),
     RouteDescription(
@@ -99,7 +96,7 @@ OPERATIONS: Final = (
         description="Newest first.",
         query=AuditQuery,
         answer=AuditRows,
-        others=_CSV,
+        others=CSV,
         errors=(422,),
     ),
     *key_routes("/admin/keys", query=KeyQuery, of_whom="all teams, or of one", a_key="a key"),
@@ -119,7 +116,7 @@ OPERATIONS: Final = (
         method="GET",
         path="/metrics",
         summary="Metrics for Prometheus",
-        others={"text/plain": _TEXT, "application/openmetrics-text": _TEXT},
+        others={"text/plain": TEXT, "application/openmetrics-text": TEXT},
     ),
     *PROBES,
     RouteDescription(
