@@ -179,7 +179,8 @@ def summary(config: "Config") -> Iterator[str]:
         teams = f" (team {', '.join(alias.teams)})" if alias.teams else ""
         yield f"alias      {alias.name}{teams}: {alias.target}"
     for team in config.teams:
-        yield f"team       {_team(team)}"
+        yield f"team       {team.name}"
+        yield from (f"  {name:<9}{value}" for name, value in _team(team))
     for issuer in config.issuers:
         yield f"issuer     {issuer.name} ({issuer.issuer}), for {', '.join(issuer.all_teams)}"
 
@@ -197,19 +198,17 @@ def _listener(host: str, port: int) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{port or '(a free port)'}"
 
 
-def _team(team: "Team") -> str:
-    parts = [
-        f"scopes {', '.join(team.scopes)}",
-        f"models {', '.join(team.models)}" if team.models is not None else "all models",
-    ]
+def _team(team: "Team") -> "Iterator[tuple[str, str]]":
+    """Yield what a team may do, each part with its name."""
+    yield "scopes", ", ".join(team.scopes)
+    yield "models", "all" if team.models is None else ", ".join(team.models)
     if team.origins:
-        parts.append(f"origins {', '.join(team.origins)}")
-    parts += _limits(team) or ["no limits"]
+        yield "origins", ", ".join(team.origins)
+    yield "limits", ", ".join(_limits(team)) or "none"
     for name, limits in (("user", team.per_user), ("address", team.per_address)):
         if limits is not None and (given := _limits(limits)):
-            parts.append(f"per {name}: {', '.join(given)}")
-    parts.append(f"keys in the config: {', '.join(key.name for key in team.keys) or 'none'}")
-    return f"{team.name}: {'; '.join(parts)}"
+            yield "limits", f"for each {name}: {', '.join(given)}"
+    yield "keys", f"in the config: {', '.join(key.name for key in team.keys) or 'none'}"
 
 
 def _limits(limits: "TeamLimits") -> list[str]:

@@ -65,17 +65,33 @@ def test_valid_config_is_summarized(folder):
         "operators  http://127.0.0.1:9464 (token required)",
         "upstream   api.replicate.com (600 creates, 3000 other calls per minute)",
         "outputs    not copied",
-        (
-            "team       acme: scopes read, predict, files; models acme/*; origins https://app.example.com; "
-            "requests_per_minute 1000000; budget_usd_per_day 200; per address: requests_per_minute 60; "
-            "keys in the config: web"
-        ),
-        "team       research: scopes read, predict, files; all models; no limits; keys in the config: none",
+        "team       acme",
+        "  scopes   read, predict, files",
+        "  models   acme/*",
+        "  origins  https://app.example.com",
+        "  limits   requests_per_minute 1000000, budget_usd_per_day 200",
+        "  limits   for each address: requests_per_minute 60",
+        "  keys     in the config: web",
+        "team       research",
+        "  scopes   read, predict, files",
+        "  models   all",
+        "  limits   none",
+        "  keys     in the config: none",
         "store      sqlite:///gateway.db (does not exist yet; `gateway serve` creates it)",
         "ok",
     ]
     assert result.stderr == ""
     assert [path.name for path in folder.iterdir()] == ["config.toml"]
+
+
+def test_problems_are_listed_in_the_order_of_their_lines(folder):
+    """As one mends them, whatever the order of the sections is."""
+    config = '[[teams]]\nname = "a"\nbudget_usd_per_day = -1\n[cache]\nmax_age_secnds = 1\n[server]\nport = -1\n'
+    result = check(config=config)
+    assert result.exit_code == 1
+    *problems, last = result.stderr.splitlines()
+    assert [line.partition(" ")[0] for line in problems] == [f"config.toml:{line}" for line in (3, 5, 7)]
+    assert last == "3 problems in the config."
 
 
 def test_what_workers_may_use_together_is_shown(folder):
