@@ -170,13 +170,15 @@ class Authenticator:
         if known is None:
             return None
         allowance = self._settings.value.allowances.get(key_id)
-        if allowance is None and key_id not in self._settings.value.keys:
+        key = self._settings.value.keys.get(key_id)
+        if allowance is None and key is None:
             # Without the store only the team's limits count: what needs no store goes on.
             with suppress(StoreUnavailable):
                 key = await self._stored(key_id)
                 allowance = None if key is None or key.team != team else key.allowance
         allowance = allowance or NO_LIMITS
-        return Caller(team=known, key_id=key_id, scopes=frozenset(), models=(), allowance=allowance)
+        name = key.name if key is not None and key.team == team else ""
+        return Caller(team=known, key_id=key_id, key_name=name, scopes=frozenset(), models=(), allowance=allowance)
 
     async def holder(self, key_id: str, team: str) -> Caller:
         """Return the caller of a key that was presented before. Raise `Unauthenticated` if it is no longer valid."""
