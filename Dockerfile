@@ -2,7 +2,7 @@
 #
 # BASE is any image with Python 3.11 or newer as `python3`, and its module venv. Named by digest, it is the same bytes
 # each time; the packages are those of constraints.txt, checked by their hashes.
-# EXTRAS are those of pyproject.toml: speed (uvloop), otel (traces), dashboard (the usage page), simulator (the stand-in
+# EXTRAS are those of pyproject.toml: speed (uvloop), otel (traces), dashboard (the console), simulator (the stand-in
 # for Replicate), postgres (the store), s3 (the bucket of outputs), oidc (identities of issuers).
 # COMMIT is what `gateway --version` shows: --build-arg COMMIT=$(git rev-parse HEAD). The context has no history.
 ARG BASE=python:3.11-slim-bookworm

@@ -11,10 +11,13 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # range, so pip is installed first, from its own lines of the file. The checkout itself, a folder, has no hash.
 LOCKED := $(PIP) install --no-require-hashes -c constraints.txt
 SRC    := gateway tests bench grafana hatch_build.py
-# The tests wait more than they compute: four workers keep two cores busy.
-WORKERS ?= $(shell $(PYTHON) -c 'import os; print((os.cpu_count() or 1) * 2)')
+# The tests wait more than they compute: six workers keep two cores busy. Each takes up to a gigabyte of memory.
+WORKERS ?= $(shell $(PYTHON) -c 'import os; print((os.cpu_count() or 1) * 3)')
 
-.PHONY: demo test test-long check fix clean bundle bench bench-peers constraints package sbom
+# What Python compiles is kept: the tests are compiled with all that an assertion says when it fails.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: demo test test-long check fix clean bundle bench bench-peers constraints man package sbom
 
 $(VENV)/.pip: constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed" if sys.version_info < (3, 11) else 0)'
@@ -41,6 +44,11 @@ constraints: $(VENV)/.release
 	UV_CUSTOM_COMPILE_COMMAND='make constraints' $(BIN)/uv pip compile --quiet --no-config --no-annotate \
 	  --universal --python-version 3.11 --generate-hashes --all-extras --group build --group dev --group proxies \
 	  --group kubernetes --group release $(ARGS) pyproject.toml --output-file constraints.txt
+
+# Man pages of every command, in build/man: `man build/man/gateway.1`.
+man: $(VENV)/.release
+	rm -rf build/man && mkdir -p build/man
+	$(BIN)/click-man --target build/man gateway
 
 # What a release has: the source archive, and the wheel that is built from it.
 package: $(VENV)/.dev
@@ -74,8 +82,18 @@ check: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports --cache-dir $(VENV)/.lint-imports
 
-test: check
+# The tests and the npm clients are made ready beside the checks, once: otherwise each worker does it, or waits for it.
+test: $(VENV)/.dev
+	@$(MAKE) --no-print-directory -j check $(VENV)/.tests $(VENV)/.clients
 	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
+
+$(VENV)/.tests: | $(VENV)/.dev
+	@$(BIN)/python -m pytest --collect-only -qq >/dev/null || true
+	@touch $@
+
+$(VENV)/.clients: tests/e2e/clients/package-lock.json | $(VENV)/.dev
+	@$(BIN)/python -c 'from tests.support.node import install_clients; install_clients()'
+	@touch $@
 
 # Many more rounds of what `make test` samples: crashes, interleavings, races, property tests. Takes about an hour.
 test-long: $(VENV)/.dev

@@ -16,7 +16,8 @@ import time
 from pathlib import Path
 
 from tests.support.crash_child import STEPS
-from tests.support.crash_rounds import Found, Matrix, crash_upstream, play
+from tests.support.crash_play import Found, play
+from tests.support.crash_rounds import Matrix, crash_upstream
 
 _LATEST = 1.4
 _MOST_PASSAGES = 4

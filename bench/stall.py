@@ -28,7 +28,7 @@ import aiohttp
 
 from bench.stall_gateway import MARK
 from bench.stall_probe import Probe
-from bench.stall_upstream import DOCUMENTS, HostileUpstream
+from bench.stall_upstream import DOCUMENTS, MODELS, HostileUpstream
 from gateway.access.rules.api_keys import new_key
 from tests.support.hostile import VALUES, bomb, data_uri, keys, marks, string
 
@@ -177,6 +177,8 @@ async def follow(target: Gateway, name: str, patience: float) -> tuple[int | str
             reads = [made["urls"]["get"], "/v1/predictions", made["urls"]["get"]]
             if "stream" in made["urls"]:
                 reads.append(made["urls"]["stream"])
+            if name == MODELS:
+                reads += ["/v1/models", "/v1/models"]
             await asyncio.sleep(3)
             # By now the version's model is known, and its schema is asked for.
             async with session.post("/v1/predictions", json=body) as response:

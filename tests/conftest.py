@@ -7,6 +7,7 @@ import gc
 import logging
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,18 @@ from xdist.scheduler import LoadScopeScheduling
 
 from tests.support.order import mixed
 
+# Importing `jsonschema` compiles 38 grammars for the syntax of IRIs if this package is installed, as another needs it.
+# That takes each worker two seconds, and no test checks an IRI.
+sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]
+
 _MEMORY = Path("/dev/shm")
 _ENOUGH_BYTES = 4 * 2**30
-_SETS_UP_FOR_ITS_MODULE = ("tests/packaging/", "tests/contract/test_postgres_failover.py")
+_SETS_UP_FOR_ITS_MODULE = (
+    "tests/packaging/",
+    "tests/contract/test_postgres_failover.py",
+    "tests/e2e/test_dashboard.py",
+    "tests/e2e/test_demo",
+)
 
 
 def pytest_configure(config: pytest.Config) -> None:

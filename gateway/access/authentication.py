@@ -16,14 +16,15 @@ from cachetools import TTLCache
 from gateway.access.browser_tokens import NEVER_PUBLIC, TOKEN_PREFIX, BrowserToken, TokenService
 from gateway.access.external_identities import ExternalIdentities
 from gateway.access.rules import api_keys
-from gateway.access.rules.issuers import ExternalIdentity
+from gateway.access.rules.grants import NEVER_GRANTED
+from gateway.access.rules.issuers import ExternalIdentity, Issuer
 from gateway.access.rules.json_web_tokens import looks_like_one
 from gateway.domain import tags
 from gateway.domain.limits import NO_LIMITS, UNLIMITED, Allowance
 from gateway.domain.ports.clock import Clock
 from gateway.domain.ports.records import Keys
 from gateway.domain.records import Key
-from gateway.domain.scopes import DEFAULT_SCOPES, narrow
+from gateway.domain.scopes import DEFAULT_SCOPES, Scope, narrow
 from gateway.domain.teams import Caller, Teams, origin_bound
 from gateway.errors import Forbidden, StoreUnavailable, Unauthenticated
 from gateway.runtime.live import LiveSettings
@@ -183,6 +184,22 @@ class Authenticator:
     async def holder(self, key_id: str, team: str) -> Caller:
         """Return the caller of a key that was presented before. Raise `Unauthenticated` if it is no longer valid."""
         return self._caller(await self._valid(key_id, team))
+
+    def lead(self, issuer: Issuer, team_name: str) -> Caller:
+        """Return somebody who leads a team, as an issuer says. Raise `Unauthenticated` if the team has gone.
+
+        It can look after the keys of its team also where no key of the team can, and has no right beyond its team.
+        """
+        team = self._teams.value.get(team_name)
+        if team is None:
+            raise Unauthenticated("Your team is no longer in the gateway's config.")
+        return Caller(
+            team=team,
+            key_id=issuer.key_id(team.name),
+            key_name=issuer.name,
+            scopes=(team.scopes - NEVER_GRANTED) | {Scope.KEYS},
+            models=(team.models,),
+        )
 
     async def _authenticate(self, authorization: str, origin: str | None) -> tuple[Caller, float]:
         """Return the caller, and the time at which its key or token becomes invalid."""

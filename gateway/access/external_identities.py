@@ -4,19 +4,23 @@ A verified token is remembered by its SHA-256 until it expires or the key that v
 signature takes longer to verify than a poll takes to answer.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 import msgspec
 
 from gateway.access.issuer_keys import IssuerKeys
-from gateway.access.rules import api_keys, issuers, json_web_tokens
-from gateway.access.rules.issuers import ExternalIdentity, IssuerSettings
+from gateway.access.rules import api_keys, issuers, json_web_tokens, sign_in
+from gateway.access.rules.issuers import ExternalIdentity, Issuer, IssuerSettings
 from gateway.access.rules.json_web_keys import PublicKey
-from gateway.access.rules.json_web_tokens import Reason, TokenRefusal
+from gateway.access.rules.json_web_tokens import Reason, TokenRefusal, UnverifiedToken
 from gateway.domain.ports.clock import Clock
 from gateway.domain.ports.observers import IdentityObserver
 from gateway.errors import IssuerUnavailable, Unauthenticated
 from gateway.runtime.live import LiveSettings
 
-_RETRY_SECONDS = 10
+RETRY_SECONDS = 10
+"""When to ask again for what an issuer that is away would decide."""
 
 
 class _Verified(msgspec.Struct, frozen=True):
@@ -53,7 +57,7 @@ class ExternalIdentities:
             return found
         self._observer.token_refused(found.reason)
         if found.reason is Reason.KEYS_UNAVAILABLE:
-            raise IssuerUnavailable(found.detail, retry_after=_RETRY_SECONDS)
+            raise IssuerUnavailable(found.detail, retry_after=RETRY_SECONDS)
         raise Unauthenticated(found.detail)
 
     async def _identify(self, presented: str) -> ExternalIdentity | TokenRefusal:
@@ -94,6 +98,14 @@ class ExternalIdentities:
         issuer = issuers.issuer_of(settings.issuers, token.claims)
         if isinstance(issuer, TokenRefusal):
             return issuer
+        key = await self._key_of(token, issuer)
+        if isinstance(key, TokenRefusal):
+            return key
+        identity = issuers.identify(issuer, token.claims)
+        return identity if isinstance(identity, TokenRefusal) else _Verified(identity, key)
+
+    async def _key_of(self, token: UnverifiedToken, issuer: Issuer) -> PublicKey | TokenRefusal:
+        """Return the key of the issuer that verifies a token, whose times are valid too."""
         if token.algorithm not in issuer.algorithms:
             accepted = ", ".join(sorted(issuer.algorithms))
             return TokenRefusal(Reason.ALGORITHM, f"This token is not signed with an accepted algorithm ({accepted}).")
@@ -105,5 +117,18 @@ class ExternalIdentities:
             return key
         if not json_web_tokens.has_valid_signature(token, key.key):
             return TokenRefusal(Reason.SIGNATURE, "The signature of this token is not valid.")
-        identity = issuers.identify(issuer, token.claims)
-        return identity if isinstance(identity, TokenRefusal) else _Verified(identity, key)
+        return key
+
+    async def verify_id_token(self, presented: str, issuer: Issuer, nonce: str) -> Mapping[str, Any] | TokenRefusal:
+        """Return the claims of an ID token that answers a sign-in to the console at an issuer."""
+        assert issuer.console is not None
+        if len(presented) > (longest := self._settings.value.max_token_bytes):
+            return TokenRefusal(Reason.TOO_LONG, f"The ID token is longer than {longest} bytes.")
+        token = json_web_tokens.read(presented)
+        if isinstance(token, TokenRefusal):
+            return token
+        refusal = sign_in.check_id_token(issuer, issuer.console.client_id, nonce, token.claims)
+        if refusal is not None:
+            return refusal
+        key = await self._key_of(token, issuer)
+        return key if isinstance(key, TokenRefusal) else token.claims

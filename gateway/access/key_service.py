@@ -28,14 +28,16 @@ from gateway.runtime.live import LiveSettings
 
 _NO_KEY = "There is no such key."
 _IN_CONFIG = "This key is defined in the config. Change it there."
-_NOT_YOURS = "Your key may not change this one, because it could not create it: "
+_NOT_YOURS = "You may not change this key, because you could not create it: "
 
 
 class Authority(msgspec.Struct, frozen=True, kw_only=True):
-    """Who asks for a change. `caller` is the holder of a key; `None` for operators."""
+    """Who asks for a change. `caller` is the holder of a key, or the lead of a team; `None` for operators."""
 
     actor: Actor
     caller: Caller | None = None
+    is_lead: bool = False
+    """Whether an issuer says that the caller leads its team: there is no key behind it."""
 
     @classmethod
     def of_caller(cls, caller: Caller) -> "Authority":
@@ -210,15 +212,20 @@ class KeyService:
         return found
 
     def _team(self, key: Key) -> Team:
-        team = self._teams.value.get(key.team)
+        return self._team_by_name(key.team)
+
+    def _team_by_name(self, name: str) -> Team:
+        team = self._teams.value.get(name)
         if team is None:
-            raise Conflict(f"Team {key.team} is not in the config any more. Its keys do not work.")
+            raise Conflict(f"Team {name} is not in the config any more. Its keys do not work.")
         return team
 
     async def _grants(self, authority: Authority, team: Team) -> Grants:
         caller = authority.caller
         if caller is None:
             return grants.of_operator(team)
+        if authority.is_lead:
+            return grants.of_lead(self._team_by_name(caller.team.name))
         if caller.is_public or Scope.KEYS not in caller.scopes:
             raise Forbidden("Your key may not manage keys.")
         own = self._settings.value.keys.get(caller.key_id) or await self._store.key(caller.key_id)

@@ -4,6 +4,7 @@ import msgspec
 
 from gateway.access.authentication import Authenticator
 from gateway.access.browser_tokens import TokenService
+from gateway.access.console_sign_in import ConsoleSignIn
 from gateway.access.external_identities import ExternalIdentities
 from gateway.access.issuer_keys import IssuerKeys
 from gateway.access.key_service import KeyService
@@ -16,7 +17,7 @@ from gateway.models.metadata import MetadataService
 from gateway.models.schemas import SchemaService
 from gateway.models.versions import VersionMap
 from gateway.runtime.loops import BackgroundLoop
-from gateway.upstream.issuers import KeyReader, KeyReaderSettings
+from gateway.upstream.issuers import IssuerClient, IssuerClientSettings
 
 
 class AccessParts(msgspec.Struct, frozen=True):
@@ -25,6 +26,7 @@ class AccessParts(msgspec.Struct, frozen=True):
     authenticator: Authenticator
     tokens: TokenService
     sessions: Sessions
+    sign_in: ConsoleSignIn
     policy: Policy
     keys: KeyService
 
@@ -52,14 +54,18 @@ async def build_access(base: Base, models: ModelParts) -> AccessParts:
     """Build authentication, sessions and rights."""
     live, store, clock = base.live, base.store, base.clock
     tokens = TokenService(await base.secret("browser-tokens"), clock, tag_keys=lambda: live.http.value.tag_keys)
-    identities = await _build_identities(base)
+    client = await base.stack.enter_async_context(IssuerClient(IssuerClientSettings()))
+    identities = _build_identities(base, client)
     uses = KeyUses(store, clock)
     base.keep_running(uses.run, BackgroundLoop.KEY_USES)
     authenticator = Authenticator(live.teams, live.access, store, tokens, clock, identities, on_used=uses.note)
     return AccessParts(
         authenticator=authenticator,
         tokens=tokens,
-        sessions=Sessions(await base.secret("dashboard-sessions"), live.access, authenticator, clock),
+        sessions=Sessions(await base.secret("dashboard-sessions"), live.access, authenticator, clock, live.issuers),
+        sign_in=ConsoleSignIn(
+            await base.secret("console-sign-in"), live.issuers, live.access, client, identities, clock, base.metrics
+        ),
         policy=Policy(models.versions, store, clock, str(base.config.upstream.base_url)),
         keys=KeyService(
             store, live.teams, live.access, clock, on_changed=lambda key_id: authenticator.forget([key_id])
@@ -67,11 +73,10 @@ async def build_access(base: Base, models: ModelParts) -> AccessParts:
     )
 
 
-async def _build_identities(base: Base) -> ExternalIdentities:
+def _build_identities(base: Base, client: IssuerClient) -> ExternalIdentities:
     """Build what verifies the tokens of issuers. There may be none: a reload can add some."""
     metrics, issuers = base.metrics, base.live.issuers
-    reader = await base.stack.enter_async_context(KeyReader(KeyReaderSettings()))
-    keys = IssuerKeys(issuers, reader, base.clock, metrics)
+    keys = IssuerKeys(issuers, client, base.clock, metrics)
     base.stack.push_async_callback(keys.close)
     base.keep_running(keys.run, BackgroundLoop.ISSUER_KEYS)
     identities = ExternalIdentities(issuers, keys, base.clock, metrics)

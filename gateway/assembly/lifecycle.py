@@ -55,7 +55,10 @@ async def drain(parts: Parts, listeners: OpenListeners) -> None:
         await asyncio.sleep(_AFTER_STREAMS_SECONDS)
     await listeners.close_idle()
     parts.money.limit_queue.close()
-    parts.upstream.limiter.close()
     await parts.rates.hold_queue.close()
     await parts.predictions.service.drain()
-    await listeners.receive(max(0.0, parts.base.shutdown_deadline.left() - _HANDLED_SECONDS))
+    deadline, limiter = parts.base.shutdown_deadline, parts.upstream.limiter
+    await listeners.receive(max(0.0, deadline.left() - _HANDLED_SECONDS))
+    # Creates that were admitted get the account's turn, if it comes in time.
+    await limiter.finish_creates(max(0.0, deadline.left() - _HANDLED_SECONDS))
+    limiter.close()

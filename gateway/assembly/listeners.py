@@ -21,7 +21,7 @@ from gateway.http.ops import app as ops
 from gateway.http.ops import config_state, dashboard_access
 from gateway.http.ops.config_state import ConfigState
 from gateway.http.ops.dashboard_streams import OPEN_PAGES, OpenPages
-from gateway.http.ops.guards import SIGN_IN_ATTEMPTS, SignInAttempts
+from gateway.http.ops.guards import HEADER_ATTEMPTS, SIGN_IN_ATTEMPTS, SignInAttempts
 from gateway.http.pipeline import Pipeline
 from gateway.http.request import IS_DRAINING, Handle
 from gateway.http.response_memory import ResponseMemory
@@ -95,9 +95,11 @@ async def _add_dashboard(app: web.Application, parts: Parts) -> None:
     """Add the console to the ops listener."""
     app[keys.DASHBOARD] = parts.operations.dashboard
     app[keys.SESSIONS] = parts.access.sessions
+    app[keys.CONSOLE_SIGN_IN] = parts.access.sign_in
     app[dashboard_access.RENDERER] = await asyncio.to_thread(load_renderer)
     app[dashboard_access.ASSETS] = await asyncio.to_thread(dashboard_assets.load)
-    app[SIGN_IN_ATTEMPTS] = SignInAttempts(parts.base.clock)
+    for attempts in (SIGN_IN_ATTEMPTS, HEADER_ATTEMPTS):
+        app[attempts] = SignInAttempts(parts.base.clock)
     pages = app[OPEN_PAGES] = OpenPages()
     parts.base.metrics.read_on_scrape("dashboard_streams", lambda: pages.count)
 

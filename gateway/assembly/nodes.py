@@ -124,7 +124,7 @@ class _Handover:
             if run.state is RunState.INTENDED:
                 predictions.events.call(Listener.TRACKER, run.id, self._search, run)
             else:
-                predictions.events.call(Listener.TRACKER, run.id, predictions.tracker.follow, run)
+                predictions.events.call(Listener.TRACKER, run.id, predictions.tracker.catch_up, run)
                 predictions.events.call(Listener.STREAMS, run.id, self._parts.streams.hub.take_over, run)
 
     def _search(self, intent: Run) -> None:

@@ -7,12 +7,13 @@ from ipaddress import ip_network
 from msgspec.structs import replace
 
 from gateway.access.authentication import AccessSettings
-from gateway.access.rules.issuers import Issuer, IssuerSettings, KeyLocation
+from gateway.access.rules.issuers import ConsoleClient, Issuer, IssuerSettings, KeyLocation
 from gateway.config import Config
+from gateway.config.issuers import ConsoleSignIn
 from gateway.config.issuers import Issuer as ConfigIssuer
 from gateway.config.sections import ModelPrice
+from gateway.config.teams import RunLimits, TeamKey, TeamLimits
 from gateway.config.teams import Team as ConfigTeam
-from gateway.config.teams import TeamKey, TeamLimits
 from gateway.domain import targets
 from gateway.domain.body_limits import BodyLimits
 from gateway.domain.limits import NO_LIMITS, UNLIMITED, Allowance, Limits
@@ -53,6 +54,7 @@ def _team(team: ConfigTeam, aliases: Mapping[str, str]) -> Team:
         public_sees_team=team.public_sees == "team",
         public_webhooks=team.public_webhooks,
         allowance=_allowance(team),
+        per_tag={name: _limits(limits) for name, limits in team.per_tag.items()},
         weight=team.weight,
         max_wait_seconds=team.max_wait_seconds,
         aliases={name: parse_target(target) for name, target in aliases.items()},
@@ -124,6 +126,19 @@ def _issuer(given: ConfigIssuer) -> Issuer:
         origins=None if given.is_native else given.origins,
         is_native=given.is_native,
         leeway_seconds=given.leeway_seconds,
+        console=None if given.console is None else _console_client(given.console),
+    )
+
+
+def _console_client(given: ConsoleSignIn) -> ConsoleClient:
+    return ConsoleClient(
+        client_id=given.client_id,
+        client_secret=given.client_secret.get_secret_value() if given.client_secret else None,
+        scopes=given.scopes,
+        operator_claim=given.operator_claim,
+        operators=frozenset(given.operators),
+        lead_claim=given.lead_claim,
+        leads=dict(given.leads),
     )
 
 
@@ -131,11 +146,11 @@ def _allowance(given: ConfigTeam | TeamKey | ConfigIssuer) -> Allowance:
     return Allowance(own=_limits(given), per_user=_limits(given.per_user), per_address=_limits(given.per_address))
 
 
-def _limits(given: TeamLimits | None) -> Limits:
+def _limits(given: RunLimits | None) -> Limits:
     if given is None:
         return UNLIMITED
     return Limits(
-        requests_per_minute=given.requests_per_minute,
+        requests_per_minute=given.requests_per_minute if isinstance(given, TeamLimits) else None,
         predictions_per_minute=given.predictions_per_minute,
         burst=given.burst,
         concurrent_predictions=given.concurrent_predictions,
@@ -150,6 +165,7 @@ def http_settings(config: Config, teams: Teams) -> HttpSettings:
     """Return the bounds of requests, and the origins that browsers may call from."""
     return HttpSettings(
         public_url=_public_url(config),
+        ops_public_url=config.ops.public_url,
         trusted_proxies=tuple(ip_network(str(network)) for network in config.server.trusted_proxies),
         max_body_bytes=config.server.max_body_bytes,
         max_upload_bytes=config.server.max_upload_bytes,

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gateway.commands.common import CONFIG_OPTION, load_config, opened_store, plain_errors, run
+from gateway.commands.common import (
+    CONFIG_OPTION,
+    examples,
+    format_option,
+    load_config,
+    opened_store,
+    plain_errors,
+    run,
+)
 
 if TYPE_CHECKING:
     from gateway.domain.audit import AuditEntry
@@ -15,7 +23,9 @@ if TYPE_CHECKING:
 _PAGE = 1000
 
 
-@click.command()
+@click.command(
+    epilog=examples("gateway audit --team acme --since 7d", "gateway audit --action key.revoked --format csv")
+)
 @click.option("--team", metavar="TEAM", help="Only changes of this team.")
 @click.option("--actor", metavar="ACTOR", help="Only changes by ACTOR, for example cli:root or key:KEY_ID.")
 @click.option("--action", metavar="ACTION", help="Only these changes, for example key.created.")
@@ -23,9 +33,13 @@ _PAGE = 1000
 @click.option("--since", metavar="TIME", help="From this time on: a time, a day, or how long ago, for example 7d.")
 @click.option("--until", metavar="TIME", help="Before this time.")
 @click.option(
-    "--limit", type=click.IntRange(1, 1_000_000), default=100, show_default=True, help="The most entries, newest first."
+    "--limit",
+    type=click.IntRange(1, 1_000_000),
+    default=100,
+    show_default=True,
+    help="Maximum number of entries, newest first.",
 )
-@click.option("--format", "style", type=click.Choice(["table", "json", "csv"]), default="table", show_default=True)
+@format_option("table", "json", "csv")
 @CONFIG_OPTION
 def audit(
     team: str | None,
@@ -40,7 +54,7 @@ def audit(
 ) -> None:
     """Show who changed what, newest first.
 
-    Changes of keys, secrets, corrections, the cache, deliveries and the config.
+    Changes of keys, secrets, usage, the cache, deliveries, the store and the config.
     """
     config = load_config(config_path)
     with plain_errors():

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from gateway.domain import quota, times
-from gateway.domain.limits import Allowance
+from gateway.domain import quota, tags, times
+from gateway.domain.limits import Allowance, Subject, SubjectKind
 from gateway.domain.quota import Counters, LimitStatus, RunLimits
 from gateway.domain.teams import Caller, Team
 from gateway.money.rules.refusals import dollars
@@ -26,14 +26,20 @@ class Limited(NamedTuple):
     limits: RunLimits
 
 
-def subjects_of(team: Team, key_id: str, allowance: Allowance, user: str | None) -> list[Limited]:
-    """Return the subjects with limits in whose budgets the spend of a key and a user of a team counts."""
+def subjects_of(
+    team: Team, key_id: str, allowance: Allowance, user: str | None, tagged: str = tags.NONE
+) -> list[Limited]:
+    """Return the subjects with limits in whose budgets the spend of a key, a user and cost tags of a team counts."""
     caller = Caller(team=team, key_id=key_id, scopes=frozenset(), models=(), allowance=allowance)
     labels = {"team": "", "key": f"key {key_id}: ", "user": f"user {user}: ", "key-user": f"user {user} of the key: "}
     return [
-        Limited(labels[subject.label], _budgets_only(RunLimits.of_subject(subject)))
-        for subject in caller.subjects(user=user)
+        Limited(labels.get(subject.label) or _label_of(subject), _budgets_only(RunLimits.of_subject(subject)))
+        for subject in caller.subjects(user=user, tags=tagged)
     ]
+
+
+def _label_of(subject: Subject) -> str:
+    return f"tag {'='.join(tags.of_limited(subject.id))}: " if subject.of is SubjectKind.TAG else ""
 
 
 def effects(limited: Sequence[Limited], meters: Mapping[str, Counters], microusd: int, now: float) -> list[Effect]:

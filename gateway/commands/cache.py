@@ -8,7 +8,16 @@ from typing import Literal
 
 import click
 
-from gateway.commands.common import CONFIG_OPTION, actor, load_config, opened_store, plain_errors, run
+from gateway.commands.common import (
+    CONFIG_OPTION,
+    actor,
+    examples,
+    format_option,
+    load_config,
+    opened_store,
+    plain_errors,
+    run,
+)
 
 
 @click.group()
@@ -18,7 +27,7 @@ def cache() -> None:
 
 @cache.command()
 @click.option("--team", metavar="TEAM", help="Only this team.")
-@click.option("--format", "style", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@format_option("table", "json")
 @CONFIG_OPTION
 def stats(team: str | None, style: Literal["table", "json"], config_path: Path | None) -> None:
     """Show number, size and age of cached results."""
@@ -43,7 +52,7 @@ def stats(team: str | None, style: Literal["table", "json"], config_path: Path |
         click.echo(f"oldest   {times.render(oldest) if isinstance(oldest, int | float) else '-'}")
 
 
-@cache.command()
+@cache.command(epilog=examples("gateway cache purge --team acme", "gateway cache purge --target 'acme/*'"))
 @click.option("--team", metavar="TEAM", help="Only this team.")
 @click.option("--target", metavar="GLOB", help="Only results of these targets, for example 'acme/*'.")
 @click.option(

@@ -11,11 +11,20 @@ from urllib.parse import urlsplit
 
 import click
 
-from gateway.commands.common import CONFIG_OPTION, config_file, load_config, plain_errors, raise_problems, run
+from gateway.commands.common import (
+    CONFIG_OPTION,
+    config_file,
+    examples,
+    load_config,
+    plain_errors,
+    raise_problems,
+    run,
+)
 from gateway.commands.health import OWN_LISTENER, probe_health, probe_url
 
 if TYPE_CHECKING:
-    from gateway.config import Config, Team, TeamLimits
+    from gateway.config import Config, Team
+    from gateway.config.teams import RunLimits
 
 _DEADLINE_SECONDS: Final = 10
 _MOST_BYTES: Final = 65_536
@@ -32,7 +41,13 @@ class Finding(NamedTuple):
     path: str = ""
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "gateway check --upstream",
+        "gateway check --stream https://gateway.example.com --seconds 120",
+        "gateway check --origin https://app.example.com",
+    )
+)
 @CONFIG_OPTION
 @click.option(
     "--upstream", is_flag=True, help="Also check the token and the aliases at Replicate, and open the output store."
@@ -182,7 +197,8 @@ def summary(config: "Config") -> Iterator[str]:
         yield f"team       {team.name}"
         yield from (f"  {name:<9}{value}" for name, value in _team(team))
     for issuer in config.issuers:
-        yield f"issuer     {issuer.name} ({issuer.issuer}), for {', '.join(issuer.all_teams)}"
+        uses = [*issuer.all_teams, *(["the console"] if issuer.console is not None else [])]
+        yield f"issuer     {issuer.name} ({issuer.issuer}), for {', '.join(uses)}"
 
 
 def _products(config: "Config") -> Iterator[str]:
@@ -208,14 +224,16 @@ def _team(team: "Team") -> "Iterator[tuple[str, str]]":
     for name, limits in (("user", team.per_user), ("address", team.per_address)):
         if limits is not None and (given := _limits(limits)):
             yield "limits", f"for each {name}: {', '.join(given)}"
+    for name, of_tag in team.per_tag.items():
+        yield "limits", f"for tag {name}: {', '.join(_limits(of_tag)) or 'none'}"
     yield "keys", f"in the config: {', '.join(key.name for key in team.keys) or 'none'}"
 
 
-def _limits(limits: "TeamLimits") -> list[str]:
+def _limits(limits: "RunLimits") -> list[str]:
     from gateway.config import LIMIT_NAMES
 
     # Decimal, because a float may be formatted as "1e+06".
-    given = [(name, getattr(limits, name)) for name in LIMIT_NAMES]
+    given = [(name, getattr(limits, name, None)) for name in LIMIT_NAMES]
     return [f"{name} {Decimal(str(value)).normalize():f}" for name, value in given if value is not None]
 
 
@@ -281,16 +299,16 @@ def _read_account(host: str, status: int, body: bytes) -> Finding:
 
 
 async def check_issuers(config: "Config") -> list[Finding]:
-    """Read the keys of every issuer, as the gateway does."""
+    """Read the keys of every issuer, and where people sign in, as the gateway does."""
     if not config.issuers:
         return []
     from gateway.access.ports import KeysUnread
-    from gateway.access.rules import json_web_keys
+    from gateway.access.rules import discovery, json_web_keys
     from gateway.assembly.settings import issuer_settings
-    from gateway.upstream.issuers import KeyReader, KeyReaderSettings
+    from gateway.upstream.issuers import IssuerClient, IssuerClientSettings
 
     findings = []
-    async with KeyReader(KeyReaderSettings()) as reader:
+    async with IssuerClient(IssuerClientSettings()) as reader:
         for number, issuer in enumerate(issuer_settings(config).issuers):
             path = f"issuers[{number}].{'issuer' if issuer.keys.jwks_url is None else 'jwks_url'}"
             try:
@@ -304,6 +322,16 @@ async def check_issuers(config: "Config") -> list[Finding]:
                 findings.append(Finding(is_ok=True, text=text))
             else:
                 findings.append(Finding(is_ok=False, text="none of its keys is for one of algorithms", path=path))
+            if issuer.console is None:
+                continue
+            try:
+                endpoints = discovery.endpoints_in(await reader.configuration(issuer.keys), issuer.keys.issuer)
+            except (KeysUnread, ValueError) as problem:
+                text = f"its OpenID configuration cannot be used: {problem}"
+                findings.append(Finding(is_ok=False, text=text, path=f"issuers[{number}].console"))
+            else:
+                where = urlsplit(endpoints.authorization).netloc
+                findings.append(Finding(is_ok=True, text=f"sign-in    at {where}, for the console"))
     return findings
 
 

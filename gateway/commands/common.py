@@ -5,7 +5,7 @@ import errno
 import os
 import re
 import sys
-from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from gateway.store.interface import Store
 
 T = TypeVar("T")
+CommandT = TypeVar("CommandT", bound=Callable[..., Any] | click.Command)
 
 _BIND = re.compile(r"bind on address \('(?P<host>[^']*)', (?P<port>\d+)")
 
@@ -28,6 +29,17 @@ CONFIG_OPTION = click.option(
     metavar="FILE",
     help="Config file. Default: $GATEWAY_CONFIG, else ./config.toml.",
 )
+
+
+def format_option(*names: str, more: str = "") -> Callable[[CommandT], CommandT]:
+    """Return the option for the form of the output. The first one is the default."""
+    text = f"Form of the output. {more}".strip()
+    return click.option("--format", "style", type=click.Choice(names), default=names[0], show_default=True, help=text)
+
+
+def examples(*lines: str) -> str:
+    """Return the end of a command's help: lines to copy."""
+    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
 
 
 def config_file(path: Path | None) -> Path | None:

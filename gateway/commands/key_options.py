@@ -28,12 +28,16 @@ _FIELDS: Final = {"expires": "expires_at", "scope": "scopes", "model": "models"}
 _UNSET_AS: Final = {**_FIELDS, **{name.replace("_", "-"): name for name in LIMITS}}
 
 
+_MODEL: Final = "Model that it may run, such as 'meta/*', or an alias; may be repeated. Default: all of the team's."
+_OF_EACH: Final = "Limit of each {}, such as predictions_per_minute=6; may be repeated."
+
+
 def key_options(command: CommandT) -> CommandT:
     """Add the options that say what a key may do."""
     options = [
         click.option("--expires", metavar="DURATION", help="Lifetime from now on, for example 90d."),
         click.option("--scope", "scopes", multiple=True, help="Scope; may be repeated. Default: all of the team's."),
-        click.option("--model", "models", multiple=True, metavar="GLOB", help="What it may run; may be repeated."),
+        click.option("--model", "models", multiple=True, metavar="GLOB", help=_MODEL),
         click.option(
             "--origin", "origins", multiple=True, metavar="URL", help="Web origin that it works from; may be repeated."
         ),
@@ -41,8 +45,10 @@ def key_options(command: CommandT) -> CommandT:
             click.option(f"--{name.replace('_', '-')}", name, metavar="NUMBER", help=text)
             for name, text in LIMITS.items()
         ),
-        click.option("--per-user", "per_user", multiple=True, metavar="LIMIT=NUMBER", help="Of each user."),
-        click.option("--per-address", "per_address", multiple=True, metavar="LIMIT=NUMBER", help="Of each address."),
+        click.option("--per-user", "per_user", multiple=True, metavar="LIMIT=NUMBER", help=_OF_EACH.format("user")),
+        click.option(
+            "--per-address", "per_address", multiple=True, metavar="LIMIT=NUMBER", help=_OF_EACH.format("IP address")
+        ),
     ]
     for option in reversed(options):
         command = option(command)

@@ -16,6 +16,8 @@ import click
 from gateway.commands.common import (
     CONFIG_OPTION,
     actor,
+    examples,
+    format_option,
     known_team,
     load_config,
     opened_store,
@@ -42,7 +44,14 @@ def keys() -> None:
     """Create, list, change, revoke and rotate keys."""
 
 
-@keys.command("create")
+@keys.command(
+    "create",
+    epilog=examples(
+        "gateway keys create acme --name server",
+        "gateway keys create acme --name web --expires 90d --scope predict --model 'meta/*' --origin https://app.example.com",
+        "gateway keys create acme --name ci --budget-usd-per-day 5 --per-user predictions_per_minute=6",
+    ),
+)
 @click.argument("team_name", metavar="TEAM")
 @click.option("--name", help="Name of the key. Default: its id.")
 @key_options
@@ -79,7 +88,7 @@ def create(team_name: str, config_path: Path | None, **given: Any) -> None:
 
 @keys.command("list")
 @click.option("--team", "team_name", metavar="TEAM", help="Only this team.")
-@click.option("--format", "style", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@format_option("table", "json")
 @CONFIG_OPTION
 def list_(team_name: str | None, style: str, config_path: Path | None) -> None:
     """List the keys of the config and the issued keys."""
@@ -105,7 +114,9 @@ def list_(team_name: str | None, style: str, config_path: Path | None) -> None:
         click.echo(json.dumps({"keys": rows}, indent=2) if style == "json" else _table(rows))
 
 
-@keys.command("change")
+@keys.command(
+    "change", epilog=examples("gateway keys change KEY_ID --budget-usd-per-day 10 --unset requests-per-minute")
+)
 @click.argument("key_id", metavar="KEY_ID")
 @click.option("--name", help="New name of the key.")
 @key_options
@@ -152,7 +163,7 @@ def revoke(key_id: str, config_path: Path | None) -> None:
             click.echo(f"{whose} is revoked.")
 
 
-@keys.command("rotate")
+@keys.command("rotate", epilog=examples("gateway keys rotate KEY_ID --overlap 1h"))
 @click.argument("key_id", metavar="KEY_ID")
 @click.option(
     "--overlap", default="1h", show_default=True, metavar="DURATION", help="How long the old key still works."

@@ -6,7 +6,15 @@ from typing import Literal
 
 import click
 
-from gateway.commands.common import CONFIG_OPTION, load_config, opened_store, plain_errors, run
+from gateway.commands.common import (
+    CONFIG_OPTION,
+    examples,
+    format_option,
+    load_config,
+    opened_store,
+    plain_errors,
+    run,
+)
 from gateway.commands.usage import window
 
 
@@ -15,11 +23,11 @@ def ledger() -> None:
     """Export the ledger."""
 
 
-@ledger.command()
+@ledger.command(epilog=examples("gateway ledger export --since 2026-01-01 --until 2026-01-31 --format jsonl"))
 @click.option("--team", "team_name", metavar="TEAM", help="Only this team.")
 @click.option("--since", metavar="DAY", help="First day (2026-01-31) or age (30d). Default: start of the month.")
 @click.option("--until", metavar="DAY", help="Last day. Default: today. Days are UTC.")
-@click.option("--format", "style", type=click.Choice(["csv", "jsonl"]), default="csv", show_default=True)
+@format_option("csv", "jsonl")
 @CONFIG_OPTION
 def export(
     team_name: str | None,

@@ -37,16 +37,16 @@ def explain(config: "Config", places: "Places", origin: str) -> tuple[list[str],
     allowed = [team for team in config.teams if origin_allowed(team.browser_origins, origin)]
     if allowed:
         return [line for team in allowed for line in _allowed(config, team, origin)], True
+    names = ", ".join(team.name for team in config.teams)
     reasons = [
-        f"{origin} is in no team's origins: preflights get no Access-Control-Allow-Origin, so browsers refuse the page"
+        f"{origin} is in no team's origins: preflights get no Access-Control-Allow-Origin, so browsers refuse the page",
+        f'to allow it, add "{origin}" to the origins of a team ({names or "there is none"}) and reload',
     ]
     for index, team in enumerate(config.teams):
-        for listed in team.browser_origins:
-            if (difference := _near(listed, origin)) is not None:
-                place = places.mention(("teams", index, "origins"))
-                reasons.append(f"team {team.name} lists {listed}, which differs in {difference}: {place}")
-    names = ", ".join(team.name for team in config.teams)
-    reasons.append(f'to allow it, add "{origin}" to the origins of a team ({names or "there is none"}) and reload')
+        if near := [listed for listed in team.browser_origins if _near(listed, origin) is not None]:
+            nearest = min(near, key=lambda listed: _distance(listed, origin))
+            place = places.mention(("teams", index, "origins"))
+            reasons.append(f"team {team.name} lists {nearest}, which differs in {_near(nearest, origin)}: {place}")
     return reasons, False
 
 
@@ -89,6 +89,12 @@ def _near(listed: str, origin: str) -> str | None:
     if hosts <= _SAME_MACHINE or _bare(one.hostname) == _bare(other.hostname):
         return "the host name"
     return None
+
+
+def _distance(listed: str, origin: str) -> int:
+    """Return how many of scheme, host and port differ."""
+    one, other = urlsplit(listed.replace("://*.", "://", 1)), urlsplit(origin)
+    return sum((one.scheme != other.scheme, one.hostname != other.hostname, one.port != other.port))
 
 
 def _bare(host: str | None) -> str:

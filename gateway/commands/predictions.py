@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import click
 
-from gateway.commands.common import CONFIG_OPTION, load_config, opened_store, plain_errors, run
+from gateway.commands.common import (
+    CONFIG_OPTION,
+    examples,
+    format_option,
+    load_config,
+    opened_store,
+    plain_errors,
+    run,
+)
 
 if TYPE_CHECKING:
     from gateway.operations.rules.prediction_rows import PredictionRow
@@ -26,7 +34,13 @@ def predictions() -> None:
     """Search predictions and trainings, and show one."""
 
 
-@predictions.command("list")
+@predictions.command(
+    "list",
+    epilog=examples(
+        "gateway predictions list --team acme --status failed --since 24h",
+        "gateway predictions list --tag project:apollo --limit 5000 --format csv",
+    ),
+)
 @click.option("--team", metavar="TEAM", help="Only this team.")
 @click.option("--key", metavar="KEY_ID", help="Only this key.")
 @click.option("--user", metavar="USER", help="Only this user of a team.")
@@ -37,8 +51,8 @@ def predictions() -> None:
 @click.option("--tag", metavar="KEY:VALUE", help="Only with this cost tag, for example project:apollo.")
 @click.option("--since", metavar="TIME", help="Created at this time (2026-01-31T12:00:00Z), day or age (2h) or later.")
 @click.option("--until", metavar="TIME", help="Created before this time, day or age.")
-@click.option("--limit", type=click.IntRange(1), default=100, show_default=True, help="Most predictions to list.")
-@click.option("--format", "style", type=click.Choice(["table", "json", "csv"]), default="table", show_default=True)
+@click.option("--limit", type=click.IntRange(1), default=100, show_default=True, help="Maximum number of predictions.")
+@format_option("table", "json", "csv")
 @CONFIG_OPTION
 def list_(limit: int, style: Literal["table", "json", "csv"], config_path: Path | None, **filters: str | None) -> None:
     """List predictions, newest first."""

@@ -15,6 +15,7 @@ from gateway.commands.common import (
     CONFIG_OPTION,
     bind_address,
     config_file,
+    examples,
     plain_errors,
     raise_problems,
     run,
@@ -125,7 +126,7 @@ def _start_error(problem: Exception, config: "Config") -> str:
     return text
 
 
-@click.command()
+@click.command(epilog=examples("gateway demo --port 18080 --data demo", "gateway demo --origin http://localhost:4000"))
 @click.option(
     "--port",
     type=click.IntRange(0, _LAST_PORT),
@@ -162,7 +163,7 @@ def demo(port: int, data: Path | None, origins: tuple[str, ...]) -> None:
             run(run_demo(port, click.echo, data=data, origins=origins))
 
 
-@click.command()
+@click.command(epilog=examples("gateway simulate --speed 10", "gateway simulate --faults faults.toml"))
 @click.option(
     "--port",
     type=click.IntRange(0, _LAST_PORT - 1),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from gateway.commands.common import CONFIG_OPTION, actor, load_config, plain_errors
+from gateway.commands.common import CONFIG_OPTION, actor, examples, load_config, plain_errors
 
 if TYPE_CHECKING:
     from gateway.store.copying import Writing
@@ -44,7 +44,9 @@ def migrate(config_path: Path | None) -> None:
         )
 
 
-@store.command()
+@store.command(
+    epilog=examples("gateway store copy sqlite:///gateway.db postgresql://gateway@db/gateway --password-env PGPASSWORD")
+)
 @click.argument("source", metavar="SOURCE")
 @click.argument("target", metavar="TARGET")
 @click.option("--password-env", metavar="NAME", help="Environment variable with PostgreSQL's password.")

@@ -9,13 +9,28 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from gateway.commands.adjust import adjust
-from gateway.commands.common import CONFIG_OPTION, known_team, load_config, opened_store, plain_errors, run
+from gateway.commands.common import (
+    CONFIG_OPTION,
+    examples,
+    known_team,
+    load_config,
+    opened_store,
+    plain_errors,
+    run,
+)
 
 if TYPE_CHECKING:
     from gateway.config import Config
 
 
-@click.group(invoke_without_command=True)
+@click.group(
+    invoke_without_command=True,
+    epilog=examples(
+        "gateway usage --by model",
+        "gateway usage --team acme --since 2026-01-01 --until 2026-01-31 --format csv",
+        "gateway usage --by tag:project",
+    ),
+)
 @click.option("--team", "team_name", metavar="TEAM", help="Only this team.")
 @click.option("--since", metavar="DAY", help="First day (2026-01-31) or age (30d). Default: start of the month.")
 @click.option("--until", metavar="DAY", help="Last day. Default: today. Days are UTC.")

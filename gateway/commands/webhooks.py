@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from gateway.commands.common import CONFIG_OPTION, actor, load_config, opened_store, plain_errors, run
+from gateway.commands.common import (
+    CONFIG_OPTION,
+    actor,
+    examples,
+    format_option,
+    load_config,
+    opened_store,
+    plain_errors,
+    run,
+)
 
 if TYPE_CHECKING:
     from gateway.config import Config
@@ -30,7 +39,7 @@ def webhooks() -> None:
 @webhooks.command("list")
 @click.option("--team", "team_name", metavar="TEAM", help="Only this team.")
 @click.option("--state", type=click.Choice(["queued", "dead"]), help="Only pending, or only failed deliveries.")
-@click.option("--format", "style", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@format_option("table", "json")
 @CONFIG_OPTION
 def list_(team_name: str | None, state: str | None, style: str, config_path: Path | None) -> None:
     """List pending and failed deliveries."""
@@ -57,7 +66,10 @@ def list_(team_name: str | None, state: str | None, style: str, config_path: Pat
         click.echo(json.dumps({"deliveries": rows}, indent=2) if style == "json" else _table(rows))
 
 
-@webhooks.command("redeliver")
+@webhooks.command(
+    "redeliver",
+    epilog=examples("gateway webhooks redeliver --dead --team acme", "gateway webhooks redeliver DELIVERY_ID"),
+)
 @click.argument("delivery_id", metavar="[ID]", required=False)
 @click.option("--team", "team_name", metavar="TEAM", help="All pending and failed deliveries of a team.")
 @click.option("--dead", is_flag=True, help="Only failed deliveries (dead letters), of TEAM or of all teams.")

@@ -12,8 +12,9 @@ from typing import Any, Final, NamedTuple
 from pydantic import BaseModel, SecretStr
 
 from gateway.config import checks
+from gateway.config.issuers import Issuer
 from gateway.config.model import Config
-from gateway.config.problems import NEVER_QUOTED, Problem, quote
+from gateway.config.problems import NEVER_QUOTED, Problem, quote, spell
 from gateway.config.report import Places, Report
 from gateway.config.sections import Alias
 from gateway.config.teams import Team, TeamKey
@@ -60,7 +61,7 @@ LIVE: Final[Mapping[str, frozenset[str]]] = {
             "max_spool_bytes",
         }
     ),
-    "ops": frozenset({"token_env", "token_file", "max_searched", "max_page_bytes", "max_data_bytes"}),
+    "ops": frozenset({"public_url", "token_env", "token_file", "max_searched", "max_page_bytes", "max_data_bytes"}),
     "console": frozenset({"show_data"}),
     "upstream": frozenset(
         {
@@ -212,6 +213,9 @@ def _diff_value(path: str, name: str, old: Any, new: Any) -> Iterator[Change]:
         case (BaseModel(), BaseModel()):
             for field in type(old).model_fields:
                 yield from _diff_value(f"{path}.{field}", field, getattr(old, field), getattr(new, field))
+        case (dict(), dict()) if any(isinstance(each, BaseModel) for each in (*old.values(), *new.values())):
+            for key in dict.fromkeys((*old, *new)):
+                yield from _diff_value(f"{path}.{spell((key,))}", key, old.get(key), new.get(key))
         case (tuple(), tuple()) if any(isinstance(each, Team | TeamKey) for each in (*old, *new)):
             yield from _diff_named(path, old, new)
         case (tuple(), tuple()) if any(isinstance(each, BaseModel) for each in (*old, *new)):
@@ -236,6 +240,9 @@ def _diff_named(path: str, old: tuple[Any, ...], new: tuple[Any, ...]) -> Iterat
                 yield from _diff_value(place, name, first, second)
                 if isinstance(first, TeamKey):
                     yield from _diff_digest(place, first, second)
+                if isinstance(first, Issuer) and first.console is not None and second.console is not None:
+                    secrets = first.console.client_secret, second.console.client_secret
+                    yield from _diff_secret(f"{place}.console.client_secret", *secrets)
 
 
 def _diff_aliases(old: tuple[Alias, ...], new: tuple[Alias, ...]) -> Iterator[Change]:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from importlib.util import find_spec
 from urllib.parse import urlsplit
 
-from gateway.config import issuer_checks
+from gateway.config import console_checks, issuer_checks
 from gateway.config.aliases import compare_aliases, models_outside
 from gateway.config.listeners import Ops, Server
 from gateway.config.model import Config
@@ -66,6 +66,10 @@ def resolve(config: Config, environ: Mapping[str, str], report: Report, *, servi
             "upstream": config.upstream.with_token(_upstream_token(config.upstream, environ, report, fetch) or ""),
             "store": config.store.with_password(_store_password(config.store, report, fetch, fetch_env)),
             "teams": tuple(teams),
+            "issuers": tuple(
+                console_checks.with_client_secret(issuer, ("issuers", index), report, fetch, fetch_env)
+                for index, issuer in enumerate(config.issuers)
+            ),
         }
     )
 
@@ -165,6 +169,7 @@ def compare(config: Config, report: Report) -> None:
     )
     for index, team in enumerate(config.teams):
         _compare_team(team, config.aliases_of(team.name), ("teams", index), report)
+        _compare_tags(team, config.tags.keys, ("teams", index, "per_tag"), report)
         if (team.budget_webhook or "").startswith("http://") and not config.webhooks.allow_http:
             report.add(
                 ("teams", index, "budget_webhook"),
@@ -248,6 +253,13 @@ def _compare_team(team: Team, aliases: Mapping[str, str], location: Location, re
     )
     for number, key in enumerate(team.keys):
         _compare_key(team, key, aliases, location, (*location, "keys", number), report)
+
+
+def _compare_tags(team: Team, keys: tuple[str, ...], location: Location, report: Report) -> None:
+    known = f"the keys are {', '.join(keys)}" if keys else "[tags] keys is empty"
+    for name in team.per_tag:
+        if (tag := name.partition(":")[0]) not in keys:
+            report.add((*location, name), f"there is no tag {tag}: {known}", uses=[("tags", "keys")])
 
 
 def _compare_key(

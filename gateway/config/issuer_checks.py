@@ -5,6 +5,7 @@ from urllib.parse import urlsplit
 
 from gateway.access.browser_tokens import NEVER_PUBLIC
 from gateway.access.rules.discovery import may_be_read
+from gateway.config import console_checks
 from gateway.config.aliases import models_outside
 from gateway.config.issuers import Issuer
 from gateway.config.model import Config
@@ -35,7 +36,12 @@ def compare(config: Config, report: Report) -> None:
         if issuer.leeway_seconds > _LONGEST_LEEWAY:
             message = f"must not exceed {_LONGEST_LEEWAY}: tokens are accepted for so long after their expiry"
             report.add((*at, "leeway_seconds"), message)
-        _compare_teams(config, issuer, at, report)
+        if issuer.console is not None:
+            console_checks.compare(config, issuer.console, (*at, "console"), report)
+        if issuer.audience:
+            _compare_teams(config, issuer, at, report)
+        else:
+            _compare_console_only(issuer, at, report)
         for number, other in enumerate(config.issuers[:index]):
             shared = sorted(set(other.audience) & set(issuer.audience))
             if other.issuer == issuer.issuer and shared:
@@ -45,6 +51,20 @@ def compare(config: Config, report: Report) -> None:
                     "issuer: a token for both would always count for that one",
                     uses=[("issuers", number)],
                 )
+
+
+def _compare_console_only(issuer: Issuer, at: Location, report: Report) -> None:
+    """Report what is missing of an issuer without an audience: no token of it counts instead of a key."""
+    if issuer.console is None:
+        report.add((*at, "audience"), "is missing: the claim aud of tokens for this gateway", uses=[(*at, "console")])
+    elif issuer.team is not None or issuer.team_claim is not None or issuer.teams:
+        name = "team" if issuer.team is not None else "team_claim" if issuer.team_claim is not None else "teams"
+        report.add(
+            (*at, name),
+            "needs audience, the claim aud of tokens that count instead of keys; leave both out if people only sign in "
+            "to the console here",
+            uses=[(*at, "audience")],
+        )
 
 
 def _compare_addresses(issuer: Issuer, at: Location, report: Report) -> None:
@@ -130,8 +150,12 @@ def warnings(config: Config) -> Iterator[Problem]:
     """Yield warnings about issuers."""
     for index, issuer in enumerate(config.issuers):
         path = f"issuers[{index}]"
-        for name in ("user_claim", "team_claim", "scope_claim"):
-            claim = getattr(issuer, name) or ""
+        console = issuer.console
+        claims = {name: getattr(issuer, name) for name in ("user_claim", "team_claim", "scope_claim")}
+        if console is not None:
+            claims |= {f"console.{name}": getattr(console, name) for name in ("operator_claim", "lead_claim")}
+        for name, given in claims.items():
+            claim = given or ""
             if any(word in claim.split(".") for word in _WRITTEN_BY_USERS):
                 yield Problem(f"{path}.{name}", f"{claim} can be written by users themselves: name another claim")
         if issuer.user_claim in _CHANGED_BY_USERS:
@@ -154,6 +178,7 @@ def warnings(config: Config) -> Iterator[Problem]:
                     f'{longer.name} writes "{longer.prefix}" and {shorter.name} "{shorter.prefix}": a user of '
                     f"{shorter.name} whose name begins with the rest can be one of {longer.name}",
                 )
+    yield from console_checks.warnings(config)
     if config.issuers and config.limits.max_token_bytes > config.server.max_header_bytes:
         yield Problem(
             "limits.max_token_bytes",

@@ -1,12 +1,13 @@
 """Issuers of external identities: the providers at which the users of applications sign in."""
 
 from contextlib import suppress
-from typing import Any
+from typing import Any, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, model_validator
+from pydantic import Field, PrivateAttr, SecretStr, model_validator
 
 from gateway.access.rules.json_web_tokens import ALGORITHMS
+from gateway.config.sections import Section
 from gateway.config.teams import TeamLimits
 from gateway.config.values import (
     Algorithms,
@@ -14,10 +15,14 @@ from gateway.config.values import (
     Bytes,
     ClaimName,
     ClaimText,
+    ClientId,
     Count,
+    EnvName,
+    FileName,
     Flag,
     IssuerName,
     IssuerOrigins,
+    IssuerScopes,
     IssuerUrl,
     NotEmptyPatterns,
     NotEmptyScopes,
@@ -30,8 +35,58 @@ from gateway.config.values import (
 _DAY = 86_400
 
 
+class ConsoleSignIn(Section):
+    """How people sign in to the console at an issuer. The gateway is its client; claims of the ID token give roles."""
+
+    client_id: ClientId = Field(
+        description="The gateway's id as a client of the issuer.", examples=["replicate-gateway-console"]
+    )
+    client_secret_env: EnvName | None = Field(
+        None,
+        description="Environment variable with the client's secret; without one: a public client.",
+        examples=["CONSOLE_CLIENT_SECRET"],
+    )
+    client_secret_file: FileName | None = Field(
+        None,
+        description="File with the secret, instead of client_secret_env.",
+        examples=["/run/secrets/console_client_secret"],
+    )
+    scopes: IssuerScopes = Field(
+        ("openid", "profile"), description="What is requested at the issuer.", examples=[["openid", "profile"]]
+    )
+    operator_claim: ClaimName | None = Field(
+        None, description="The claim that says who is an operator.", examples=["groups"]
+    )
+    operators: tuple[ClaimText, ...] = Field(
+        (), description="Its values of operators; one of them suffices.", examples=[["platform"]]
+    )
+    lead_claim: ClaimName | None = Field(
+        None, description="The claim that decides by `leads` who leads which team.", examples=["groups"]
+    )
+    leads: dict[ClaimText, TeamName] = Field(
+        default_factory=dict,
+        description="Teams that are led, by values of lead_claim.",
+        examples=[{"acme-leads": "acme"}],
+    )
+    _client_secret: SecretStr | None = PrivateAttr(None)
+
+    @property
+    def client_secret(self) -> SecretStr | None:
+        """The client's secret; `None` for a public client."""
+        return self._client_secret
+
+    def with_client_secret(self, secret: str | None) -> Self:
+        """Return the table with its secret resolved."""
+        copy = self.model_copy()
+        copy._client_secret = SecretStr(secret) if secret else None  # noqa: SLF001 - its own copy
+        return copy
+
+
 class Issuer(TeamLimits):
-    """A provider whose JSON Web Tokens are accepted instead of keys. Needs the extra oidc."""
+    """A provider whose JSON Web Tokens are accepted instead of keys, or where people sign in to the console, or both.
+
+    Needs the extra oidc.
+    """
 
     issuer: IssuerUrl = Field(
         description="Its identifier, exactly as the claim iss of its tokens has it.",
@@ -43,6 +98,7 @@ class Issuer(TeamLimits):
         examples=["auth0"],
     )
     audience: Audiences = Field(
+        (),
         description="The claim aud of tokens for this gateway: a text, or a list of which one must match.",
         examples=["https://gateway.example.com"],
     )
@@ -85,6 +141,7 @@ class Issuer(TeamLimits):
         description='Web origins its tokens work from; default: those of the team; "none" for native apps.',
         examples=[["https://app.example.com"]],
     )
+    console: ConsoleSignIn | None = Field(None, description="People sign in to the console at this issuer.")
     leeway_seconds: SecondsOrZero = Field(30, description="By how much clocks may differ.", examples=[30])
     allow_private_addresses: Flag = Field(
         False, description="Allow an issuer in a private network, or on this machine.", examples=[False]

@@ -14,6 +14,7 @@ from gateway.config.values import (
     Flag,
     HeaderBytes,
     Host,
+    OpsUrl,
     Port,
     ProxyNetwork,
     PublicUrl,
@@ -132,6 +133,11 @@ class Ops(Section):
         "127.0.0.1", description="Address to listen on; other than loopback requires a token.", examples=["127.0.0.1"]
     )
     port: Port = Field(9464, description="Port to listen on; 0 picks a free one.", examples=[9464])
+    public_url: OpsUrl | None = Field(
+        None,
+        description="URL at which people open the console. Default: scheme and Host of each request.",
+        examples=["https://gateway-ops.example.com"],
+    )
     token_env: EnvName | None = Field(
         None,
         description="Environment variable with the operators' token, of at least 16 characters.",

@@ -74,7 +74,7 @@ def find(path: Path | None, environ: Mapping[str, str]) -> Path:
     if DEFAULT_FILE.exists():
         return DEFAULT_FILE
     message = f"no config file: pass --config FILE, set {FILE_VARIABLE}, or create ./{DEFAULT_FILE}"
-    raise ConfigError([Problem("", f"{message} (with: gateway config init)")])
+    raise ConfigError([Problem("", f"{message} (`gateway config init` writes one)")])
 
 
 def from_mapping(
@@ -141,6 +141,9 @@ def _validated(data: dict[str, Any], report: Report) -> Config | None:
         except ValidationError as refusal:
             for error in refusal.errors(include_url=False):
                 location: Location = error["loc"]
+                if location[-1:] == ("[key]",):
+                    # The name of an entry is wrong, not what is in it.
+                    location = location[:-1]
                 message, meant = explain(error, Config)
                 report.add_bad(location, message)
                 if meant is not None:

@@ -46,7 +46,9 @@ class Config(Section):
     tracing: Tracing = Field(default_factory=Tracing, description="Tracing by OpenTelemetry.")
     aliases: tuple[Alias, ...] = Field((), description="Names of your own for models, versions and deployments.")
     teams: tuple[Team, ...] = Field((), description="The tenants.")
-    issuers: tuple[Issuer, ...] = Field((), description="Providers whose tokens are accepted instead of keys.")
+    issuers: tuple[Issuer, ...] = Field(
+        (), description="Providers at which people sign in: their tokens are accepted instead of keys."
+    )
 
     def team(self, name: str) -> Team | None:
         """Return the team of that name."""
@@ -60,5 +62,6 @@ class Config(Section):
     def secret_values(self) -> list[str]:
         """Return the values of all resolved secrets, for redaction in logs."""
         of_keys = (key.value for team in self.teams for key in team.keys)
-        secrets = (self.upstream.token, self.ops.token, self.store.password, *of_keys)
+        of_clients = (issuer.console.client_secret for issuer in self.issuers if issuer.console is not None)
+        secrets = (self.upstream.token, self.ops.token, self.store.password, *of_keys, *of_clients)
         return [value for secret in secrets if secret is not None and (value := secret.get_secret_value())]

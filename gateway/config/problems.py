@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Iterator
 from datetime import date, datetime, time
 from decimal import Decimal
-from typing import Any, Final, NamedTuple, get_args
+from typing import Any, Final, NamedTuple, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -19,7 +19,12 @@ from pydantic_core import ErrorDetails
 from gateway.access.rules.api_keys import conceal
 from gateway.config.positions import Location
 
-NEVER_QUOTED: Final = frozenset({"key_env", "token_env", "token_file", "password_env", "password_file", "sha256"})
+NEVER_QUOTED: Final = frozenset(
+    {
+        "key_env", "token_env", "token_file", "password_env", "password_file", "client_secret_env",
+        "client_secret_file", "sha256",
+    }
+)  # fmt: skip
 _SECRET_WORDS: Final = ("token", "secret", "password", "key")
 _LONGEST_QUOTE: Final = 60
 _TABLES: Final = frozenset({"teams", "keys", "rules", "models", "aliases", "issuers"})
@@ -126,10 +131,15 @@ def field_at(root: type[BaseModel], location: Location) -> FieldInfo | None:
 
 def _model_at(root: type[BaseModel], location: Location) -> type[BaseModel] | None:
     model: type[BaseModel] | None = root
+    is_name = False
     for part in location:
-        if isinstance(part, str):
-            field = model.model_fields.get(part) if model else None
-            model = next(models_in(field.annotation), None) if field else None
+        if is_name or not isinstance(part, str):
+            # The index of an item, or the name of an entry.
+            is_name = False
+            continue
+        field = model.model_fields.get(part) if model else None
+        model = next(models_in(field.annotation), None) if field else None
+        is_name = field is not None and get_origin(field.annotation) is dict
     return model
 
 

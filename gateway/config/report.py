@@ -12,7 +12,7 @@ from gateway.config.problems import Problem, spell
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._@-]{0,63}")
 DEFAULT: Final = "default"
-_PATH: Final = re.compile(r"([A-Za-z0-9_-]+)|\[([0-9]+)\]")
+_PATH: Final = re.compile(r'([A-Za-z0-9_-]+)|"([^"]*)"|\[([0-9]+)\]')
 
 
 class Places:
@@ -58,7 +58,7 @@ class Places:
         """Return a problem with its place, found by its path, which must consist of known names."""
         if not problem.path or problem.place:
             return problem
-        location = tuple(int(index) if index else name for name, index in _PATH.findall(problem.path))
+        location = tuple(int(index) if index else name or quoted for name, quoted, index in _PATH.findall(problem.path))
         return self.problem(location, problem.message)
 
     def mention(self, location: Location) -> str:

@@ -106,6 +106,8 @@ def _toml(value: Any) -> str:
             return value.isoformat()
         case tuple():
             return f"[{', '.join(map(_toml, value))}]"
+        case dict():
+            return f"{{ {', '.join(f'{_toml(key)} = {_toml(each)}' for key, each in value.items())} }}"
         case BaseModel():
             given = ((name, getattr(value, name)) for name in type(value).model_fields)
             return f"{{ {', '.join(f'{name} = {_toml(each)}' for name, each in given if each is not None)} }}"

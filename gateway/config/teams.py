@@ -13,6 +13,7 @@ from gateway.config.values import (
     Flag,
     HookUrl,
     KeyName,
+    LimitedTag,
     Moment,
     NotEmptyOrigins,
     NotEmptyPatterns,
@@ -32,10 +33,9 @@ from gateway.domain.scopes import DEFAULT_SCOPES
 from gateway.money.settings import DEFAULT_THRESHOLDS
 
 
-class TeamLimits(Section):
-    """Limits of a team, a key, a user, or an IP address."""
+class RunLimits(Section):
+    """Limits of a value of a cost tag."""
 
-    requests_per_minute: Count | None = Field(None, description="Requests of any kind per minute.", examples=[600])
     predictions_per_minute: Count | None = Field(
         None, description="New predictions and trainings per minute.", examples=[60]
     )
@@ -63,7 +63,13 @@ class TeamLimits(Section):
         return None if self.budget_usd_per_month is None else exact_microusd(self.budget_usd_per_month)
 
 
-LIMIT_NAMES = tuple(TeamLimits.model_fields)
+class TeamLimits(RunLimits):
+    """Limits of a team, a key, a user, or an IP address."""
+
+    requests_per_minute: Count | None = Field(None, description="Requests of any kind per minute.", examples=[600])
+
+
+LIMIT_NAMES = ("requests_per_minute", *RunLimits.model_fields)
 
 
 class TeamKey(TeamLimits):
@@ -163,6 +169,11 @@ class Team(TeamLimits):
     )
     per_user: TeamLimits | None = Field(None, description="Limits of each user (header Gateway-User).")
     per_address: TeamLimits | None = Field(None, description="Limits of each client IP address.")
+    per_tag: dict[LimitedTag, RunLimits] = Field(
+        default_factory=dict,
+        description='Limits of each value of a cost tag ("project"), or of one value ("project:apollo").',
+        examples=[{"project": {"budget_usd_per_month": 100}}],
+    )
     max_issued_keys: Count = Field(
         1000, description="How many valid keys it can have besides those of the config.", examples=[1000]
     )

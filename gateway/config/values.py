@@ -163,6 +163,13 @@ def _public_url(value: str) -> str:
     return _http_url(value).removesuffix("/v1").rstrip("/")
 
 
+def _ops_url(value: str) -> str:
+    url = _http_url(value)
+    if urlsplit(url).path:
+        raise ValueError("expected an address without a path: the pages of the listener are at /dashboard")
+    return url
+
+
 def _hook_url(value: str) -> str:
     parts = _url(value, ("http", "https"), "an https URL")
     if "@" in parts.netloc or "#" in value:
@@ -330,6 +337,7 @@ Dollars = Annotated[Decimal, _number("a number above 0", zero=False, high=MOST_U
 Price = Annotated[Decimal, _number("a number, 0 or more", zero=True, high=MOST_USD, into=exact_price)]
 Host = Annotated[str, _text(_host, "a host name or an IP address")]
 PublicUrl = Annotated[str, _text(_public_url, "an http or https URL")]
+OpsUrl = Annotated[str, _text(_ops_url, "an http or https URL")]
 HookUrl = Annotated[str, _text(_hook_url, "an https URL")]
 BaseUrl = Annotated[str, _text(_base_url, "an http or https URL")]
 PostgresUrl = Annotated[str, _text(_postgres_url, "a URL")]
@@ -352,6 +360,8 @@ ClaimName = Annotated[str, _matching(r"[!-~]{1,200}", "the name of a claim")]
 ClaimText = Annotated[str, _matching(r"[^\x00-\x1f]{1,200}", "the value of a claim")]
 _ONE_OR_SEVERAL: Final[dict[str, Any]] = {"type": ["string", "array"], "items": {"type": "string"}, "minItems": 1}
 Audiences = Annotated[tuple[ClaimText, ...], _Check(_audiences, **_ONE_OR_SEVERAL)]
+ClientId = Annotated[str, _matching(r"[!-~]{1,200}", "the client's id at the issuer")]
+IssuerScope = Annotated[str, _matching(r"[!#-\[\]-~]{1,100}", "a scope of the issuer")]
 UserPrefix = Annotated[str, _matching(r"[!-~]{0,64}", "at most 64 printable characters without spaces")]
 Algorithm = Annotated[
     str,
@@ -368,9 +378,13 @@ Sku = Annotated[str, _matching(r"[a-z0-9][a-z0-9-]{0,63}", "a hardware SKU in lo
 InputName = Annotated[str, _matching(r"[^\x00-\x1f]{1,200}", "the name of an input")]
 LinkPattern = Annotated[str, _Check(_link_pattern, type="string", minLength=1)]
 TagKey = Annotated[str, _matching(tags.KEY.pattern, "1 to 32 of a-z 0-9 _ -, beginning with a letter")]
+LimitedTag = Annotated[
+    str, _matching(tags.LIMITED.pattern, 'a tag, or a tag and its value (for example: "project:apollo")')
+]
 Moment = Annotated[datetime, _Check(_moment, type="string")]
 LevelWord = BeforeValidator(_level)
 Algorithms = Annotated[tuple[Algorithm, ...], _Check(_some, minItems=1)]
+IssuerScopes = Annotated[tuple[IssuerScope, ...], _Check(_some, minItems=1)]
 NotEmptyScopes = Annotated[tuple[ScopeName, ...], _Check(_some, minItems=1)]
 NotEmptyTeams = Annotated[tuple[TeamName, ...], _Check(_some, minItems=1)]
 NotEmptyPatterns = Annotated[tuple[Pattern, ...], _Check(_some, minItems=1)]

@@ -10,9 +10,9 @@ from gateway.config import issuer_checks
 from gateway.config.aliases import warn_of_aliases
 from gateway.config.issuers import Issuer
 from gateway.config.model import Config
-from gateway.config.problems import Problem
+from gateway.config.problems import Problem, spell
 from gateway.config.public_suffixes import is_public_suffix
-from gateway.config.teams import LIMIT_NAMES, Team, TeamKey, TeamLimits
+from gateway.config.teams import LIMIT_NAMES, RunLimits, Team, TeamKey, TeamLimits
 from gateway.config.values import is_loopback, is_postgres
 from gateway.domain.scopes import Scope
 from gateway.outputs.rules.outputs import LINKS_DIE_SECONDS
@@ -261,6 +261,10 @@ def _of_teams(config: Config, now: float) -> Iterator[Problem]:
 def _of_team(team: Team, path: str, now: float) -> Iterator[Problem]:
     yield from _of_limits(team, path)
     yield from _of_each(team, path, (team, "the team's"))
+    for name, limits in team.per_tag.items():
+        where = f"{path}.per_tag.{spell((name,))}"
+        yield from _of_limits(limits, where)
+        yield from _above(limits, where, (team, "the team's"))
     if "*" in team.origins:
         yield Problem(f"{path}.origins", "* allows any web page to call with a key of this team")
     yield from _of_patterns(team.origins, path)
@@ -334,10 +338,10 @@ def _of_each(holder: Team | TeamKey | Issuer, path: str, *around: _Wider) -> Ite
             yield from _above(limits, f"{path}.{name}", *around, *of_each)
 
 
-def _above(limits: TeamLimits, path: str, *around: _Wider) -> Iterator[Problem]:
+def _above(limits: RunLimits, path: str, *around: _Wider) -> Iterator[Problem]:
     """Yield a warning for each limit that can never be reached, because a wider one is lower."""
     for name in LIMIT_NAMES:
-        mine = getattr(limits, name)
+        mine = getattr(limits, name, None)
         if mine is None or name == "burst":
             continue
         lower = [
@@ -355,15 +359,16 @@ def _above(limits: TeamLimits, path: str, *around: _Wider) -> Iterator[Problem]:
                 break
 
 
-def _of_limits(limits: TeamLimits, path: str) -> Iterator[Problem]:
+def _of_limits(limits: RunLimits, path: str) -> Iterator[Problem]:
     for what in ("seconds", "budget_usd"):
         a_day, a_month = getattr(limits, f"{what}_per_day"), getattr(limits, f"{what}_per_month")
         if a_day is not None and a_month is not None and a_month < a_day:
             yield Problem(
                 f"{path}.{what}_per_month", f"{a_month} is below {what}_per_day ({a_day}), which has no effect"
             )
-    if limits.burst is not None and limits.requests_per_minute is None and limits.predictions_per_minute is None:
-        yield Problem(f"{path}.burst", "has no effect without requests_per_minute or predictions_per_minute")
+    rates = [name for name in ("requests_per_minute", "predictions_per_minute") if hasattr(limits, name)]
+    if limits.burst is not None and all(getattr(limits, name) is None for name in rates):
+        yield Problem(f"{path}.burst", f"has no effect without {' or '.join(rates)}")
 
 
 def _is_replicate(url: str) -> bool:

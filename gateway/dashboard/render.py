@@ -1,7 +1,7 @@
 """Render the console's pages as HTML. Templates escape every value; only charts are inserted unescaped."""
 
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 from importlib import resources
 from typing import Any
 
@@ -19,7 +19,7 @@ from gateway.operations.rules import attention
 from gateway.operations.rules import dashboard_view as boards
 from gateway.operations.rules.dashboard_view import Board, DayUsage
 
-_BOARD, _SIGN_IN = "board.html", "sign_in.html"
+_BOARD, _SIGN_IN, _SIGNED_IN = "board.html", "sign_in.html", "signed_in.html"
 _SUFFIX = ".html"
 _RANKED = 10
 _MOST_KEPT = 64
@@ -30,30 +30,9 @@ class Renderer:
     """Renders pages, and the live sections of the overview."""
 
     def __init__(self) -> None:
-        folder = resources.files(PAGE) / "templates"
-        files = [each for each in folder.iterdir() if each.name.endswith(_SUFFIX)]
-        loader = jinja2.DictLoader({each.name: each.read_text("utf-8") for each in files})
-        environment = jinja2.Environment(
-            loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-        )
-        environment.filters |= {
-            "usd": formats.amount,
-            "percent": formats.percent,
-            "target": formats.target,
-            "short_id": formats.short_id,
-            "plain": formats.plain,
-            "time": formats.moment,
-            "shown_time": formats.shown_time,
-            "day": windows.text_of,
-            "month": formats.month,
-            "duration": formats.duration,
-            "error_title": formats.error_title,
-        }
-        environment.globals |= {"predictions": boards.predictions, "most_rows": boards.MOST_ROWS}
-        environment.globals["day_chart"] = _day_chart
-        self._environment = environment
-        self._board = environment.get_template(_BOARD)
-        self._sign_in = environment.get_template(_SIGN_IN)
+        self._environment = _environment()
+        self._board = self._environment.get_template(_BOARD)
+        self._sign_in = self._environment.get_template(_SIGN_IN)
         # All viewers of a board share one rendering.
         self.sections = lru_cache(maxsize=_MOST_KEPT)(self._sections)
 
@@ -65,9 +44,25 @@ class Renderer:
         """Render the template that the frame's page is named for."""
         return self._environment.get_template(frame.page + _SUFFIX).render(frame=frame, **content)
 
-    def sign_in(self, error: str | None = None) -> str:
-        """Render the sign-in form, with an error message if `error` is given."""
-        return self._sign_in.render(error=error)
+    def sign_in(
+        self,
+        error: str | None = None,
+        issuers: Sequence[tuple[str, str]] = (),
+        next_page: str = "",
+        *,
+        is_secret_wrong: bool = True,
+    ) -> str:
+        """Render the sign-in form, with an error message if `error` is given, which can be about the secret.
+
+        `issuers` are names and addresses of where else to sign in, `next_page` the page to open afterwards.
+        """
+        return self._sign_in.render(
+            issuers=issuers, next=next_page, error=error, is_secret_wrong=error is not None and is_secret_wrong
+        )
+
+    def signed_in(self, next_page: str) -> str:
+        """Render the page that leads on after a sign-in at an issuer."""
+        return self._environment.get_template(_SIGNED_IN).render(next=next_page)
 
     def _sections(self, board: Board) -> Mapping[str, str]:
         """Render each live section, by the id of its element."""
@@ -91,6 +86,33 @@ class Renderer:
             "sources_chart": Markup(_sources(board.days)),  # noqa: S704 - as above
             "targets_chart": Markup(_targets(board.targets)),  # noqa: S704 - as above
         }
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    """Return the templates, compiled once for all gateways of a process: they are files of the package."""
+    folder = resources.files(PAGE) / "templates"
+    files = [each for each in folder.iterdir() if each.name.endswith(_SUFFIX)]
+    loader = jinja2.DictLoader({each.name: each.read_text("utf-8") for each in files})
+    environment = jinja2.Environment(
+        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {
+        "usd": formats.amount,
+        "percent": formats.percent,
+        "target": formats.target,
+        "short_id": formats.short_id,
+        "plain": formats.plain,
+        "time": formats.moment,
+        "shown_time": formats.shown_time,
+        "day": windows.text_of,
+        "month": formats.month,
+        "duration": formats.duration,
+        "error_title": formats.error_title,
+    }
+    environment.globals |= {"predictions": boards.predictions, "most_rows": boards.MOST_ROWS}
+    environment.globals["day_chart"] = _day_chart
+    return environment
 
 
 def _dollars(amount: float) -> str:

@@ -1,4 +1,4 @@
-"""The rows of the usage page, from a usage report (`gateway.money.rules.reports`)."""
+"""The rows of the console's page Usage, from a usage report (`gateway.money.rules.reports`)."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

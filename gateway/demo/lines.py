@@ -53,7 +53,7 @@ def announcement(demo: Demo) -> str:
         "A gateway in front of a simulator of Replicate. Nothing leaves this machine, nothing is charged.",
         "",
         f"  Page      {demo.page_url}{npm}",
-        f"  Usage     {demo.usage_url}",
+        f"  Console   {demo.usage_url}",
         f"  Base URL  {demo.base_url}",
         f"  Keys      {key_rows[0]}",
         *(f"            {row}" for row in key_rows[1:]),

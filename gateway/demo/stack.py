@@ -155,7 +155,9 @@ def _config(place: setup.Place, simulator: Simulator, issued: Mapping[str, str])
     """Write the config, so that commands can use it, and load it without the environment's overrides."""
     text = setup.config_text(place, simulator.base_url, HOST, issued)
     path = place.folder / "config.toml"
-    (place.folder / setup.TOKEN_FILE).write_text(simulator.token)
+    token_file = place.folder / setup.TOKEN_FILE
+    token_file.touch(mode=0o600)
+    token_file.write_text(simulator.token)
     path.write_text(text)
     try:
         return from_mapping(tomllib.loads(text), {}, file=str(path), text=text), path

@@ -21,11 +21,13 @@ class Limit(msgspec.Struct, frozen=True, array_like=True):
     kind: LimitKind
     limit: float
     """A count, milliseconds or micro-dollars, depending on `kind`."""
+    tag: str = ""
+    """The cost tag and its value whose limit it is: `project=apollo`."""
 
     @classmethod
     def of_status(cls, status: LimitStatus) -> "Limit":
         """Take the limit from its status."""
-        return cls(status.name, status.of, status.kind, status.limit)
+        return cls(status.name, status.of, status.kind, status.limit, "=".join(status.tag.values()))
 
 
 class Admitted(msgspec.Struct, frozen=True, array_like=True):

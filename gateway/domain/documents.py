@@ -6,12 +6,13 @@ Upstream's body is stored byte for byte. Where the gateway changes it, only its 
 """
 
 import codecs
+from itertools import chain
 from typing import Any, Literal
 
 import msgspec
 from msgspec import Raw
 
-from gateway.domain import long_logs, surrogates, times
+from gateway.domain import large_bytes, large_json, long_logs, surrogates, times
 from gateway.domain.records import Kind, PredictionView, Run, Status
 
 Family = Literal["predictions", "trainings"]
@@ -79,7 +80,7 @@ def read_snapshot(body: bytes) -> Snapshot:
     An unknown status together with an end (`completed_at`) is read as failed. Times that cannot be read count as
     absent. For large bodies this takes a while, and belongs in a thread. No step in it holds the interpreter for long.
     """
-    whole = body.strip()
+    whole = large_bytes.stripped(body)
     given = long_logs.shortened(whole) if len(whole) > long_logs.LARGE else whole
     document = readable(given)
     if len(document) >= surrogates.LARGE:
@@ -146,7 +147,9 @@ def readable(document: bytes) -> bytes:
             decoder.decode(document[at : at + _SLICE])
         decoder.decode(b"", final=True)
     except UnicodeDecodeError:
-        return document.decode("utf-8", "replace").encode()
+        decoder = _utf8("replace")
+        pieces = (decoder.decode(document[at : at + _SLICE]).encode() for at in range(0, len(document), _SLICE))
+        return large_bytes.joined(chain(pieces, (decoder.decode(b"", final=True).encode() for _ in range(1))))
     return document
 
 
@@ -220,7 +223,7 @@ def progress_of(document: bytes) -> Progress:
 
 
 def _given(fields: Fields, name: str) -> bytes | None:
-    value = bytes(fields.get(name, NULL))
+    value = large_bytes.copied(fields.get(name, NULL))
     return None if value == bytes(NULL) else value
 
 
@@ -236,7 +239,7 @@ def as_running(shown: bytes, *, at_start: bool) -> bytes:
     fields |= {name: value for name, value in earlier.items() if name in fields}
     for late in ("completed_at", "metrics"):
         fields.pop(late, None)
-    return _encode(fields)
+    return large_json.encode(fields)
 
 
 def times_of(document: bytes) -> tuple[float | None, float | None]:
@@ -251,7 +254,7 @@ def times_of(document: bytes) -> tuple[float | None, float | None]:
 
 def output_of(document: bytes) -> bytes:
     """Return the output as JSON; `null` if there is none."""
-    return bytes(_decode(document).get("output", NULL))
+    return large_bytes.copied(_decode(document).get("output", NULL))
 
 
 def without_data(document: bytes) -> bytes:
@@ -259,12 +262,12 @@ def without_data(document: bytes) -> bytes:
 
     See docs/replicate-api.md, Outputs and retention.
     """
-    return _encode(_without_data(document) | {"data_removed": Raw(b"true")})
+    return large_json.encode(_without_data(document) | {"data_removed": Raw(b"true")})
 
 
 def shortened(document: bytes) -> bytes:
     """Return the document without input, output and logs, for a response for which there is no room."""
-    return _encode(_without_data(document))
+    return large_json.encode(_without_data(document))
 
 
 def _without_data(document: bytes) -> dict[str, Raw]:
@@ -280,7 +283,7 @@ def skeleton(upstream_id: str, status: Status) -> bytes:
 
 def failed(document: bytes, error: str) -> bytes:
     """Return the document of a run that the gateway ended without a response of upstream."""
-    return _encode(_decode(document) | {"status": text(Status.FAILED), "error": text(error)})
+    return large_json.encode(_decode(document) | {"status": text(Status.FAILED), "error": text(error)})
 
 
 def family_of(kind: Kind) -> Family:

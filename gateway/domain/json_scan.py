@@ -11,6 +11,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import lru_cache
 
+from gateway.domain import large_bytes
+
 _INNERMOST = re.compile(rb"[\[{][^\[\]{}]*+[\]}]")
 BRACKETS = re.compile(rb"[\[\]{}]++")
 SLICE = 1 << 18
@@ -56,7 +58,7 @@ def mask(text: bytes) -> bytes:
         end = end_of_slice(text, start)
         pieces.append(_mask(text[start:end]))
         start = end
-    return b"".join(pieces)
+    return large_bytes.joined(pieces)
 
 
 def _mask(text: bytes) -> bytes:
@@ -65,6 +67,19 @@ def _mask(text: bytes) -> bytes:
 
 def unmask(masked: bytes) -> bytes:
     """Undo `mask`, for a text that held no control characters of its own."""
+    if len(masked) <= SLICE:
+        return _unmask(masked)
+    pieces, start = [], 0
+    while start < len(masked):
+        part = masked[start : start + SLICE]
+        if (last := part[-1:]) in (b"\0", b"\1") and (len(part) - len(part.rstrip(last))) % 2:
+            part = masked[start : start + SLICE + 1]
+        pieces.append(_unmask(part))
+        start += len(part)
+    return large_bytes.joined(pieces)
+
+
+def _unmask(masked: bytes) -> bytes:
     return masked.replace(b"\0\0", rb"\\").replace(b"\1\1", rb"\"")
 
 
@@ -160,12 +175,16 @@ def link_starts(masked: bytes) -> Iterator[re.Match[bytes]]:
 
 def items_of(array: bytes) -> int:
     """Count the items of a large JSON array, piece by piece."""
-    inner = array.strip(SPACES)[1:-1].strip(SPACES)
-    depth = commas = start = 0
+    start = array.index(b"[") + 1
+    last = array.rindex(b"]")
+    depth = commas = 0
     is_inside = False
-    while start < len(inner):
-        end = end_of_slice(inner, start)
-        pieces = mask(inner[start:end]).split(b'"')
+    is_empty = True
+    while start < last:
+        end = min(end_of_slice(array, start), last)
+        part = array[start:end]
+        is_empty = is_empty and not part.strip(SPACES)
+        pieces = mask(part).split(b'"')
         outside = b'"'.join(pieces[is_inside::2]).translate(None, SPACES)
         is_inside ^= len(pieces) % 2 == 0
         # Arrays and objects that are here as a whole are taken out, from the inside.
@@ -181,4 +200,4 @@ def items_of(array: bytes) -> int:
             at = found.end()
         commas += outside.count(b",", at) if depth == 0 else 0
         start = end
-    return commas + 1 if inner else 0
+    return 0 if is_empty else commas + 1

@@ -1,4 +1,4 @@
-"""Limits of teams, keys, users and addresses. `None` means no limit.
+"""Limits of teams, keys, users, addresses and values of cost tags. `None` means no limit.
 
 See docs/architecture.md, Limits.
 
@@ -53,13 +53,15 @@ class SubjectKind(StrEnum):
     KEY = "key"
     USER = "user"
     ADDRESS = "address"
+    TAG = "tag"
+    """A value of a cost tag."""
     ACCOUNT = "account"
     GATEWAY = "gateway"
 
 
 OWN_OF_PAGES = frozenset({SubjectKind.USER, SubjectKind.ADDRESS})
-"""Whose limits and usage a web page sees: its user's and its address's. Those of the team and of the key describe all
-visitors."""
+"""Whose limits and usage a web page sees: its user's and its address's. Those of the team, of the key and of a cost tag
+describe all visitors."""
 
 
 class Allowance(msgspec.Struct, frozen=True, kw_only=True):
@@ -94,7 +96,7 @@ class Subject(msgspec.Struct, frozen=True):
     id: str
     limits: Limits
     label: str
-    """Name in rate-limit headers: `team`, `key`, `token`, `user`, `key-user`, `address` or `key-address`."""
+    """Name in rate-limit headers: `team`, `key`, `token`, `user`, `key-user`, `address`, `key-address` or `tag`."""
 
     @property
     def is_configured(self) -> bool:

@@ -19,7 +19,7 @@ from urllib.parse import unquote
 import msgspec
 from msgspec import Raw
 
-from gateway.domain import surrogates, urls
+from gateway.domain import large_bytes, large_json, surrogates, urls
 from gateway.domain.json_scan import LINK_START, link_starts, mask
 from gateway.errors import Unprocessable
 
@@ -87,7 +87,8 @@ class PageParts(msgspec.Struct, frozen=True):
 
     def render(self, base: str) -> bytes:
         """Return the page with its links rewritten to `base`."""
-        return _encode(self.fields | {name: Raw(_encode(lead_back(url, base))) for name, url in self.links.items()})
+        links = {name: Raw(_encode(lead_back(url, base))) for name, url in self.links.items()}
+        return large_json.encode(self.fields | links)
 
 
 def split_page(body: bytes) -> PageParts | None:
@@ -162,12 +163,14 @@ def translate(body: bytes, replacements: Mapping[str, str]) -> bytes:
     """Replace the file links whose URLs are in `replacements`. All other bytes stay unchanged."""
     if not replacements:
         return body
-    pieces, end = [], 0
+    view = memoryview(body)
+    pieces: list[bytes | memoryview] = []
+    end = 0
     for place, link in _links(body):
         if replacement := replacements.get(link.url):
-            pieces += [body[end : place.start], _encode(replacement)]
+            pieces += [view[end : place.start], _encode(replacement)]
             end = place.end
-    return b"".join([*pieces, body[end:]])
+    return large_bytes.joined([*pieces, view[end:]])
 
 
 def _links(body: bytes) -> Iterator[tuple["_Place", FileLink]]:
@@ -185,12 +188,14 @@ def replace_addresses(body: bytes, replacements: Mapping[str, str]) -> bytes:
     """Replace the strings that are equal to a URL in `replacements`. All other bytes stay unchanged."""
     if not replacements:
         return body
-    pieces, end = [], 0
+    view = memoryview(body)
+    pieces: list[bytes | memoryview] = []
+    end = 0
     for place, text in _addresses(body):
         if (replacement := replacements.get(text)) is not None:
-            pieces += [body[end : place.start], _encode(replacement)]
+            pieces += [view[end : place.start], _encode(replacement)]
             end = place.end
-    return b"".join([*pieces, body[end:]])
+    return large_bytes.joined([*pieces, view[end:]])
 
 
 class _Place(NamedTuple):
@@ -210,7 +215,7 @@ def _addresses(body: bytes) -> Iterator[tuple[_Place, str]]:
         if _COLON.match(masked, end) is not None:
             continue
         try:
-            text = _decode_text(body[start:end])
+            text = large_json.decode_string(body, start, end)
         except (msgspec.MsgspecError, UnicodeDecodeError):
             continue
         yield _Place(start, end), text

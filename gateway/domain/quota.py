@@ -1,4 +1,4 @@
-"""Decide whether a create is admitted: check the limits on runs of its team, key, user and address.
+"""Decide whether a create is admitted: check the limits on runs of its team, key, user, address and cost tags.
 
 See docs/architecture.md, Limits.
 
@@ -13,7 +13,7 @@ from enum import StrEnum
 
 import msgspec
 
-from gateway.domain import rates, windows
+from gateway.domain import rates, tags, windows
 from gateway.domain.limits import Subject, SubjectKind
 from gateway.domain.rates import Rate
 from gateway.domain.windows import Window
@@ -45,19 +45,25 @@ def scope(of: SubjectKind, name: str) -> str:
     return f"{of}/{name}"
 
 
-def scopes_of(team: str, key_id: str = "", user: str | None = None) -> tuple[str, ...]:
-    """Return the scopes that are counted even without limits, so that a new budget includes earlier spending."""
+def scopes_of(team: str, key_id: str = "", user: str | None = None, tagged: str = tags.NONE) -> tuple[str, ...]:
+    """Return the scopes that are counted even without limits, so that a new budget includes earlier spending.
+
+    `tagged`: the cost tags, as `gateway.domain.tags` writes them.
+    """
     scopes = [scope(SubjectKind.TEAM, team)]
     if key_id:
         scopes.append(scope(SubjectKind.KEY, key_id))
     if user is not None:
         scopes.append(scope(SubjectKind.USER, f"team {team}: {user}"))
+    scopes += [scope(SubjectKind.TAG, tags.limited_as(team, key, value)) for key, value in tags.pairs(tagged)]
     return tuple(scopes)
 
 
-def scopes_of_correction(team: str, key_id: str = "", user: str | None = None) -> tuple[str, ...]:
+def scopes_of_correction(
+    team: str, key_id: str = "", user: str | None = None, tagged: str = tags.NONE
+) -> tuple[str, ...]:
     """Return every scope in which the spend of a run can count, whatever limits there are now."""
-    scopes = scopes_of(team, key_id, user)
+    scopes = scopes_of(team, key_id, user, tagged)
     return scopes if not key_id or user is None else (*scopes, scope(SubjectKind.USER, f"key {key_id}: {user}"))
 
 
@@ -106,9 +112,10 @@ class ReservationRequest(msgspec.Struct, frozen=True):
     milliseconds: int
     allowances: tuple[RunLimits, ...] = ()
 
-    def scopes(self, team: str, key_id: str, user: str | None) -> tuple[str, ...]:
+    def scopes(self, team: str, key_id: str, user: str | None, tagged: str = tags.NONE) -> tuple[str, ...]:
         """Return all scopes that count the reservation and the cost of the run."""
-        return tuple(dict.fromkeys((*scopes_of(team, key_id, user), *(each.scope for each in self.allowances))))
+        counted = scopes_of(team, key_id, user, tagged)
+        return tuple(dict.fromkeys((*counted, *(each.scope for each in self.allowances))))
 
 
 NO_RESERVATION = ReservationRequest(0, 0)
@@ -149,6 +156,14 @@ class LimitStatus(msgspec.Struct, frozen=True, kw_only=True):
     """The window of a budget."""
     resets_at: float | None
     """When nothing of it is used, if nothing else is charged; `None` if only the end of runs frees it."""
+
+    @property
+    def tag(self) -> dict[str, str]:
+        """The cost tag and its value whose limit it is; empty for a limit of something else."""
+        if self.of is not SubjectKind.TAG:
+            return {}
+        key, value = tags.of_limited(self.scope.partition("/")[2])
+        return {"tag": key, "value": value}
 
 
 def rate_status(

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
-from gateway.domain import documents, surrogates, times
+from gateway.domain import documents, large_bytes, large_json, surrogates, times
 from gateway.domain import links as rewrite
 from gateway.domain.documents import Family, Fields
 from gateway.domain.records import PredictionView, Source, Status
@@ -120,7 +120,7 @@ def render(
     if upstream_base is not None and (given := fields.get("input")) is not None:
         fields["input"] = Raw(rewrite.lead_files_back(bytes(given), upstream_base, base))
     if links and "output" in fields:
-        fields["output"] = Raw(rewrite.replace_addresses(bytes(fields["output"]), links))
+        fields["output"] = Raw(rewrite.replace_addresses(large_bytes.copied(fields["output"]), links))
     if prediction.canceled_at is not None:
         _show_left(fields, prediction.final_status, prediction.canceled_at)
     elif as_starting:
@@ -129,7 +129,7 @@ def render(
             fields["output"] = documents.NULL
         for late in ("started_at", "completed_at", "metrics"):
             fields.pop(late, None)
-    return _encode(fields)
+    return large_json.encode(fields)
 
 
 def render_foreign(document: bytes, base: str, family: Family) -> bytes:
@@ -142,7 +142,7 @@ def render_foreign(document: bytes, base: str, family: Family) -> bytes:
     prediction_id = msgspec.json.decode(fields["id"], type=str)
     if "urls" in fields:
         fields["urls"] = _urls(_links_of(fields["urls"]), f"{base}/{family}/{prediction_id}", None, None)
-    return _encode(fields)
+    return large_json.encode(fields)
 
 
 def _links_of(urls: Raw) -> dict[str, str | None]:

@@ -33,6 +33,8 @@ class RunEnded(msgspec.Struct, frozen=True, kw_only=True):
     """The predictions of the run, counted by team and source. Exact, however many there are. Hits came later."""
     user: str | None = None
     """The user of the prediction that started it."""
+    tags: str = ""
+    """Its cost tags, as `gateway.domain.tags` writes them."""
     prediction_ids: tuple[str, ...]
     """The ids of the first `MAX_LISTED` of them, in order of creation."""
 

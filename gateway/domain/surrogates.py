@@ -6,13 +6,14 @@ Upstream's own bodies keep them, byte for byte.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 
 import msgspec
 from msgspec import Raw
 
-from gateway.domain.json_scan import LONE_HALF, mask, unmask
+from gateway.domain import large_bytes, large_json
+from gateway.domain.json_scan import LONE_HALF, contains, mask, unmask
 
 LARGE = 1 << 18
 """Bytes of a body that is worth remembering."""
@@ -31,35 +32,40 @@ _NOT_IN_JSON = (b"\0", b"\1")
 
 def without_halves(body: bytes) -> bytes:
     """Replace every lone surrogate by U+FFFD; return the same object if there is none."""
-    if rb"\ud" not in body and rb"\uD" not in body:
+    if not _may_have_halves(body):
         return body
     if any(code in body for code in _NOT_IN_JSON):
         return body  # which nobody can read anyway
     masked = mask(body)
-    if len(body) > LARGE:
-        # In pieces, for the sake of the other threads.
-        pieces = [LONE_HALF.subn(_INSTEAD, piece) for piece in _pieces(masked)]
-        replaced, number = b"".join(piece for piece, _ in pieces), sum(count for _, count in pieces)
-    else:
-        replaced, number = LONE_HALF.subn(_INSTEAD, masked)
-    return unmask(replaced) if number else body
+    replaced = _sub(LONE_HALF, _INSTEAD, masked)
+    return body if replaced == masked else unmask(replaced)
 
 
-def _pieces(masked: bytes) -> Iterator[bytes]:
-    """Cut a text where no escape, and no pair of escapes, is cut."""
+def _may_have_halves(body: bytes) -> bool:
+    return contains(body, rb"\ud") or contains(body, rb"\uD")
+
+
+def _sub(pattern: re.Pattern[bytes], instead: bytes | Callable[[re.Match[bytes]], bytes], text: bytes) -> bytes:
+    """Replace the escapes that match a pattern, in pieces, for the sake of the other threads."""
+    return large_bytes.joined(pattern.sub(instead, piece) for piece in _pieces(text))
+
+
+def _pieces(text: bytes) -> Iterator[bytes]:
+    """Cut a text where no escape, and no pair of escapes, is cut. In it, each backslash before a letter begins one."""
     start = 0
-    while start < len(masked):
-        cut = _CUT.search(masked, start + LARGE)
-        end = cut.start() if cut is not None else len(masked)
-        yield masked[start:end]
+    while start < len(text):
+        cut = _CUT.search(text, start + LARGE)
+        end = cut.start() if cut is not None else len(text)
+        yield text[start:end]
         start = end
 
 
 def has_many_halves(body: bytes) -> bool:
     """Return whether a large text has more lone surrogates than are worth being kept as they are."""
-    if len(body) < LARGE or (rb"\ud" not in body and rb"\uD" not in body):
+    if len(body) < LARGE or not _may_have_halves(body):
         return False
-    return next(islice(LONE_HALF.finditer(mask(body)), MAX_HALVES, None), None) is not None
+    halves = (half for piece in _pieces(mask(body)) for half in LONE_HALF.finditer(piece))
+    return next(islice(halves, MAX_HALVES, None), None) is not None
 
 
 def split(body: bytes) -> dict[str, Raw]:
@@ -76,7 +82,7 @@ def split(body: bytes) -> dict[str, Raw]:
         masked, halves = _mask(body)
         if not halves:
             raise
-        return {name: Raw(_unmask(bytes(value), halves)) for name, value in _decode(masked).items()}
+        return {name: Raw(_unmask(value, halves)) for name, value in large_json.split(masked).items()}
 
 
 def split_strictly(body: bytes) -> dict[str, Raw]:
@@ -86,7 +92,7 @@ def split_strictly(body: bytes) -> dict[str, Raw]:
     last = _last[0]
     if last is None or last[0] is not body:
         # Its values are views of the body, not copies.
-        last = _last[0] = (body, _decode(body))
+        last = _last[0] = (body, large_json.split(body))
     return dict(last[1])
 
 
@@ -103,15 +109,15 @@ def _mask(body: bytes) -> tuple[bytes, dict[bytes, bytes]]:
     if any(code in body for code in _NOT_IN_JSON):
         return body, {}
     masked = mask(body)
-    kinds = set(LONE_HALF.findall(masked))
-    taken = set(_ESCAPED_LETTER.findall(body))
+    kinds = {half for piece in _pieces(masked) for half in LONE_HALF.findall(piece)}
+    taken = {letter for piece in _pieces(body) for letter in _ESCAPED_LETTER.findall(piece)}
     free = (name for number in range(0xE000, 0xF000) if (name := rb"\u%x" % number) not in taken)
     stand_ins = dict(zip(kinds, free, strict=False))
     if len(stand_ins) < len(kinds):
         return body, {}
-    stood = LONE_HALF.sub(lambda match: stand_ins[match[0]], masked)
+    stood = _sub(LONE_HALF, lambda match: stand_ins[match[0]], masked)
     return unmask(stood), {stand_in: half for half, stand_in in stand_ins.items()}
 
 
-def _unmask(value: bytes, halves: dict[bytes, bytes]) -> bytes:
-    return _ESCAPED_LETTER.sub(lambda match: halves.get(match[0], match[0]), value)
+def _unmask(value: Raw, halves: dict[bytes, bytes]) -> bytes:
+    return _sub(_ESCAPED_LETTER, lambda match: halves.get(match[0], match[0]), large_bytes.copied(value))

@@ -22,6 +22,8 @@ LONGEST_VALUE: Final = 100
 NONE: Final = ""
 _VALUE: Final = re.compile(r"[A-Za-z0-9._~:/@+-]{1,100}", re.ASCII)
 _VALUES: Final = f"1 to {LONGEST_VALUE} letters, digits and . _ ~ : / @ + -"
+LIMITED: Final = re.compile(f"{KEY.pattern}(?::{_VALUE.pattern})?", re.ASCII)
+"""What the config names where it limits tags: `project`, for each of its values, or `project:apollo`, for this one."""
 _SHOWN: Final = 60
 """Characters of a request's text in a message."""
 
@@ -77,6 +79,17 @@ def pairs(text: str) -> Pairs:
 def mapping(text: str) -> dict[str, str]:
     """Return recorded tags as values by key."""
     return dict(pairs(text))
+
+
+def limited_as(team: str, key: str, value: str) -> str:
+    """Return the id of a value of a team's tag among the subjects of limits. No part of it has a space or a `=`."""
+    return f"team {team}: {key}={value}"
+
+
+def of_limited(subject_id: str) -> tuple[str, str]:
+    """Return the key and the value of such an id."""
+    key, _, value = subject_id.partition(": ")[2].partition("=")
+    return key, value
 
 
 def _shown(text: str) -> str:

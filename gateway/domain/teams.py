@@ -4,7 +4,7 @@ A caller's rights are those of its team, restricted by its key, and by its brows
 allow-lists of all three are kept separately and each must allow a target, so a key or token can never extend rights.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import repeat
 from operator import contains
@@ -13,7 +13,7 @@ import msgspec
 
 from gateway.domain.limits import NO_LIMITS, UNLIMITED, Allowance, Limits, Subject, SubjectKind
 from gateway.domain.scopes import Scope, patterns_of
-from gateway.domain.tags import NONE
+from gateway.domain.tags import NONE, limited_as, pairs
 from gateway.domain.targets import Target, allows, exact_models
 
 NO_LIST = "All visitors share a key with origins, so it has no lists. Use a browser token for each visitor."
@@ -40,6 +40,8 @@ class Team(msgspec.Struct, frozen=True, kw_only=True):
     public_webhooks: bool = False
     """Whether web pages can have webhooks sent."""
     allowance: Allowance = NO_LIMITS
+    per_tag: Mapping[str, Limits] = {}
+    """Limits of each value of a cost tag, by the tag, and of one value, by `tag:value`, which replace those."""
     weight: float = 1.0
     """Share of the account's rates when teams compete, relative to other teams' weights."""
     max_wait_seconds: float = 20.0
@@ -53,6 +55,13 @@ class Team(msgspec.Struct, frozen=True, kw_only=True):
             return tuple(models)
         targets = ((model, self.aliases.get(model)) for model in models)
         return tuple(dict.fromkeys(target.model if target and target.model else model for model, target in targets))
+
+    def limits_of_tags(self, tags: str) -> Iterator[Subject]:
+        """Yield the values of tags, as `gateway.domain.tags` writes them, that have limits."""
+        for key, value in pairs(tags) if self.per_tag else ():
+            limits = self.per_tag.get(f"{key}:{value}", self.per_tag.get(key, UNLIMITED))
+            if limits != UNLIMITED:
+                yield Subject(SubjectKind.TAG, limited_as(self.name, key, value), limits, str(SubjectKind.TAG))
 
 
 Teams = Mapping[str, Team]
@@ -115,9 +124,10 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         """The name under which the key, or the browser token, is counted."""
         return self.key_id if self.token_id is None else f"{self.key_id}#{self.token_id}"
 
-    def subjects(self, user: str | None = None, address: str | None = None) -> tuple[Subject, ...]:
-        """Return the subjects that count a request of this user and address, widest first, without unlimited ones.
+    def subjects(self, user: str | None = None, address: str | None = None, tags: str = NONE) -> tuple[Subject, ...]:
+        """Return the subjects that count a request of this user, address and cost tags, without unlimited ones.
 
+        The widest come first; those of tags are last.
         Pass `address` only for public callers.
         """
         team, key = self.team, self.key_id
@@ -138,7 +148,7 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         for of, name, limits, label in counted:
             if limits != UNLIMITED:
                 subjects.append(Subject(of, name, limits, label))
-        return tuple(subjects)
+        return (*subjects, *self.team.limits_of_tags(tags))
 
     def may(self, scope: Scope) -> bool:
         """Return whether the caller has a scope."""

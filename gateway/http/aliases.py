@@ -30,7 +30,8 @@ class CreateRoute(NamedTuple):
 
 def route_create(request: web.Request, kind: Kind, given: CreateRoute) -> CreateRoute:
     """Return the route of a create with its alias replaced, or the same route if it names none."""
-    target = target_of_create(request[CALLER].team.aliases, given.target)
+    aliases = request[CALLER].team.aliases
+    target = target_of_create(aliases, given.target) if aliases else None
     if target is None:
         return given
     request[ALIAS] = given.target.name, target.name

@@ -29,6 +29,11 @@ def addresses_of(request: web.Request) -> tuple[str, frozenset[str]]:
     return (public_url or origin) + "/v1", _origins_of(public_url, origin)
 
 
+def ops_origin(request: web.Request) -> str:
+    """Return the origin at which operators reach their listener. Raise `BadRequest` if `Host` is malformed."""
+    return request.app[SETTINGS].value.ops_public_url or _origin(request)
+
+
 def own_origins(request: web.Request) -> frozenset[str]:
     """Return the origins by which this caller may address the gateway, in lower case."""
     return _origins_of(request.app[SETTINGS].value.public_url, _origin(request))
@@ -62,6 +67,12 @@ def is_own_origin(request: web.Request, origin: str) -> bool:
 def is_secure(request: web.Request) -> bool:
     """Return whether the caller uses https. Raise `BadRequest` if `Host` is malformed."""
     return _origin(request).startswith("https:")
+
+
+def is_ops_secure(request: web.Request) -> bool:
+    """Return whether an operator uses https. Raise `BadRequest` if `Host` is malformed."""
+    public_url = request.app[SETTINGS].value.ops_public_url or ""
+    return is_secure(request) or public_url == f"https://{request.host.lower()}"
 
 
 def is_own_page(request: web.Request) -> bool:

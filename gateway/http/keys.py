@@ -4,6 +4,7 @@ from aiohttp import web
 
 from gateway.access.authentication import AccessSettings, Authenticator
 from gateway.access.browser_tokens import TokenService
+from gateway.access.console_sign_in import ConsoleSignIn
 from gateway.access.key_service import KeyService
 from gateway.access.policy import Policy
 from gateway.access.sessions import Sessions
@@ -65,6 +66,7 @@ METADATA = web.AppKey("metadata", MetadataService)
 POLICY = web.AppKey("policy", Policy)
 KEY_SERVICE = web.AppKey("key_service", KeyService)
 SESSIONS = web.AppKey("sessions", Sessions)
+CONSOLE_SIGN_IN = web.AppKey("console_sign_in", ConsoleSignIn)
 TEAMS = web.AppKey("teams", TeamService)
 TOKENS = web.AppKey("tokens", TokenService)
 RECENT_ERRORS = web.AppKey("recent_errors", RecentErrors)

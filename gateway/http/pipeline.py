@@ -24,7 +24,7 @@ from itertools import chain
 import msgspec
 from aiohttp import HttpVersion11, web
 
-from gateway.domain.limits import OWN_OF_PAGES
+from gateway.domain.limits import OWN_OF_PAGES, SubjectKind
 from gateway.domain.teams import Caller
 from gateway.errors import BudgetExceeded, CallerLeft, Forbidden, GatewayError, HeadTooLarge, NotFound
 from gateway.http import access_log, base_url, cors, errors, request_limits, response_body
@@ -229,7 +229,8 @@ def _as_shown(error: GatewayError, caller: Caller | None) -> GatewayError:
         return error
     if error.limit is None or error.limit["of"] in OWN_OF_PAGES:
         return error
-    whose = f"the limit {error.limit['name']} of your {error.limit['of']}"
+    of = "one of your cost tags" if error.limit["of"] == SubjectKind.TAG else f"your {error.limit['of']}"
+    whose = f"the limit {error.limit['name']} of {of}"
     detail = f"Over budget: {whose} is used up or reserved."
     if error.retry_after is None:
         detail = f"Over budget: this prediction is estimated at more than {whose}. It can never pass under this budget."
@@ -247,7 +248,10 @@ def _detail_of(response: web.StreamResponse) -> str:
 
 def _no_route(method: str, path: str) -> str:
     shown = path if len(path) <= _LONGEST_SHOWN else f"{path[:_LONGEST_SHOWN]}…"
-    return f"There is no such route: {method} {shown}. GET /openapi.json lists those of the gateway."
+    return (
+        f"There is no such route: {method} {shown}. /openapi.json lists the gateway's own routes; those below /v1 are "
+        "Replicate's."
+    )
 
 
 def _path_of(request: Request) -> str:

@@ -13,6 +13,8 @@ class HttpSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     public_url: str | None
     """Without `/v1` and without a slash at its end."""
+    ops_public_url: str | None = None
+    """The origin of the operators' listener, as people open it."""
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...]
     max_body_bytes: int
     max_upload_bytes: int

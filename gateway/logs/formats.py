@@ -17,8 +17,8 @@ _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]")
 
 
 def console(record: Clean) -> str:
-    """Format as text: time, level, logger, message, `name=value`. Only exceptions span several lines."""
-    fields = "".join(f" {name}={_show(value)}" for name, value in record.fields.items())
+    """Format as text: time, level, logger, message, `name=value` unless null. Only exceptions span several lines."""
+    fields = "".join(f" {name}={_show(value)}" for name, value in record.fields.items() if value is not None)
     lines = [f"{_time(record.created)} {record.level:<7} {record.logger}: {_one_line(record.message)}{fields}"]
     lines += [text for text in (record.exception, record.stack) if text]
     return "\n".join(lines)

@@ -11,6 +11,7 @@ import msgspec
 
 from gateway import errors
 from gateway.access.rules.json_web_tokens import Reason
+from gateway.access.rules.sign_in import Outcome
 from gateway.domain.bypass import BypassReason
 from gateway.domain.limits import SubjectKind
 from gateway.domain.ports import observers
@@ -167,6 +168,9 @@ ISSUER_KEY_AGE = _gauge("issuer_key_age_seconds", "Time since the keys of an iss
 ISSUER_TOKENS_REFUSED = _counter("issuer_tokens_refused", "Refused tokens of issuers, by reason.",
                                  closed("reason", *Reason))
 ISSUER_TOKENS_KEPT = _gauge("issuer_tokens_kept", "Verified tokens of issuers in memory.")
+CONSOLE_SIGN_INS = _counter("console_sign_ins", "Sign-ins to the console at an issuer. no_role: the claims are in no "
+                            "list; invalid: the answer or the ID token was refused.", ISSUER,
+                            closed("outcome", *Outcome))
 
 _section("Predictions")
 CREATED = _counter("predictions_created", "Predictions created, by source.", TEAM, TARGET,
@@ -221,11 +225,11 @@ BUDGET_LIMIT = _gauge("budget_limit_usd", "Budget of a team, if it has one.", TE
 BUDGET_SPENT = _gauge("budget_spent_usd", "Amount spent in the current window.", TEAM, WINDOW)
 BUDGET_RESERVED = _gauge("budget_reserved_usd", "Amount held for runs in progress.", TEAM, WINDOW)
 BUDGET_RESETS = _gauge("budget_reset_timestamp_seconds", "End of the current window.", WINDOW)
-QUOTA_REFUSALS = _counter("quota_refusals", "Creates refused by a limit of a team, key, user or address, or by the "
-                          "webhook queue.", TEAM,
+QUOTA_REFUSALS = _counter("quota_refusals", "Creates refused by a limit of a team, key, user, address or cost tag, or "
+                          "by the webhook queue.", TEAM,
                           closed("reason", *LimitKind))
 REQUEST_REFUSALS = _counter("request_refusals", "Requests refused by a request rate, by its subject.",
-                            closed("of", *SubjectKind))
+                            closed("of", *(each for each in SubjectKind if each is not SubjectKind.TAG)))
 CONCURRENCY_LIMIT = _gauge("concurrency_limit", "Limit of a team's concurrent predictions, if it has one.",
                            TEAM, is_prepared=False)
 CREATES_HELD = _counter("creates_held", "Creates queued over a request rate, by result. too_long: refused at once. "
@@ -354,6 +358,6 @@ NEWS_WAITING = _gauge("news_waiting", "Names in news that are not sent yet.")
 NEWS_LISTENING = _gauge("news_listening", "1 if news of other nodes arrive, 0 if only the store is read. Always 0 with "
                         "SQLite.")
 NEWS_RECONNECTS = _counter("news_reconnects", "Times that the connection for news was lost and came back.")
-NEWS_OVERFLOWS = _counter("news_overflows", "Times that too many names waited, and all names were told instead.",
+NEWS_OVERFLOWS = _counter("news_overflows", "Times that too many names waited, and other nodes were told to read all.",
                           closed("topic", *Topic))
 # fmt: on

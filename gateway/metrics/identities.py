@@ -14,3 +14,7 @@ class IdentityMetrics(Registry):
     def token_refused(self, reason: str) -> None:
         """Count a refused token."""
         self.counters[catalogue.ISSUER_TOKENS_REFUSED][(reason,)].value += 1
+
+    def signed_in(self, issuer: str, outcome: str) -> None:
+        """Count a sign-in to the console that ended."""
+        self.counters[catalogue.CONSOLE_SIGN_INS][issuer, outcome].value += 1

@@ -19,6 +19,7 @@ from gateway.domain.ports.upstream import Upstream
 from gateway.domain.upstream_response import Answer
 from gateway.runtime.live import LiveSettings
 from gateway.runtime.lru import resize_lru
+from gateway.runtime.pauses import off_the_loop
 from gateway.runtime.tasks import Tasks
 
 _OVERHEAD = 1024
@@ -77,11 +78,11 @@ class Entry(msgspec.Struct):
     """Whether the versions in it are in the version map."""
     _shown: Shown | None = None
 
-    def shown(self, base: str) -> Shown:
+    async def shown(self, base: str) -> Shown:
         """Return what a caller gets that uses the gateway's base URL `base`."""
         known = self._shown
         if known is None or known.base != base:
-            known = self._shown = self._show(base)
+            known = self._shown = await off_the_loop(self.answer.body, partial(self._show, base))
         return known
 
     def _show(self, base: str) -> Shown:
@@ -164,9 +165,9 @@ class MetadataService:
             body=question.body or None,
             headers=headers,
         )
-        etag = hashlib.sha256(answer.body).hexdigest()[:24]
+        etag = (await off_the_loop(answer.body, partial(hashlib.sha256, answer.body))).hexdigest()[:24]
         # An error is passed on as it is, and can be anything.
-        page = links.split_page(answer.body) if answer.is_ok else None
+        page = await off_the_loop(answer.body, partial(links.split_page, answer.body)) if answer.is_ok else None
         entry = Entry(question, answer, answer.shown_headers, page, etag, self._clock.monotonic())
         keep = keep and generation == self._generation
         if keep and answer.status == 200 and _size(entry) <= self._entries.maxsize:

@@ -13,6 +13,7 @@ from functools import partial
 import msgspec
 from cachetools import LRUCache, TTLCache
 
+from gateway.domain import large_json
 from gateway.domain.ports.clock import Clock
 from gateway.domain.ports.upstream import Upstream
 from gateway.domain.targets import Target, TargetKind, target_identity
@@ -20,6 +21,7 @@ from gateway.domain.upstream_response import Answer
 from gateway.errors import GatewayError
 from gateway.models.rules import schema as schemas
 from gateway.models.rules.schema import InputSchema
+from gateway.runtime.pauses import off_the_loop
 from gateway.runtime.tasks import Tasks
 
 logger = logging.getLogger(__name__)
@@ -114,19 +116,18 @@ class SchemaService:
         return described
 
     async def _of_version(self, identity: str, model: str, version: str) -> Described:
-        return _described(
-            identity, await self._upstream.read("models.versions.get", f"/models/{model}/versions/{version}")
-        )
+        answer = await self._upstream.read("models.versions.get", f"/models/{model}/versions/{version}")
+        return await _described(identity, answer)
 
     async def _of_model(self, identity: str, model: str) -> Described:
-        return _described(identity, await self._upstream.read("models.get", f"/models/{model}"))
+        return await _described(identity, await self._upstream.read("models.get", f"/models/{model}"))
 
     async def _of_deployment(self, name: str, identity: str) -> Described:
         """Include the current version in the identity: results of an earlier version must not be reused."""
         answer = await self._upstream.read("deployments.get", f"/deployments/{name}")
         if not answer.is_ok:
             return Described(identity, None)
-        release = msgspec.json.decode(answer.body, type=_Deployment).current_release
+        release = (await off_the_loop(answer.body, partial(_deployment, answer.body))).current_release
         version = await self.describe(Target(TargetKind.VERSION, release.model, release.version))
         return Described(f"{identity}@{release.version}", version.schema, version.size)
 
@@ -141,5 +142,13 @@ class SchemaService:
         await self._tasks.close(0.0)
 
 
-def _described(identity: str, answer: Answer) -> Described:
-    return Described(identity, schemas.read_schema(answer.body) if answer.is_ok else None, len(answer.body))
+def _deployment(body: bytes) -> _Deployment:
+    if len(body) < large_json.WHOLE:
+        return msgspec.json.decode(body, type=_Deployment)
+    fields = large_json.split(body, _Deployment.__struct_fields__)
+    return msgspec.json.decode(large_json.encode(fields), type=_Deployment)
+
+
+async def _described(identity: str, answer: Answer) -> Described:
+    read = partial(schemas.read_schema, answer.body)
+    return Described(identity, await off_the_loop(answer.body, read) if answer.is_ok else None, len(answer.body))

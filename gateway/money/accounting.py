@@ -17,7 +17,7 @@ class Accounting:
     def on_run_ended(self, ended: RunEnded) -> None:
         """Account for a run. Repeatable until it succeeds: what is counted comes last."""
         run, settlement = ended.run, ended.settlement
-        self._budgets.touched(run.team, run.key_id, ended.user)
+        self._budgets.touched(run.team, run.key_id, ended.user, ended.tags)
         self._pricing.note(run, settlement)
         for joined in ended.joined:
             self._observer.saved(joined.team, joined.source, settlement.microusd * joined.predictions)

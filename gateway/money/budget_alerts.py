@@ -1,7 +1,8 @@
 """Budget alerts, and the budget metrics of teams.
 
 An alert is given at each threshold of a budget, once per budget window: over all nodes, and whatever fails. Budgets of
-a team are checked when its money changes and every minute; those of its keys and users when a run of theirs ends.
+a team are checked when its money changes and every minute; those of its keys, users and cost tags when a run of theirs
+ends.
 """
 
 import asyncio
@@ -16,6 +17,7 @@ from gateway.domain.limits import Limits, SubjectKind
 from gateway.domain.ports.clock import Clock
 from gateway.domain.ports.observers import LimitObserver
 from gateway.domain.quota import Counters, LimitKind, LimitStatus, RunLimits
+from gateway.domain.tags import NONE
 from gateway.domain.teams import Team, Teams
 from gateway.errors import GatewayError
 from gateway.money.limit_queue import run_limits_of
@@ -29,15 +31,15 @@ logger = logging.getLogger(__name__)
 
 _NEARLY = 80
 _PAUSE = 1.0
-_WATCHED = (SubjectKind.KEY, SubjectKind.USER)
+_WATCHED = (SubjectKind.KEY, SubjectKind.USER, SubjectKind.TAG)
 _NO_ALERTS = AlertSettings()
 
 
 class Touched(msgspec.Struct):
     """What to check of a team."""
 
-    spenders: set[tuple[str, str | None]] = msgspec.field(default_factory=set)
-    """Keys and users whose runs have ended."""
+    spenders: set[tuple[str, str | None, str]] = msgspec.field(default_factory=set)
+    """Keys, users and cost tags whose runs have ended."""
     refused: dict[str, RunLimits] = msgspec.field(default_factory=dict)
     """Limits of which a budget has refused a create, by scope."""
     names: set[tuple[str, str]] = msgspec.field(default_factory=set)
@@ -75,17 +77,20 @@ class Budgets:
         self._announcer = announcer
 
     def find_limits_through(self, owners: KeyOwners) -> None:
-        """Check the budgets of keys and users too."""
+        """Check the budgets of keys, users and cost tags too."""
         self._owners = owners
 
-    def touched(self, team: str, key_id: str | None = None, user: str | None = None) -> None:
-        """Schedule a check of a team's budgets, and of a key's and a user's. Call when what they spent has changed."""
+    def touched(self, team: str, key_id: str | None = None, user: str | None = None, tagged: str = NONE) -> None:
+        """Schedule a check of a team's budgets, and of those of a key, a user and cost tags.
+
+        Call when what they spent has changed.
+        """
         touched = self._of(team)
         if key_id is not None:
-            touched.spenders.add((key_id, user))
+            touched.spenders.add((key_id, user, tagged))
 
     def on_budget_exhausted(self, team: str, limits: RunLimits, name: str) -> None:
-        """Schedule a check of the budgets of a team, key or user, of which `name` has refused a create."""
+        """Schedule a check of the budgets of a team, key, user or tag, of which `name` has refused a create."""
         touched = self._of(team)
         touched.refused[limits.scope] = limits
         touched.names.add((limits.scope, name))
@@ -105,7 +110,7 @@ class Budgets:
                     await self.check(team, what)
                 except GatewayError as exc:
                     # No retry here: the ledger auditor checks the budgets of all teams every minute, and the end of
-                    # the next run those of its key and user.
+                    # the next run those of its key, user and tags.
                     logger.warning("budget check failed", extra={"team": team, "reason": exc.detail})
             await self._clock.sleep(_PAUSE)
 
@@ -117,7 +122,7 @@ class Budgets:
     async def check(self, name: str, touched: Touched | None = None) -> None:
         """Update the metrics of a team's budgets, and alert where a threshold was reached.
 
-        Check those of its keys and users that are `touched` too.
+        Check those of its keys, users and cost tags that are `touched` too.
 
         A budget that has just refused a create counts as used up from 80 % on, because what is left is too little for
         that create.
@@ -134,12 +139,12 @@ class Budgets:
                 await self._alert(name, status, now, has_refused=(status.scope, status.name) in touched.names)
 
     async def _limits(self, team: Team, touched: Touched) -> list[RunLimits]:
-        """Return what to check: the limits of the team first, then of keys and users that have a budget."""
+        """Return what to check: the limits of the team first, then of keys, users and tags that have a budget."""
         found = {quota.scope(SubjectKind.TEAM, team.name): _of_team(team.name, team.allowance.own)} | touched.refused
-        for key_id, user in touched.spenders:
+        for key_id, user, tagged in touched.spenders:
             owner = None if self._owners is None else await self._owners.owner(team.name, key_id)
             if owner is not None:
-                found |= {each.scope: each for each in run_limits_of(owner, user) if _has_budget(each)}
+                found |= {each.scope: each for each in run_limits_of(owner, user, tagged=tagged) if _has_budget(each)}
         return list(found.values())
 
     def _observe(self, team: Team, meter: Counters) -> None:

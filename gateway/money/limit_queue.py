@@ -23,6 +23,7 @@ from gateway.domain.ports.clock import Clock
 from gateway.domain.ports.observers import LimitObserver
 from gateway.domain.quota import Granted, LimitKind, LimitStatus, Refused, ReservationRequest, RunLimits
 from gateway.domain.run_end import RunEnded
+from gateway.domain.tags import NONE
 from gateway.domain.teams import Caller, Team
 from gateway.errors import BudgetExceeded, CallerLeft, GatewayError, RateLimited, UpstreamUnavailable
 from gateway.money.ports import Ledger
@@ -32,7 +33,7 @@ from gateway.runtime.sleep import sleep_until_event
 _SCOPE = attrgetter("scope")
 SECONDS_PER_MINUTE = 60.0
 
-_WITH_ALERTS = (SubjectKind.TEAM, SubjectKind.KEY, SubjectKind.USER)
+_WITH_ALERTS = (SubjectKind.TEAM, SubjectKind.KEY, SubjectKind.USER, SubjectKind.TAG)
 MAX_WAITING = 1000
 """Maximum number of waiting creates per team. Each holds a connection and a body in memory."""
 
@@ -317,9 +318,14 @@ class LimitQueue:
                 entry.turn.set()
 
 
-def run_limits_of(caller: Caller, user: str | None, address: str | None = None) -> tuple[RunLimits, ...]:
-    """Return the limits on runs that apply to a create: of its team, key, user and address; without empty ones."""
-    subjects = caller.subjects(user, address)
+def run_limits_of(
+    caller: Caller, user: str | None, address: str | None = None, tagged: str = NONE
+) -> tuple[RunLimits, ...]:
+    """Return the limits on runs that apply to a create: of its team, key, user, address and cost tags.
+
+    Subjects without limits are left out.
+    """
+    subjects = caller.subjects(user, address, tagged)
     if not subjects:
         return ()
     return tuple(filter(None, map(_run_limits_of, subjects)))
@@ -328,6 +334,11 @@ def run_limits_of(caller: Caller, user: str | None, address: str | None = None) 
 def run_limits_of_team(team: Team) -> RunLimits | None:
     """Return the limits on runs of a team itself; `None` if it has none."""
     return _run_limits_of(Subject(SubjectKind.TEAM, team.name, team.allowance.own, "team"))
+
+
+def run_limits_of_tags(team: Team, tagged: str) -> tuple[RunLimits, ...]:
+    """Return the limits on runs of a team's cost tags."""
+    return tuple(filter(None, map(_run_limits_of, team.limits_of_tags(tagged))))
 
 
 @lru_cache(maxsize=1024)

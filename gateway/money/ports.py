@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol
 
+from gateway.domain import tags
 from gateway.domain.audit import Actor
 from gateway.domain.ledger import BudgetWarning, By, ChargeSum, Entry, LedgerLine, Reservation, Settlement, Usage
 from gateway.domain.quota import Counters
@@ -44,10 +45,11 @@ class Ledger(Protocol):
         adjustment_id: str | None = None,
         key_id: str = "",
         user: str | None = None,
+        tagged: str = tags.NONE,
     ) -> bool:
-        """Add a correction of spending: of a team, and of a key and a user of it. Durable.
+        """Add a correction of spending: of a team, and of a key, a user and cost tags of it. Durable.
 
-        It counts in their budgets at once.
+        It counts in their budgets at once, and in their usage.
 
         One whose answer was lost can be repeated with the same id. Return whether this call added it.
         It is recorded in the audit log, in the same transaction.

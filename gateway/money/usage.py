@@ -8,6 +8,7 @@ from gateway.domain.limits import OWN_OF_PAGES, SubjectKind
 from gateway.domain.ports.clock import Clock
 from gateway.domain.ports.records import Keys
 from gateway.domain.quota import RunLimits
+from gateway.domain.tags import NONE
 from gateway.domain.teams import Caller
 from gateway.money.limit_queue import run_limits_of
 from gateway.money.ports import Ledger
@@ -34,13 +35,15 @@ class UsageService:
         names = {key.id: key.name for key in await self._keys.keys(team)} if by is By.KEY else {}
         return reports.usage(rows, reports.total_of(sums), grouping, since, until, key_names=names)
 
-    async def limits(self, caller: Caller, user: str | None, address: str | None = None) -> list[dict[str, object]]:
-        """Return the state of every limit on runs that applies to a caller.
+    async def limits(
+        self, caller: Caller, user: str | None, address: str | None = None, tagged: str = NONE
+    ) -> list[dict[str, object]]:
+        """Return the state of every limit on runs that applies to a caller, its user, its address and cost tags.
 
         Publishable keys and browser tokens see the limits of their user, address and token only.
         """
         now = self._clock.now()
-        allowances = [each for each in run_limits_of(caller, user, address) if _may_see(caller, each)]
+        allowances = [each for each in run_limits_of(caller, user, address, tagged) if _may_see(caller, each)]
         meters = await self._ledger.meters([each.scope for each in allowances], now)
         return [refusals.shown(status) for status in quota.statuses(allowances, meters, now)]
 

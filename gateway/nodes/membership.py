@@ -184,7 +184,7 @@ class LeasedNode:
         self._valid_until = sent_at + self.times.lease
         self._leads_until = float("-inf")
         await self._check_clock()
-        await self._lead()
+        await self.lead()
 
     async def living(self) -> Living:
         """List the nodes that have not ended, and note the store's clock. Raise `StoreUnavailable`."""
@@ -230,9 +230,10 @@ class LeasedNode:
         self._is_store_away = False
         self._renewed_at, self._valid_until = sent_at, sent_at + self.times.lease
         self._counted_from = min(self._counted_from, sent_at)
-        await self._lead()
+        await self.lead()
 
-    async def _lead(self) -> None:
+    async def lead(self) -> None:
+        """Become or stay the node that leads, if no other one is."""
         sent_at, was_leader = self._monotonic(), self.is_leader()
         try:
             leads = await self._nodes.lead(LEADER, self.number, self.times.lease)

@@ -37,6 +37,10 @@ class Taker(Protocol):
         """Say whether it does what one node does for all."""
         ...
 
+    async def lead(self) -> None:
+        """Become the node that leads, if none does. Raises nothing."""
+        ...
+
     async def living(self) -> Living:
         """List the nodes that have not ended. Raise `StoreUnavailable`."""
         ...
@@ -112,6 +116,9 @@ class Takeover:
         living = frozenset(places) - await self._end_dead(number, at, places)
         is_due, self._is_due = self._is_due or not self._living <= living, False
         self._living = living
+        if is_due and not node.is_leader():
+            # The one that led may be what has ended. Uncertain creates do not wait for the next renewal.
+            await node.lead()
         try:
             # The leader also takes uncertain creates, which their nodes pass on, and what a node that did not know of
             # its end has begun since.

@@ -1,6 +1,6 @@
 """The teams of the config, with what they have spent and their limits as used, for operators."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -11,9 +11,10 @@ from gateway.domain.ports.clock import Clock
 from gateway.domain.quota import RunLimits
 from gateway.domain.teams import Team, Teams
 from gateway.domain.windows import Window
-from gateway.money.limit_queue import run_limits_of_team
+from gateway.money.limit_queue import run_limits_of_tags, run_limits_of_team
 from gateway.money.ports import Ledger
 from gateway.money.rules import refusals
+from gateway.operations.rules import tag_limits
 from gateway.runtime.live import LiveSettings
 
 
@@ -28,7 +29,10 @@ class TeamRow(msgspec.Struct, frozen=True, kw_only=True):
     """What it spent today, in millionths of a dollar. Days are UTC."""
     spend_month_microusd: int
     limits: list[dict[str, Any]]
-    """Its limits on predictions and its budgets, as in `GET /gateway/limits`. Request rates are counted in memory."""
+    """Its limits on predictions and its budgets, as in `GET /gateway/limits`. Request rates are counted in memory.
+
+    Those of cost tags follow: of the values that the config names, and of those with the highest cost this month.
+    """
 
 
 class TeamList(msgspec.Struct, frozen=True):
@@ -51,11 +55,12 @@ class TeamService:
         """Return all teams."""
         teams, now = self._teams.value, self._clock.now()
         today = windows.day_of(now)
-        allowances = {name: run_limits_of_team(team) for name, team in teams.items()}
-        scopes = [each.scope for each in allowances.values() if each is not None]
+        since = windows.first_day(Window.MONTH, today)
+        allowances = {name: await self._limits(team, since, today) for name, team in teams.items()}
+        scopes = [each.scope for of_team in allowances.values() for each in of_team]
         meters = await self._ledger.meters(scopes, now) if scopes else {}
         of_day = await self._spent(today, today)
-        of_month = await self._spent(windows.first_day(Window.MONTH, today), today)
+        of_month = await self._spent(since, today)
         return TeamList(
             [
                 _row(team, allowances[name], meters, now, of_day.get(name, 0), of_month.get(name, 0))
@@ -63,14 +68,24 @@ class TeamService:
             ]
         )
 
+    async def _limits(self, team: Team, since: int, until: int) -> Sequence[RunLimits]:
+        own = run_limits_of_team(team)
+        values = tag_limits.named(team.per_tag)
+        for tag in tag_limits.of_every_value(team.per_tag):
+            rows = await self._ledger.usage(
+                By.TAG, since=since, until=until, team=team.name, tag=tag, limit=tag_limits.MOST_LISTED
+            )
+            values += tag_limits.listed(tag, [row.what for row in rows])
+        of_tags = (each for tagged in dict.fromkeys(values) for each in run_limits_of_tags(team, tagged))
+        return [*(() if own is None else (own,)), *of_tags]
+
     async def _spent(self, since: int, until: int) -> Mapping[str, int]:
         return {row.team: row.microusd for row in await self._ledger.usage(By.TEAM, since=since, until=until)}
 
 
 def _row(
-    team: Team, allowance: RunLimits | None, meters: Mapping[str, quota.Counters], now: float, day: int, month: int
+    team: Team, allowances: Sequence[RunLimits], meters: Mapping[str, quota.Counters], now: float, day: int, month: int
 ) -> TeamRow:
-    limits = () if allowance is None else quota.statuses([allowance], meters, now)
     return TeamRow(
         name=team.name,
         scopes=sorted(team.scopes),
@@ -78,5 +93,5 @@ def _row(
         origins=list(team.origins),
         spend_day_microusd=day,
         spend_month_microusd=month,
-        limits=[refusals.shown(status) for status in limits],
+        limits=[refusals.shown(status) for status in quota.statuses(allowances, meters, now)],
     )

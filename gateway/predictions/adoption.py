@@ -16,11 +16,12 @@ import logging
 import math
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 
 import msgspec
 from msgspec.structs import replace
 
-from gateway.domain import documents
+from gateway.domain import documents, large_bytes
 from gateway.domain.documents import Snapshot
 from gateway.domain.ports.clock import Clock
 from gateway.domain.ports.observers import PredictionObserver
@@ -33,7 +34,8 @@ from gateway.predictions.in_flight import NotSent, PendingCreate, PendingCreates
 from gateway.predictions.ports.sharing import CreateStore
 from gateway.predictions.rules import adoption, create_outcomes
 from gateway.predictions.rules.adoption import Fit, Sought
-from gateway.predictions.sweep import ListPage, Sweep, query_of, read_listed
+from gateway.predictions.sweep import Sweep, query_of, read_listed, read_page
+from gateway.runtime.pauses import off_the_loop
 from gateway.runtime.sleep import sleep_until_event
 from gateway.runtime.tasks import Tasks
 
@@ -244,13 +246,14 @@ class Adopter:
             if not answer.is_ok:
                 return False
             try:
-                page = msgspec.json.decode(answer.body, type=ListPage)
+                page = await off_the_loop(answer.body, partial(read_page, answer.body))
             except (msgspec.MsgspecError, RecursionError):
                 return False
             for number, result in enumerate(page.results):
                 if number % _MATCHED_AT_ONCE == _MATCHED_AT_ONCE - 1:
                     await asyncio.sleep(0)
-                snapshot = read_listed(bytes(result))
+                document = large_bytes.copied(result)
+                snapshot = await off_the_loop(document, partial(read_listed, document))
                 if snapshot is not None:
                     sweep.reached = sweep.reached if snapshot.created_at is None else snapshot.created_at
                     await self._match(sweep, snapshot)

@@ -4,7 +4,6 @@ Bodies as they were shown, and documents of runs that are split for showing, hav
 is dropped. What does not fit is rendered each time.
 """
 
-import asyncio
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
@@ -19,7 +18,7 @@ from gateway.domain.rendering import SplitDocument
 from gateway.predictions.ports.outputs import CopyLinks
 from gateway.predictions.recent import VIEW_BYTES
 from gateway.runtime.lru import resize_lru
-from gateway.runtime.pauses import LARGE
+from gateway.runtime.pauses import LARGE, off_the_loop
 
 _SHARING = (Source.HIT, Source.JOINED)
 _Key = tuple[str, str, Family]
@@ -93,7 +92,8 @@ class PredictionBodies:
         if len(view.run.document) <= LARGE:
             return self.show(view, base, family, is_kept=is_kept)
         has_copies = self._output_links is not None and self._output_links.are_shown(view)
-        return await asyncio.to_thread(self._render, view, base, family, None, has_copies=has_copies)
+        render = partial(self._render, view, base, family, None, has_copies=has_copies)
+        return await off_the_loop(view.run.document, render)
 
     async def show_as_starting(self, view: PredictionView, base: str, family: Family) -> bytes:
         """Return the JSON of a prediction as if it was just created, whatever its state."""
@@ -109,7 +109,7 @@ class PredictionBodies:
             upstream_base=self._upstream_base,
             document=split,
         )
-        return await asyncio.to_thread(render) if is_large else render()
+        return await off_the_loop(view.run.document, render)
 
     def _render(
         self, view: PredictionView, base: str, family: Family, split: SplitDocument | None, *, has_copies: bool

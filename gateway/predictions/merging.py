@@ -3,7 +3,6 @@
 See docs/architecture.md, Following a run and End of a run. The store's compare-and-set lets a status only move forward.
 """
 
-import asyncio
 import logging
 from collections.abc import Callable
 from functools import partial
@@ -11,7 +10,7 @@ from typing import assert_never
 
 import msgspec
 
-from gateway.domain import documents
+from gateway.domain import documents, large_bytes
 from gateway.domain.ledger import Settlement
 from gateway.domain.ports.clock import Clock
 from gateway.domain.ports.observers import PredictionObserver
@@ -25,7 +24,7 @@ from gateway.predictions.rules import answers
 from gateway.predictions.secret_values import SecretValues
 from gateway.predictions.settings import DEFAULT_UNREADABLE_SECONDS
 from gateway.predictions.tracked_run import TrackedRun, mark_of
-from gateway.runtime.pauses import LARGE, off_the_loop
+from gateway.runtime.pauses import off_the_loop
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +62,7 @@ class SnapshotMerger:
 
     async def merge_body(self, tracked: TrackedRun, body: bytes) -> bool:
         """Merge a body of upstream. Return whether it could be read; log the first of several that cannot."""
-        mark = mark_of(body.strip()) if len(body) <= LARGE else await asyncio.to_thread(lambda: mark_of(body.strip()))
+        mark = await off_the_loop(body, lambda: mark_of(large_bytes.stripped(body)))
         if tracked.has_document(mark) or mark == tracked.repaired:
             return True
         try:

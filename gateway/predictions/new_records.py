@@ -126,7 +126,7 @@ def reservation_of(context: CreateContext, user: str | None, pricing: Pricing) -
     """
     caller, command = context.caller, context.command
     amounts = pricing.estimate(command.target.name, command.body.input)
-    allowances = run_limits_of(caller, user, command.address)
+    allowances = run_limits_of(caller, user, command.address, command.tags)
     return ReservationRequest(amounts.microusd, amounts.milliseconds, allowances)
 
 

@@ -5,7 +5,7 @@ import math
 import msgspec
 from msgspec import Raw
 
-from gateway.domain import documents, times
+from gateway.domain import documents, large_bytes, large_json, times
 from gateway.domain.documents import Snapshot
 from gateway.domain.records import Run
 
@@ -45,6 +45,15 @@ def query_of(after: float, before: float | None) -> str:
     """Return the query for the runs that were created in a time."""
     query = f"created_after={times.render(after)}"
     return query if before is None else f"{query}&created_before={times.render(before)}"
+
+
+def read_page(body: bytes) -> ListPage:
+    """Read a page of a list. Raise the decoder's errors."""
+    if len(body) < large_json.WHOLE:
+        return msgspec.json.decode(body, type=ListPage)
+    fields = large_json.split(body, ListPage.__struct_fields__)
+    results = list(large_json.items(large_bytes.copied(fields.get("results", documents.NULL))))
+    return ListPage(results, msgspec.json.decode(fields.get("next", documents.NULL), type=str | None))
 
 
 def read_listed(document: bytes) -> Snapshot | None:

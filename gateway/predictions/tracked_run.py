@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import math
 from collections.abc import Callable
 
 from msgspec.structs import replace
@@ -21,6 +22,7 @@ class TrackedRun:
     __slots__ = (
         "_document_mark",
         "_is_poll_due",
+        "_longest_pause",
         "_memory",
         "_pause",
         "_waiters",
@@ -49,6 +51,7 @@ class TrackedRun:
         self.is_unreadable = False
         """Whether the last answer about it could not be read."""
         self._is_poll_due = False
+        self._longest_pause = math.inf
         self._pause: asyncio.Future[None] | None = None
         """What ends the pause before the next poll, during that pause."""
         self._waiters: set[asyncio.Future[None]] = set()
@@ -114,8 +117,13 @@ class TrackedRun:
         if self._pause is not None and not self._pause.done():
             self._pause.set_result(None)
 
+    def poll_within(self, seconds: float) -> None:
+        """Let the next pause be no longer than this."""
+        self._longest_pause = seconds
+
     async def pause(self, clock: Clock, seconds: float) -> None:
         """Sleep until the next poll is due, or `poll_now` is called."""
+        seconds, self._longest_pause = min(seconds, self._longest_pause), math.inf
         if not self._is_poll_due:
             # Without a task: this happens before every poll of every run.
             self._pause = asyncio.get_running_loop().create_future()

@@ -15,7 +15,7 @@ from functools import partial
 from http import HTTPStatus
 from typing import Any
 
-import msgspec
+from msgspec.structs import replace
 
 from gateway.domain import documents
 from gateway.domain.ledger import Settlement
@@ -92,6 +92,7 @@ class Tracker:
         self._events = events
         self._observer = observer
         self._requests_per_minute = requests_per_minute
+        self._first_polls = polling.FirstPolls()
         self._tracked: dict[str, TrackedRun] = {}
         self.observed = ObservedRuns(store, clock, self._documents, observer, owns=self.owns, on_owned=self.follow)
         self._tasks = Tasks()
@@ -129,7 +130,7 @@ class Tracker:
             after = runs[-1].id
             for run in runs:
                 if run.state is RunState.LIVE and self.owns(run):
-                    self.follow(run)
+                    self.catch_up(run)
                     resumed += 1
         return resumed
 
@@ -156,6 +157,11 @@ class Tracker:
             else:
                 tracked.leave_memory()
         return tracked
+
+    def catch_up(self, run: Run) -> None:
+        """Follow a run that another process has followed until now. Its first poll comes in turn, whatever its age."""
+        seconds = self._first_polls.next(self._clock.monotonic(), self._requests_per_minute())
+        self.follow(run).poll_within(seconds)
 
     def _leave(self, run_id: str, _: asyncio.Task[None]) -> None:
         if ("poll", run_id) in self._by_job:
@@ -191,7 +197,7 @@ class Tracker:
             # It was large, and left in the store.
             tracked.drop_document()
         if run.id in self._tracked and not tracked.run.status.is_terminal:
-            tracked.set_run(run if run.document else msgspec.structs.replace(run, document=tracked.run.document))
+            tracked.set_run(run if run.document else replace(run, document=tracked.run.document))
             self._start_cancel(tracked)
         tracked.wake()
 
@@ -223,9 +229,7 @@ class Tracker:
     def refresh(self, run: Run) -> None:
         """Take over the identity that a run was given in the store; everything else may be newer here."""
         if tracked := self._tracked.get(run.id):
-            tracked.set_run(
-                msgspec.structs.replace(tracked.run, fingerprint=run.fingerprint, provisional=run.provisional)
-            )
+            tracked.set_run(replace(tracked.run, fingerprint=run.fingerprint, provisional=run.provisional))
         elif not self.owns(run):
             self._news.tell(Topic.RUN, run.id)
 
@@ -233,7 +237,7 @@ class Tracker:
         """Ask upstream to cancel a followed run whose last caller has cancelled on another node."""
         tracked = self._tracked.get(run.id)
         if tracked is not None and not tracked.run.status.is_terminal:
-            tracked.set_run(msgspec.structs.replace(tracked.run, cancel_asked_at=run.cancel_asked_at))
+            tracked.set_run(replace(tracked.run, cancel_asked_at=run.cancel_asked_at))
             self._start_cancel(tracked)
 
     def wake(self, run_id: str) -> None:
@@ -279,10 +283,6 @@ class Tracker:
         if self._by_job.get(key) is task:
             del self._by_job[key]
 
-    def _surviving(self, job: Job, run: Run) -> Attempt:
-        """Log a failure instead of raising it, and count one that is a defect. The caller tries again."""
-        return Attempt(job, run, self._observer)
-
     async def _follow(self, tracked: TrackedRun) -> None:
         """Poll a run until it has ended. Only its end, or the tracker's closing, ends this."""
         crashes = 0
@@ -296,7 +296,7 @@ class Tracker:
                     return self.observed.go_on(tracked)
                 seconds = self._poll_interval(tracked)
                 await tracked.pause(self._clock, max(seconds, backoff(crashes)) if crashes else seconds)
-                with self._surviving("poll", tracked.run) as attempt:
+                with Attempt("poll", tracked.run, self._observer) as attempt:
                     if tracked.document_size > _LARGE_DOCUMENT:
                         async with self._large_polls.turn(tracked.run.team):
                             await self._poll(tracked)
@@ -315,11 +315,10 @@ class Tracker:
         return max(seconds, answers.unreadable_pause(run.unreadable_since, now)) if tracked.is_unreadable else seconds
 
     async def _poll(self, tracked: TrackedRun) -> None:
-        run = tracked.run
-        family = documents.family_of(run.kind)
+        family = documents.family_of(tracked.run.kind)
         self._observer.polled("upstream")
         try:
-            answer = await self._upstream.read(f"{family}.get", f"/{family}/{run.upstream_id}")
+            answer = await self._upstream.read(f"{family}.get", f"/{family}/{tracked.run.upstream_id}")
         except UpstreamUnreadable as exc:
             await self._note_unreadable(tracked, exc.detail)
             return
@@ -354,7 +353,7 @@ class Tracker:
         while not is_answered:
             await self._clock.sleep(backoff(tries))
             tries += 1
-            with self._surviving("cancel", tracked.run):
+            with Attempt("cancel", tracked.run, self._observer):
                 is_answered = await self._ask_to_cancel(tracked)
 
     async def _ask_to_cancel(self, tracked: TrackedRun) -> bool:
@@ -363,7 +362,7 @@ class Tracker:
         answer = await self._upstream.send(f"{family}.cancel", "POST", f"/{family}/{tracked.run.upstream_id}/cancel")
         if answer.is_ok:
             # An answer that cannot be recorded is not asked for again: the next poll brings the same.
-            with self._surviving("cancel", tracked.run):
+            with Attempt("cancel", tracked.run, self._observer):
                 await self._merger.merge_body(tracked, answer.body)
         # 404: not there yet (docs/replicate-api.md, States), or gone; the polls find out which.
         return answer.is_ok or (answer.status < 500 and answer.status not in (404, 429))
@@ -394,7 +393,7 @@ class Tracker:
 
     async def _read_and_report(self, run: Run) -> bool:
         """Return whether nothing is left to report."""
-        with self._surviving("report", run) as attempt:
+        with Attempt("report", run, self._observer) as attempt:
             if (ended := await self._store.ended_run(run.id)) is not None:
                 self._report(ended)
         return not attempt.has_failed

@@ -10,9 +10,9 @@ same ids and bytes. If a run's stream was never read, its events are made from i
 
 import asyncio
 import logging
-import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
+from itertools import islice
 
 from cachetools import LRUCache
 from msgspec.structs import replace
@@ -35,7 +35,6 @@ from gateway.streams.log_writer import LogWriter
 from gateway.streams.ports import EventLogs
 from gateway.streams.rules import replay, sse
 from gateway.streams.rules.event_log import EventLog
-from gateway.streams.rules.sse import Event
 from gateway.streams.settings import StreamSettings
 from gateway.streams.upstream_reader import Reader, Strike, UpstreamStreamReader
 from gateway.streams.watchers import Watchers
@@ -54,8 +53,13 @@ _GROWS_AFTER_END_SECONDS = MAX_SILENCE_AFTER_END_SECONDS + 2.0
 """How long after the end of a run another node may store more of its events."""
 _ANSWERED_SECONDS = 3.0
 """How long another node may take to say that it has events of the run: it is asked twice meanwhile."""
+_ANSWERED_AGAIN_SECONDS = 6.0
+"""The same of one that has said so before the run ended: it may be slow, or have died."""
 _FLUSHED_SECONDS = 1.0
 """How long after the end of a run another node may store its first events."""
+_REPLAYED_AT_ONCE = 10_000
+"""Events of a run's result that are made before they are published."""
+_RELINKED_BYTES = 64 * 1024
 _LARGE_REPLAYS = 2
 """Large documents from the store that are replayed at a time; one of each team."""
 _END_UNKNOWN = "The end of this stream is not available. Read the prediction instead."
@@ -144,8 +148,12 @@ class StreamHub:
         if not links or not channel.is_complete or channel.log.dropped:
             return channel
         relinked = Channel(channel.run_id, EventLog(channel.log.max_bytes))
-        events = sse.EventSplitter(channel.log.max_bytes).feed(channel.log.read(channel.log.start(), sys.maxsize)[0])
-        await relinked.publish(replay.with_links(events, links))
+        splitter = sse.EventSplitter(channel.log.max_bytes)
+        data, cursor = channel.log.read(channel.log.start(), _RELINKED_BYTES)
+        while data:
+            await relinked.publish(replay.with_links(splitter.feed(data), links))
+            await asyncio.sleep(0)
+            data, cursor = channel.log.read(cursor, _RELINKED_BYTES)
         relinked.open()
         return relinked
 
@@ -310,7 +318,10 @@ class StreamHub:
             seen = -1
             while known.status.is_terminal and seen < channel.log.end:
                 seen = channel.log.end
-                waited = _ANSWERED_SECONDS if seen else _FLUSHED_SECONDS
+                was_answered = self.log_reader.is_answered(run.id)
+                # Whoever had more may have died since.
+                self.log_reader.ask_again(run.id)
+                waited = _ANSWERED_AGAIN_SECONDS if was_answered else _ANSWERED_SECONDS if seen else _FLUSHED_SECONDS
                 await self._clock.sleep(waited)
                 if self.log_reader.is_answered(run.id) or (seen and not self._news.is_listening):
                     await self._clock.sleep(_GROWS_AFTER_END_SECONDS - waited)
@@ -350,27 +361,28 @@ class StreamHub:
     async def _finish(self, channel: Channel, run: Run) -> None:
         """Complete a log from the run's result: add the output that is missing, and the end."""
         if run.document:
-            await channel.publish(await self._replayed(channel.log, run))
+            await self._replay(channel, run)
             return
         # It is large, and was left in the store.
         async with self._large.turn(run.team):
-            events = await self._replayed(channel.log, await self._tracker.newest(run))
-        await channel.publish(events)
+            await self._replay(channel, await self._tracker.newest(run))
 
-    async def _replayed(self, log: EventLog, run: Run) -> list[Event]:
-        ended_at = run.ended_at or run.intended_at
+    async def _replay(self, channel: Channel, run: Run) -> None:
+        log, ended_at = channel.log, run.ended_at or run.intended_at
+        replayed = partial(
+            replay.events_of,
+            run.document,
+            ended_at,
+            sent=log.outputs,
+            error_sent=log.has_error,
+            last_id=log.last_id,
+            # Which logs a stream that has begun has had is not known.
+            most_bytes=0 if log.end else log.max_bytes,
+        )
         try:
-            replayed = partial(
-                replay.replay,
-                run.document,
-                ended_at,
-                sent=log.outputs,
-                error_sent=log.has_error,
-                last_id=log.last_id,
-                # Which logs a stream that has begun has had is not known.
-                most_bytes=0 if log.end else log.max_bytes,
-            )
-            return await off_the_loop(run.document, replayed)
+            events = await off_the_loop(run.document, replayed)
+            while some := await off_the_loop(run.document, lambda: list(islice(events, _REPLAYED_AT_ONCE))):
+                await channel.publish(some)
         except ValueError as exc:
             logger.warning("replaying a run's result failed", extra={"run": run.id, "reason": str(exc)})
-            return replay.lost(ended_at, _END_UNKNOWN)
+            await channel.publish(replay.lost(ended_at, _END_UNKNOWN))

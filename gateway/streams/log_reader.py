@@ -51,11 +51,16 @@ class LogReader:
         return run_id in self._channels
 
     def is_answered(self, run_id: str) -> bool:
-        """Return whether a node has said that it has events of a log that is followed.
+        """Return whether a node has said that it has events of a log, since it is followed or was asked for again.
 
         Nodes say so when they are told that the log is watched, if they have, or may get, some.
         """
         return run_id in self._answered
+
+    def ask_again(self, run_id: str) -> None:
+        """Ask all nodes whether they have events of a log that is followed. What was said before does not count."""
+        self._answered.discard(run_id)
+        self._news.tell(Topic.WATCH, run_id)
 
     async def follow(self, channel: Channel) -> None:
         """Append events until the log is complete, or this is cancelled."""

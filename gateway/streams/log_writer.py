@@ -128,10 +128,14 @@ class LogWriter:
     async def _pause(self, began: float) -> bool:
         """Pause after a write. Return whether it was ended early, because a log that another node watches has grown."""
         soon = self._watchers.any_of(self._dirty) or self._watchers.any_of(self._written) or self._has_more
-        left = WATCHED_SECONDS - (self._clock.monotonic() - began)
+        now = self._clock.monotonic()
+        seconds = max(GATHER_SECONDS, began + WATCHED_SECONDS - now) if soon else PAUSE_SECONDS
+        if not soon and self._watchers.until and self._due_at:
+            # The first of them is the next whose time comes.
+            seconds = min(seconds, max(WATCHED_SECONDS, next(iter(self._due_at.values())) - now))
         self._woken, self._is_slow = asyncio.get_running_loop().create_future(), not soon
         try:
-            await self._clock.sleep_until(self._woken, max(GATHER_SECONDS, left) if soon else PAUSE_SECONDS)
+            await self._clock.sleep_until(self._woken, seconds)
         finally:
             self._woken, self._is_slow = None, False
         return not soon and self._watchers.any_of(self._dirty)

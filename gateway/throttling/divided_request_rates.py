@@ -16,6 +16,8 @@ from gateway.throttling.rules.divided_bucket import DividedBucket
 from gateway.throttling.rules.request_rates import MAX_KEPT, Bucket, RateExceeded, RequestRates
 from gateway.throttling.share_lease import ShareLease
 
+_CONFIRMED_SECONDS = 5.0
+"""How long a request waits for the store to confirm the lease of a node that has just joined."""
 _REDIVIDED_SECONDS = 1.0
 """Within this time a share that another node holds can be here."""
 
@@ -62,7 +64,7 @@ class DividedRequestRates(RequestRates):
 
         Return the exceeded rate. Raise `StoreUnavailable`. Safe to cancel.
         """
-        if not await self._lease.wait(self._clock, _REDIVIDED_SECONDS):
+        if not await self._lease.wait(self._clock, _CONFIRMED_SECONDS):
             raise StoreUnavailable("The store has not confirmed this node's lease.", retry_after=1)
         now = self._clock.monotonic()
         divided = list(_divided(buckets))

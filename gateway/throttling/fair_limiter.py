@@ -13,6 +13,7 @@ from gateway.domain.teams import Teams
 from gateway.errors import UpstreamUnavailable
 from gateway.runtime.live import LiveSettings
 from gateway.runtime.sleep import sleep_until_event
+from gateway.runtime.tasks import run_until_first
 from gateway.throttling.rules.adaptive_rate import LearnedRate
 from gateway.throttling.rules.fair_queue import FairQueue, QueuePosition
 from gateway.throttling.settings import Lane, ThrottlingSettings, weights_of
@@ -129,6 +130,12 @@ class FairLimiter:
         """Estimate how many seconds a new waiter would wait for a permit, rounded up; at least 1."""
         wait = self.rate.wait(self._clock.monotonic()) + len(self._queue) * self.rate.rate.interval
         return max(1, math.ceil(wait))
+
+    async def finish(self, seconds: float) -> None:
+        """Wait until nobody waits for a permit, for `seconds` at most."""
+        until = self._clock.monotonic() + seconds
+        while self._granted and (left := until - self._clock.monotonic()) > 0:
+            await run_until_first(asyncio.wait([*self._granted.values()]), self._clock.sleep(left))
 
     def close(self) -> None:
         """Fail all waiters with `UpstreamUnavailable`, and every later call of `permit` too."""

@@ -221,6 +221,10 @@ class UpstreamLimiter:
         """Grant permits until cancelled."""
         await run_until_first(self.creates.run(), self.requests.run())
 
+    async def finish_creates(self, seconds: float) -> None:
+        """Wait until no create waits for a permit, for `seconds` at most."""
+        await self.creates.finish(seconds)
+
     def close(self) -> None:
         """Fail all waiters with `UpstreamUnavailable`."""
         self.creates.close()

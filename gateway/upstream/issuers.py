@@ -1,12 +1,13 @@
-"""Reads the keys of issuers: with deadlines and bounds, from allowed addresses only, without credentials.
+"""Asks issuers for their keys, and for who signed in: with deadlines and bounds, at allowed addresses only.
 
-The operator names an issuer; the issuer names the address of its keys. So every address passes the SSRF guard, and
-redirects are not followed.
+The operator names an issuer; the issuer names the addresses of its keys and endpoints. So every address passes the SSRF
+guard, and redirects are not followed. Only the token endpoint gets a credential: the one for this issuer.
 """
 
 import asyncio
 import ssl
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Self
 
 import aiohttp
@@ -18,28 +19,29 @@ from gateway import __version__
 from gateway.access.ports import KeysUnread
 from gateway.access.rules import discovery
 from gateway.access.rules.issuers import KeyLocation
+from gateway.access.rules.sign_in import CodeExchange
 from gateway.domain import urls
 from gateway.upstream.ssrf_guard import OwnThreads, guarded_connector, is_refusal
 
 if TYPE_CHECKING:
-    from gateway.access.ports import KeySource
+    from gateway.access.ports import KeySource, SignInSource
 
 
-class KeyReaderSettings(msgspec.Struct, frozen=True, kw_only=True):
+class IssuerClientSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Deadlines in seconds, and the number of connections."""
 
     total_seconds: float = 5.0
-    """For both documents together."""
+    """For all that one call asks for."""
     connect_seconds: float = 3.0
     max_connections: int = 8
 
 
-class KeyReader:
-    """Reads the JWKS of issuers. Use as an async context manager."""
+class IssuerClient:
+    """Asks issuers. Use as an async context manager."""
 
     def __init__(
         self,
-        settings: KeyReaderSettings,
+        settings: IssuerClientSettings,
         *,
         resolver: AbstractResolver | None = None,
         tls: ssl.SSLContext | None = None,
@@ -82,13 +84,35 @@ class KeyReader:
 
     async def read(self, where: KeyLocation) -> bytes:
         """Return an issuer's JWKS. Raise `KeysUnread`, within seconds, for any failure."""
+        async with self._deadline():
+            url = where.jwks_url
+            if url is None:
+                url = _jwks_url(await self._get(discovery.url_of(where.issuer), where), where.issuer)
+            return await self._get(url, where)
+
+    async def configuration(self, where: KeyLocation) -> bytes:
+        """Return an issuer's OpenID configuration. Raise `KeysUnread`, within seconds, for any failure."""
+        async with self._deadline():
+            return await self._get(discovery.url_of(where.issuer), where)
+
+    async def redeem(self, where: KeyLocation, url: str, request: CodeExchange) -> tuple[int, bytes]:
+        """Send a request to an issuer's token endpoint. Return status and body, or raise `KeysUnread`."""
+        headers = {"Content-Type": "application/x-www-form-urlencoded"}
+        if request.authorization is not None:
+            headers["Authorization"] = request.authorization
+        async with (
+            self._deadline(),
+            self._session(where).post(
+                URL(urls.as_sent(url), encoded=True), data=request.body, headers=headers, allow_redirects=False
+            ) as response,
+        ):
+            return response.status, await _body(response, where)
+
+    @asynccontextmanager
+    async def _deadline(self) -> AsyncIterator[None]:
         try:
             async with asyncio.timeout(self._settings.total_seconds):
-                url = where.jwks_url
-                if url is None:
-                    document = await self._get(discovery.url_of(where.issuer), where)
-                    url = _jwks_url(document, where.issuer)
-                return await self._get(url, where)
+                yield
         except TimeoutError as exc:
             raise KeysUnread("timeout", "no answer in time") from exc
         except aiohttp.ClientError as exc:
@@ -98,18 +122,25 @@ class KeyReader:
         except (OSError, ValueError) as exc:
             raise KeysUnread("unreachable", f"no connection ({type(exc).__name__})") from exc
 
+    def _session(self, where: KeyLocation) -> aiohttp.ClientSession:
+        return self._sessions[where.allow_private_addresses]
+
     async def _get(self, url: str, where: KeyLocation) -> bytes:
-        session = self._sessions[where.allow_private_addresses]
-        async with session.get(URL(urls.as_sent(url), encoded=True), allow_redirects=False) as response:
+        sent = URL(urls.as_sent(url), encoded=True)
+        async with self._session(where).get(sent, allow_redirects=False) as response:
             if response.status != 200:
                 raise KeysUnread("status", f"it responded with {response.status}")
-            body = bytearray()
-            async for chunk in response.content.iter_any():
-                body += chunk
-                if len(body) > where.max_bytes:
-                    response.close()
-                    raise KeysUnread("too_large", f"it sends more than {where.max_bytes} bytes (jwks_max_bytes)")
-            return bytes(body)
+            return await _body(response, where)
+
+
+async def _body(response: aiohttp.ClientResponse, where: KeyLocation) -> bytes:
+    body = bytearray()
+    async for chunk in response.content.iter_any():
+        body += chunk
+        if len(body) > where.max_bytes:
+            response.close()
+            raise KeysUnread("too_large", f"it sends more than {where.max_bytes} bytes (jwks_max_bytes)")
+    return bytes(body)
 
 
 def _jwks_url(document: bytes, issuer: str) -> str:
@@ -120,4 +151,5 @@ def _jwks_url(document: bytes, issuer: str) -> str:
 
 
 if TYPE_CHECKING:
-    _: type[KeySource] = KeyReader
+    _: type[KeySource] = IssuerClient
+    _s: type[SignInSource] = IssuerClient

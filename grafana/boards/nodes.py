@@ -72,9 +72,9 @@ def _news() -> list[p.Panel]:
     return [
         p.lines("News delay", "Time from an event until the database has passed on the news of it.", p.SECONDS,
                 p.quantiles("news_seconds"), steps=p.bad_from(0.1, 1)),
-        p.lines("Waiting news", "Names in news that are not sent yet.", p.COUNT,
+        p.lines("Notifications waiting to be sent", "Names in news that are not sent yet.", p.COUNT,
                 {_WHO: _by_node("@news_waiting")}),
-        p.lines("Connections for news", "1: news of other nodes arrive. 0: the node reads the database every second.",
+        p.lines("Notification connections", "1: notifications arrive. 0: the node reads the database every second.",
                 p.COUNT, {_WHO: _by_node("@news_listening")}),
         p.lines("Reconnects", "Lost connections for news.", p.PER_SECOND,
                 {_WHO: "sum by (instance, node) (rate(@news_reconnects_total[$__rate_interval]))"}),
@@ -85,7 +85,7 @@ def _news() -> list[p.Panel]:
 
 def _database() -> list[p.Panel]:
     return [
-        p.lines("Repeated steps", "Steps that ran again, by cause.", p.PER_SECOND,
+        p.lines("Retried transactions", "Steps that ran again, by cause.", p.PER_SECOND,
                 {"{{cause}}": "sum by (cause) (rate(@store_retries_total[$__rate_interval]))"}),
         p.lines("Degraded", "1: something fails that all nodes share, such as the database or Replicate.", p.COUNT,
                 {f"{{{{cause}}}} {_WHO}": "max by (cause, instance, node) (@degraded)"}),

@@ -46,6 +46,8 @@ def _money() -> list[p.Panel]:
                  "sum(increase(@reservations_stuck_total[$__range]))", steps=p.bad_from(1, 10)),
         p.number("Charges in doubt", "Charges that may differ from Replicate's, in the time range.", p.COUNT,
                  "sum(increase(@charges_in_doubt_total[$__range]))", steps=p.bad_from(1, 100)),
+        p.number("Values of a cost tag", "Today, of the team and tag with the most. Usage counts `[tags] max_values` "
+                 "(1000) by name, and the rest together.", p.COUNT, "max(@tag_values)", steps=p.bad_from(800, 1001)),
     ]  # fmt: skip
 
 
@@ -71,7 +73,7 @@ def _predictions() -> list[p.Panel]:
 
 def _limits() -> list[p.Panel]:
     return [
-        p.lines("Refused by limits", "Creates refused by a limit of the team, a key or a user.", p.PER_SECOND,
+        p.lines("Refused by limits", "Creates refused by a limit of the team, a key, a user or a tag.", p.PER_SECOND,
                 {"{{team}} {{reason}}":
                  f"sum by (team, reason) (rate(@quota_refusals_total{_TEAM}[$__rate_interval]))"}),
         p.lines("Concurrency", "Runs in progress, and the team's limit of concurrent predictions.", p.COUNT,

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from gateway.domain.limits import SubjectKind
+from gateway.domain.quota import ReservationRequest, RunLimits
 from gateway.domain.records import Status
 from gateway.predictions.ports.sharing import Hit, Joined, Mismatched, Pending, Refused, Replayed, Started
 from gateway.store.interface import Store
@@ -176,6 +178,39 @@ async def _(store: Store, first: Any, second: Any) -> None:
     Lock.METERS,
     prepare=lambda store: go(store, "1", reservation=demand(60, **LIMITS)),
     first=lambda store: start(store, "2", reservation=demand(30, **LIMITS)),
+    second=lambda store: finish(store, "1", settlement=settlement(60, at=NOW)),
+    at="meter",
+)
+async def _(store: Store, created: Any, _: Any) -> None:
+    """Its cost is counted once: as held or as spent."""
+    assert isinstance(created, Started)
+
+
+TAGGED = {"tags": '{"project":"a"}'}
+
+
+def of_tag(microusd: int) -> ReservationRequest:
+    """A run within a budget of 100 micro-dollars of one value of a cost tag."""
+    limits = RunLimits(of=SubjectKind.TAG, scope="tag/team red: project=a", microusd_per_day=100)
+    return ReservationRequest(microusd, 0, (limits,))
+
+
+@race(
+    "two creates within the budget of one value of a cost tag",
+    Lock.TEAM,
+    prepare=nothing,
+    first=lambda store: start(store, "1", reservation=of_tag(60), prediction_=TAGGED),
+    second=lambda store: start(store, "2", reservation=of_tag(60), prediction_=TAGGED),
+)
+async def _(store: Store, first: Any, second: Any) -> None:
+    assert kinds(first, second) == {Started, Refused}
+
+
+@race(
+    "a create and the end of another run with its cost tag",
+    Lock.METERS,
+    prepare=lambda store: go(store, "1", reservation=of_tag(60), prediction_=TAGGED),
+    first=lambda store: start(store, "2", reservation=of_tag(30), prediction_=TAGGED),
     second=lambda store: finish(store, "1", settlement=settlement(60, at=NOW)),
     at="meter",
 )

@@ -345,6 +345,7 @@ def test_every_step_of_runs_is_in_the_table_of_who_may_do_it() -> None:
             "runs_to_cancel",
             "create_outcome",
             "run",
+            "runs_by_id",
             "intents",
             "shared_run",
             "deadlines",

@@ -4,6 +4,8 @@ import pytest
 from msgspec.structs import replace
 
 from gateway.domain.records import LARGE_DOCUMENT, Kind, PredictionView, Run, Status
+from gateway.domain.run_end import RunEnded
+from gateway.predictions.ports.predictions import Progressed, Unchanged
 from gateway.predictions.ports.sharing import Hit, Replayed
 from gateway.store.interface import Store
 from gateway.webhooks.ports import Busy, LargeBody
@@ -126,3 +128,26 @@ async def test_large_body_of_a_delivery_is_left_out(store: Store, size: int) -> 
     found = await store.delivery_body(claimed.id, most_bytes=10)
     assert found == (b"x" * 10 if size == 10 else LargeBody(11))
     assert await store.delivery_body(claimed.id) == b"x" * size
+
+
+async def test_very_large_values_are_written_and_read_whole(store: Store) -> None:
+    """SQLite takes them from a temporary table, and rows have a number in their place."""
+    request, document, later = (letter * (4 * MIB + 1 + place) for place, letter in enumerate((b"r", b"d", b"l")))
+    await lead(store)
+    starter = prediction("up1", ticket="t")
+    await store.record_created(replace(live(), request=request, document=document), starter)
+    for expected in (document, later):
+        run = await store.run("run1")
+        view = await store.prediction("up1")
+        assert run is not None
+        assert view is not None
+        assert (run.request, run.document) == (request, expected)
+        assert view.run == run
+        assert left_out(await store.prediction("up1", most_bytes=len(expected))) == len(request) + len(expected)
+        assert [each.document for each in await store.open_runs(after="")] == [expected]
+        outcome = await store.advance("run1", status=Status.PROCESSING, document=later, stream_url=None, at=NOW + 2)
+        assert isinstance(outcome, Unchanged if expected is later else Progressed)
+    ended = await store.advance("run1", status=Status.SUCCEEDED, document=document, stream_url=None, at=NOW + 3)
+    assert isinstance(ended, RunEnded)
+    assert (ended.run.request, ended.run.document) == (request, document)
+    assert await store.run("run1") == ended.run

@@ -83,6 +83,7 @@ class Limits:
     per_day: int | None
     per_month: int | None
     per_user: int | None
+    per_tag: int | None
     concurrent: int | None
 
 
@@ -118,7 +119,8 @@ class Money(RuleBasedStateMachine):
         self.limits: dict[str, Limits] = {}
 
     @initialize(
-        red=st.builds(Limits, LIMITS, LIMITS, LIMITS, PLACES), blue=st.builds(Limits, LIMITS, LIMITS, LIMITS, PLACES)
+        red=st.builds(Limits, LIMITS, LIMITS, LIMITS, LIMITS, PLACES),
+        blue=st.builds(Limits, LIMITS, LIMITS, LIMITS, LIMITS, PLACES),
     )
     def begin(self, red: Limits, blue: Limits) -> None:
         self.limits = {"red": red, "blue": blue}
@@ -148,6 +150,8 @@ class Money(RuleBasedStateMachine):
             if user is not None:
                 scope = f"user/team {self.team(team)}: {user}"
                 allowances.append(RunLimits(of=SubjectKind.USER, scope=scope, microusd_per_day=limits.per_user))
+                scope = self.tag_scope(team, user)
+                allowances.append(RunLimits(of=SubjectKind.TAG, scope=scope, microusd_per_month=limits.per_tag))
             asked.append(self.wish(n, team, user, fingerprint, ReservationRequest(amount, amount, tuple(allowances))))
             expected.append(self.expect(n, team, user, fingerprint, amount))
 
@@ -184,6 +188,7 @@ class Money(RuleBasedStateMachine):
             or self.over(limits.per_day, self.spent(team, "%Y-%m-%d") + held, amount)
             or self.over(limits.per_month, self.spent(team, "%Y-%m") + held, amount)
             or (user and self.over(limits.per_user, self.spent(team, "%Y-%m-%d", user) + held_of_user, amount))
+            or (user and self.over(limits.per_tag, self.spent(team, "%Y-%m", user) + held_of_user, amount))
         )
         if is_refused:
             return Refused
@@ -269,7 +274,9 @@ class Money(RuleBasedStateMachine):
     def everything_adds_up(self) -> None:
         for team in self.limits:
             scope, name = f"team/{self.team(team)}", self.team(team)
-            meter = self.stack.do(self.stack.store.meters([scope], self.now))[scope]
+            tagged = {self.tag_scope(team, user): user for user in ("ann", "bob")}
+            meters = self.stack.do(self.stack.store.meters([scope, *tagged], self.now))
+            meter = meters[scope]
             day, month, held = self.spent(team, "%Y-%m-%d"), self.spent(team, "%Y-%m"), self.held(team)
             assert meter == Counters(
                 open=self.open(team),
@@ -281,6 +288,11 @@ class Money(RuleBasedStateMachine):
                 month_milliseconds=self.spent(team, "%Y-%m", adjusted=False),
                 full_at=meter.full_at,
             )
+            # Each value of a tag has the money of its user, whether it has a budget or not.
+            for of_tag, user in tagged.items():
+                found = (each := meters[of_tag]).held_microusd, each.day_microusd, each.month_microusd
+                expected = (self.spent(team, window, user) for window in ("%Y-%m-%d", "%Y-%m"))
+                assert found == (self.held(team, user), *expected)
             limits = self.limits[team]
             for limit, spent, window in ((limits.per_day, day, "%Y-%m-%d"), (limits.per_month, month, "%Y-%m")):
                 assert limit is None or spent + held <= limit + self.slack[team] + self.past_credit(team, window)
@@ -309,6 +321,9 @@ class Money(RuleBasedStateMachine):
         return {str(row.what or ""): replace(row, what=None) for row in rows if row != Usage(team=team, what=row.what)}
 
     # Expected sums
+
+    def tag_scope(self, team: str, user: str) -> str:
+        return f"tag/team {self.team(team)}: project={user}"
 
     def team(self, team: str) -> str:
         return f"{self.name}{team}"

@@ -4,7 +4,10 @@ from typing import Any
 
 from gateway.domain import windows
 from gateway.domain.ledger import By, Usage
+from gateway.domain.limits import SubjectKind
+from gateway.domain.quota import ReservationRequest, RunLimits
 from gateway.money.rules.audit import Tally
+from gateway.predictions.ports.sharing import Refused, Started
 from gateway.store.interface import Store
 from tests.support.audit import BY_TEST
 from tests.support.money import settlement
@@ -93,6 +96,78 @@ async def test_values_beyond_the_daily_bound_are_counted_together(store: Store) 
     store.bound_tag_values(2)
     await store.rebuild_day(DAY)
     assert await hits(store) == expected
+
+
+OF_A, OF_FEATURE = "tag/team red: project=a", "tag/team red: feature=x"
+
+
+def budget(microusd: int, scope: str = OF_A) -> ReservationRequest:
+    """A run of 100 micro-dollars within a budget of one value of a tag."""
+    return ReservationRequest(100, 0, (RunLimits(of=SubjectKind.TAG, scope=scope, microusd_per_month=microusd),))
+
+
+async def spent(store: Store, scope: str = OF_A) -> tuple[int, int, int]:
+    meter = (await store.meters([scope], NOW))[scope]
+    return meter.open, meter.held_microusd, meter.month_microusd
+
+
+async def test_budget_of_a_value_is_reserved_settled_and_exact(store: Store) -> None:
+    """Another value has money of its own; a run counts in all of its tags, with a budget or without."""
+    outcome = await start(store, "1", prediction_={"tags": A}, reservation=budget(150))
+    assert isinstance(outcome, Started)
+    assert await spent(store) == await spent(store, OF_FEATURE) == (1, 100, 0)
+    refused = await start(store, "2", prediction_={"tags": A}, reservation=budget(150))
+    assert isinstance(refused, Refused)
+    assert refused.refusal.status.tag == {"tag": "project", "value": "a"}
+    other = await start(store, "3", prediction_={"tags": B}, reservation=budget(150, "tag/team red: project=b"))
+    assert isinstance(other, Started)
+    await store.record_created(live("run1"), prediction("up1", "run1", tags=A))
+    await finish(store, "1", settlement=settlement(50))
+    assert await spent(store) == await spent(store, OF_FEATURE) == (0, 0, 50)
+    assert isinstance(await start(store, "4", prediction_={"tags": A}, reservation=budget(149)), Refused)
+    assert isinstance(await start(store, "5", prediction_={"tags": A}, reservation=budget(150)), Started)
+    assert await drift(store) == []
+    assert await store.recount_meters() == 0
+
+
+async def test_joins_and_hits_take_no_money_of_a_tag(store: Store) -> None:
+    await run_of(store, B, fingerprint="F", reservation=budget(100, "tag/team red: project=b"))
+    await join(store, "j", prediction_={"tags": A})
+    await finish(store, "1", settlement=settlement())
+    await start(store, "h", fingerprint="F", now=NOW + 20, prediction_={"tags": A}, reservation=budget(1))
+    await store.record_hits([wish("i", fingerprint="F", now=NOW + 20, prediction_={"tags": A}).request])
+    assert await spent(store) == (0, 0, 0)
+    assert await spent(store, "tag/team red: project=b") == (0, 0, 70)
+
+
+async def test_corrections_and_late_settlements_count_in_the_budget_of_a_tag(store: Store) -> None:
+    """A correction also moves usage by tag. The audit finds and rebuilds the same sums."""
+    await run_of(store, A)
+    await edit(store, "DELETE FROM reservations")
+    await store.recount_meters()
+    await finish(store, "1", settlement=settlement())
+    assert await spent(store) == await spent(store, OF_FEATURE) == (0, 0, 70)
+    assert [
+        await store.adjust("red", -30, "refund", NOW, actor=BY_TEST, adjustment_id="x", tagged=A) for _ in range(2)
+    ] == [True, False]
+    assert await spent(store) == await spent(store, "team/red") == (0, 0, 40)
+    assert {value: row.microusd for value, row in (await used(store)).items()} == {"a": 40}
+    assert await drift(store) == []
+    await edit(store, "DELETE FROM spent WHERE scope LIKE 'tag/%'")
+    assert await drift(store) != []
+    await store.rebuild_day(DAY)
+    assert await spent(store) == (0, 0, 40)
+
+
+async def test_counters_of_values_are_deleted_when_no_budget_needs_them(store: Store) -> None:
+    """Apps can make up values: their counters do not stay."""
+    for n in range(3):
+        await lead(store, f"{n}", prediction_={"tags": f'{{"project":"v{n}"}}'})
+        await finish(store, f"{n}", settlement=settlement())
+    while await store.prune_ledger(lines_before=DAY - 9, spent_before=DAY + 1, now=NOW + 999, limit=2):
+        pass
+    for table in ("meters", "spent"):
+        assert await edit(store, f"DELETE FROM {table}") == 0
 
 
 async def test_wrong_sums_are_found_and_rebuilt(store: Any) -> None:

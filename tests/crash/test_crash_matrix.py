@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.crash_rounds import Matrix, crash_upstream, play
+from tests.support.crash_play import play
+from tests.support.crash_rounds import Matrix, crash_upstream
 from tests.support.postgres import emptied_database
 from tests.support.rounds import seeds, split
 

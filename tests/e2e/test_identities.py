@@ -9,12 +9,13 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from gateway.app import running
 from gateway.simulator import Simulator
 from tests.support.http_calls import ask
 from tests.support.issuers import AUDIENCE
 from tests.support.node import CLIENTS, node_22, run_script
 from tests.support.pages import bundle_page, serve_site
-from tests.support.stack import start_gateway
+from tests.support.stack import Stack, stack_config, start_gateway
 from tests.support.tools import clean_environment, require_tool
 from tests.support.upstream import assert_upstream_saw_no_key, version_of
 
@@ -116,3 +117,56 @@ async def test_a_page_signs_in_and_runs_and_streams(clients: Path, upstream: Sim
         usage = (await ask(stack, "GET", "/gateway/usage?by=user")).json
         assert [each["user"] for each in usage["rows"]] == ["id:ann"]
         assert_upstream_saw_no_key(stack)
+
+
+@pytest.mark.chromium
+async def test_people_sign_in_to_the_console(clients: Path, upstream: Simulator, tmp_path: Path):
+    """With their accounts, by keyboard, in both colours: an operator sees all teams, the lead of a team that one."""
+    console = {
+        "client_id": "console",
+        "client_secret_file": str(tmp_path / "secret"),
+        "scopes": ["openid", "groups"],
+        "operator_claim": "groups",
+        "operators": ["platform"],
+        "lead_claim": "groups",
+        "leads": {"beta-leads": "beta"},
+    }
+    (tmp_path / "secret").write_text("console-secret+/:%")
+    async with provider("http://127.0.0.1:1") as issuer:
+        given = {"issuer": issuer, "name": "id", "allow_private_addresses": True, "console": console}
+        config, keys = await asyncio.to_thread(
+            stack_config, upstream, tmp_path, ops={"token_env": "KEY_OPERATOR"}, issuers=[given]
+        )
+        async with running(config) as gateway:
+            stack = Stack(gateway, upstream, keys, config, tmp_path / "gateway.db")
+            done = await run_script(
+                "dashboard.mjs",
+                "issuer",
+                base_url=stack.base_url,
+                key="no key",
+                executable=require_tool("chromium"),
+                profile=str(tmp_path / "profile"),
+                # Another site than the provider: a cookie of SameSite=Strict is kept back on the way from there.
+                address=f"{stack.ops_url.replace('127.0.0.1', 'localhost')}/dashboard",
+                asked="/usage?by=day",
+                issuer=issuer,
+                people=[{"user": "platform", "scheme": "light"}, {"user": "beta-leads", "scheme": "dark"}],
+                paths=["/dashboard", "/dashboard/keys", "/dashboard/nodes", "/admin/teams"],
+            )
+            assert done.error is None, done.error
+            assert not [each for each in done.result["complaints"] if "Content Security Policy" in each]
+            assert done.result["seen"].keys() == {"platform", "beta-leads"}
+            for user, seen in done.result["seen"].items():
+                is_operator = user == "platform"
+                assert (seen["named"], seen["violations"]) == ("Sign in with id", [])
+                assert seen["outlineStyle"] != "none"
+                cookies = {(each["name"], each["httpOnly"], each["sameSite"]) for each in seen["cookies"]}
+                assert cookies == {("gateway_dashboard", True, "Strict")}
+                assert seen["shown"] == {
+                    "/dashboard": [200, is_operator],
+                    "/dashboard/keys": [200, is_operator],
+                    "/dashboard/nodes": [200 if is_operator else 404, False],
+                    "/admin/teams": [200 if is_operator else 401, is_operator],
+                }
+                assert seen["afterwards"].endswith("/dashboard/sign-in?next=%2Fdashboard%2Fkeys")
+            assert_upstream_saw_no_key(stack)

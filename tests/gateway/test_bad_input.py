@@ -299,7 +299,8 @@ METHODS = [
 ]
 NO_ROUTES = [
     Row(f"{method} {target!r}"[:70], 404,
-        f"There is no such route: {method} {shown}. GET /openapi.json lists those of the gateway.",
+        f"There is no such route: {method} {shown}. /openapi.json lists the gateway's own routes; "
+        "those below /v1 are Replicate's.",
         method=method, target=target, headers=())
     for method, target, shown in (
         ("GET", "/v1/account/", "/v1/account/"),

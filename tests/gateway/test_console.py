@@ -1,9 +1,8 @@
 """The pages of the console: predictions, outputs, usage, limits and webhooks, and who sees which."""
 
 import re
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -11,10 +10,9 @@ from gateway.dashboard.formats import usd
 from gateway.domain.audit import AuditFilter
 from gateway.http.json_body import write_cursor
 from gateway.simulator import Simulator
-from gateway.store.interface import Store
-from gateway.store.urls import open_store
-from gateway.webhooks.rules.deliveries import Delivery, DeliveryKind, DeliveryState
-from tests.support.dashboard import OURS, Tables, look, sign_in, visitor
+from gateway.webhooks.rules.deliveries import DeliveryState
+from tests.support.console import failed_delivery, store_of, told
+from tests.support.dashboard import OURS, Tables, look, sign_in, token_of, visitor
 from tests.support.output_copies import PICTURE, paint_lake
 from tests.support.outputs import gateway_with_copies
 from tests.support.session_calls import STORY, ask, create, finished, open_session
@@ -28,42 +26,6 @@ NOBODYS = "z" * 26
 
 def named(stack: Stack, model: str = "acme/storyteller") -> str:
     return f"{model}:{version_of(stack.upstream, model)}"
-
-
-async def told(stack: Stack, team: str, given: Any = STORY) -> str:
-    """Run a prediction of a team, and return its id."""
-    async with open_session(stack, team) as session:
-        made = await create(session, named(stack), given)
-        assert made.status == 201, made.text
-        await finished(session, made.json["id"])
-        return str(made.json["id"])
-
-
-@asynccontextmanager
-async def store_of(stack: Stack) -> AsyncIterator[Store]:
-    """Open the store of a gateway a second time, beside it."""
-    store = open_store(f"sqlite:///{stack.database}")
-    await store.open()
-    yield store
-    await store.close()
-
-
-async def failed_delivery(stack: Stack, team: str) -> str:
-    """Put a webhook into the store that is not tried again, and return its id."""
-    delivery = Delivery(
-        id=f"msg_{team}", kind=DeliveryKind.ANNOUNCEMENT, team=team, url="https://hooks.example.com/secret-path",
-        receiver="hooks.example.com", created_at=1.0, next_at=4e9,  # else the gateway may send it first
-    )  # fmt: skip
-    async with store_of(stack) as store:
-        await store.add_delivery(delivery, b"{}")
-        await store.mark_dead(delivery.id, 2.0, "answered 503", b"{}")
-    return delivery.id
-
-
-def token_of(page: str) -> str:
-    found = re.search(r'name="form_token" value="([0-9a-f]+)"', page)
-    assert found is not None
-    return found[1]
 
 
 async def test_predictions_are_listed_with_filters_and_explained(open_gateway: OpenGateway):
@@ -116,7 +78,8 @@ async def test_team_sees_its_own_predictions_only(open_gateway: OpenGateway, gua
     async with open_gateway(prices=PRICES, **guarded) as stack, visitor(stack) as lead, visitor(stack) as stranger:
         mine, other = await told(stack, "beta"), await told(stack, "alpha", {"prompt": "of alpha"})
         for path in (*PAGES, f"predictions/{mine}", f"predictions/{mine}/files/0"):
-            assert (await look(stranger, f"/dashboard/{path}")).headers["Location"] == "/dashboard/sign-in"
+            asked = f"/dashboard/sign-in?next={quote(f'/dashboard/{path}', safe='')}"
+            assert (await look(stranger, f"/dashboard/{path}")).headers["Location"] == asked
         assert (await sign_in(lead, stack.keys["beta"])).status == 303
         for query in ("", "?team=alpha"):
             page = await look(lead, f"/dashboard/predictions{query}")

@@ -5,8 +5,7 @@ from typing import Any
 import pytest
 from yarl import URL
 
-from gateway.http.ops import dashboard
-from gateway.http.ops.dashboard_access import ADMIN_COOKIE
+from gateway.http.ops.dashboard_access import ADMIN_COOKIE, COOKIE
 from tests.support.dashboard import OURS, look, sign_in, visitor
 from tests.support.session_calls import ask, open_session
 from tests.support.stack import OpenGateway
@@ -22,7 +21,7 @@ async def test_operator_signs_in_with_the_token_and_signs_out(open_gateway: Open
         opened = await sign_in(operator, token)
         assert (opened.status, opened.headers["Location"]) == (303, "/dashboard")
         cookie = opened.headers["Set-Cookie"]
-        assert cookie.startswith(f"{dashboard.COOKIE}=")
+        assert cookie.startswith(f"{COOKIE}=")
         for word in ("HttpOnly", "SameSite=Strict", "Path=/dashboard", "Max-Age=28800"):
             assert word in cookie
         assert "Secure" not in cookie
@@ -49,7 +48,7 @@ async def test_operators_session_opens_the_admin_routes(open_gateway: OpenGatewa
         assert (await ask(operator, "DELETE", "/admin/cache", headers=OURS)).status == 200
         assert (await sign_in(lead, stack.keys["beta"])).status == 303
         assert (await look(lead, "/admin/config")).status == 401
-        session = lead.cookie_jar.filter_cookies(URL(stack.ops_url) / "dashboard")[dashboard.COOKIE].value
+        session = lead.cookie_jar.filter_cookies(URL(stack.ops_url) / "dashboard")[COOKIE].value
         forged = {"Cookie": f"{ADMIN_COOKIE}={session}"}
         assert (await look(lead, "/admin/config", headers=forged)).status == 403
         await ask(operator, "POST", "/dashboard/sign-out", headers=OURS, allow_redirects=False)
@@ -127,6 +126,7 @@ async def test_wrong_secret_is_reported_in_the_form(open_gateway: OpenGateway, g
         refused = await sign_in(stranger, "<b>guess</b>")
         assert refused.status == 401
         assert "neither the operators" in refused.text
+        assert 'aria-invalid="true"' in refused.text
         assert "guess" not in refused.text
         # What a page shows to everybody opens nothing, nor does a key that may not predict.
         for name in ("beta.page", "beta.reader"):

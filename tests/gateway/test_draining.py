@@ -87,3 +87,16 @@ async def test_request_whose_body_arrives_late_is_answered(open_gateway: OpenGat
         writer.close()
         await stopping
         assert answer.startswith(b"HTTP/1.1 201 ")
+
+
+async def test_create_that_waits_for_the_accounts_turn_gets_it_while_the_gateway_stops(open_gateway: OpenGateway):
+    """It was admitted. A client does not repeat a create that fails."""
+    upstream = {"creates_per_minute": 120}
+    async with open_gateway(upstream=upstream, teams={"alpha": {"max_wait_seconds": 10}}) as stack:
+        made = [
+            asyncio.create_task(create(stack, model="acme/storyteller", prompt=f"{number}", max_tokens=2))
+            for number in range(22)
+        ]
+        await until(lambda: creates(stack.upstream) >= 20)
+        assert not all(each.done() for each in made)
+    assert {each.status for each in await asyncio.gather(*made)} == {201}

@@ -1,6 +1,7 @@
 """Readiness: what this process alone cannot do makes it 503, what all share makes it degraded."""
 
 import logging
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -69,10 +70,12 @@ async def test_an_upstream_that_is_away_degrades_and_does_not_fail_readiness(ope
         assert "replicate_gateway_ready 1.0" in metrics
 
 
-async def test_the_creation_of_a_store_is_logged(open_gateway: OpenGateway, caplog: pytest.LogCaptureFixture):
+async def test_the_creation_of_a_store_is_logged(
+    open_gateway: OpenGateway, folder: Path, caplog: pytest.LogCaptureFixture
+):
     """Expected once; at any other start the path is wrong."""
+    database = folder / "new.db"
     with caplog.at_level(logging.INFO):
-        async with open_gateway() as stack:
+        async with open_gateway(store={"url": f"sqlite:///{database}"}):
             assert [record.message for record in caplog.records].count("created a new store") == 1
-            database = stack.database
         assert database.exists()

@@ -2,25 +2,12 @@
 
 import aiohttp
 import pytest
-from aiohttp import web
 
-from gateway.http.ops.app import add_routes
 from gateway.http.ops.dashboard_access import PATH
 from tests.support.http_calls import STRANGER
+from tests.support.ops_routes import is_page, ops_routes
 from tests.support.stack import OpenGateway, Stack
 from tests.support.system_clocks import AdvancingClock
-
-
-def ops_routes() -> list[tuple[str, str]]:
-    """Return method and path of every route of the listener."""
-    app = web.Application()
-    add_routes(app)
-    found = {(each.method, each.resource.canonical) for each in app.router.routes() if each.resource is not None}
-    return sorted(found)
-
-
-def is_page(path: str) -> bool:
-    return path == PATH or path.startswith(f"{PATH}/")
 
 
 async def status_of(stack: Stack, method: str, path: str, host: str) -> int:
@@ -51,6 +38,27 @@ async def test_without_a_token_loopback_names_are_answered(gateway: Stack, host:
         assert await status_of(gateway, "GET", path, host) == 200
 
 
+@pytest.mark.parametrize("token", [{}, {"token_env": "KEY_ALPHA"}])
+async def test_address_of_the_listener_leads_to_the_console(open_gateway: OpenGateway, token: dict[str, str]):
+    """Without a token it works from loopback names, as everything does; the console has its own sign-in."""
+    async with (
+        open_gateway(ops=token) as stack,
+        aiohttp.ClientSession(stack.ops_url) as session,
+        session.get("/", allow_redirects=False) as response,
+    ):
+        assert (response.status, response.headers["Location"]) == (303, PATH)
+
+
+@pytest.mark.parametrize("path", ["/", "/metrics", "/healthz", "/admin/config", "/openapi.json", "/nope", PATH])
+async def test_no_response_reveals_a_version(gateway: Stack, path: str):
+    """aiohttp's own header names the versions of Python and aiohttp."""
+    async with (
+        aiohttp.ClientSession(gateway.ops_url) as session,
+        session.get(path, allow_redirects=False) as response,
+    ):
+        assert response.headers.getall("Server") == ["replicate-gateway"]
+
+
 async def test_with_a_token_any_host_name_is_answered(open_gateway: OpenGateway):
     """The token is the permission: a page of another name does not have it."""
     async with open_gateway(ops={"token_env": "KEY_ALPHA"}) as stack:
@@ -60,9 +68,10 @@ async def test_with_a_token_any_host_name_is_answered(open_gateway: OpenGateway)
 
 async def test_with_a_token_every_route_needs_it(open_gateway: OpenGateway):
     """Neither no credential nor a team's key, whatever its scopes, opens a route of operators."""
-    async with open_gateway(ops={"token_env": "KEY_ALPHA"}) as stack:
+    clock = AdvancingClock()
+    async with open_gateway(ops={"token_env": "KEY_ALPHA"}, clock=clock) as stack:
         for method, path in ops_routes():
-            if path in ("/healthz", "/readyz") or is_page(path):
+            if path in ("/", "/healthz", "/readyz") or is_page(path):
                 continue
             for given in (None, "Bearer ", f"Bearer {stack.keys['operator']}"):
                 async with (
@@ -74,6 +83,7 @@ async def test_with_a_token_every_route_needs_it(open_gateway: OpenGateway):
                     ) as response,
                 ):
                     assert response.status == 401, (method, path)
+                clock.advance(6)  # so that there are not too many attempts
 
 
 async def test_pages_of_other_origins_change_nothing(gateway: Stack):

@@ -35,12 +35,22 @@ _CHEAP = (
 """Tests that are in every run, although their files measure CPU time or memory."""
 
 
+def pytest_pycollect_makeitem(collector: pytest.Collector, name: str) -> list[pytest.Item] | None:
+    """Do not make the tests that are left to `make test-long`: their thousands of rows would take each worker time."""
+    is_left_out = name.startswith("test_") and _is_long(collector.path, name)
+    return [] if is_left_out and "not long" in collector.config.option.markexpr else None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Leave to `make test-long` what measures CPU time or describes faults that are not fixed yet."""
-    here = Path(__file__).parent
     for item in items:
-        if item.path.is_relative_to(here) and item.path.name not in _IN_EVERY_RUN and not item.name.startswith(_CHEAP):
+        if _is_long(item.path, item.name):
             item.add_marker(pytest.mark.long)
+
+
+def _is_long(path: Path, name: str) -> bool:
+    is_here = path.is_relative_to(Path(__file__).parent)
+    return is_here and path.name not in _IN_EVERY_RUN and not name.startswith(_CHEAP)
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from gateway.domain import (
     cursors,
     documents,
     json_scan,
+    large_json,
     links,
     rendering,
     scopes,
@@ -237,6 +238,8 @@ BODIES: Mapping[str, Work] = {
         documents.times_of(_document(value, name)) for name in ("started_at", "completed_at")
     ],
     "upstream's urls": lambda value: rendering.render_foreign(_document(value, "urls"), BASE, "predictions"),
+    "a very large document": lambda value: large_json.split(_document(value), ("output",)),
+    "the logs of a very large document": lambda value: large_json.find(_document(value), b'"logs"'),
     "progress": lambda value: documents.progress_of(_document(value)),
     "a prediction shown": _show,
     "a prediction without data": lambda value: documents.without_data(_document(value)),

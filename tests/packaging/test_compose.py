@@ -69,7 +69,8 @@ def test_gateway_service_matches_its_config(service, tmp_path):
     """Its listeners are where ports, probes and Prometheus expect them; it has time for a clean shutdown."""
     config = config_of(service, tmp_path)
     assert mounts(service)["/etc/gateway/config.toml"] == f"./{GATEWAYS[service]}"
-    assert SERVICES[service]["ports"] == [f"127.0.0.1:{config.server.port}:{config.server.port}"]
+    ports = (config.server.port, config.ops.port)
+    assert SERVICES[service]["ports"] == [f"127.0.0.1:{port}:{port}" for port in ports]
     assert (config.server.host, config.ops.host) == ("0.0.0.0", "0.0.0.0")
     assert config.store.url == "sqlite:////data/gateway.db"
     assert "/data" in mounts(service)

@@ -44,6 +44,7 @@ VALUES: dict[str, tuple[Any, Any]] = {
     "ops.port": (9464, 9465),
     "ops.token_env": ("OPS", "OPS_TWO"),
     "ops.token_file": ("{folder}/one", "{folder}/two"),
+    "ops.public_url": ("https://a.example.com", "https://b.example.com"),
     "ops.max_searched": (5000, 100),
     "ops.max_page_bytes": (1000, 2000),
     "ops.max_data_bytes": (1000, 2000),

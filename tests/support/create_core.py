@@ -48,6 +48,7 @@ from tests.support.fakes import Call, FakeUpstream, answer, free
 from tests.support.live import money
 from tests.support.observer import RecordingObserver
 from tests.support.output_inputs import NoOutputs
+from tests.support.records import ended, prediction
 from tests.support.sharing_store import SharingStore
 
 MODEL = "acme/toy"
@@ -283,3 +284,15 @@ class CreateCore:
 def terminal(core: CreateCore, status: Status = Status.SUCCEEDED) -> None:
     """Let upstream's answers to creates be terminal."""
     core.replicate.status = status.value
+
+
+async def fingerprint(core: CreateCore, *args: str) -> str:
+    _, identity = await core.context(*args)
+    assert identity.fingerprint is not None
+    return identity.fingerprint
+
+
+async def add_finished(core: CreateCore) -> None:
+    now = core.clock.now()
+    run = ended("old", now - 5, fingerprint=await fingerprint(core), cache_until=now + 100)
+    core.store.add(run, prediction("pold", "old"))

@@ -71,3 +71,10 @@ async def look(session: aiohttp.ClientSession, path: str = "/dashboard", **more:
 async def sign_in(session: aiohttp.ClientSession, secret: str, **headers: str) -> Any:
     given = {"data": {"secret": secret}, "headers": headers or OURS, "allow_redirects": False}
     return await ask(session, "POST", "/dashboard/sign-in", **given)
+
+
+def token_of(page: str) -> str:
+    """Return what the forms of a page send back."""
+    found = re.search(r'name="form_token" value="([0-9a-f]+)"', page)
+    assert found is not None
+    return found[1]

@@ -38,7 +38,7 @@ class Started:
 
     @property
     def usage(self) -> str:
-        return self._after("Usage")
+        return self._after("Console")
 
     @property
     def base_url(self) -> str:

@@ -16,6 +16,7 @@ from gateway.predictions.tracker import Tracker
 from gateway.runtime.live import LiveSettings
 from gateway.streams.hub import MAX_SILENCE_AFTER_END_SECONDS, StreamHub
 from gateway.streams.rules.replay import frame
+from gateway.streams.rules.sse import Event
 from gateway.streams.settings import StreamSettings
 from tests.support.clock import START, ManualClock
 from tests.support.fake_streams import (
@@ -101,3 +102,8 @@ class HubStack:
             await made.close()
             self.logs.is_away &= not is_killed
             await tracker.close()
+
+
+def raws(*events: Event) -> bytes:
+    """Return what readers of these events get."""
+    return b"".join(event.raw for event in events)

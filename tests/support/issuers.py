@@ -3,12 +3,14 @@
 import asyncio
 import json
 import time
-from base64 import urlsafe_b64encode
+from base64 import b64encode, urlsafe_b64encode
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import cache
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl, urlsplit
 
 import jwt
 from aiohttp import web
@@ -145,6 +147,14 @@ class Provider:
     may_answer: asyncio.Event = field(default_factory=asyncio.Event)
     configuration: dict[str, Any] = field(default_factory=dict)
     """Replaces values of its OpenID configuration."""
+    codes: dict[str, Mapping[str, str]] = field(default_factory=dict)
+    """The requests for authorization by their codes. Each code counts once."""
+    people: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """The claims of those who sign in, by code."""
+    redeemed: list[tuple[str | None, dict[str, str]]] = field(default_factory=list)
+    """What its token endpoint was asked: the header Authorization, and the form."""
+    token_error: str | None = None
+    """The token endpoint refuses every code with it."""
 
     def token(self, user: str = "ann", /, *, header: Mapping[str, Any] | None = None, **more: Any) -> str:
         """Return a valid token of a user, with other claims than usual."""
@@ -156,13 +166,37 @@ class Provider:
         given = {"issuer": self.url, "name": "id", "audience": AUDIENCE, "allow_private_addresses": True}
         return given | ({} if "team_claim" in more else {"team": "alpha"}) | more
 
+    def sign_in(self, address: str, user: str = "ann", /, **claims: Any) -> dict[str, str]:
+        """Let a person sign in at an address that the browser was sent to. Return what it is sent back with."""
+        asked = dict(parse_qsl(urlsplit(address).query, strict_parsing=True))
+        assert address.startswith(f"{self.url}/authorization?")
+        assert (asked["response_type"], asked["code_challenge_method"]) == ("code", "S256")
+        code = f"code-{len(self.codes)}"
+        self.codes[code] = asked
+        self.people[code] = {"aud": asked["client_id"], "nonce": asked["nonce"], "user": user} | claims
+        return {"code": code, "state": asked["state"]}
+
+    async def _redeem(self, request: web.Request) -> web.Response:
+        sent = {name: str(value) for name, value in (await request.post()).items()}
+        self.redeemed.append((request.headers.get("Authorization"), sent))
+        asked = self.codes.pop(sent["code"], None)
+        challenge = b64encode(sha256(sent.get("code_verifier", "").encode()).digest(), b"-_").decode().rstrip("=")
+        if self.token_error or asked is None or challenge != asked["code_challenge"]:
+            return web.json_response({"error": self.token_error or "invalid_grant"}, status=400)
+        assert sent["redirect_uri"] == asked["redirect_uri"]
+        claims = dict(self.people[sent["code"]])
+        return web.json_response({"token_type": "Bearer", "id_token": self.token(claims.pop("user"), **claims)})
+
     async def serve(self, request: web.Request) -> web.Response:
         """Answer a request for the configuration or for the keys."""
         self.requests.append(request.path)
         await self.may_answer.wait()
         if request.path == "/.well-known/openid-configuration":
-            found = {"issuer": self.url, "jwks_uri": f"{self.url}/jwks"} | self.configuration
+            endpoints = {f"{name}_endpoint": f"{self.url}/{name}" for name in ("authorization", "token")}
+            found = {"issuer": self.url, "jwks_uri": f"{self.url}/jwks"} | endpoints | self.configuration
             return web.json_response(found, status=self.status)
+        if request.path == "/token":
+            return await self._redeem(request)
         body = jwks(self.key) if self.body is None else self.body
         return web.Response(body=body, status=self.status, content_type="application/json")
 
@@ -173,7 +207,7 @@ async def provider(**given: Any) -> AsyncIterator[Provider]:
     made = Provider(**given)
     made.may_answer.set()
     app = web.Application()
-    app.router.add_get("/{path:.*}", made.serve)
+    app.router.add_route("*", "/{path:.*}", made.serve)
     runner = web.AppRunner(app, shutdown_timeout=0)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)

@@ -43,6 +43,9 @@ class RecordingObserver:
     def token_refused(self, reason: str) -> None:
         self._note("token_refused", reason)
 
+    def signed_in(self, issuer: str, outcome: str) -> None:
+        self._note("signed_in", issuer, outcome)
+
     def prediction_created(self, team: str, target: str, source: Source, count: int = 1) -> None:
         for _ in range(count):
             self._note("prediction_created", team, target, source)

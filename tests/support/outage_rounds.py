@@ -4,7 +4,8 @@ import asyncio
 import random
 from collections.abc import Callable
 
-from tests.support.crash_rounds import Found, Matrix, ask_afterwards, orders_of
+from tests.support.crash_play import Found, ask_afterwards, orders_of
+from tests.support.crash_rounds import Matrix
 
 _LATEST = 1.2
 """Seconds into the load at which the database goes away at the latest."""

@@ -7,9 +7,13 @@ import asyncio
 import json
 import sys
 from collections import Counter
+from typing import Any
 
 from gateway.domain.ledger import Settlement
+from gateway.domain.limits import SubjectKind
+from gateway.domain.quota import ReservationRequest, RunLimits
 from gateway.domain.records import Status
+from gateway.domain.tags import text_of
 from gateway.predictions.ports.sharing import Joined, Started
 from gateway.store.postgres import PostgresStore
 from tests.support.money import demand
@@ -17,15 +21,21 @@ from tests.support.records import NOW, live, prediction, start
 
 CREATES = 40
 PRICE = 5
-BUDGET = 400
-"""For half of the creates of four processes."""
+BUDGET = 200
+"""Of a team, and of a value of a cost tag: each for half of the creates of four processes that it limits."""
+TAGGED = {"team": "green", "tags": '{"project":"a"}'}
+OF_TAG = "tag/team green: project=a"
 IDENTITIES = 5
 
 
 async def spend(store: PostgresStore, name: str) -> Counter[str]:
-    """Start runs of one team that has money for some of them."""
+    """Start runs of a team that has money for some of them, and of another one whose cost tag has."""
     wanted = demand(PRICE, PRICE, microusd_per_day=BUDGET)
-    outcomes = await asyncio.gather(*(start(store, f"{name}b{n}", reservation=wanted) for n in range(CREATES)))
+    limits = RunLimits(of=SubjectKind.TAG, scope=OF_TAG, microusd_per_day=BUDGET)
+    of_tag: dict[str, Any] = {"prediction_": TAGGED, "run": {"team": TAGGED["team"]}}
+    of_tag["reservation"] = ReservationRequest(PRICE, PRICE, (limits,))
+    given = ({"reservation": wanted}, of_tag)
+    outcomes = await asyncio.gather(*(start(store, f"{name}b{n}", **given[n % 2]) for n in range(CREATES)))
     return Counter(type(outcome).__name__ for outcome in outcomes)
 
 
@@ -43,7 +53,8 @@ async def live_through(store: PostgresStore, name: str) -> None:
 
     async def one(n: int) -> None:
         run_id, team, user = f"run{name}m{n}", f"team{n % 3}", f"user{n % 4}"
-        whose = {"team": team, "user": user}
+        tags = text_of({"project": f"{n % 5}", "feature": f"{n % 2}"})
+        whose = {"team": team, "user": user, "tags": tags}
         fingerprint = f"M{n % 12}"
         outcome = await start(
             store, f"{name}m{n}", fingerprint=fingerprint, prediction_=whose, run={"team": team}, now=NOW + 20

@@ -1,5 +1,6 @@
 """An S3-compatible server for tests: moto's, in its own process."""
 
+import atexit
 import contextlib
 import itertools
 import os
@@ -10,6 +11,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -56,11 +58,19 @@ def _wait_for(url: str, process: "subprocess.Popen[bytes]") -> None:
             time.sleep(0.05)  # between two attempts to reach a process that starts
 
 
+@cache
+def _server() -> str:
+    """Return the server of this process."""
+    stack = contextlib.ExitStack()
+    url = stack.enter_context(s3_server())
+    atexit.register(stack.close)
+    return url
+
+
 @pytest.fixture(scope="session")
-def s3() -> Iterator[str]:
-    """One server for all tests of this process; each test makes its own bucket."""
-    with s3_server() as url:
-        yield url
+def s3() -> str:
+    """One server for all tests of this process, of whatever folder; each test makes its own bucket."""
+    return _server()
 
 
 @pytest.fixture(params=["folder", "bucket"])

@@ -23,8 +23,10 @@ from gateway.domain.ports.tracing import Tracer
 from gateway.domain.scopes import Scope
 from gateway.nodes.membership import LeaseTimes
 from gateway.simulator import Simulator, SimulatorSettings
+from tests.support.empty_store import put_empty_store
 
 QUICK = 20.0
+_STORE = "gateway.db"
 TEAM_SCOPES = tuple(str(scope) for scope in Scope if scope is not Scope.ACCOUNT)
 ALL_SCOPES = tuple(str(scope) for scope in Scope)
 
@@ -104,7 +106,7 @@ def stack_config(
         "server": {"port": 0},
         "ops": {"port": 0},
         "upstream": {"base_url": upstream.base_url},
-        "store": {"url": f"sqlite:///{folder / 'gateway.db'}"},
+        "store": {"url": f"sqlite:///{folder / _STORE}"},
         "teams": teams,
     }
     for section, values in overrides.items():
@@ -132,10 +134,12 @@ async def start_gateway(
     loads.
     """
     config, known = stack_config(upstream, folder, keys, **overrides)
+    if config.store.url == f"sqlite:///{folder / _STORE}":
+        put_empty_store(folder / _STORE)
     async with running(
         config, clock=clock, receiver_network=network, tracer=tracer, reread=reread, lease_times=lease_times
     ) as gateway:
-        yield Stack(gateway, upstream, known, config, folder / "gateway.db")
+        yield Stack(gateway, upstream, known, config, folder / _STORE)
 
 
 def _plain(value: Any) -> Any:

@@ -10,6 +10,7 @@ from gateway.errors import StoreUnavailable
 from gateway.store.interface import Store
 from gateway.store.postgres import PostgresStore
 from gateway.store.sqlite import SQLiteStore
+from tests.support.empty_store import put_empty_store
 from tests.support.pgbouncer import pooled
 from tests.support.polling import attempts
 from tests.support.postgres import emptied_database, server
@@ -32,7 +33,9 @@ class Backend(Protocol):
 
 def sqlite_maker(folder: Path, *, in_order: bool = False) -> StoreMaker:
     """Return a maker of SQLite stores on one file. Their writes are always in order."""
-    return lambda: SQLiteStore(folder / "gateway.sqlite")
+    path = folder / "gateway.sqlite"
+    put_empty_store(path)
+    return lambda: SQLiteStore(path)
 
 
 def postgres_maker(folder: Path, *, in_order: bool = False) -> StoreMaker:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.config.changes import LIVE, RESTART
 from tests.support.doc_blocks import ROOT, anchors
 
 DOCUMENTS = sorted(str(path.relative_to(ROOT)) for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")))
@@ -76,3 +77,20 @@ def test_every_name_that_follows_a_path_is_in_that_file(page: str) -> None:
     text = NEXT_LINE.sub(" ", (ROOT / page).read_text())
     named = re.findall(r"`([a-z_0-9/]+\.py)` \(`(\w+)`\)", text)
     assert [name for path, name in named if not any(name in file.read_text() for file in found(path))] == []
+
+
+def test_table_of_reloads_names_every_section_and_what_needs_a_restart() -> None:
+    """Whole sections, or their settings, stand in the column that `gateway/config/changes.py` says."""
+    page = (ROOT / "docs/deploy.md").read_text()
+    table = re.findall(r"(?m)^\|(.*)\|(.*)\|$", page.partition("| reloaded |")[2].split("\n\n")[0])
+    live, restart = (" ".join(row[column] for row in table) for column in (0, 1))
+    for section in LIVE.keys() - RESTART.keys():
+        assert f"`[{section}]" in live, section
+    for section, settings in RESTART.items():
+        if section in LIVE:
+            assert f"`[{section}]" in live, section
+            assert all(f"`{name}`" in restart for name in settings), section
+        else:
+            assert f"`[{section}]" in restart, section
+    for tables in ("teams", "issuers", "aliases"):
+        assert f"`[[{tables}]]`" in live

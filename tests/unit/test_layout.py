@@ -7,7 +7,15 @@ from pathlib import Path
 TESTS = Path(__file__).parents[1]
 ROOT = TESTS.parent
 MOST_LINES = 400
-CODE = ("gateway", "bench", "grafana")
+CODE = ("gateway", "bench", "grafana", "tests")
+STILL_LONG = {
+    "tests/support/fakes.py",
+    "tests/support/machine.py",
+    "tests/unit/predictions/test_other_nodes.py",
+    "tests/unit/streams/test_nodes.py",
+    "tests/unit/throttling/test_upstream_limiter.py",
+}
+"""Files that are to be split."""
 OWN_NAMES = ("config", "simulator", "store/postgres", "store/sqlite")
 """Folders with class names of their own: sections of the config, Replicate's side, and the parts of each engine."""
 IN_SEVERAL_FOLDERS = {
@@ -42,13 +50,14 @@ IN_SEVERAL_FOLDERS = {
 
 
 def product() -> list[Path]:
-    return [path for folder in CODE for path in (ROOT / folder).rglob("*") if path.suffix in {".py", ".js"}]
+    found = (path for folder in CODE for path in (ROOT / folder).rglob("*") if path.suffix in {".py", ".js"})
+    return [path for path in found if "node_modules" not in path.parts]
 
 
 def test_no_file_is_too_long_to_read():
-
-    long = [str(path.relative_to(ROOT)) for path in product() if len(path.read_text().splitlines()) > MOST_LINES]
-    assert not long
+    """A file that has become short enough leaves the list."""
+    lengths = {path.relative_to(ROOT).as_posix(): len(path.read_text().splitlines()) for path in product()}
+    assert {name for name, lines in lengths.items() if lines > MOST_LINES} == STILL_LONG
 
 
 def test_class_names_are_unique_or_listed():

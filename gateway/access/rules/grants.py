@@ -1,7 +1,8 @@
 """What may be granted to a key, by whom, and what a key goes beyond that.
 
-Operators grant what the team has. The holder of a key with the scope `keys` grants at most what that key has, and never
-`account` or `admin`. It changes only keys that it could create.
+Operators grant what the team has. The holder of a key with the scope `keys` grants at most what that key has, and a
+lead whom an issuer names what the team has. Neither grants `account` or `admin`, or changes keys that it could not
+create.
 """
 
 from collections.abc import Collection, Container, Iterable, Iterator
@@ -20,7 +21,7 @@ NEVER_GRANTED = frozenset({Scope.ACCOUNT, Scope.ADMIN})
 _DEFAULT_BURST = 6
 """The burst of a rate without one is this part of it."""
 _MOST_SHOWN = 20
-_OPEN = "list them: null would also grant what the team is given later, and your key may not have"
+_OPEN = "list them: null would also grant what the team is given later, and you may not have"
 
 
 class Grants(msgspec.Struct, frozen=True, kw_only=True):
@@ -28,6 +29,8 @@ class Grants(msgspec.Struct, frozen=True, kw_only=True):
 
     team: Team
     is_operator: bool = False
+    is_lead: bool = False
+    """Whether an issuer says that somebody leads the team: no key bounds what is granted."""
     scopes: frozenset[Scope]
     allowance: Allowance = NO_LIMITS
     """No limit can be wider than these."""
@@ -42,6 +45,11 @@ class Grants(msgspec.Struct, frozen=True, kw_only=True):
 def of_operator(team: Team) -> Grants:
     """Return what operators may grant."""
     return Grants(team=team, is_operator=True, scopes=team.scopes)
+
+
+def of_lead(team: Team) -> Grants:
+    """Return what the lead of a team may grant."""
+    return Grants(team=team, is_lead=True, scopes=team.scopes - NEVER_GRANTED)
 
 
 def of_holder(team: Team, own: Key, allowance: Allowance) -> Grants:
@@ -98,7 +106,7 @@ def beyond(grants: Grants, key: Key) -> list[InvalidField]:
 
 def _beyond(grants: Grants, key: Key) -> Iterator[tuple[str, str]]:
     team = grants.team
-    whose = f"team {team.name}" if grants.is_operator else "your key"
+    whose = f"team {team.name}" if grants.is_operator or grants.is_lead else "your key"
     wanted = sorted(team.scopes) if key.scopes is None else key.scopes
     if outside := [scope for scope in wanted if scope not in grants.scopes]:
         yield "scopes", _refusal(outside, whose, [scope for scope in Scope if scope in grants.scopes])

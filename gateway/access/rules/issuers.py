@@ -35,6 +35,26 @@ class KeyLocation(msgspec.Struct, frozen=True, kw_only=True):
     max_keys: int = 100
 
 
+class ConsoleClient(msgspec.Struct, frozen=True, kw_only=True):
+    """How people sign in to the console at an issuer: the gateway as its client, and what their claims mean."""
+
+    client_id: str
+    client_secret: str | None = None
+    """`None`: a public client, which has PKCE alone."""
+    scopes: tuple[str, ...] = ("openid", "profile")
+    """What is requested at the issuer. They are not scopes of the gateway."""
+    operator_claim: str | None = None
+    operators: frozenset[str] = frozenset()
+    """Operators by values of the claim."""
+    lead_claim: str | None = None
+    leads: Mapping[str, str] = {}
+    """The teams that people lead, by values of the claim."""
+
+    def __repr__(self) -> str:
+        """Leave the secret out."""
+        return f"ConsoleClient(client_id={self.client_id!r})"
+
+
 class Issuer(msgspec.Struct, frozen=True, kw_only=True):
     """An issuer whose tokens are accepted, and how they are read."""
 
@@ -60,6 +80,8 @@ class Issuer(msgspec.Struct, frozen=True, kw_only=True):
     """Whether its tokens work without an origin: they are for native apps."""
     leeway_seconds: float = 30.0
     """By how much clocks may differ."""
+    console: ConsoleClient | None = None
+    """`None`: nobody signs in to the console there."""
 
     def key_id(self, team: str) -> str:
         """Return the id under which its identities in a team are counted. No key has such an id."""
@@ -102,7 +124,7 @@ def issuer_of(issuers: Iterable[Issuer], claims: Mapping[str, Any]) -> Issuer | 
     if not named:
         detail = f"This gateway does not accept tokens of the issuer {_shown(given)}."
         return TokenRefusal(Reason.UNKNOWN_ISSUER, detail)
-    audiences = _texts(claims.get("aud"))
+    audiences = texts(claims.get("aud"))
     for issuer in named:
         if not issuer.audiences.isdisjoint(audiences):
             return issuer
@@ -128,16 +150,9 @@ def identify(issuer: Issuer, claims: Mapping[str, Any]) -> ExternalIdentity | To
     team = _team(issuer, claims)
     if isinstance(team, TokenRefusal):
         return team
-    user = claim(claims, issuer.user_claim)
-    if not isinstance(user, str) or not user:
-        return _missing(issuer.user_claim, "a text")
-    if _EMAIL.fullmatch(issuer.user_claim) and claims.get("email_verified") is not True:
-        detail = "The e-mail address of this token is not verified (email_verified)."
-        return TokenRefusal(Reason.EMAIL_UNVERIFIED, detail)
-    user = issuer.user_prefix + user
-    if not user.isprintable() or len(user) > LONGEST_USER:
-        detail = f"The user that this token names is not 1 to {LONGEST_USER} printable characters."
-        return TokenRefusal(Reason.CLAIM, detail)
+    user = user_of(issuer, claims)
+    if isinstance(user, TokenRefusal):
+        return user
     scopes = None
     if issuer.scope_claim is not None:
         given = claim(claims, issuer.scope_claim)
@@ -147,6 +162,27 @@ def identify(issuer: Issuer, claims: Mapping[str, Any]) -> ExternalIdentity | To
         scopes = frozenset(given.split() if isinstance(given, str) else given)
     ends_at = (_time(claims.get("exp")) or 0.0) + issuer.leeway_seconds
     return ExternalIdentity(issuer=issuer, team=team, user=user, scopes=scopes, ends_at=ends_at)
+
+
+def user_of(issuer: Issuer, claims: Mapping[str, Any]) -> str | TokenRefusal:
+    """Return the name of the user, as the gateway records it."""
+    user = claim(claims, issuer.user_claim)
+    if not isinstance(user, str) or not user:
+        return _missing(issuer.user_claim, "a text")
+    if (refusal := check_email(issuer.user_claim, claims)) is not None:
+        return refusal
+    user = issuer.user_prefix + user
+    if not user.isprintable() or len(user) > LONGEST_USER:
+        detail = f"The user that this token names is not 1 to {LONGEST_USER} printable characters."
+        return TokenRefusal(Reason.CLAIM, detail)
+    return user
+
+
+def check_email(name: str, claims: Mapping[str, Any]) -> TokenRefusal | None:
+    """Return why a claim does not count: it is an e-mail address that is not verified. `None` for other claims."""
+    if not _EMAIL.fullmatch(name) or claims.get("email_verified") is True:
+        return None
+    return TokenRefusal(Reason.EMAIL_UNVERIFIED, "The e-mail address of this token is not verified (email_verified).")
 
 
 def claim(claims: Mapping[str, Any], name: str) -> Any:
@@ -168,7 +204,7 @@ def _team(issuer: Issuer, claims: Mapping[str, Any]) -> str | TokenRefusal:
     if issuer.team is not None:
         return issuer.team
     given = claim(claims, issuer.team_claim)
-    values = (given,) if isinstance(given, str) else _texts(given)
+    values = texts(given)
     if not values:
         return _missing(issuer.team_claim, "a text or a list of texts")
     found = {issuer.teams[value] for value in values if value in issuer.teams}
@@ -186,8 +222,8 @@ def _is_texts(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(each, str) for each in value)
 
 
-def _texts(value: Any) -> tuple[str, ...]:
-    """Return a text or a list of texts as a tuple; nothing if it is neither."""
+def texts(value: Any) -> tuple[str, ...]:
+    """Return a claim that is a text or a list of texts as a tuple; nothing if it is neither."""
     if isinstance(value, str):
         return (value,)
     return tuple(value) if _is_texts(value) else ()

@@ -39,6 +39,10 @@ class IdentityObserver(Protocol):
         """Count a refused token, by a `gateway.access.rules.json_web_tokens.Reason`."""
         ...
 
+    def signed_in(self, issuer: str, outcome: str) -> None:
+        """Count a sign-in to the console that ended, by a `gateway.access.rules.sign_in.Outcome`."""
+        ...
+
 
 class PredictionObserver(Protocol):
     """Counts predictions, the runs they share, and the results kept for later requests."""

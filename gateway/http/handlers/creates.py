@@ -8,7 +8,7 @@ from http import HTTPStatus
 from aiohttp import web
 from msgspec.structs import replace
 
-from gateway.domain import cache_directives, documents, tags
+from gateway.domain import cache_directives, documents
 from gateway.domain.cache_directives import Directives
 from gateway.domain.create_body import BodyForm, CreateBody, parse_create
 from gateway.domain.create_request import CreateCommand, Created
@@ -37,6 +37,7 @@ from gateway.http.large_predictions import take_room
 from gateway.http.prefer import parse_cancel_after, parse_prefer
 from gateway.http.request import Request
 from gateway.http.request_body import read_json, release
+from gateway.http.request_tags import tags_of
 from gateway.http.response_memory import SMALL_RESPONSE
 from gateway.runtime.pauses import LARGE, off_the_loop
 
@@ -94,9 +95,7 @@ async def _create(
             cancel_after = _cancel_after(request)
     # A page can name neither its user nor its tags: the headers are ignored.
     user = None if caller.is_public else request_limits.user_of(request)
-    tagged = caller.tags
-    if tags.HEADER in request.headers and not caller.is_public:
-        tagged = _tags(request)
+    tagged = tags_of(request, caller)
     directives = read_directives(request)
     idempotency_key = _idempotency_key(request)
     base, own_origins = base_url.addresses_of(request)
@@ -108,7 +107,7 @@ async def _create(
     body = parse() if len(given) <= LARGE else await off_the_loop(given, parse)
     del given, parse
     if body.webhook is not None and caller.is_public and not caller.team.public_webhooks:
-        raise Forbidden("Web pages of your team may not have webhooks sent: its setting public_webhooks is off.")
+        raise Forbidden("Web pages cannot set webhook unless their team has public_webhooks = true.")
     target = target or body.target
     assert target is not None
     route = aliases.route_create(request, kind, CreateRoute(operation, path, target, body))
@@ -247,14 +246,6 @@ def _may_show_output(request: web.Request, view: PredictionView, wait: float | N
     if not documents.shown_status(view).is_terminal:
         return False
     return wait is not None or not request.headers.get("User-Agent", "").startswith(_PYPI_REPLICATE_1)
-
-
-def _tags(request: web.Request) -> str:
-    """Read `Gateway-Tags`. Raise `Unprocessable` if it is not valid."""
-    try:
-        return tags.parse(",".join(request.headers.getall(tags.HEADER)), request.app[SETTINGS].value.tag_keys)
-    except ValueError as exc:
-        raise Unprocessable.field(tags.HEADER, f"{tags.HEADER} is not valid: {exc}") from exc
 
 
 def _cancel_after(request: web.Request) -> float | None:

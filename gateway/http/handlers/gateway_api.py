@@ -31,6 +31,7 @@ from gateway.http.keys import (
 from gateway.http.openapi import public
 from gateway.http.ops.answers import csv_text_answer, wants_csv
 from gateway.http.request_body import read, read_json, require_json
+from gateway.http.request_tags import tags_of
 from gateway.money.rules import usage_table
 from gateway.runtime.pauses import off_the_loop
 from gateway.throttling.upstream_limiter import state_shown
@@ -72,6 +73,7 @@ async def estimate(request: web.Request) -> web.Response:
         body=route.body,
         named_by=route.named_by,
         user=None if request[CALLER].is_public else request_limits.user_of(request),
+        tags=tags_of(request, request[CALLER]),
         address=request_limits.address_of(request) if request[CALLER].is_public else None,
         own_origins=base_url.own_origins(request),
         directives=directives,
@@ -130,7 +132,7 @@ async def _limits(request: web.Request) -> list[dict[str, object]]:
     caller = request[CALLER]
     user = caller.user if caller.is_public else caller.user or request_limits.user_of(request)
     address = request_limits.address_of(request) if caller.is_public else None
-    run_limits = await request.app[USAGE].limits(caller, user, address)
+    run_limits = await request.app[USAGE].limits(caller, user, address, tags_of(request, caller))
     # The account's rates describe all teams; a web page sees what concerns its own user.
     of_account = () if caller.is_public else map(state_shown, request.app[UPSTREAM_LIMITER].states())
     return [*request_limits.limits(request), *run_limits, *of_account]

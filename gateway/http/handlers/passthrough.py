@@ -10,13 +10,14 @@ import logging
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import msgspec
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from gateway.domain import large_bytes, large_json, rendering
 from gateway.domain import links as rewrite
-from gateway.domain import rendering
 from gateway.domain.create_body import parse_object
 from gateway.domain.documents import Family
 from gateway.domain.scopes import Scope
@@ -27,7 +28,7 @@ from gateway.http import aliases, base_url, content_coding, errors, response
 from gateway.http.keys import CALLER, CLOCK, METADATA, OVERHEAD, POLICY, UPSTREAM, UPSTREAM_SECONDS, VERSIONS
 from gateway.http.request_body import read, read_json
 from gateway.models.metadata import Found, Question, Shown
-from gateway.runtime.pauses import pause_after
+from gateway.runtime.pauses import off_the_loop
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +76,7 @@ async def _respond(request: web.Request, found: Found) -> web.StreamResponse:
     if entry.answer.status != 200:
         headers = {**entry.headers, "Cache-Status": _cache_status(found)}
         return web.Response(status=entry.answer.status, headers=headers, body=entry.answer.body)
-    shown = entry.shown(base_url.base_of(request))
+    shown = await entry.shown(base_url.base_of(request))
     if shown.tag in given.get("If-None-Match", ""):
         headers = {name: value for name, value in _fields(found, shown).items() if name != "content-type"}
         return web.Response(status=304, headers=headers)
@@ -293,8 +294,9 @@ async def unknown_prediction(request: web.Request, family: Family, *, cancel: bo
         answer = await upstream.read(f"{family}.get", path)
     if not answer.is_ok:
         return errors.pass_on(answer)
+    render = partial(rendering.render_foreign, answer.body, base_url.base_of(request), family)
     with parsing_upstream():
-        body = rendering.render_foreign(answer.body, base_url.base_of(request), family)
+        body = await off_the_loop(answer.body, render)
     return web.Response(body=body, content_type="application/json")
 
 
@@ -311,15 +313,19 @@ async def account_list(request: web.Request, family: Family) -> web.Response:
 async def _account_page(request: web.Request, family: str, render: Callable[[bytes, str], bytes]) -> web.Response:
     query = request.rel_url.raw_query_string
     answer = await request.app[UPSTREAM].read(f"{family}.list", f"/{family}", query=query)
-    page = rewrite.split_page(answer.body) if answer.is_ok else None
-    if page is None:
+    if not answer.is_ok:
         return errors.pass_on(answer)
-    base = base_url.base_of(request)
+    show = partial(_shown_page, answer.body, base_url.base_of(request), render)
     with parsing_upstream():
-        results = msgspec.json.decode(page.fields["results"], type=list[msgspec.Raw])
-        shown = []
-        for result in results:
-            shown.append(msgspec.Raw(render(bytes(result), base)))
-            await pause_after(memoryview(result))
-    fields = page.fields | {"results": msgspec.Raw(msgspec.json.encode(shown))}
-    return web.Response(body=rewrite.PageParts(fields, page.links).render(base), headers=answer.shown_headers)
+        body = await off_the_loop(answer.body, show)
+    return errors.pass_on(answer) if body is None else web.Response(body=body, headers=answer.shown_headers)
+
+
+def _shown_page(body: bytes, base: str, render: Callable[[bytes, str], bytes]) -> bytes | None:
+    """Return a page of upstream's as the gateway shows it; `None` if it is no page."""
+    page = rewrite.split_page(body)
+    if page is None:
+        return None
+    results = large_json.items(large_bytes.copied(page.fields["results"]))
+    shown = [msgspec.Raw(render(large_bytes.copied(result), base)) for result in results]
+    return rewrite.PageParts(page.fields | {"results": large_json.encode_items(shown)}, page.links).render(base)

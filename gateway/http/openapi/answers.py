@@ -43,6 +43,9 @@ class LimitState(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     of: SubjectKind
+    tag: str | UnsetType = UNSET
+    """The cost tag, if it is a limit of one of its values."""
+    value: str | UnsetType = UNSET
     limit: float | str
     used: float | str
     held: float | str
@@ -145,6 +148,8 @@ class PassedLimit(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     of: SubjectKind
+    tag: str | UnsetType = UNSET
+    value: str | UnsetType = UNSET
     limit: float | str
     limit_microusd: int | UnsetType = UNSET
 

@@ -135,6 +135,6 @@ def body() -> bytes:
         "Replicate gateway, for operators",
         "Administration, metrics and probes. Lists are pages: `next` is the address of the next one.",
         OPERATIONS,
-        every=(401, 403, 503),
+        every=(401, 403, 429, 503),
         credential="The operators' token. Without one, the listener answers on loopback only.",
     )

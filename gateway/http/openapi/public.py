@@ -60,9 +60,9 @@ OPERATIONS: Final = (
         method="GET",
         path="/gateway/limits",
         summary="Limits that apply to the caller, as used",
-        description="Scope: predict.",
+        description="Of the user in Gateway-User and the cost tags in Gateway-Tags too. Scope: predict.",
         answer=answers.LimitList,
-        errors=(400,),
+        errors=(400, 422),
     ),
     RouteDescription(
         method="GET",

@@ -7,13 +7,15 @@ from typing import Final, TypeVar
 import msgspec
 from aiohttp import web
 
+from gateway.access.sessions import Viewer
 from gateway.domain import csv_text, times
-from gateway.domain.audit import BY_API, BY_OPERATORS, Actor
+from gateway.domain.audit import BY_API, Actor
 from gateway.errors import Unprocessable
+from gateway.http import base_url
 from gateway.http.json_body import HEADERS
-from gateway.http.keys import ACCESS
-from gateway.http.ops.dashboard_access import ADMIN_COOKIE
 
+VIEWER = web.RequestKey("viewer", Viewer)
+"""Whose session a request has, if it has no other permission."""
 QueryT = TypeVar("QueryT", bound=msgspec.Struct)
 _JSON: Final = "application/json"
 CSV: Final = "text/csv"
@@ -55,13 +57,13 @@ def read_time(name: str, text: str | None) -> float | None:
 
 def actor_of(request: web.Request) -> Actor:
     """Return who makes a change below `/admin`: a script with the token, or a signed-in operator."""
-    has_session = ADMIN_COOKIE in request.cookies and "Authorization" not in request.headers
-    return BY_OPERATORS if has_session and request.app[ACCESS].value.ops_token is not None else BY_API
+    viewer = request.get(VIEWER)
+    return BY_API if viewer is None else viewer.actor
 
 
 def next_url(request: web.Request, cursor: str | None) -> str | None:
     """Return the address of the page after this one, as in Replicate's lists; `None` at the end."""
-    return None if cursor is None else str(request.url.update_query(cursor=cursor))
+    return None if cursor is None else base_url.ops_origin(request) + str(request.rel_url.update_query(cursor=cursor))
 
 
 def csv_answer(columns: Sequence[str], rows: Iterable[Sequence[object]], next_url: str | None = None) -> web.Response:

@@ -25,18 +25,29 @@ from gateway.http.ops import (
     usage,
     webhooks,
 )
-from gateway.http.ops.dashboard_access import ADMIN_COOKIE
-from gateway.http.ops.guards import check_host, check_page, is_ops_token
+from gateway.http.ops.answers import VIEWER
+from gateway.http.ops.dashboard_access import ADMIN_COOKIE, PATH, redirect
+from gateway.http.ops.guards import check_host, check_page, count_wrong_credential, is_ops_token
 
 logger = logging.getLogger(__name__)
 
-_OPEN = ("/healthz", "/readyz")
+_OPEN = ("/", "/healthz", "/readyz")
 
 
 async def show_metrics(request: web.Request) -> web.Response:
     """Handle `GET /metrics`, as Prometheus text or OpenMetrics."""
     body, content_type = await request.app[METRICS].scrape(request.headers.get("Accept", ""))
     return web.Response(body=body, headers={"Content-Type": content_type})
+
+
+async def show_start(_request: web.Request) -> web.Response:
+    """Handle `GET /`: people who open the listener's address get the console."""
+    return redirect(PATH)
+
+
+async def hide_server(_request: web.Request, response: web.StreamResponse) -> None:
+    """Replace aiohttp's `Server` header, which reveals versions."""
+    response.headers["Server"] = errors.SERVER
 
 
 @web.middleware
@@ -60,21 +71,29 @@ async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 
 async def _check_access(request: web.Request) -> None:
-    """Raise `Unauthenticated` unless a request has the operators' token or, below `/admin`, their session."""
+    """Raise `Unauthenticated` unless a request has the operators' token or, below `/admin`, their session.
+
+    Raise `RateLimited` after too many wrong tokens.
+    """
     if request.app[ACCESS].value.ops_token is None or request.path in _OPEN or dashboard.is_dashboard(request):
         return
     session = request.cookies.get(ADMIN_COOKIE)
     if session is not None and request.path.startswith("/admin/") and "Authorization" not in request.headers:
-        if await request.app[SESSIONS].read(session) is None:
+        viewer = request[VIEWER] = await request.app[SESSIONS].read(session)
+        if viewer.caller is None:
             return
         raise Forbidden("This session is a team's. Operators sign in with their token.")
     given = request.headers.get("Authorization", "").removeprefix("Bearer ").strip()
     if not is_ops_token(request, given):
+        if given:
+            count_wrong_credential(request)
         raise Unauthenticated("The operators' token is missing or wrong. Send it as Authorization: Bearer TOKEN.")
 
 
 def add_routes(app: web.Application) -> None:
     """Register the routes of the ops listener."""
+    app.on_response_prepare.append(hide_server)
+    app.router.add_get("/", show_start)
     app.router.add_get("/metrics", show_metrics)
     app.router.add_get("/healthz", gateway_api.healthz)
     app.router.add_get("/readyz", gateway_api.readyz)

@@ -1,7 +1,8 @@
 """The dashboard on the ops listener: sign-in, the page, and the event stream that updates it.
 
-The operators' token shows every team; a team's key shows that team. A browser submits either once, in a form, and gets
-a cookie that is HttpOnly and SameSite=Strict. Programs send `Authorization`.
+The operators' token shows every team; a team's key shows that team. A browser submits either once, in a form, or comes
+back from an issuer (`dashboard_issuers`), and gets a cookie that is HttpOnly and SameSite=Strict. Programs send
+`Authorization`.
 """
 
 import asyncio
@@ -10,15 +11,16 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 from aiohttp import web
 
-from gateway.access import sessions
+from gateway.access.rules.sign_in import page_after
+from gateway.access.sessions import Viewer
 from gateway.errors import Forbidden, NotFound, RateLimited, StoreUnavailable, Unauthenticated
-from gateway.http import base_url, errors, request_limits
+from gateway.http import base_url, errors
 from gateway.http.keys import ACCESS, CLOCK, DASHBOARD, METRICS, SESSIONS
-from gateway.http.ops import dashboard_keys, dashboard_pages, dashboard_predictions
+from gateway.http.ops import dashboard_issuers, dashboard_keys, dashboard_pages, dashboard_predictions
 from gateway.http.ops.dashboard_access import (
-    ADMIN_COOKIE,
     ASSETS,
-    COOKIE,
+    COOKIES,
+    NEXT,
     PATH,
     RENDERER,
     SIGN_IN,
@@ -27,13 +29,13 @@ from gateway.http.ops.dashboard_access import (
     for_visitors,
     html,
     not_installed,
+    open_session,
     read_fields,
     redirect,
-    team_of,
     viewer_of,
 )
 from gateway.http.ops.dashboard_streams import OPEN_PAGES
-from gateway.http.ops.guards import SIGN_IN_ATTEMPTS, is_ops_token
+from gateway.http.ops.guards import SIGN_IN_ATTEMPTS, address_of, is_ops_token
 from gateway.http.response_body import ClientDisconnected, abort, send
 from gateway.http.server import end_with_input
 from gateway.http.sse.connection import HEADERS as STREAM_HEADERS
@@ -42,8 +44,6 @@ from gateway.runtime.sleep import sleep_until_event
 if TYPE_CHECKING:
     from gateway.dashboard.render import Renderer
 
-_COOKIES: Final = {COOKIE: PATH, ADMIN_COOKIE: "/admin"}
-"""The cookies of an operator's session, with their paths: other routes never get them."""
 _UPDATE_SECONDS: Final = 2.0
 _WRITE_SECONDS: Final = 10.0
 _SIGNED_OUT: Final = b"event: signed-out\ndata: {}\n\n"
@@ -79,6 +79,7 @@ def add_routes(app: web.Application) -> None:
     dashboard_pages.add_routes(app)
     dashboard_predictions.add_routes(app)
     dashboard_keys.add_routes(app)
+    dashboard_issuers.add_routes(app)
     app.on_response_prepare.append(_add_headers)
     app.on_shutdown.append(_end_streams)
 
@@ -97,9 +98,10 @@ async def show_sign_in(request: web.Request) -> web.Response:
     renderer = request.app[RENDERER]
     if renderer is None:
         return not_installed(request)
+    asked = page_after(request.query.get(NEXT, ""))
     if request.app[ACCESS].value.ops_token is None:
-        return redirect(PATH)
-    return html(renderer.sign_in())
+        return redirect(asked)
+    return html(renderer.sign_in(None, dashboard_issuers.choices(request, asked), asked))
 
 
 async def sign_in(request: web.Request) -> web.Response:
@@ -109,33 +111,21 @@ async def sign_in(request: web.Request) -> web.Response:
         return not_installed(request)
     if not base_url.is_own_page(request):
         raise Forbidden("This form can only be submitted from the gateway's own page.")
-    secret = "".join((await read_fields(request)).get("secret", [])).strip()
-    attempts, address = request.app[SIGN_IN_ATTEMPTS], request_limits.rate_limited_address(request.remote or "")
+    fields = await read_fields(request)
+    secret = "".join(fields.get("secret", [])).strip()
+    asked = page_after("".join(fields.get(NEXT, [])))
+    attempts, address = request.app[SIGN_IN_ATTEMPTS], address_of(request)
     try:
         attempts.begin(address)
-        viewer = None if is_ops_token(request, secret) else await authenticate_key(request, f"Bearer {secret}")
+        viewer = Viewer() if is_ops_token(request, secret) else await authenticate_key(request, f"Bearer {secret}")
     except (Unauthenticated, Forbidden, RateLimited) as exc:
         wrong = isinstance(exc, Unauthenticated)
         message = "That is neither the operators' token nor a valid key." if wrong else exc.detail
-        refused = html(renderer.sign_in(message), status=errors.status_of(exc))
-        if exc.retry_after is not None:
-            refused.headers["Retry-After"] = str(exc.retry_after)
-        return refused
+        return dashboard_issuers.refused(request, renderer, exc, message, asked)
     attempts.succeeded(address)
-    response, session = redirect(PATH), request.app[SESSIONS].open(viewer)
-    for name, path in _COOKIES.items() if viewer is None else [(COOKIE, PATH)]:
-        response.set_cookie(
-            name,
-            session,
-            max_age=sessions.TTL_SECONDS,
-            path=path,
-            secure=base_url.is_secure(request),
-            httponly=True,
-            samesite="Strict",
-        )
-    if viewer is not None:
-        # Of an operator who used this browser before and has not signed out.
-        response.del_cookie(ADMIN_COOKIE, path=_COOKIES[ADMIN_COOKIE])
+    response = redirect(asked)
+    session = request.app[SESSIONS].open(viewer.caller)
+    open_session(request, response, session, is_operator=viewer.caller is None)
     return response
 
 
@@ -144,7 +134,7 @@ async def sign_out(request: web.Request) -> web.Response:
     if not base_url.is_own_page(request):
         raise Forbidden("This form can only be submitted from the gateway's own page.")
     response = redirect(SIGN_IN)
-    for name, path in _COOKIES.items():
+    for name, path in COOKIES.items():
         response.del_cookie(name, path=path)
     return response
 
@@ -162,7 +152,7 @@ async def events(request: web.Request) -> web.StreamResponse:
     renderer = request.app[RENDERER]
     if renderer is None:
         return not_installed(request)
-    team = team_of(await viewer_of(request))
+    team = (await viewer_of(request)).team
     try:
         with request.app[OPEN_PAGES].place(team):
             return await _send_updates(request, renderer, team)
@@ -215,8 +205,8 @@ async def _send(request: web.Request, response: web.StreamResponse, data: bytes)
 async def _may_continue(request: web.Request, team: str | None) -> bool:
     """Return whether the viewer is still signed in: the key may be revoked, or the session expired."""
     try:
-        return team_of(await viewer_of(request)) == team
-    except (Unauthenticated, Forbidden):
+        return (await viewer_of(request)).team == team
+    except (Unauthenticated, Forbidden, RateLimited):
         return False
     except StoreUnavailable:
         return True

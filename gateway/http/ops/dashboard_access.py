@@ -7,10 +7,13 @@ import asyncio
 import hmac
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, urlencode
 
 from aiohttp import web
 
+from gateway.access import sessions
+from gateway.access.rules.sign_in import CONSOLE, page_after
+from gateway.access.sessions import Viewer
 from gateway.dashboard import assets
 from gateway.dashboard.frame import Frame
 from gateway.domain.audit import Actor
@@ -19,16 +22,20 @@ from gateway.domain.teams import Caller
 from gateway.errors import BadRequest, Forbidden, GatewayError, Unauthenticated
 from gateway.http import base_url, errors
 from gateway.http.keys import ACCESS, AUTHENTICATOR, SESSIONS
-from gateway.http.ops.guards import is_ops_token
+from gateway.http.ops.guards import count_wrong_credential, is_ops_token
 
 if TYPE_CHECKING:
     from gateway.dashboard.render import Renderer
 
-PATH: Final = "/dashboard"
+PATH: Final = CONSOLE
 SIGN_IN: Final = f"{PATH}/sign-in"
 COOKIE: Final = "gateway_dashboard"
 ADMIN_COOKIE: Final = "gateway_admin"
 """An operator's session, for the routes below `/admin`."""
+COOKIES: Final = {COOKIE: PATH, ADMIN_COOKIE: "/admin"}
+"""The cookies of an operator's session, with their paths: other routes never get them."""
+NEXT: Final = "next"
+"""The parameter with the page to open after a sign-in."""
 FORM_TOKEN: Final = "form_token"  # noqa: S105 - the name of a field
 HTML: Final = "text/html"
 
@@ -45,20 +52,21 @@ ASSETS = web.AppKey("assets", dict[str, assets.Asset])
 class Visit:
     """A request of somebody who may see the console."""
 
-    def __init__(self, request: web.Request, caller: Caller | None, renderer: "Renderer") -> None:
+    def __init__(self, request: web.Request, viewer: Viewer, renderer: "Renderer") -> None:
         self.request = request
-        self.caller = caller
+        self.viewer = viewer
+        self.caller = viewer.caller
         """The team member; `None` for the operators."""
         self.renderer = renderer
 
     @property
     def team(self) -> str | None:
         """The team whose data is shown; `None` for all."""
-        return team_of(self.caller)
+        return self.viewer.team
 
     @property
     def may_manage(self) -> bool:
-        """Whether the visitor may change anything: operators, and keys with the scope `keys`."""
+        """Whether the visitor may change anything: operators, leads, and keys with the scope `keys`."""
         return self.caller is None or self.caller.may(Scope.KEYS)
 
     def require_manager(self) -> None:
@@ -69,7 +77,7 @@ class Visit:
     @property
     def actor(self) -> Actor:
         """The visitor in the audit log."""
-        return Actor(f"console:{self.team or 'operators'}")
+        return self.viewer.actor
 
     def frame(self, page: str, entry: str | None = None) -> Frame:
         """Return what surrounds a page, which belongs to an entry of the navigation."""
@@ -98,12 +106,12 @@ def for_visitors(handler: Handler) -> Callable[[web.Request], Awaitable[web.Stre
         if renderer is None:
             return not_installed(request)
         try:
-            caller = await viewer_of(request)
+            viewer = await viewer_of(request)
         except Unauthenticated:
             if "Authorization" in request.headers:
                 raise
-            return redirect(SIGN_IN)
-        visit = Visit(request, caller, renderer)
+            return redirect(sign_in_for(request))
+        visit = Visit(request, viewer, renderer)
         try:
             return await handler(visit)
         except GatewayError as exc:
@@ -121,36 +129,62 @@ def _wants_page(request: web.Request) -> bool:
     return HTML in request.headers.get("Accept", "")
 
 
-async def viewer_of(request: web.Request) -> Caller | None:
-    """Return the signed-in caller, or `None` for the operators. Raise `Unauthenticated` or `Forbidden`."""
+async def viewer_of(request: web.Request) -> Viewer:
+    """Return who is signed in. Raise `Unauthenticated`, `Forbidden`, or `RateLimited` after wrong credentials."""
     authorization = request.headers.get("Authorization")
     if authorization is not None:
         if is_ops_token(request, authorization.removeprefix("Bearer ").strip()):
-            return None
-        return await authenticate_key(request, authorization)
+            return Viewer()
+        try:
+            return await authenticate_key(request, authorization)
+        except Unauthenticated:
+            count_wrong_credential(request)
+            raise
     if request.app[ACCESS].value.ops_token is None:
-        return None
+        return Viewer()
     cookie = request.cookies.get(COOKIE)
     if cookie is None:
         raise Unauthenticated("You are not signed in.")
-    return _require_team_member(await request.app[SESSIONS].read(cookie))
+    viewer = await request.app[SESSIONS].read(cookie)
+    if viewer.caller is not None and not viewer.leads_team:
+        _require_team_member(viewer.caller)
+    return viewer
 
 
-async def authenticate_key(request: web.Request, authorization: str) -> Caller | None:
+async def authenticate_key(request: web.Request, authorization: str) -> Viewer:
     """Return the team member whose key it is. Raise `Unauthenticated` or `Forbidden`."""
-    return _require_team_member(await request.app[AUTHENTICATOR].authenticate(authorization, None))
+    caller = await request.app[AUTHENTICATOR].authenticate(authorization, None)
+    _require_team_member(caller)
+    return Viewer(caller=caller)
 
 
-def _require_team_member(caller: Caller | None) -> Caller | None:
-    """Return the caller. Raise `Forbidden` for browser tokens, and keys without the scope `predict`."""
-    if caller is not None and (caller.is_public or not caller.may(Scope.PREDICT)):
+def _require_team_member(caller: Caller) -> None:
+    """Raise `Forbidden` for browser tokens, and keys without the scope `predict`."""
+    if caller.is_public or not caller.may(Scope.PREDICT):
         raise Forbidden("This key may not see its team's usage. Use a server key with the scope 'predict'.")
-    return caller
 
 
-def team_of(caller: Caller | None) -> str | None:
-    """Return the team that a viewer sees; `None` for all."""
-    return None if caller is None else caller.team.name
+def sign_in_for(request: web.Request) -> str:
+    """Return the address of the sign-in page, which leads back to the page that was asked for."""
+    asked = page_after(request.path_qs if request.method == "GET" else PATH)
+    return SIGN_IN if asked == PATH else f"{SIGN_IN}?{urlencode({NEXT: asked})}"
+
+
+def open_session(request: web.Request, response: web.Response, session: str, *, is_operator: bool) -> None:
+    """Give a session to the browser. An operator's opens the routes below `/admin` too."""
+    for name in COOKIES if is_operator else (COOKIE,):
+        response.set_cookie(
+            name,
+            session,
+            max_age=sessions.TTL_SECONDS,
+            path=COOKIES[name],
+            secure=base_url.is_ops_secure(request),
+            httponly=True,
+            samesite="Strict",
+        )
+    if not is_operator:
+        # Of an operator who used this browser before and has not signed out.
+        response.del_cookie(ADMIN_COOKIE, path=COOKIES[ADMIN_COOKIE])
 
 
 def form_token(request: web.Request) -> str:

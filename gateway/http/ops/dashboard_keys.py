@@ -1,7 +1,7 @@
 """The pages of the console that manage keys and show the audit log. See docs/dashboard.md.
 
-Operators manage the keys of all teams, a key with the scope `keys` those of its own team, within its own rights: the
-same service as behind `/admin/keys` and `/gateway/keys` decides.
+Operators manage the keys of all teams, a key with the scope `keys` those of its own team within its own rights, and the
+lead of a team those of the team: the same service as behind `/admin/keys` and `/gateway/keys` decides.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,8 +14,10 @@ from aiohttp import web
 from gateway.access.key_service import Authority
 from gateway.access.rules.grants import NEVER_GRANTED
 from gateway.access.rules.key_requests import AllowanceRequest, KeyRequest
+from gateway.access.sessions import Viewer
 from gateway.domain.audit import Action, AuditFilter
 from gateway.domain.scopes import Scope
+from gateway.domain.teams import Caller
 from gateway.errors import Conflict, GatewayError, InvalidField, Unprocessable
 from gateway.http import errors
 from gateway.http.json_body import read_cursor, write_cursor
@@ -118,7 +120,7 @@ async def _keys_page(
         team=visit.team, limit=_PAGE, older_than=read_cursor(request.query.get("cursor"))
     )
     cursor = write_cursor(found.next)
-    offered = [scope for scope in Scope if visit.caller is None or scope in visit.caller.scopes - NEVER_GRANTED]
+    offered = [scope for scope in Scope if visit.caller is None or scope in _grantable(visit.caller, visit.viewer)]
     return await visit.page(
         "keys",
         status=status,
@@ -133,6 +135,10 @@ async def _keys_page(
     )
 
 
+def _grantable(caller: Caller, viewer: Viewer) -> frozenset[Scope]:
+    return (caller.team.scopes if viewer.leads_team else caller.scopes) - NEVER_GRANTED
+
+
 def _problems(problem: GatewayError | None) -> list[str]:
     if problem is None:
         return []
@@ -142,7 +148,7 @@ def _problems(problem: GatewayError | None) -> list[str]:
 
 
 def _authority(visit: Visit) -> Authority:
-    return Authority(actor=visit.actor, caller=visit.caller)
+    return Authority(actor=visit.actor, caller=visit.caller, is_lead=visit.viewer.leads_team)
 
 
 def _request_of(fields: Fields, team: str | None) -> KeyRequest:

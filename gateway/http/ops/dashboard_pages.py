@@ -60,14 +60,14 @@ async def show_usage(visit: Visit) -> web.Response:
 
 @for_visitors
 async def download_usage(visit: Visit) -> web.Response:
-    """Handle `GET /dashboard/usage.csv`: all rows of the usage page."""
+    """Handle `GET /dashboard/usage.csv`: all rows of the page Usage."""
     asked = _asked_usage(visit)
     report = await visit.request.app[USAGE].usage(visit.team, asked.by, asked.since, asked.until)
     return answers.csv_text_answer(usage_table.csv(report, str(asked.by)))
 
 
 class _AskedUsage(msgspec.Struct, frozen=True):
-    """What the usage page is asked for."""
+    """What the page Usage is asked for."""
 
     since: int
     until: int
@@ -76,7 +76,7 @@ class _AskedUsage(msgspec.Struct, frozen=True):
 
 
 def _asked_usage(visit: Visit) -> _AskedUsage:
-    """Read the query of the usage page. Raise `Unprocessable`."""
+    """Read the query of the page Usage. Raise `Unprocessable`."""
     query, today = visit.request.query, windows.day_of(visit.request.app[CLOCK].now())
     since = _month(query.get("month", ""), today)
     by = query.get("by", By.MODEL if visit.team else By.TEAM)

@@ -12,7 +12,7 @@ from gateway.domain.ports.clock import Clock
 from gateway.domain.quota import seconds_to_wait
 from gateway.domain.rates import Rate
 from gateway.errors import Forbidden, RateLimited
-from gateway.http import base_url
+from gateway.http import base_url, request_limits
 from gateway.http.keys import ACCESS
 
 ATTEMPTS: Final = Rate(per_minute=10, burst=10)
@@ -30,13 +30,20 @@ def check_host(request: web.Request) -> None:
     if request.app[ACCESS].value.ops_token is not None:
         return
     try:
-        host = request.url.host or ""
         # A user name has no place in `Host`: parsers disagree on which host it then names.
-        is_loopback = "@" not in request.host and (host == "localhost" or ip_address(host).is_loopback)
+        is_local = "@" not in request.host and is_loopback(request.url.host or "")
     except ValueError:
-        is_loopback = False
-    if not is_loopback:
+        is_local = False
+    if not is_local:
         raise Forbidden("Without an operators' token, this listener is only available at localhost or 127.0.0.1.")
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether a host name or address is this machine's own."""
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def check_page(request: web.Request) -> None:
@@ -76,3 +83,19 @@ class SignInAttempts:
 
 
 SIGN_IN_ATTEMPTS = web.AppKey("sign_in_attempts", SignInAttempts)
+"""By the form, and by answers of issuers."""
+HEADER_ATTEMPTS = web.AppKey("header_attempts", SignInAttempts)
+"""By the header `Authorization`. Apart, so that a program with a wrong token does not keep people out."""
+
+
+def address_of(request: web.Request) -> str:
+    """Return the address under which attempts are counted."""
+    return request_limits.address_of(request) or "unknown"
+
+
+def count_wrong_credential(request: web.Request) -> None:
+    """Count a wrong credential in the header. Raise `RateLimited` if its address has sent too many.
+
+    A right one is never counted and always accepted: nobody can lock out those who have it.
+    """
+    request.app[HEADER_ATTEMPTS].begin(address_of(request))

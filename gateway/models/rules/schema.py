@@ -17,7 +17,8 @@ import msgspec
 from msgspec import Raw
 from msgspec.structs import replace
 
-from gateway.domain import text_links
+from gateway.domain import large_json, text_links
+from gateway.domain.large_bytes import copied
 
 T = TypeVar("T")
 
@@ -142,6 +143,12 @@ _decode = msgspec.json.Decoder(_Document).decode
 _decode_openapi = msgspec.json.Decoder(dict[str, Any], float_hook=Raw).decode
 
 
+def _read_document(document: bytes | Raw) -> _Document:
+    if len(memoryview(document)) < large_json.WHOLE:
+        return _decode(document)
+    return _Document(**large_json.split(copied(document), _Document.__struct_fields__))
+
+
 def read_schema(document: bytes) -> InputSchema | None:
     """Read the schema in the JSON of a version, or of a model (its latest version's).
 
@@ -149,10 +156,10 @@ def read_schema(document: bytes) -> InputSchema | None:
     if it is larger than `MAX_SCHEMA_BYTES`, or if it does not say which inputs are secret, and some are.
     """
     try:
-        body = _decode(document)
+        body = _read_document(document)
         written = memoryview(body.openapi_schema)
         if bytes(written[:1]) != b"{" and bytes(memoryview(body.latest_version)[:1]) == b"{":
-            written = memoryview(_decode(body.latest_version).openapi_schema)
+            written = memoryview(_read_document(body.latest_version).openapi_schema)
         if bytes(written[:1]) != b"{" or len(written) > MAX_SCHEMA_BYTES:
             return None
         openapi = _decode_openapi(written)

@@ -16,7 +16,8 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
-from gateway.domain import surrogates
+from gateway.domain import large_bytes, large_json, surrogates
+from gateway.domain.json_scan import contains
 from gateway.models.rules.schema import Shape
 
 REDACTED = "This value was redacted after being sent to the model."
@@ -51,6 +52,7 @@ _decode_fields = msgspec.json.Decoder(dict[str, Raw]).decode
 _decode = msgspec.json.Decoder(float_hook=Raw).decode
 _encode = msgspec.json.Encoder().encode
 _encode_sorted = msgspec.json.Encoder(order="deterministic").encode
+_NOTHING = Raw(b"")
 _UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 _WHOLE = Shape(marks=frozenset({"secret"}), holds_secret=True)
 
@@ -177,7 +179,7 @@ def strike_json(text: bytes, values: tuple[str, ...], *, with_keys: bool = True)
     `with_keys`: the keys of objects count, too.
     """
     spellings, searched = spelled(values), _searched(values)
-    if not any(spelling in text for spelling in spellings):
+    if not any(contains(text, spelling) for spelling in spellings):
         return text
 
     def struck(found: re.Match[bytes]) -> bytes:
@@ -214,12 +216,12 @@ def strike_document(document: bytes, values: tuple[str, ...]) -> bytes:
 
     All else stays: whatever the caller calls a secret, the status, the times and the numbers can be read.
     """
-    if not any(spelling in document for spelling in spelled(values)):
+    if not any(contains(document, spelling) for spelling in spelled(values)):
         return document
     fields = surrogates.split(document)
     for name in _WRITTEN_BY_MODELS & fields.keys():
-        fields[name] = Raw(strike_json(bytes(fields[name]), values, with_keys=name != "metrics"))
-    return _encode(fields)
+        fields[name] = Raw(strike_json(large_bytes.copied(fields[name]), values, with_keys=name != "metrics"))
+    return large_json.encode(fields)
 
 
 def _searched(values: tuple[str, ...]) -> list[str]:
@@ -232,22 +234,15 @@ def spelled(values: tuple[str, ...]) -> list[bytes]:
     return sorted({each for value in _searched(values) for each in _spellings(value)}, key=len, reverse=True)
 
 
-class _Quoting(msgspec.Struct):
-    error: Raw = Raw(b"")
-    logs: Raw = Raw(b"")
-
-
-_decode_quoting = msgspec.json.Decoder(_Quoting).decode
-
-
 def are_quoted(document: bytes, values: tuple[str, ...]) -> bool:
     """Return whether the error or the end of the logs of a run's document contain one of the values."""
     try:
-        parts = _decode_quoting(document)
+        fields = surrogates.split_strictly(document)
     except _UNREADABLE:
         return True
     spellings = [spelling for value in values for spelling in _spellings(value)]
-    texts = bytes(parts.error)[:_LONGEST_QUOTING], bytes(parts.logs)[-_LONGEST_QUOTING:]
+    error, logs = (memoryview(fields.get(name, _NOTHING)) for name in ("error", "logs"))
+    texts = bytes(error[:_LONGEST_QUOTING]), bytes(logs[-_LONGEST_QUOTING:])
     return any(spelling in text for text in texts for spelling in spellings)
 
 

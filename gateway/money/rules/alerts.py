@@ -56,7 +56,7 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def owner(self) -> Mapping[str, str]:
-        """The key and the user whose budget it is; empty for a budget of the team."""
+        """The key, the user, or the cost tag and its value, whose budget it is; empty for a budget of the team."""
         name = self.status.scope.partition("/")[2]
         match self.status.of:
             case SubjectKind.KEY:
@@ -65,6 +65,8 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
                 of, _, user = name.partition(": ")
                 kind, _, owner = of.partition(" ")
                 return {"key": owner, "user": user} if kind == "key" else {"user": user}
+            case SubjectKind.TAG:
+                return self.status.tag
         return {}
 
 
@@ -140,7 +142,7 @@ def _title(alert: Alert) -> str:
 
 def _facts(alert: Alert) -> dict[str, str]:
     status = alert.status
-    whose = {"key": "Key", "user": "User"}
+    whose = {"key": "Key", "user": "User", "tag": "Tag", "value": "Value"}
     facts = {"Team": alert.team} | {whose[name]: value for name, value in alert.owner.items()}
     if alert.key_name is not None:
         facts["Key"] = f"{alert.key_name} ({facts['Key']})"

@@ -21,7 +21,7 @@ def shown(status: LimitStatus) -> dict[str, object]:
 
     Dollar amounts are strings, each with an integer of micro-dollars beside it. Times are in seconds.
     """
-    body: dict[str, object] = {"name": status.name, "of": status.of}
+    body: dict[str, object] = {"name": status.name, "of": status.of, **status.tag}
     amounts = {
         "limit": status.limit,
         "used": status.used,
@@ -56,7 +56,7 @@ def detail_of(refused: Refused, demand: ReservationRequest) -> str:
     For an estimate above a whole budget: that no time helps.
     """
     status = refused.status
-    whose = _WHOSE[status.of]
+    whose = _whose(status)
     match status.kind:
         case LimitKind.RATE:
             return (
@@ -79,16 +79,20 @@ def detail_of(refused: Refused, demand: ReservationRequest) -> str:
             return _over_budget(refused, demand.microusd, dollars)
 
 
+def _whose(status: LimitStatus) -> str:
+    return f"your tag {'='.join(status.tag.values())}" if status.tag else _WHOSE[status.of]
+
+
 def _over_budget(refused: Refused, estimate: int, write: Callable[[float], str]) -> str:
     status = refused.status
     if refused.retry_after == quota.NEVER:
         return (
             f"Over budget: this prediction is estimated at {write(estimate)}, which is more than the whole budget of "
-            f"{_WHOSE[status.of]}: {write(status.limit)} per {status.window}. It can never pass under this budget."
+            f"{_whose(status)}: {write(status.limit)} per {status.window}. It can never pass under this budget."
         )
     resets = "" if status.resets_at is None else f" The budget resets at {times.render(status.resets_at)}."
     return (
-        f"Over budget: {_WHOSE[status.of]} has {write(status.limit)} per {status.window}, of which "
+        f"Over budget: {_whose(status)} has {write(status.limit)} per {status.window}, of which "
         f"{write(status.used)} is spent and {write(status.held)} is reserved for predictions in progress. "
         f"This prediction is estimated at {write(estimate)}.{resets}"
     )

@@ -12,7 +12,8 @@ from enum import StrEnum
 import msgspec
 from msgspec import Raw
 
-from gateway.domain import json_scan, surrogates, times
+from gateway.domain import json_scan, large_json, surrogates, times
+from gateway.domain.large_bytes import copied
 from gateway.domain.records import Status
 from gateway.money.rules import numbers
 
@@ -72,6 +73,12 @@ class _Metrics(msgspec.Struct):
 _decode_metrics = msgspec.json.Decoder(_Metrics | None).decode
 
 
+def _read_metrics(text: bytes) -> _Metrics:
+    if len(text) >= large_json.WHOLE:
+        return _Metrics(**large_json.split(text, _Metrics.__struct_fields__))
+    return _decode_metrics(text) or _Metrics()
+
+
 class Usage(msgspec.Struct, frozen=True, kw_only=True):
     """The usage of a run that has ended. No quantity is negative."""
 
@@ -112,8 +119,7 @@ class _Reading:
 
     def _read_metrics(self) -> dict[str, Raw]:
         try:
-            text = surrogates.without_halves(bytes(self._fields.get("metrics", _NULL)))
-            metrics = _decode_metrics(text) or _Metrics()
+            metrics = _read_metrics(surrogates.without_halves(copied(self._fields.get("metrics", _NULL))))
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             self.doubts.add(Doubt.METRICS_UNREADABLE)
             return {}
@@ -137,7 +143,7 @@ class _Reading:
         image_count = self._count("image_count", MOST_OUTPUTS, Doubt.OUTPUTS_ODD)
         if image_count is not None:
             return image_count
-        output = self._text("output")
+        output = copied(self._fields.get("output", _NULL))
         if output == b"null":
             was_removed = self._has_succeeded and self._text("data_removed") == b"true"
             if was_removed:

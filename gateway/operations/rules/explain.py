@@ -115,7 +115,8 @@ def _started(admitted: Admitted | None, intended_at: float) -> Iterator[Timeline
 def _waited(admitted: Admitted | None, at: float) -> Iterator[TimelineEvent]:
     if admitted is not None and admitted.waited_for is not None:
         limit = admitted.waited_for
-        yield TimelineEvent(at, "waited", f"{admitted.waited_seconds:.3f} seconds for {limit.name} of the {limit.of}")
+        of = f"{limit.of} {limit.tag}" if limit.tag else limit.of
+        yield TimelineEvent(at, "waited", f"{admitted.waited_seconds:.3f} seconds for {limit.name} of the {of}")
 
 
 def _of_run(run: Run, settled: Entry | None) -> Iterator[TimelineEvent]:
@@ -173,7 +174,10 @@ def _limits(admitted: Admitted | None, *, shows_team: bool) -> dict[str, object]
 
 
 def _limit(limit: Limit) -> dict[str, object]:
-    body: dict[str, object] = {"name": limit.name, "of": limit.of, "limit": refusals.amount(limit.kind, limit.limit)}
+    body: dict[str, object] = {"name": limit.name, "of": limit.of}
+    if limit.tag:
+        body["tag"], _, body["value"] = limit.tag.partition("=")
+    body["limit"] = refusals.amount(limit.kind, limit.limit)
     return body | ({"limit_microusd": int(limit.limit)} if limit.kind is LimitKind.DOLLARS else {})
 
 

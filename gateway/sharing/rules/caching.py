@@ -65,6 +65,9 @@ def usable_until(completed_at: float, ttl_seconds: float, *, has_links: bool, ou
 
 _decode = msgspec.json.Decoder(float_hook=Raw).decode
 _LARGE = 1 << 18
+_HOST = b"replicate.delivery"
+_LONGEST_MARK = 32
+"""No mark of a link that is searched for in slices is longer."""
 # A letter, dot or slash that is escaped: what it is a part of is not looked at.
 _ESCAPED_NAME = re.compile(rb"\\u00(?:2[eEfF]|[4-7])")
 _ADDRESS = re.compile(r"https?://\S+", re.IGNORECASE)
@@ -100,8 +103,10 @@ def has_links(output: bytes) -> bool:
 
 def _may_have_links(output: bytes) -> bool:
     """Judge a large output by its bytes, without decoding it."""
-    if b"replicate.delivery" in output.lower() or _ESCAPED_NAME.search(output) is not None:
-        return True
+    for at in range(0, len(output), _LARGE):
+        part = output[at : at + _LARGE + _LONGEST_MARK]
+        if _HOST in part.lower() or _ESCAPED_NAME.search(part) is not None:
+            return True
     return next(links.addresses(output), None) is not None
 
 

@@ -27,6 +27,7 @@ _WORDS: Final = {
     "{each:(.*?)}": r"json_array_elements_text(CAST(\1 AS JSON)) AS each(value)",
     "{pairs:(.*?)}": r"json_each_text(CAST(nullif(\1, '') AS JSON)) AS pair(key, value)",
     "{unindexed:(.*?)}": r"\1",
+    "{whole:(.*?)}": r"\1",
     # Rows are read as a whole, so their number is bounded.
     "{page:(.*?)}": r"ORDER BY \1 LIMIT :limit",
     "{at_most}": "LIMIT 10000",

@@ -46,7 +46,7 @@ _TEXTS: Final = (
     ),
 )
 _PERMANENT: Final = ("28", "3D000", "42501", "XX")
-"""What waiting does not help. The rest counts as away."""
+"""Errors that a retry cannot fix. The rest counts as away."""
 _OTHERWISE: Final = ("The store failed.", 5)
 _LASTING: Final = (_REFUSED, _OTHERWISE, *(_MEANINGS[each] for each in _PERMANENT))
 _KINDS: Final = {"53100": "full", "58": "io", "25006": "access", "42501": "access", "XX": "damaged"}

@@ -52,7 +52,7 @@ def settle(db: Database, run_id: str, settlement: Settlement, joined: Counter[Jo
         settlement = replace(settlement, microusd=held.microusd, milliseconds=held.milliseconds)
     team, key_id, user, leader_id, tagged = payer
     user = user if held is None else held.user
-    scopes = quota.scopes_of(team, key_id, user) if held is None else held.scopes
+    scopes = quota.scopes_of(team, key_id, user, tagged) if held is None else held.scopes
     entry = Entry(
         at=settlement.at,
         team=team,

@@ -6,7 +6,7 @@ The operations in `intents.py`, `predictions.py` and others write the entries, i
 from collections.abc import Sequence
 from typing import Any
 
-from gateway.domain import quota
+from gateway.domain import quota, tags
 from gateway.domain.audit import Action, Actor, Change
 from gateway.domain.ledger import (
     BudgetWarning,
@@ -61,6 +61,7 @@ class MoneySteps(Connections):
         adjustment_id: str | None = None,
         key_id: str = "",
         user: str | None = None,
+        tagged: str = tags.NONE,
     ) -> bool:
         """Add a correction entry."""
         entry = Entry(
@@ -71,11 +72,13 @@ class MoneySteps(Connections):
             reason=reason,
             key_id=key_id,
             user=user,
-            scopes=quota.scopes_of_correction(team, key_id, user),
+            scopes=quota.scopes_of_correction(team, key_id, user, tagged),
             adjustment_id=adjustment_id,
+            tags=tagged,
         )
-        after = {"microusd": microusd, "reason": reason, "adjustment": adjustment_id}
-        after |= {name: value for name, value in (("key", key_id), ("user", user)) if value}
+        after: dict[str, object] = {"microusd": microusd, "reason": reason, "adjustment": adjustment_id}
+        more = {"key": key_id, "user": user, "tags": tags.mapping(tagged)}
+        after |= {name: value for name, value in more.items() if value}
         change = Change(action=Action.USAGE_ADJUSTED, subject=team, team=team, after=after)
 
         def step(db: Database) -> bool:

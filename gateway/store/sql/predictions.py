@@ -67,7 +67,7 @@ class PredictionSteps(Connections):
             rows = db.execute(statement, values | {"node": db.node}).fetchall()
             if not rows:
                 return Unchanged()
-            run = RUNS.record(rows[0])
+            run = replace(RUNS.record(rows[0]), document=document)
             if not status.is_terminal:
                 return Progressed(run)
             ended = record_end(db, run, settlement or Settlement(at=at))

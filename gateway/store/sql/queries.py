@@ -1,6 +1,7 @@
 """The statements of the store by name, for both engines: the files of `statements/`, with placeholders replaced.
 
-{run}, {prediction}, {key}, {file}, {delivery}, {reservation}, {entry}: the columns of a record.
+{run}, {prediction}, {key}, {file}, {delivery}, {reservation}, {entry}: the columns of a record. {run_read}: those of a
+run as they are read; {run_written}: without the document, which the step that wrote it has.
 {run_columns}: the columns of a run `r`, without its document and request if both have more than :most_bytes, and the
 bytes that were so left out. {view}: the columns of a prediction `p`, and those of its run `r`.
 {open}: a run that can be joined.
@@ -10,7 +11,7 @@ upstream's id is known, even if the run's end was recorded before.
 The dialect of an engine (`sqlite/dialect.py`, `postgres/dialect.py`) replaces the words that the engines spell
 differently: {join}, {lowest}, {greatest}, {least}, {differs_from}, {no_bytes}, {like:pattern}, {each:array}, which has
 the strings of a JSON array as `value`, and {pairs:object}, which has the names and texts of a JSON object, or of the
-empty text, as `pair.key` and `pair.value`.
+empty text, as `pair.key` and `pair.value`. {whole:column} is a column that can be very large, of the table of runs.
 {join} keeps the order of a join as written in SQLite. `> ''` and `> {lowest}`, which are always true, and
 {unindexed:column} make SQLite choose the intended index.
 {node_acts}: the node `:node` has not ended; {holder_gone}: the node that holds a delivery has.
@@ -34,7 +35,8 @@ from gateway.store.sql.rows import DELIVERIES, ENTRIES, FILES, KEYS, PREDICTIONS
 _IS_LARGE = "length(r.document) + length(r.request) > :most_bytes"
 """Both engines know the length of a value without reading it."""
 _LARGE = {
-    each: f"CASE WHEN {_IS_LARGE} THEN {{no_bytes}} ELSE r.{each} END AS {each}" for each in ("document", "request")
+    each: f"CASE WHEN {_IS_LARGE} THEN {{no_bytes}} ELSE {{whole:r.{each}}} END AS {each}"
+    for each in ("document", "request")
 }
 _LEFT_OUT = f"CASE WHEN {_IS_LARGE} THEN length(r.document) + length(r.request) ELSE 0 END"
 
@@ -120,6 +122,10 @@ def _placeholders() -> dict[str, str]:
         values[f"{{{name}}}"] = ", ".join(_quoted(each) for each in table.columns)
         values[f"{{{name}_values}}"] = ", ".join("?" for _ in table.columns)
     run = ", ".join(_LARGE.get(each, f"r.{_quoted(each)}") for each in RUNS.columns) + f", {_LEFT_OUT} AS left_out"
+    values["{run_read}"] = ", ".join(
+        f"{{whole:{each}}} AS {each}" if each in _LARGE else _quoted(each) for each in RUNS.columns
+    )
+    values["{run_written}"] = values["{run_read}"].replace("{whole:document}", "{no_bytes}")
     prediction = ", ".join(f"p.{_quoted(each)}" for each in PREDICTIONS.columns)
     return values | {"{run_columns}": run, "{view}": f"{prediction}, {run}"}
 

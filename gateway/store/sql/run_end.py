@@ -20,6 +20,8 @@ class _Sharing(NamedTuple):
     joined: Counter[Joiner]
     user: str | None
     """The user of the prediction that started it."""
+    tags: str
+    """Its cost tags."""
 
 
 def record_end(db: Database, run: Run, settlement: Settlement) -> RunEnded:
@@ -51,6 +53,7 @@ def _ended(run: Run, settlement: Settlement, sharing: _Sharing) -> RunEnded:
         settlement=settlement,
         shared_by=sharing.shared_by,
         user=sharing.user,
+        tags=sharing.tags,
         prediction_ids=sharing.prediction_ids,
     )
 
@@ -73,7 +76,7 @@ def _sharing(db: Database, run_id: str) -> _Sharing:
     ids: list[str] = []
     joined: Counter[Joiner] = Counter()
     groups: Counter[tuple[str, str, bool, bool]] = Counter()
-    started_for: str | None = None
+    started_for: tuple[str | None, str] = (None, "")
     for prediction_id, team, key_id, user, source, waits, hooked, tags in db.execute("sharers", {"run_id": run_id}):
         if len(ids) < MAX_LISTED:
             ids.append(prediction_id)
@@ -81,8 +84,8 @@ def _sharing(db: Database, run_id: str) -> _Sharing:
         if source == Source.JOINED:
             joined[team, key_id, user, tags] += 1
         else:
-            started_for = user
-    return _Sharing(_shared_by(groups), tuple(ids), joined, started_for)
+            started_for = user, tags
+    return _Sharing(_shared_by(groups), tuple(ids), joined, *started_for)
 
 
 def _shared_by(groups: Counter[tuple[str, str, bool, bool]]) -> tuple[SharedBy, ...]:

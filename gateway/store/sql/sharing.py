@@ -207,7 +207,7 @@ def _reservation(request: ShareRequest, run: Run, wanted: ReservationRequest) ->
         team=run.team,
         key_id=run.key_id,
         user=request.prediction.user,
-        scopes=wanted.scopes(run.team, run.key_id, request.prediction.user),
+        scopes=wanted.scopes(run.team, run.key_id, request.prediction.user, request.prediction.tags),
         milliseconds=wanted.milliseconds,
         microusd=wanted.microusd,
         at=request.now,

@@ -13,6 +13,7 @@ from typing import NoReturn
 from gateway.domain.audit import Actor
 from gateway.errors import StoreUnavailable
 from gateway.store.sql.migration import Migration
+from gateway.store.sqlite import large_values
 from gateway.store.sqlite.failures import unavailable
 from gateway.store.sqlite.schema import is_empty, migrate, refuse_newer, refuse_older
 
@@ -54,6 +55,7 @@ def open_for_writing(
         db.execute("PRAGMA secure_delete = ON")
         db.execute(f"PRAGMA journal_size_limit = {_WAL_LIMIT_BYTES}")
         migration = migrate(db, by)
+        large_values.prepare(db)
     except BaseException:
         db.close()
         raise

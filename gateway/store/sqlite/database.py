@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Final
 from gateway.nodes.news import Topic
 from gateway.store.sql.database import Database, Parameters, SumBounds
 from gateway.store.sql.locks import Lock
-from gateway.store.sqlite.dialect import SQL
+from gateway.store.sqlite import large_values
+from gateway.store.sqlite.dialect import SQL, WITH_LARGE_VALUES
 
 
 class SQLiteDatabase:
@@ -20,10 +21,18 @@ class SQLiteDatabase:
         self.connection = connection
         self.bounds = bounds
         self._execute = connection.execute
+        self._row_factories: dict[str, large_values.RowFactory | None] = {}
 
     def execute(self, name: str, parameters: Parameters = ()) -> sqlite3.Cursor:
         """Execute a statement of the store."""
-        return self._execute(SQL[name], parameters)
+        sql = SQL[name]
+        if name not in WITH_LARGE_VALUES:
+            return self._execute(sql, parameters)
+        cursor = large_values.execute(self.connection, sql, parameters)
+        if name not in self._row_factories:
+            self._row_factories[name] = large_values.row_factory([each[0] for each in cursor.description or ()])
+        cursor.row_factory = self._row_factories[name]
+        return cursor
 
     def executemany(self, name: str, parameters: Iterable[Parameters]) -> sqlite3.Cursor:
         """Execute a statement of the store once for each set of parameters."""

@@ -1,6 +1,9 @@
 """The statements as SQLite takes them."""
 
+import re
+
 from gateway.store.sql.queries import load
+from gateway.store.sqlite.large_values import LARGE
 
 SQL = load(
     {
@@ -14,6 +17,8 @@ SQL = load(
         "{each:(.*?)}": r"json_each(\1)",
         "{pairs:(.*?)}": r"json_each(nullif(\1, '')) AS pair",
         "{unindexed:(.*?)}": r"+\1",
+        # See large_values.py.
+        r"{whole:((?:r\.)?)(\w+)}": rf"CASE WHEN length(\1\2) > {LARGE} THEN \1rowid ELSE \1\2 END",
         # Rows are read one by one, so the caller sorts and stops where it likes.
         "{page:(.*?)}": "",
         "{at_most}": "",
@@ -26,3 +31,9 @@ SQL = load(
         "{kept}": "",
     }
 )
+WITH_LARGE_VALUES = frozenset(
+    name
+    for name, text in SQL.items()
+    if re.search(r"rowid ELSE|:document\b|:body\b|INTO (?:runs|deliveries)|UPDATE runs SET \(", text)
+)
+"""Statements that take or return documents, requests or bodies of deliveries."""

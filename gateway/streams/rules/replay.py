@@ -7,12 +7,14 @@ that resumes after one is known to have received the end (`is_own_end`).
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain, islice
 
 import msgspec
 from msgspec import Raw
 
-from gateway.domain import surrogates, times
+from gateway.domain import large_bytes, large_json, surrogates, times
 from gateway.domain.records import Status
 from gateway.streams.rules.event_log import OUTPUT, order
 from gateway.streams.rules.sse import DONE, Event
@@ -40,8 +42,6 @@ class _Document(msgspec.Struct):
 
 
 _decode_document = msgspec.json.Decoder(_Document).decode
-_decode_list = msgspec.json.Decoder(list[Raw]).decode
-_decode_text = msgspec.json.Decoder(str).decode
 
 
 def frame(event: str, event_id: str, data: str) -> Event:
@@ -52,7 +52,9 @@ def frame(event: str, event_id: str, data: str) -> Event:
     """
     if _LINE_END.search(event + event_id) or "\0" in event_id:
         raise ValueError("a name or an id must be one line, and an id must not contain NUL")
-    lines = "".join(f"data: {line}\n" if line else "data:\n" for line in _LINE_END.split(data))
+    # A long line is found to be one at once.
+    split = _LINE_END.split(data) if "\n" in data or "\r" in data else [data]
+    lines = "".join(f"data: {line}\n" if line else "data:\n" for line in split)
     return Event(f"event: {event}\nid: {event_id}\n{lines}\n".encode(), event_id, event, False)
 
 
@@ -66,7 +68,24 @@ def replay(
     last_id: str | None = None,
     most_bytes: int = 0,
 ) -> list[Event]:
-    """Return the events of a finished run: its logs, its output, an error if it failed, and `done`.
+    """Return what `events_of` yields."""
+    found = events_of(
+        document, ended_at, output=output, sent=sent, error_sent=error_sent, last_id=last_id, most_bytes=most_bytes
+    )
+    return list(found)
+
+
+def events_of(
+    document: bytes,
+    ended_at: float,
+    *,
+    output: bytes | None = None,
+    sent: int = 0,
+    error_sent: bool = False,
+    last_id: str | None = None,
+    most_bytes: int = 0,
+) -> Iterator[Event]:
+    """Yield the events of a finished run: its logs, its output, an error if it failed, and `done`.
 
     - A list gives one event per item: chunks of text, or links of a file stream. A string gives one event.
     - Other values (objects, numbers, also as items of a list) give their JSON as it is in the document. Null and an
@@ -84,24 +103,22 @@ def replay(
     Raise `ValueError` if the document is not one of a finished run.
     """
     try:
-        read = _decode_document(surrogates.without_halves(document))
-        chunks = _chunks(read.output if output is None else surrogates.without_halves(output))[sent:]
+        read = _read(surrogates.without_halves(document))
+        chunks = _chunks(read.output if output is None else surrogates.without_halves(output), sent)
         error = _text(read.error) if bytes(read.error) != b"null" else _DEFAULT_ERROR
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
         raise ValueError(f"not a prediction: {exc}") from exc
     if read.status not in _REASONS:
         raise ValueError(f"not finished: the prediction is {read.status}")
     if read.data_removed and output is None and read.status is Status.SUCCEEDED:
-        return lost(_completed_at(read.completed_at, ended_at), _REMOVED)
-    events = [("output", chunk) for chunk in chunks]
+        return iter(lost(_completed_at(read.completed_at, ended_at), _REMOVED))
+    end = [(DONE, _REASONS[read.status])]
     if read.status is Status.FAILED and not error_sent:
-        events.append(("error", _json({"detail": error or _DEFAULT_ERROR})))
-    events.append((DONE, _REASONS[read.status]))
+        end.insert(0, ("error", _json({"detail": error or _DEFAULT_ERROR})))
     second, first = _first_id(read.completed_at, ended_at, last_id)
-    made = [frame(event, f"{second}:{number}", data) for number, (event, data) in enumerate(events, first)]
-    if logs := _logs(read.logs, second, most_bytes - sum(len(event.raw) for event in made)):
-        made.insert(0, logs)
-    return made
+    events = enumerate(chain((("output", chunk) for chunk in chunks), end), first)
+    made = (frame(event, f"{second}:{number}", data) for number, (event, data) in events)
+    return _with_logs(made, read.logs, second, most_bytes)
 
 
 def with_links(events: Iterable[Event], links: Mapping[str, str]) -> list[Event]:
@@ -130,26 +147,63 @@ def is_own_end(event_id: str) -> bool:
     return pair is not None and pair[1] in (_CANCELED, _LOST_DONE)
 
 
-def _logs(logs: bytes, second: int, most_bytes: int) -> Event | None:
+def _with_logs(events: Iterator[Event], logs: Raw, second: int, most_bytes: int) -> Iterator[Event]:
+    """Yield the event of a run's logs before the others, if all have at most so many bytes."""
+    ahead: deque[Event] = deque()
+    room = most_bytes
+    for event in events:
+        ahead.append(event)
+        room -= len(event.raw)
+        if room < 0:
+            break
+    if (first := _logs(logs, second, room)) is not None:
+        yield first
+    while ahead:
+        # One by one: to free many events at once takes long.
+        yield ahead.popleft()
+    yield from events
+
+
+def _logs(logs: Raw, second: int, most_bytes: int) -> Event | None:
     """Return the event of a run's logs, unless there are none, or they are too long."""
-    text = bytes(logs).strip()
-    if len(text) > most_bytes or not text.startswith(b'"') or text == b'""':
+    if len(memoryview(logs)) > most_bytes:
         return None
-    event = frame("logs", f"{second - 1}:0", _decode_text(text))
+    text = bytes(logs).strip()
+    if not text.startswith(b'"') or text == b'""':
+        return None
+    event = frame("logs", f"{second - 1}:0", _text(text))
     return event if len(event.raw) <= most_bytes else None
 
 
-def _chunks(output: bytes) -> list[str]:
-    kind = bytes(output).lstrip()[:1]
+def _read(document: bytes) -> _Document:
+    if len(document) < large_json.WHOLE:
+        return _decode_document(document)
+    fields = large_json.split(document, _Document.__struct_fields__)
+    large = {name: fields.pop(name) for name in ("output", "logs", "error") if name in fields}
+    return msgspec.structs.replace(_decode_document(large_json.encode(fields)), **large)
+
+
+def _chunks(output: bytes | Raw, sent: int) -> Iterator[str]:
+    """Yield the texts of an output after those that were sent."""
+    output = large_bytes.stripped(large_bytes.copied(output))
+    kind = output[:1]
     if kind == b"[":
-        return [_text(item) for item in _decode_list(output)]
-    return [] if kind == b"n" else [_text(output)]
+        return _texts(islice(large_json.items(output), sent, None))
+    return islice(() if kind == b"n" else (_text(output),), sent, None)
 
 
-def _text(value: bytes) -> str:
+def _texts(items: Iterable[Raw]) -> Iterator[str]:
+    try:
+        for item in items:
+            yield _text(item)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
+        raise ValueError(f"not a prediction: {exc}") from exc
+
+
+def _text(value: bytes | Raw) -> str:
     """Return the value of a JSON string, or any other value as JSON text."""
-    text = bytes(value).strip()
-    return _decode_text(text) if text.startswith(b'"') else text.decode()
+    text = large_bytes.stripped(large_bytes.copied(value))
+    return large_json.decode_string(text, 0, len(text)) if text.startswith(b'"') else text.decode()
 
 
 def _json(value: object) -> str:

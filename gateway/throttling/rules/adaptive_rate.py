@@ -112,11 +112,9 @@ class LearnedRate:
 
     def take_if_free(self, now: float) -> bool:
         """Take a permit if a request can be sent now. Return whether it was taken."""
-        if self.rate is not self.configured:
-            self._grow(now)
-        if now < self._paused_until or rates.wait(self._full_at, self.rate, now) > 0:
+        if self.wait(now) > 0:
             return False
-        self._full_at = rates.take(self._full_at, self.rate, now)
+        self.take(now)
         return True
 
     def give_back(self) -> None:

@@ -52,13 +52,6 @@ class DividedLearnedRate(LearnedRate):
         else:
             self._full_at = node_share.take(self._full_at, self.rate, self.share, now)
 
-    def take_if_free(self, now: float) -> bool:
-        """Take a permit if a request can be sent now. Return whether it was taken."""
-        if self.wait(now) > 0:
-            return False
-        self.take(now)
-        return True
-
     def give_back(self) -> None:
         """Return a permit whose request was not sent."""
         if self.share * self.rate.burst >= 1.0:

@@ -143,11 +143,15 @@ def new(name: str, rate: Rate, now: float) -> DividedRate:
 
 
 def filled(known: DividedRate, rate: Rate, now: float) -> DividedRate:
-    """Return the record as it is now, with the rate as the config, or upstream, has it now."""
-    passed = max(0.0, now - known.at)
+    """Return the record as it is now, with the rate as the config, or upstream, has it now.
+
+    If the store's clock has jumped back, tokens come from now on: they do not wait until it is as late as it was.
+    """
+    at = known.at if known.at <= max(now, known.paused_until) else now
+    passed = max(0.0, now - at)
     tokens = known.tokens + passed / known.rate.interval * known.free
     most = min(known.rate.burst, rate.burst) * known.free
-    return replace(known, rate=rate, tokens=min(tokens, most), at=max(now, known.at))
+    return replace(known, rate=rate, tokens=min(tokens, most), at=max(now, at))
 
 
 def without(known: DividedRate, holdings: Collection[Holding]) -> DividedRate:

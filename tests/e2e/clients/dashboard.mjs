@@ -222,6 +222,48 @@ await play({
     });
   },
 
+  /** For each person: ask for a page, sign in at the issuer with the keyboard, look at pages, and sign out. */
+  async issuer({ address, asked, issuer, people, paths, ...how }) {
+    return inBrowser(how, async (page, context) => {
+      page.setDefaultTimeout(15_000);
+      const { origin } = new URL(address);
+      // The provider's forms name fonts of another host.
+      await page.route(
+        (url) => ![origin, issuer].includes(url.origin),
+        (route) => route.abort(),
+      );
+      const seen = {};
+      for (const { user, scheme } of people) {
+        await context.clearCookies();
+        await page.emulateMedia({ colorScheme: scheme });
+        await page.goto(`${address}${asked}`);
+        const found = await violations(page);
+        const link = page.getByRole("link", { name: /^Sign in with / });
+        const named = await link.textContent();
+        while (!(await link.evaluate((element) => element === document.activeElement))) await page.keyboard.press("Tab");
+        const outlineStyle = await link.evaluate((element) => getComputedStyle(element).outlineStyle);
+        await page.keyboard.press("Enter");
+        await page.fill("input[name=login]", user);
+        await page.fill("input[name=password]", "any");
+        await page.click("button[type=submit]");
+        await page.click("button[type=submit]:has-text('Continue')");
+        await page.waitForURL(`${address}${asked}`);
+        const cookies = await context.cookies(address);
+        const shown = {};
+        for (const path of paths) {
+          const answer = await page.goto(`${origin}${path}`);
+          shown[path] = [answer.status(), await page.evaluate(() => document.body.innerText.includes("alpha"))];
+        }
+        await page.goto(address);
+        await page.getByRole("button", { name: "Sign out" }).click();
+        await page.waitForURL("**/sign-in");
+        await page.goto(`${address}/keys`);
+        seen[user] = { named, outlineStyle, violations: found, cookies, shown, afterwards: page.url() };
+      }
+      return { seen };
+    });
+  },
+
   /** Sign in, sign out, and try what is then still open. */
   async leave({ address, secret, ...how }) {
     return inBrowser(how, async (page, context) => {

@@ -1,4 +1,4 @@
-// A real OpenID provider: npm oidc-provider, with a page and a server as its clients. It runs until it is killed, and
+// A real OpenID provider: npm oidc-provider, with a page, a server and a console as its clients. It runs until it is killed, and
 // prints its address as a line of JSON.
 
 import { generateKeyPairSync } from "node:crypto";
@@ -34,9 +34,20 @@ const provider = new Provider(issuer, {
       grant_types: ["client_credentials"],
       response_types: [],
     },
+    {
+      client_id: "console",
+      client_secret: "console-secret+/:%",
+      application_type: "native", // so that the console may be plain http on this machine, at any port
+      redirect_uris: ["http://localhost/dashboard/sign-in/callback"],
+      grant_types: ["authorization_code"],
+      response_types: ["code"],
+    },
   ],
   clientDefaults: { id_token_signed_response_alg: "ES256" },
   clientBasedCORS: () => true,
+  // The groups of a user are its name, so that a test signs in as whoever it needs.
+  claims: { openid: ["sub"], groups: ["groups"] },
+  conformIdTokenClaims: false,
   cookies: { keys: ["cookie-secret"] },
   features: {
     clientCredentials: { enabled: true },
@@ -54,7 +65,7 @@ const provider = new Provider(issuer, {
       }),
     },
   },
-  findAccount: (_, id) => ({ accountId: id, claims: () => ({ sub: id }) }),
+  findAccount: (_, id) => ({ accountId: id, claims: () => ({ sub: id, groups: ["everybody", id] }) }),
   jwks: { keys: [newKey("first")] },
 });
 

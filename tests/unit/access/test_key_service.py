@@ -250,3 +250,39 @@ async def test_keys_of_the_config_are_listed_and_not_changed(service, store):
     assert {row.id for row in (await service.list(team="red")).keys} == {"holder", "red/web"}
     with pytest.raises(Conflict, match="config"):
         await service.revoke(OPERATORS, "red/web")
+
+
+LEAD = Authority(
+    actor=Actor("issuer:id:ann"),
+    caller=Caller(team=RED, key_id="red/issuer:id", scopes=RED.scopes, models=(RED.models,)),
+    is_lead=True,
+)
+
+
+async def test_lead_grants_what_the_team_has(service, store):
+    """No key bounds it. The account and administration stay with the operators."""
+    row = await service.create(LEAD, request(name="ci", scopes=["read", "train"], models=["acme/painter"]))
+    assert (row.team, row.name) == ("red", "ci")
+    assert (await service.create(LEAD, request())).expires_at is None
+    for body, field in (
+        ({"scopes": ["admin"]}, "scopes"),
+        ({"scopes": ["account"]}, "scopes"),
+        ({"scopes": None}, "scopes"),
+        ({"models": ["other/x"]}, "models"),
+        ({"team": "blue"}, "team"),
+    ):
+        with pytest.raises(Unprocessable) as caught:
+            await service.create(LEAD, request(**body))
+        assert [each.field for each in caught.value.fields] == [field], body
+    assert (await service.rotate(LEAD, row.id, 60.0))[0].team == "red"
+    assert (await service.revoke(LEAD, row.id)).state == "revoked"
+
+
+async def test_lead_does_not_touch_keys_of_others(service, store):
+    """Of another team, of the config, or with rights that it could not grant."""
+    store.issued["theirs"] = key("theirs", team="blue")
+    store.issued["strong"] = key("strong", scopes=("read", "admin"))
+    for key_id, refusal in (("theirs", NotFound), ("red/web", NotFound), ("strong", Forbidden)):
+        for act in (service.revoke(LEAD, key_id), service.rotate(LEAD, key_id, 60.0)):
+            with pytest.raises(refusal):
+                await act

@@ -40,6 +40,7 @@ OF_TEAMS = LIMITS | {
     "budget_webhook_format": ("slack", "teams"),
     "budget_thresholds": ([80], [50, 100]),
     "keys": ([], [{"sha256": "a" * 64}]),
+    "per_tag": ({}, {"project": {"burst": 1}}),
 }
 OF_KEYS = LIMITS | {
     "name": ("one", "two"),
@@ -61,6 +62,10 @@ OF_ISSUERS = LIMITS | {
     "team": ("red", "blue"),
     "team_claim": ("org", "group"),
     "teams": ({"a": "red"}, {"b": "red"}),
+    "console": (
+        {"client_id": "one", "operator_claim": "groups", "operators": ["a"]},
+        {"client_id": "one", "operator_claim": "groups", "operators": ["a", "b"]},
+    ),
     "user_claim": ("sub", "uid"),
     "user_prefix": ("", "a:"),
     "scope_claim": ("scope", "permissions"),
@@ -105,7 +110,7 @@ def test_key_is_reloadable_or_listed_as_needing_a_restart(key, tmp_path):
 @pytest.mark.parametrize("name", Team.model_fields)
 def test_every_field_of_a_team_is_applied_on_reload(name):
     """No field of a team needs a restart."""
-    old, new = (config_of(teams=[{"name": "red", name: value}]) for value in OF_TEAMS[name])
+    old, new = (config_of(tags={"keys": ["project"]}, teams=[{"name": "red", name: value}]) for value in OF_TEAMS[name])
     assert given(old) != given(new)
 
 

@@ -103,6 +103,23 @@ def test_correction_of_a_key_and_a_user_counts_in_their_budgets(config: Path):
     assert '"user": "ann"' in audit.stdout
 
 
+def test_correction_of_a_tag_counts_in_its_budget(config: Path):
+    """Unknown tags are refused. A value that has a budget of its own is judged by that one."""
+    per_tag = "[teams.per_tag]\nproject = { budget_usd_per_month = 1 }\n'project:a' = { budget_usd_per_day = 5 }\n"
+    text = f"[tags]\nkeys = ['project']\n[[teams]]\nname = 'acme'\nbudget_usd_per_month = 20\n{per_tag}"
+    (config / "config.toml").write_text(text)
+    assert "there is no tag 'team'" in adjust("1", "--tag", "team=a").stderr
+    assert adjust("2", "--tag", "project=a").stdout.splitlines()[1:] == [
+        "budget_usd_per_month: $2.00 of $20.00",
+        "tag project=a: budget_usd_per_day: $2.00 of $5.00",
+    ]
+    refused = adjust("2", "--tag", "project=b", answer="n\n")
+    assert "for all that these budgets limit (tag):" in refused.stderr
+    assert "tag project=b: budget_usd_per_month: $2.00 of $1.00, used up until " in refused.stderr
+    audit = CliRunner().invoke(main, ["audit", "--format", "json"], prog_name="gateway")
+    assert '"project": "a"' in audit.stdout
+
+
 @pytest.mark.usefixtures("config")
 def test_correction_of_an_unknown_key_is_refused():
     """A typing error would be a line of the ledger for ever."""

@@ -94,6 +94,16 @@ def test_problems_are_listed_in_the_order_of_their_lines(folder):
     assert last == "3 problems in the config."
 
 
+@pytest.mark.usefixtures("folder")
+def test_limits_of_cost_tags_are_summarized_and_an_unknown_tag_is_an_error():
+    """The error has the line of the tag."""
+    text = "[tags]\nkeys = ['project']\n[[teams]]\nname = 'acme'\n[teams.per_tag]\nproject.budget_usd_per_day = 5\n"
+    lines = check(config=text + "'project:a' = {}\n").stdout.splitlines()
+    assert {"  limits   for tag project: budget_usd_per_day 5", "  limits   for tag project:a: none"} <= set(lines)
+    wrong = 'config.toml:7  teams "acme" per_tag."team:a": there is no tag team: the keys are project'
+    assert wrong in check(config=text + "'team:a' = {}\n").stderr
+
+
 def test_what_workers_may_use_together_is_shown(folder):
     """Bounds in the config are for each process."""
     config = '[server]\nworkers = 3\n[store]\nurl = "postgresql://g@/none?host=/none"\n'

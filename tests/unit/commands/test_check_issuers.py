@@ -35,6 +35,22 @@ async def test_what_is_wrong_is_said_at_its_setting():
         assert "its keys cannot be read: it responded with 404" in text
 
 
+async def test_console_needs_endpoints():
+    """They are read too, as at the first sign-in."""
+    async with provider() as issuer:
+        console = {"client_id": "c", "operator_claim": "groups", "operators": ["a"]}
+        given = {"issuer": issuer.url, "name": "id", "allow_private_addresses": True, "console": console}
+        config = made(issuers=[given])
+        assert f"issuer     id ({issuer.url}), for the console" in list(summary(config))
+        keys, sign_in = await check_issuers(config)
+        assert (keys.is_ok, sign_in.is_ok) == (True, True)
+        assert sign_in.text == f"sign-in    at {issuer.url.removeprefix('http://')}, for the console"
+        issuer.configuration = {"token_endpoint": "http://evil.example/#x"}
+        _, refused = await check_issuers(config)
+        assert (refused.is_ok, refused.path) == (False, "issuers[0].console")
+        assert "has a user name or a fragment" in refused.text
+
+
 async def test_without_issuers_nothing_is_read():
     """The extra is not needed then."""
     assert await check_issuers(made()) == []

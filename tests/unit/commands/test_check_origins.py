@@ -85,10 +85,20 @@ def test_origin_that_is_refused_is_explained(folder, page, hints):
     """The commonest mistakes differ in one part only; the fix has the line of the file."""
     result = check("--origin", page, config=PAGES.partition('[[teams]]\nname = "open"')[0])
     assert (result.exit_code, result.stdout) == (1, "")
-    first, *found, last = result.stderr.splitlines()
+    first, fix, *found = result.stderr.splitlines()
     assert first.startswith(f"{page} is in no team's origins: preflights get no Access-Control-Allow-Origin")
+    assert fix == f'to allow it, add "{page}" to the origins of a team (acme) and reload'
     assert found == [f'{hint}: teams "acme" origins (line 4)' for hint in hints]
-    assert last == f'to allow it, add "{page}" to the origins of a team (acme) and reload'
+
+
+def test_only_the_nearest_origin_of_a_team_is_shown(folder):
+    """A team that lists the addresses of many development servers would fill the screen."""
+    ports = ", ".join(f'"http://localhost:{port}"' for port in range(5100, 5200))
+    config = f'[[teams]]\nname = "acme"\norigins = [{ports}]\n'
+    result = check("--origin", "http://127.0.0.1:5173", config=config)
+    assert [line for line in result.stderr.splitlines() if "which differs" in line] == [
+        'team acme lists http://localhost:5173, which differs in the host name: teams "acme" origins (line 3)'
+    ]
 
 
 @pytest.mark.parametrize(

@@ -101,6 +101,7 @@ TEAM_REFUSED = {
     "origins": ["https://a.com", ["a.com"], ["https://a.com/"], ["https://*.1.2.3.4"], ["https://a.*.com"], ["null"]],
     "per_user": [5, {"burst": 0}, {"weight": 1}],
     "per_address": [{"requests_per_minute": 0}],
+    "per_tag": [5, {"project": 5}, {"Project": {}}, {"project:": {}}],
 }
 
 

@@ -17,6 +17,7 @@ from gateway.config.teams import LIMIT_NAMES
 
 EXAMPLE = Path(__file__).parents[3] / "config.example.toml"
 TEXT = EXAMPLE.read_text()
+NAME_OF_A_TAG = re.compile(r"(?<=^teams\.per_tag)\.[a-z:]+")
 SETTING_OFF = re.compile(r"^#(?=[a-z_]+ = )", re.MULTILINE)
 ISSUERS_OFF = re.compile(r"^# (?=\[\[issuers\]\]\n)", re.MULTILINE)
 ENVIRON = {"REPLICATE_API_TOKEN": "r8_0123456789abcdefghijklmnopqrstuvwxyz0"}
@@ -55,11 +56,14 @@ def test_example_loads_unchanged():
 
 def test_example_has_every_key():
     """Every setting is documented in the example."""
-    everything = set(given(tomllib.loads(SETTING_OFF.sub("", with_issuers(TEXT)))))
+    found = given(tomllib.loads(SETTING_OFF.sub("", with_issuers(TEXT))))
+    # What the table of tags has is named by the values of tags.
+    everything = {NAME_OF_A_TAG.sub("", name) for name in found}
     missing = set(fields(Config)) - everything
     assert not missing
-    # The names in this table are values of a claim.
-    others = {name for name in everything if not name.startswith("issuers.teams.")}
+    # The names in these tables are values of a claim.
+    of_claims = ("issuers.teams.", "issuers.console.leads.")
+    others = {name for name in everything if not name.startswith(of_claims)}
     assert not others - set(fields(Config))
 
 
@@ -69,12 +73,13 @@ def test_example_of_issuers_can_be_enabled(tmp_path):
     (issuer,) = load(tmp_path / "config.toml", ENVIRON).issuers
     shown = Issuer(issuer=issuer.issuer, audience=issuer.audience, name=issuer.name, team=issuer.team)
     differing = {name for name in type(issuer).model_fields if getattr(issuer, name) != getattr(shown, name)}
-    assert differing == {"scopes", "models", *LIMIT_NAMES, "per_user", "per_address"}
+    assert differing == {"console", "scopes", "models", *LIMIT_NAMES, "per_user", "per_address"}
     by_claim = SETTING_OFF.sub("", with_issuers(TEXT)[TEXT.index("# [[issuers]]") :]).replace('team = "acme"\n', "")
+    by_claim = re.sub(r"^client_secret_file = .*\n", "", by_claim, flags=re.MULTILINE)
     research = 'name = "research"'
     with_pages = TEXT.replace(research, f'{research}\norigins = ["https://app.example.com"]')
     (tmp_path / "config.toml").write_text(with_pages + by_claim)
-    (issuer,) = load(tmp_path / "config.toml", ENVIRON).issuers
+    (issuer,) = load(tmp_path / "config.toml", ENVIRON | {"CONSOLE_CLIENT_SECRET": "s"}).issuers
     assert issuer.teams == {"org_8Zk2": "acme", "org_1cPw": "research"}
 
 
@@ -102,6 +107,8 @@ def test_each_commented_setting_can_be_enabled(tmp_path, line):
         text = text.replace("/run/secrets/store_password", f"{tmp_path}/password")
     if name == "persist":
         text = text.replace("#url = ", "url = ")
+    if name == "per_tag":
+        text = text.replace("#keys = ", "keys = ")
     if name == "key_env":
         text = text.replace('sha256 = "' + "0" * 64 + '"', "")
     path = tmp_path / "config.toml"

@@ -13,10 +13,18 @@ PAGE = "https://app.example.com"
 ACME = team(name="acme", origins=[PAGE], per_user={"budget_usd_per_day": 1})
 
 
+CONSOLE: dict[str, Any] = {"client_id": "console", "operator_claim": "groups", "operators": ["platform"]}
+
+
 def table(**more: Any) -> dict[str, Any]:
     """Return an issuer; `None` leaves a setting out."""
     given = {"issuer": "https://Acme.eu.auth0.com/", "audience": "https://gw.example.com", "team": "acme"} | more
-    return {name: value for name, value in given.items() if value is not None}
+    return _given(given)
+
+
+def _given(table: dict[str, Any]) -> dict[str, Any]:
+    nested = {name: _given(value) if isinstance(value, dict) else value for name, value in table.items()}
+    return {name: value for name, value in nested.items() if value is not None}
 
 
 def found(*issuers: dict[str, Any], teams: list[dict[str, Any]] | None = None) -> dict[str, str]:
@@ -61,6 +69,23 @@ def test_native_apps_have_no_origin():
         ({"issuer": None}, "issuer", "is missing"),
         ({"audience": None}, "audience", "is missing"),
         ({"audience": []}, "audience", "at least one audience"),
+        ({"audience": None, "console": CONSOLE}, "team", "needs audience"),
+        ({"console": CONSOLE | {"operator_claim": None}}, "console.operators", "needs operator_claim"),
+        ({"console": CONSOLE | {"operators": None}}, "console.operator_claim", "needs operators"),
+        ({"console": CONSOLE | {"lead_claim": "org"}}, "console.lead_claim", "needs leads"),
+        ({"console": CONSOLE | {"leads": {"a": "acme"}}}, "console.leads", "needs lead_claim"),
+        (
+            {"console": CONSOLE | {"lead_claim": "org", "leads": {"a": "acne"}}},
+            "console.leads.a",
+            "there is no team acne (teams: acme, bare)",
+        ),
+        ({"console": {"client_id": "c"}}, "console", "lets nobody sign in"),
+        ({"console": CONSOLE | {"client_id": None}}, "console.client_id", "is missing"),
+        ({"console": CONSOLE | {"client_id": "a b"}}, "console.client_id", "the client's id"),
+        ({"console": CONSOLE | {"scopes": ["profile"]}}, "console.scopes", "needs openid"),
+        ({"console": CONSOLE | {"scopes": ["openid a"]}}, "console.scopes[0]", "a scope of the issuer"),
+        ({"console": CONSOLE | {"client_secret_env": "NO_SECRET"}}, "console.client_secret_env", "is not set"),
+        ({"console": CONSOLE | {"client_secret_file": "/none"}}, "console.client_secret_file", "cannot be read"),
         ({"issuer": "acme.eu.auth0.com"}, "issuer", "expected an https URL"),
         ({"issuer": "http://id.example.com"}, "issuer", "is plain http"),
         ({"issuer": "http://localhost:8080/realms/a"}, "issuer", "set allow_private_addresses = true"),
@@ -159,3 +184,9 @@ def test_a_reload_tells_what_has_changed():
         "issuers[b]": ("present", "removed"),
         "issuers[c]": ("not set", "added"),
     }
+
+
+def test_impossible_value_of_a_claim_is_refused_at_its_line():
+    """The name of an entry of a table can be wrong, not only its value."""
+    refused = found(table(team=None, team_claim="org", teams={"a\nb": "acme", "c": "acme"}))
+    assert refused == {'issuers[0].teams."a\\nb"': 'expected the value of a claim, got "a\\nb"'}

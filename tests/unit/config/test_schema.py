@@ -109,6 +109,7 @@ def test_values_that_load_are_valid(key: str, tmp_path: Path):
         {"teams": [{"name": "acme", "models": []}]},
         {"teams": [{"name": "acme", "scopes": ["fly"]}]},
         {"teams": [{"name": "acme", "per_user": {"burts": 1}}]},
+        {"teams": [{"name": "acme", "per_tag": {"project": {"requests_per_minute": 1}}}]},
         {"teams": [{"name": "acme", "keys": [{"key": "rgw_x"}]}]},
         {"teams": [{"name": "acme", "keys": [{"sha256": "0"}]}]},
     ],

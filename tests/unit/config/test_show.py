@@ -58,7 +58,7 @@ def test_each_setting_has_its_value_and_its_source(tmp_path: Path):
         "ttl_seconds = 0.5 # config.toml:7",
         f'target = "meta/llama:{HEX}" # config.toml:10',
         "budget_usd_per_day = 2.5 # config.toml:13",
-        "per_user = { requests_per_minute = 60, burst = 3 } # config.toml:15",
+        "per_user = { burst = 3, requests_per_minute = 60 } # config.toml:15",
         "expires = 2030-01-31T00:00:00+00:00 # config.toml:19",
     ):
         assert line in found

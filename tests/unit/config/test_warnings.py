@@ -87,6 +87,21 @@ def test_plain_config_has_no_warnings():
             "50 is above the team's 5, which is reached first",
         ),
         (
+            {
+                "tags": {"keys": ["project"]},
+                "teams": [
+                    {"name": "a", "budget_usd_per_month": 5, "per_tag": {"project:x/y.z": {"budget_usd_per_month": 6}}}
+                ],
+            },
+            'teams[0].per_tag."project:x/y.z".budget_usd_per_month',
+            "6 is above the team's 5, which is reached first",
+        ),
+        (
+            {"tags": {"keys": ["project"]}, "teams": [{"name": "a", "per_tag": {"project": {"burst": 5}}}]},
+            "teams[0].per_tag.project.burst",
+            "has no effect without predictions_per_minute",
+        ),
+        (
             {"teams": [{"name": "a", "requests_per_minute": 5, "per_address": {"requests_per_minute": 6}}]},
             "teams[0].per_address.requests_per_minute",
             "6 is above the team's 5",

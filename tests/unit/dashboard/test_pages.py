@@ -86,7 +86,8 @@ def test_pages_have_no_inline_and_no_external_content(renderer: Renderer):
     assert_strict(renderer.overview(board(), frame(can_sign_out=True)))
     assert_strict(renderer.overview(board(whose="alpha", days=(), teams=(), targets=()), frame(team="alpha")))
     assert_strict(renderer.sign_in())
-    assert_strict(renderer.sign_in(EVIL))
+    assert_strict(renderer.sign_in(EVIL, [(EVIL, "/dashboard/sign-in/start?issuer=id")], EVIL))
+    assert_strict(renderer.signed_in("/dashboard"))
     assert_strict(assets.load()[assets.MISSING].body.decode())
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.domain import documents, long_logs
+from gateway.domain import documents, large_json, long_logs
 
 LINE = 'step 17 of 50: "loss" 0.125 \\ é 🦙\n'
 
@@ -17,7 +17,7 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same with less work."""
     monkeypatch.setattr(long_logs, "LARGE", 2000)
     monkeypatch.setattr(long_logs, "KEPT", 500)
-    monkeypatch.setattr(long_logs, "_STEP", 64)
+    monkeypatch.setattr(large_json, "STEP", 64)
 
 
 def document(*, is_ascii: bool = True, **fields: Any) -> bytes:
@@ -73,10 +73,19 @@ def test_what_is_left_is_the_end_whatever_the_logs_say(line, lines, is_ascii, ha
     assert {**read, "logs": ""} == {**was, "logs": ""}
 
 
-def test_documents_with_very_many_strings_are_left_alone(monkeypatch):
-    monkeypatch.setattr(long_logs, "_MOST_STRINGS", 100)
-    given = document(output=["token"] * 200, logs="x" * 4000)
-    assert long_logs.shortened(given) is given
+def test_logs_are_found_behind_any_number_of_strings():
+    given = document(output=[{"token": [["x"]]}] * 1000, logs=LINE * 200)
+    short = long_logs.shortened(given)
+    read, was = json.loads(short), json.loads(given)
+    assert was["logs"].endswith(read["logs"].partition("\n")[2])
+    assert {**read, "logs": ""} == {**was, "logs": ""}
+    assert len(short) < len(given) - 2000
+
+
+@pytest.mark.parametrize("rest", [b' "x"', b"x"])
+def test_value_that_only_begins_with_a_string_is_kept(rest):
+    body = b'{"logs":"' + b"x" * 4000 + b'"' + rest + b"}"
+    assert long_logs.shortened(body) is body
 
 
 def test_snapshot_says_that_logs_were_shortened():

@@ -164,6 +164,11 @@ def test_standings_list_each_limit_that_is_set() -> None:
 def test_usage_is_counted_for_team_key_and_user() -> None:
     assert quota.scopes_of("red", "red/web", "ann") == ("team/red", "key/red/web", "user/team red: ann")
     assert quota.scopes_of("red") == ("team/red",)
+    assert quota.scopes_of("red", tagged='{"feature":"x","project":"a:b"}') == (
+        "team/red",
+        "tag/team red: feature=x",
+        "tag/team red: project=a:b",
+    )
     demand = ReservationRequest(1, 1, (of(), of("key/red/web#token")))
     assert demand.scopes("red", "red/web", None) == ("team/red", "key/red/web", "key/red/web#token")
 

@@ -3,9 +3,11 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
-from gateway.domain.limits import Allowance, Limits, Subject, SubjectKind
+from gateway.domain.limits import UNLIMITED, Allowance, Limits, Subject, SubjectKind
 from gateway.domain.scopes import Scope
+from gateway.domain.tags import of_limited, text_of
 from gateway.domain.targets import Target, TargetKind
 from gateway.domain.teams import Caller, Team, origin_allowed
 
@@ -102,6 +104,37 @@ def test_request_counts_for_all_limited_subjects_widest_first():
     assert limited().subjects("ann", "192.0.2.1") == (everybody[0], everybody[3])
     assert limited().subjects() == (everybody[0],)
     assert caller(("*",)).subjects("ann", "192.0.2.1") == ()
+    tagged = replace(limited(), team=replace(limited().team, per_tag={"project": FEW}))
+    of_tag = Subject(SubjectKind.TAG, "team red: project=a", FEW, "tag")
+    assert tagged.subjects("ann", tags='{"project":"a"}') == (everybody[0], everybody[3], of_tag)
+
+
+VALUES = st.from_regex(r"[A-Za-z0-9._~:/@+-]{1,8}", fullmatch=True)
+KEYS = st.sampled_from(["a", "b", "c-1"])
+
+
+@given(
+    tags=st.dictionaries(KEYS, VALUES),
+    for_each=st.dictionaries(KEYS, st.sampled_from([FEW, SOME])),
+    for_one=st.dictionaries(st.tuples(KEYS, VALUES), st.sampled_from([SOME, MANY, UNLIMITED])),
+    team=st.sampled_from(["red", "blue"]),
+)
+def test_limits_of_one_value_replace_those_of_each(tags, for_each, for_one, team):
+    """Without tags no limit of a tag applies, and equal values of two tags or teams are different subjects."""
+    # So that a value has limits of its own often enough.
+    for_one |= {(key, value): UNLIMITED for key, value in tags.items() if len(value) == 1}
+    per_tag = for_each | {f"{key}:{value}": limits for (key, value), limits in for_one.items()}
+    found = {
+        subject.id: subject.limits
+        for subject in Team(name=team, scopes=frozenset(), per_tag=per_tag).limits_of_tags(text_of(tags))
+    }
+    expected = {
+        f"team {team}: {key}={value}": limits
+        for key, value in tags.items()
+        if (limits := for_one.get((key, value), for_each.get(key, UNLIMITED))) != UNLIMITED
+    }
+    assert found == expected
+    assert {of_limited(each) for each in found} <= set(tags.items())
 
 
 def test_equal_users_of_two_teams_are_different():

@@ -36,7 +36,7 @@ def test_text_line_has_time_level_logger_message_and_fields():
     logger, stream = reported("console")
     logger.info("prediction finished", extra={"prediction": "abc", "seconds": 1.5, "why": "two words", "none": None})
     time, rest = stream.getvalue().split(" ", 1)
-    assert rest == 'INFO    gateway.test: prediction finished prediction=abc seconds=1.5 why="two words" none=null\n'
+    assert rest == 'INFO    gateway.test: prediction finished prediction=abc seconds=1.5 why="two words"\n'
     assert time.endswith("Z")
     assert len(time) == len("2026-01-31T12:00:00.000Z")
 

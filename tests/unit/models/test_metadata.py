@@ -130,13 +130,13 @@ async def test_what_is_shown_is_made_once_for_callers_with_one_base(upstream, cl
     """The next caller gets the same bytes. A compressed body is kept if that is worth its memory."""
     upstream.script = lambda _: answer(200, PAGE)
     entry = (await service(upstream, clock, lookups).ask(MODELS)).entry
-    shown = entry.shown("https://a/v1")
-    assert entry.shown("https://a/v1") is shown
+    shown = await entry.shown("https://a/v1")
+    assert await entry.shown("https://a/v1") is shown
     shown.note_gzipped(b"x" * (len(shown.body) // 2 + 1))
     assert shown.gzipped is None
     shown.note_gzipped(b"x" * (len(shown.body) // 2))
     assert shown.gzipped is not None
-    assert entry.shown("https://b/v1").gzipped is None
+    assert (await entry.shown("https://b/v1")).gzipped is None
 
 
 async def test_entry_is_shown_under_every_base(upstream, clock, lookups):
@@ -144,7 +144,7 @@ async def test_entry_is_shown_under_every_base(upstream, clock, lookups):
     upstream.script = lambda _: answer(200, PAGE)
     entry = (await service(upstream, clock, lookups).ask(MODELS)).entry
     for base in ("https://a/v1", "http://b/v1"):
-        assert json.loads(entry.shown(base).body)["next"] == f"{base}/models?cursor=c"
+        assert json.loads((await entry.shown(base)).body)["next"] == f"{base}/models?cursor=c"
 
 
 async def test_memory_is_limited_in_bytes(upstream, clock, lookups):

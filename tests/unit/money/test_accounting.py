@@ -34,8 +34,8 @@ class Counted:
             raise self.trouble
         self.calls.append(("doubted", reason))
 
-    def touched(self, team: str, key_id: str | None = None, user: str | None = None) -> None:
-        self.calls.append(("touched", team, key_id, user))
+    def touched(self, team: str, key_id: str | None = None, user: str | None = None, tagged: str = "") -> None:
+        self.calls.append(("touched", team, key_id, user, tagged))
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ async def test_end_counts_cost_savings_and_doubts_once_and_checks_budgets(accoun
     ]
     accounting.on_run_ended(run_ended(ended(), prediction(), *joiners, settlement=COST))
     assert counted.calls == [
-        ("touched", "red", "k1", None),
+        ("touched", "red", "k1", None, ""),
         ("doubted", "no-times"),
         ("spent", "red", 70),
         ("saved", "red", "joined", 140),

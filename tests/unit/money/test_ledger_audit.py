@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from msgspec.structs import replace
 
 from gateway.domain import windows
 from gateway.domain.ledger import BudgetWarning, By
@@ -202,10 +203,28 @@ class TestWarnings:
         await go(store, "1", reservation=ReservationRequest(10, 10, (of_user,)), prediction_={"user": "ann"})
         await finish(store, "1", settlement=settlement(400))
         for _ in range(2):
-            await budgets.check("red", Touched(spenders={("k1", "ann"), ("k1", None)}))
+            await budgets.check("red", Touched(spenders={("k1", "ann", ""), ("k1", None, "")}))
         said = {(each["percent"], each["limit"]["of"], each.get("key"), each.get("user")) for each in heard.data}
         assert said == {(80, "key", "k1", None), (100, "user", "k1", "ann")}
         assert len(heard.data) == 2
+
+    async def test_budgets_of_tags_alert_when_their_runs_end(self, store, clock, observer, heard):
+        """One value has a budget of its own, each other one the tag's."""
+        per_tag = {"project": Limits(microusd_per_day=500), "project:b": Limits(microusd_per_month=800)}
+        red = replace(team(), per_tag=per_tag)
+        alerts = {"red": AlertSettings(url=HOOK)}
+        budgets = Budgets(teams_of(red), money(alerts=alerts), store, clock, observer)
+        budgets.announce_through(heard)
+        budgets.find_limits_through(Owners(Caller(team=red, key_id="k1", scopes=frozenset(), models=())))
+        for project in "ab":
+            tagged = f'{{"project":"{project}"}}'
+            await go(store, project, reservation=ReservationRequest(10, 10), prediction_={"tags": tagged})
+            await finish(store, project, settlement=settlement(400))
+            for _ in range(2):
+                await budgets.check("red", Touched(spenders={("k1", None, tagged)}))
+        (data,) = heard.data
+        assert (data["percent"], data["tag"], data["value"], data["limit"]["of"]) == (80, "project", "a", "tag")
+        assert data["limit"]["name"] == "budget_usd_per_day"
 
     async def test_budget_standings_are_exported(self, store, budgets, observer):
         await spend(store, "1", 100)

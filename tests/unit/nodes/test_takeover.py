@@ -229,3 +229,19 @@ async def test_node_whose_process_has_ended_is_followed_at_once(nodes: FakeNodes
     assert nodes.lives(one.node.number), "not itself"
     assert one.takeover.living == 1
     assert one.notes.count("nodes_died") == 1
+
+
+async def test_next_leader_takes_the_uncertain_creates_of_a_dead_one_at_the_same_look(
+    nodes: FakeNodes, clock: ManualClock
+) -> None:
+    """Not after its next renewal, and the look after that."""
+    one, two = Survivor(nodes, clock, place="machine 1"), Survivor(nodes, clock, place="machine 2")
+    for each in (one, two):
+        await each.node.start()
+        await each.takeover.look()
+    add(nodes, intent("run1", owner=one.node.number))
+    assert (one.node.is_leader(), two.node.is_leader()) == (True, False)
+    two.gone = ["machine 1"]
+    await two.takeover.look()
+    assert two.node.is_leader()
+    assert two.taken == ["run1"]

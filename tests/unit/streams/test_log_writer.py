@@ -7,7 +7,7 @@ import pytest
 
 from gateway.runtime.live import LiveSettings
 from gateway.streams.channel import Channel
-from gateway.streams.log_writer import GATHER_SECONDS, PAUSE_SECONDS, LogWriter
+from gateway.streams.log_writer import GATHER_SECONDS, PAUSE_SECONDS, WATCHED_SECONDS, LogWriter
 from gateway.streams.ports import LogPart
 from gateway.streams.rules.event_log import EventLog
 from gateway.streams.rules.flushes import MOST_OTHERS
@@ -96,6 +96,23 @@ async def test_logs_that_nobody_watches_hold_up_the_watched_ones_by_one_bounded_
     assert writer.dirty == 0
     assert list(map(len, logs.steps)) == [1, MOST_OTHERS, MOST_OTHERS, 299 - 2 * MOST_OTHERS]
     assert logs.told == ["run7"]
+    writing.cancel()
+
+
+async def test_logs_that_nobody_watches_are_written_within_half_a_second(clock: ManualClock) -> None:
+    """Also while others are watched, whatever the time at which their events come."""
+    logs, watchers = FakeEventLogs(), Watchers(clock)
+    writer = LogWriter(logs, clock, LiveSettings(SETTINGS), watchers)
+    watchers.add("elsewhere")
+    channel = Channel("run1", EventLog(MIB))
+    writing = asyncio.create_task(writer.run())
+    for number, pause in enumerate((0.1, 0.3, 0.45, 0.7)):
+        await channel.publish([output(number)])
+        writer.mark_dirty(channel)
+        await clock.advance(PAUSE_SECONDS + WATCHED_SECONDS + GATHER_SECONDS)
+        assert writer.dirty == 0
+        watchers.add("elsewhere")
+        await clock.advance(pause)
     writing.cancel()
 
 

@@ -231,6 +231,23 @@ async def test_stream_ends_with_the_result_if_the_owner_stores_no_end(pair: Pair
         assert heard.is_over
 
 
+async def test_stream_whose_owner_dies_as_the_run_ends_is_over_within_seconds(pair: Pair):
+    """It has said that it has events, and now nobody says so."""
+    async with pair.both() as (owner, reader):
+        await owner.open(pair.view)
+        heard = Listening(await reader.open(pair.view))
+        await pair.streams.say(output(0))
+        await pair.clock.advance(5.0)
+        assert reader.log_reader.is_answered("run1")
+        owner.drop()
+        del pair.wire.ends[0]
+        pair.end()
+        await pair.clock.advance(7.5)
+        assert heard.is_over
+        assert heard.heard.startswith(output(0).raw)
+        assert heard.heard.count(b"event: output") == 2
+
+
 async def test_stream_that_nobody_read_is_made_from_the_result_everywhere(pair: Pair):
     pair.end()
     async with pair.both() as (owner, reader):

@@ -326,6 +326,23 @@ async def test_shutdown_releases_all_waiters(clock: ManualClock, notes: Recordin
         assert await create_permit(account, "a") is False
 
 
+async def test_shutdown_waits_for_creates_whose_turn_comes_in_time(clock: ManualClock, notes: RecordingObserver):
+    """The gateway's own calls go on for ever: nothing waits for them."""
+    async with opened(clock, notes, teams(a=1)) as account:
+        await empty(account)
+        waiting = [begin(create_permit(account, "a")) for _ in range(3)]
+        await settle()
+        finishing = begin(account.finish_creates(0.25))
+        await clock.advance(0.21)
+        assert [each.done() for each in waiting] == [True, True, False]
+        assert not finishing.done()
+        await clock.advance(0.05)
+        assert finishing.done()
+        await clock.advance(0.1)
+        await asyncio.gather(*waiting)
+        await asyncio.wait_for(account.finish_creates(8.0), 1)
+
+
 async def test_upstreams_refusals_are_learned(clock: ManualClock, notes: RecordingObserver):
     """Low on credit: the refused create goes first when the pause is over, the others at six a minute."""
     async with opened(clock, notes, teams(a=1)) as account:

@@ -6,7 +6,8 @@ import pytest
 
 from gateway.access.ports import KeysUnread
 from gateway.access.rules.issuers import KeyLocation
-from gateway.upstream.issuers import KeyReader, KeyReaderSettings
+from gateway.access.rules.sign_in import CodeExchange
+from gateway.upstream.issuers import IssuerClient, IssuerClientSettings
 from tests.support.fake_resolver import FakeResolver
 from tests.support.issuers import jwks, provider
 from tests.support.raw_server import answer, raw_server
@@ -14,7 +15,7 @@ from tests.support.raw_server import answer, raw_server
 
 async def read(url: str, seconds: float = 5.0, **where: Any) -> bytes:
     location = KeyLocation(issuer=url, **({"allow_private_addresses": True} | where))
-    async with KeyReader(KeyReaderSettings(total_seconds=seconds)) as reader:
+    async with IssuerClient(IssuerClientSettings(total_seconds=seconds)) as reader:
         return await reader.read(location)
 
 
@@ -86,6 +87,34 @@ async def test_anything_else_is_no_key(reply: bytes):
 async def test_a_name_that_resolves_to_a_private_address_is_refused():
     """The address decides, not the name."""
     resolver = FakeResolver(["10.0.0.1"])
-    async with KeyReader(KeyReaderSettings(), resolver=resolver) as reader:
+    async with IssuerClient(IssuerClientSettings(), resolver=resolver) as reader:
         with pytest.raises(KeysUnread, match="address"):
             await reader.read(KeyLocation(issuer="https://id.example.com"))
+
+
+async def redeem(url: str, where: str, **more: Any) -> tuple[int, bytes]:
+    location = KeyLocation(issuer=where, **({"allow_private_addresses": True} | more))
+    async with IssuerClient(IssuerClientSettings(total_seconds=5.0)) as client:
+        return await client.redeem(location, url, CodeExchange(b"code=x", "Basic secret"))
+
+
+async def test_code_is_exchanged_with_the_secret():
+    """As a form. The answer is returned as it is, an error too."""
+    async with provider() as known:
+        known.codes["x"] = {"code_challenge": "other"}
+        status, body = await redeem(f"{known.url}/token", known.url)
+        assert (status, b"invalid_grant" in body) == (400, True)
+        assert known.redeemed[0][0] == "Basic secret"
+        with pytest.raises(KeysUnread):
+            await redeem(f"{known.url}/token", known.url, max_bytes=4)
+        with pytest.raises(KeysUnread) as caught:
+            await redeem(f"{known.url}/token", known.url, allow_private_addresses=False)
+        assert caught.value.outcome == "refused"
+
+
+async def test_secret_is_not_sent_on_after_a_redirect():
+    async with provider() as known:
+        moved = answer(b"", status="307 Temporary Redirect", Location=f"{known.url}/token")
+        async with raw_server(moved) as door:
+            assert (await redeem(f"{door.url}/token", door.url))[0] == 307
+        assert known.redeemed == []

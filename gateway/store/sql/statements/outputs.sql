@@ -1,7 +1,7 @@
 -- Copies of outputs
 
 -- name: runs_ended
-SELECT {run} FROM runs
+SELECT {run_read} FROM runs
 WHERE state = 'ended' AND data_removed = 0 AND (ended_at, id) > (:since, :after) AND owner = :node
 ORDER BY ended_at, id LIMIT :limit;
 
@@ -19,7 +19,7 @@ UPDATE output_objects SET claimed_until = NULL WHERE sha256 = :sha256 AND doomed
 INSERT INTO output_owners (sha256, run_id, stored_at) VALUES (:sha256, :run_id, :stored_at) ON CONFLICT DO NOTHING;
 
 -- name: run_to_keep_copies
-SELECT {run} FROM runs WHERE id = :run_id AND state = 'ended' AND data_removed = 0 AND {node_acts};
+SELECT {run_read} FROM runs WHERE id = :run_id AND state = 'ended' AND data_removed = 0 AND {node_acts};
 
 -- name: save_copies
 UPDATE runs SET copies = :copies WHERE id = :run_id;

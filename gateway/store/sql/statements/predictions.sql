@@ -12,7 +12,7 @@ WHERE id = :id
         OR document <> :document
         OR (CAST(:stream_url AS TEXT) IS NOT NULL AND stream_url {differs_from} :stream_url)
     )
-RETURNING {run};
+RETURNING {run_written};
 
 -- name: mark_unreadable
 UPDATE runs SET unreadable_since = :since WHERE id = :id AND state = 'live' AND owner = :node;
@@ -23,7 +23,7 @@ SET status = :status, document = :document, stream_url = coalesce(:stream_url, s
     state = 'ended', ended_at = :at,
     cache_until = CASE WHEN :status = 'succeeded' AND fingerprint IS NOT NULL THEN CAST(:cache_until AS DOUBLE PRECISION) END
 WHERE id = :id AND state IN ('intended', 'live') AND owner = :node
-RETURNING {run};
+RETURNING {run_written};
 
 -- name: prediction
 SELECT {view} FROM predictions AS p {join} runs AS r ON r.id = p.run_id WHERE p.id = :id;
@@ -101,19 +101,19 @@ LIMIT 1;
 SELECT 1 FROM runs WHERE upstream_id = :upstream_id LIMIT 1;
 
 -- name: open_runs
-SELECT {run} FROM runs WHERE state IN ('intended', 'live') AND id > :after AND owner = :node ORDER BY id LIMIT :limit;
+SELECT {run_read} FROM runs WHERE state IN ('intended', 'live') AND id > :after AND owner = :node ORDER BY id LIMIT :limit;
 
 -- name: intents
-SELECT {run} FROM runs
+SELECT {run_read} FROM runs
 WHERE state IN ('intended', 'live') AND state = 'intended' AND id > :after AND path = :path ORDER BY id LIMIT :limit;
 
 -- name: runs_to_cancel
-SELECT {run} FROM runs
+SELECT {run_read} FROM runs
 WHERE state IN ('intended', 'live') AND state <> 'intended' AND id > '' AND cancel_asked_at IS NOT NULL AND owner = :node
 {at_most};
 
 -- name: runs_to_clear
-SELECT {run} FROM runs
+SELECT {run_read} FROM runs
 WHERE state = 'ended' AND data_removed = 0 AND ended_at < :ended_before
     AND (cache_until IS NULL OR cache_until <= :now)
     -- A delivery without a body still needs the run's document to make it.

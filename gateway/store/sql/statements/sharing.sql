@@ -37,7 +37,7 @@ UPDATE predictions SET reason = :reason WHERE run_id = :run_id AND reason = 'mod
 DELETE FROM predictions WHERE id = :id AND source = 'joined';
 
 -- name: run
-SELECT {run} FROM runs WHERE id = :id;
+SELECT {run_read} FROM runs WHERE id = :id;
 
 -- name: runs_unless_large
 SELECT {run_columns} FROM runs AS r WHERE r.id IN (SELECT value FROM {each::ids});

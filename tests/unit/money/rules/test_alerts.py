@@ -19,6 +19,7 @@ SCOPES = {
     "key/acme/web server": {"key": "acme/web server"},
     "user/team acme: ann": {"user": "ann"},
     "user/key acme/web: a: b": {"key": "acme/web", "user": "a: b"},
+    "tag/team acme: project=apollo:x/y": {"tag": "project", "value": "apollo:x/y"},
 }
 
 

@@ -242,3 +242,10 @@ def test_admission_is_shown_without_what_did_not_apply():
     hold.add(0.5, rate_status("requests_per_minute", SubjectKind.TEAM, 60))
     assert admitted(demand, hold) == Admitted(300_000, 3000, (DAY, PER_MINUTE), 1.5, PER_MINUTE)
     assert held(hold) == Admitted(0, 0, (), 1.5, PER_MINUTE)
+
+
+def test_limit_of_a_cost_tag_is_shown_with_its_tag():
+    """A prediction has several tags."""
+    of_tag = RunLimits(of=SubjectKind.TAG, scope="tag/team red: project=apollo", microusd_per_day=5_000_000)
+    (limit,) = admitted(ReservationRequest(1, 1, (of_tag,)), Hold()).limits
+    assert limit == Limit("budget_usd_per_day", SubjectKind.TAG, LimitKind.DOLLARS, 5_000_000, "project=apollo")

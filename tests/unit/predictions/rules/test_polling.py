@@ -1,9 +1,11 @@
 """How often runs are polled."""
 
+import itertools
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.predictions.rules.polling import next_poll_seconds
+from gateway.predictions.rules.polling import FirstPolls, next_poll_seconds
 
 AGES = st.floats(0, 1e6)
 ACTIVE = st.integers(0, 10_000)
@@ -43,3 +45,23 @@ def test_single_run_costs_few_polls():
         at += next_poll_seconds(at, 1, 3000)
         polls += 1
     assert polls < 80
+
+
+@given(st.lists(st.floats(0, 5), min_size=1, max_size=100), RATES)
+def test_first_polls_of_runs_that_others_have_followed_come_in_turn(pauses: list[float], rate: float):
+    """The first at once, and together no more than half of the account's rate allows."""
+    polls, now, polled = FirstPolls(), 1000.0, []
+    for pause in pauses:
+        now += pause
+        seconds = polls.next(now, rate)
+        assert seconds >= 0.0
+        polled.append(now + seconds)
+    assert polled[0] == 1000.0 + pauses[0]
+    gap = 60 / max(rate / 2, 1)
+    assert all(after - before >= gap * (1 - 1e-6) - 1e-6 for before, after in itertools.pairwise(polled))
+
+
+def test_hundred_runs_of_a_dead_node_are_polled_within_seconds():
+    """At 3000 requests a minute."""
+    polls = FirstPolls()
+    assert max(polls.next(0.0, 3000) for _ in range(100)) <= 4.0

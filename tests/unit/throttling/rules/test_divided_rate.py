@@ -219,3 +219,14 @@ def test_node_that_stops_asking_loses_its_turn_after_two_seconds() -> None:
     here = Holding(node=2, demand={"red": 1.0})
     assert divided_rate.take_turn(known, [gone, here], 2, {}, 1.0)[2] > 0
     assert divided_rate.take_turn(known, [gone, here], 2, {}, 2.5)[2] == 0
+
+
+def test_tokens_come_after_the_stores_clock_has_jumped_back():
+    """From then on at the rate, and none that was there before twice."""
+    known = divided_rate.take(divided_rate.new("x", RATE, 7200.0), 10.0)
+    known = divided_rate.filled(known, RATE, 3600.0)
+    assert known.tokens == 2.0
+    assert divided_rate.filled(known, RATE, 3605.0).tokens == 7.0
+    paused = divided_rate.throttled(known, RATE, 60.0, 1, 3600.0)
+    assert divided_rate.filled(paused, RATE, 3630.0).tokens == paused.tokens
+    assert divided_rate.filled(paused, RATE, 3665.0).tokens == paused.tokens + 5.0
