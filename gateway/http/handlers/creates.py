@@ -136,9 +136,10 @@ async def _create(
     # The wait for the run's end does not hold what the run was created from.
     if BODY_BYTES in state:
         release(request)
+    wanted = f"{command.target.kind} {command.target.name}"
     del body, route, command
     if isinstance(outcome, Answer):
-        return errors.pass_on(outcome)
+        return errors.pass_on_create(outcome, wanted, state[REQUEST_ID])
     if len(outcome.view.run.document) > LARGE_DOCUMENT:
         # Nor does it hold what upstream answered.
         outcome = replace(outcome, view=outcome.view.without_document(), answer=None)
