@@ -3,12 +3,11 @@
 from functools import cache
 from typing import Final
 
-from gateway.domain.records import CacheStats
 from gateway.http.openapi import answers
 from gateway.http.openapi.document import RouteDescription, document
 from gateway.http.openapi.shared import CSV, PROBES, TEXT, key_routes
 from gateway.http.ops.audit import AuditQuery
-from gateway.http.ops.cache import CacheQuery, Purged, PurgeQuery
+from gateway.http.ops.cache import CacheAnswer, CacheQuery, Purged, PurgeQuery
 from gateway.http.ops.keys import KeyQuery
 from gateway.http.ops.nodes import NodeQuery
 from gateway.http.ops.predictions import PredictionQuery
@@ -77,7 +76,7 @@ OPERATIONS: Final = (
         path="/admin/cache",
         summary="Number and size of cached results",
         query=CacheQuery,
-        answer=CacheStats,
+        answer=CacheAnswer,
         errors=(422,),
     ),
     RouteDescription(

@@ -90,6 +90,7 @@ OPERATIONS: Final = (
         status=204,
         errors=(400, 404, 413),
         further={401: None},
+        is_internal=True,
         is_open=True,
     ),
     RouteDescription(
