@@ -150,8 +150,7 @@ async def test_create_of_a_model_that_does_not_exist_names_it(gateway: Stack):
     """The first error of many developers. Replicate's own 404 says nothing of it."""
     path = "/v1/models/meta/nope/predictions"
     reply = await ask(gateway, "POST", path, json={"input": {}}, headers={"X-Request-Id": "of-mine"})
-    assert reply.status == 404
-    assert reply.headers["Content-Type"] == "application/problem+json"
+    assert (reply.status, reply.headers["Content-Type"]) == (404, "application/problem+json")
     assert reply.json == {
         "title": "Target not found",
         "detail": "Replicate has no model meta/nope, or the account may not use it.",
