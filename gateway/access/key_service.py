@@ -4,19 +4,19 @@
 """
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import msgspec
 from msgspec import UNSET
 from msgspec.structs import replace
 
 from gateway.access.authentication import AccessSettings
-from gateway.access.rules import api_keys, grants, key_requests, key_rows
+from gateway.access.rules import api_keys, audit_text, grants, key_requests, key_rows
 from gateway.access.rules.grants import Grants
 from gateway.access.rules.key_requests import KeyRequest
-from gateway.access.rules.key_rows import IssuedRow, KeyRow, KeyRows
+from gateway.access.rules.key_rows import IssuedRow, KeyRow, KeyRows, RevokedRow
 from gateway.domain import times
-from gateway.domain.audit import Actor, by_key
+from gateway.domain.audit import Actor, by_key, key_of
 from gateway.domain.limits import NO_LIMITS
 from gateway.domain.ports.clock import Clock
 from gateway.domain.ports.records import KeyPlace, Keys
@@ -76,6 +76,7 @@ class KeyService:
             sha256=minted.sha256,
             last_four=api_keys.last_four(minted.key),
             created_at=now,
+            created_by=_name_of(authority.actor),
         )
         key = key if key.name else replace(key, name=key.id)
         if fields := grants.left_open(allowed, key) or grants.beyond(allowed, key):
@@ -84,11 +85,18 @@ class KeyService:
         await self._store.add_key(key, actor=authority.actor, most=allowed.team.max_issued_keys, holder=allowed.holder)
         return key_rows.issued(key_rows.row_of(key, now), minted.key)
 
-    async def list(self, *, team: str | None = None, limit: int = 100, older_than: KeyPlace | None = None) -> KeyRows:
-        """List the keys of one team, or of all."""
-        wanted = limit + 1
-        found = await self._store.newest_keys(team=team, limit=wanted, older_than=older_than)
-        if len(found) < wanted:
+    async def list(
+        self,
+        *,
+        team: str | None = None,
+        created_by: str | None = None,
+        limit: int = 100,
+        older_than: KeyPlace | None = None,
+    ) -> KeyRows:
+        """List the keys of one team, or of all; with `created_by`, only those that this actor has created."""
+        wanted, creator = limit + 1, None if created_by is None else _name_of(created_by)
+        found = await self._store.newest_keys(team=team, created_by=creator, limit=wanted, older_than=older_than)
+        if len(found) < wanted and created_by is None:
             # Keys of the config have no time, so they come after all others.
             of_config = [
                 key
@@ -112,6 +120,17 @@ class KeyService:
         ]
         last = shown[-1] if len(found) > limit else None
         return KeyRows(keys=rows, next=None if last is None else (last.created_at, last.id))
+
+    async def names_of(self, actors: Collection[str], team: str | None) -> dict[str, str]:
+        """Return the names of the keys that are among the actors, of one team or of all."""
+        names = {}
+        for actor in dict.fromkeys(actors):
+            key_id = key_of(actor)
+            if key_id is not None:
+                key = self._settings.value.keys.get(key_id) or await self._store.key(key_id)
+                if key is not None and team in (None, key.team):
+                    names[actor] = key.name
+        return names
 
     async def change(self, authority: Authority, key_id: str, request: KeyRequest) -> KeyRow:
         """Change a key. Raise `NotFound`, `Conflict`, `Forbidden`, or `Unprocessable` naming the fields."""
@@ -164,6 +183,7 @@ class KeyService:
             sha256=minted.sha256,
             last_four=api_keys.last_four(minted.key),
             created_at=now,
+            created_by=_name_of(authority.actor),
             expires_at=expires_at,
             revoked_at=None,
         )
@@ -180,8 +200,11 @@ class KeyService:
         self._on_changed(key_id)
         return key_rows.issued(key_rows.row_of(successor, now), minted.key), await self._row(ending)
 
-    async def revoke(self, authority: Authority, key_id: str) -> KeyRow:
-        """Revoke a key at once. One that was revoked before stays as it is. Raise `NotFound` or `Forbidden`."""
+    async def revoke(self, authority: Authority, key_id: str) -> RevokedRow:
+        """Revoke a key at once. One that was revoked before stays as it is. Raise `NotFound` or `Forbidden`.
+
+        The keys that its holder created with it stay valid. The row has their number.
+        """
         key = await self._manageable(authority, key_id)
         if authority.caller is not None:
             _refuse_beyond(await self._grants(authority, self._team(key)), key)
@@ -189,7 +212,8 @@ class KeyService:
         if revoked is None:
             raise NotFound(_NO_KEY)
         self._on_changed(key_id)
-        return await self._row(revoked)
+        left = await self._store.valid_keys_of(by_key(key_id), self._clock.now())
+        return key_rows.revoked(await self._row(revoked), left)
 
     async def _row(self, key: Key) -> KeyRow:
         uses = await self._store.key_uses([key.id])
@@ -292,6 +316,11 @@ def _applied(request: KeyRequest, key: Key) -> Key:
     if request.expires_at is not UNSET:
         set_["expires_at"] = None if request.expires_at is None else times.parse(request.expires_at)
     return replace(key, **set_)
+
+
+def _name_of(actor: str) -> str:
+    """Return an actor as the audit log has it."""
+    return audit_text.clean_text(actor, audit_text.LONGEST_NAME)
 
 
 def _unique(wanted: tuple[str, ...] | None) -> tuple[str, ...] | None:

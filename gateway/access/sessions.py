@@ -15,7 +15,7 @@ from gateway.access.authentication import AccessSettings, Authenticator
 from gateway.access.rules import console_roles
 from gateway.access.rules.console_roles import Person
 from gateway.access.rules.issuers import IssuerSettings
-from gateway.domain.audit import Actor
+from gateway.domain.audit import BY_OPERATORS, Actor, by_key
 from gateway.domain.ports.clock import Clock
 from gateway.domain.teams import Caller
 from gateway.errors import Unauthenticated
@@ -52,7 +52,9 @@ class Viewer(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def actor(self) -> Actor:
         """The viewer in the audit log."""
-        return Actor(f"console:{self.team or 'operators'}" if self.user is None else f"issuer:{self.user}")
+        if self.user is not None:
+            return Actor(f"issuer:{self.user}")
+        return BY_OPERATORS if self.caller is None else by_key(self.caller.key_id)
 
 
 class Sessions:

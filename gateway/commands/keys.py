@@ -28,14 +28,14 @@ from gateway.commands.key_options import duration, key_options, refused, request
 
 if TYPE_CHECKING:
     from gateway.access.key_service import Authority, KeyService
-    from gateway.access.rules.key_rows import IssuedRow, KeyRow
+    from gateway.access.rules.key_rows import IssuedRow, KeyRow, RevokedRow
     from gateway.config import Config
 
 _NO_OVERLAP: Final = ("0", "0s")
 _PAGE: Final = 1000
 _COLUMNS: Final = (
     "id", "team", "name", "state", "source", "created_at", "expires_at", "last_used_at", "last_four", "scopes",
-    "models", "origins", "limits",
+    "models", "origins", "limits", "created_by",
 )  # fmt: skip
 
 
@@ -88,9 +88,12 @@ def create(team_name: str, config_path: Path | None, **given: Any) -> None:
 
 @keys.command("list")
 @click.option("--team", "team_name", metavar="TEAM", help="Only this team.")
+@click.option(
+    "--created-by", metavar="ACTOR", help="Only keys of this creator, such as key:KEY_ID (see: gateway audit)."
+)
 @format_option("table", "json")
 @CONFIG_OPTION
-def list_(team_name: str | None, style: str, config_path: Path | None) -> None:
+def list_(team_name: str | None, created_by: str | None, style: str, config_path: Path | None) -> None:
     """List the keys of the config and the issued keys."""
     config = load_config(config_path)
     with plain_errors():
@@ -102,10 +105,12 @@ def list_(team_name: str | None, style: str, config_path: Path | None) -> None:
 
         async def fetch() -> "list[KeyRow]":
             async with opened as (service, _):
-                found = await service.list(team=team_name, limit=_PAGE)
+                found = await service.list(team=team_name, created_by=created_by, limit=_PAGE)
                 rows = found.keys
                 while found.next is not None:
-                    found = await service.list(team=team_name, limit=_PAGE, older_than=found.next)
+                    found = await service.list(
+                        team=team_name, created_by=created_by, limit=_PAGE, older_than=found.next
+                    )
                     rows += found.keys
                 return rows
 
@@ -146,11 +151,12 @@ def revoke(key_id: str, config_path: Path | None) -> None:
     config = load_config(config_path)
     with plain_errors():
         from gateway.domain import times
+        from gateway.domain.audit import by_key
 
         wanted, began = _key_id(config, key_id), times.render(time.time())
         opened = _service(config)
 
-        async def end() -> "KeyRow":
+        async def end() -> "RevokedRow":
             async with opened as (service, authority):
                 return await service.revoke(authority, wanted)
 
@@ -161,6 +167,12 @@ def revoke(key_id: str, config_path: Path | None) -> None:
             click.echo(f"{whose} was already revoked at {row.revoked_at}.")
         else:
             click.echo(f"{whose} is revoked.")
+        if row.valid_keys_created:
+            click.echo(
+                f"Valid keys that were created with it: {row.valid_keys_created}. "
+                f"List them: gateway keys list --created-by {by_key(row.id)}",
+                err=True,
+            )
 
 
 @keys.command("rotate", epilog=examples("gateway keys rotate KEY_ID --overlap 1h"))

@@ -21,6 +21,8 @@ MOST_SERIES: Final = 6
 """Number of distinguishable colors in `page.css`."""
 
 _MOST_KEPT = 256
+_STYLE: Final = pygal.style.Style(legend_font_size=18)
+"""Its sizes only make room: the stylesheet's font is larger on phones."""
 _DROPPED = frozenset({"defs", "desc", "title", "script", "style"})
 _UNUSED = frozenset({"plot overlay", "plot text-overlay", "plot tooltip-overlay", "titles"})
 _KEPT_ATTRIBUTES = frozenset({
@@ -70,6 +72,7 @@ def _render(
         legend_at_bottom=True,
         legend_at_bottom_columns=min(len(series), 3) or 1,
         legend_box_size=10,
+        style=_STYLE,
         truncate_legend=28,
         truncate_label=34,
         value_formatter=format_value,

@@ -8,7 +8,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from gateway.dashboard import charts, formats
+from gateway.dashboard import charts, formats, tables
 from gateway.dashboard.assets import PAGE
 from gateway.dashboard.charts import Series
 from gateway.dashboard.formats import usd
@@ -19,7 +19,7 @@ from gateway.operations.rules import attention
 from gateway.operations.rules import dashboard_view as boards
 from gateway.operations.rules.dashboard_view import Board, DayUsage
 
-_BOARD, _SIGN_IN, _SIGNED_IN = "board.html", "sign_in.html", "signed_in.html"
+_BOARD, _SIGN_IN, _SIGNED_IN, _TABLES = "board.html", "sign_in.html", "signed_in.html", "tables.html"
 _SUFFIX = ".html"
 _RANKED = 10
 _MOST_KEPT = 64
@@ -109,9 +109,18 @@ def _environment() -> jinja2.Environment:
         "month": formats.month,
         "duration": formats.duration,
         "error_title": formats.error_title,
+        "labelled": tables.labelled,
     }
-    environment.globals |= {"predictions": boards.predictions, "most_rows": boards.MOST_ROWS}
-    environment.globals["day_chart"] = _day_chart
+    environment.globals |= {
+        "predictions": boards.predictions,
+        "most_rows": boards.MOST_ROWS,
+        "most_users": boards.MOST_USERS,
+        "numbers": tables.NUMBERS,
+        "overview": tables.OVERVIEW,
+        "day_chart": _day_chart,
+    }
+    macros = environment.get_template(_TABLES).module
+    environment.globals |= {name: getattr(macros, name) for name in ("table", "nothing")}
     return environment
 
 

@@ -10,17 +10,25 @@ from typing import Any, NewType
 import msgspec
 
 Actor = NewType("Actor", str)
-"""Who made a change: `cli:<OS user>`, `api` (the operators' token), `console:<team or "operators">`, `key:<id>`,
-`issuer:<user>`, or `config`."""
+"""Who made a change: `cli:<OS user>`, `api` (the operators' token), `console:operators` (an operator's session of the
+console), `key:<id>` (the holder of a key, by the API or the console), `issuer:<user>`, or `config`."""
 
 BY_API = Actor("api")
 BY_CONFIG = Actor("config")
 BY_OPERATORS = Actor("console:operators")
 
 
+_KEY = "key:"
+
+
 def by_key(key_id: str) -> Actor:
     """Return the holder of a key as an actor."""
-    return Actor(f"key:{key_id}")
+    return Actor(f"{_KEY}{key_id}")
+
+
+def key_of(actor: str) -> str | None:
+    """Return the id of an actor's key; `None` for others."""
+    return actor.removeprefix(_KEY) if actor.startswith(_KEY) else None
 
 
 class Action(StrEnum):

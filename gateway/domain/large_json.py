@@ -41,11 +41,11 @@ _CLOSING: Final = b"]}"
 _TO_CLOSING: Final = bytes.maketrans(_OPENING, _CLOSING)
 _NOT_NESTING: Final = bytes(each for each in range(256) if each not in b'"[]{}')
 _SPACE: Final = re.compile(rb"[ \t\r\n]*+")
-_IN_STRING: Final = re.compile(rb'(?:[^"\\]++|\\u[0-9A-Fa-f]{4}|\\[^u])*+')
 SECOND_HALF: Final = re.compile(rb"\\u[dD][c-fC-F]")
 """Begins the second escape of a character that JSON writes as two."""
 _SCALAR: Final = re.compile(rb'[^ \t\r\n"\[\]{},:]*+')
 _LONGEST_CHARACTER: Final = 4
+_LONGEST_ESCAPE: Final = len(rb"\ufffd")
 _FIRST_OF_CHARACTER: Final = 0xC0
 _RUNS: Final = re.compile(rb"[\[{]++|[\]}]++")
 _MARKS: Final = (b",", b":", b"[", b"]", b"{", b"}")
@@ -284,8 +284,12 @@ def end_of_string(document: bytes, at: int, check: Callable[[bytes], object] | N
 
 def next_boundary(document: bytes, at: int) -> int:
     """Return where a string ends, or a place near `at + STEP` that is in no escape; `at` if it is invalid."""
-    found = _IN_STRING.match(document, at, at + STEP)
-    end = at if found is None else found.end()
+    masked = mask(document[at : at + STEP])
+    if (quote := masked.find(_QUOTE)) >= 0:
+        return at + quote
+    escape = masked.rfind(b"\\", max(0, len(masked) - _LONGEST_ESCAPE + 1))
+    is_cut = escape >= 0 and masked[escape + 1 : escape + 2] in (b"", b"u")
+    end = at + (escape if is_cut else len(masked))
     if end - at > _LONGEST_CHARACTER:
         # Nor in a character, where the text is UTF-8.
         for before in range(end, end - _LONGEST_CHARACTER, -1):

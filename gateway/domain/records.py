@@ -220,6 +220,8 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
     """Limits of its own, in addition to the team's."""
     last_four: str | None = None
     """The last four characters of the secret, to recognise the key by."""
+    created_by: str | None = None
+    """Who created it, as in the audit log; `None` if that is not known."""
 
 
 class File(msgspec.Struct, frozen=True, kw_only=True):

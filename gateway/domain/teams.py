@@ -58,7 +58,7 @@ class Team(msgspec.Struct, frozen=True, kw_only=True):
 
     def limits_of_tags(self, tags: str) -> Iterator[Subject]:
         """Yield the values of tags, as `gateway.domain.tags` writes them, that have limits."""
-        for key, value in pairs(tags) if self.per_tag else ():
+        for key, value in pairs(tags):
             limits = self.per_tag.get(f"{key}:{value}", self.per_tag.get(key, UNLIMITED))
             if limits != UNLIMITED:
                 yield Subject(SubjectKind.TAG, limited_as(self.name, key, value), limits, str(SubjectKind.TAG))
@@ -148,7 +148,7 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         for of, name, limits, label in counted:
             if limits != UNLIMITED:
                 subjects.append(Subject(of, name, limits, label))
-        return (*subjects, *self.team.limits_of_tags(tags))
+        return (*subjects, *(self.team.limits_of_tags(tags) if self.team.per_tag else ()))
 
     def may(self, scope: Scope) -> bool:
         """Return whether the caller has a scope."""

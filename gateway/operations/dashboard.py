@@ -25,11 +25,12 @@ from gateway.operations.health import OK
 from gateway.operations.ports import DeliveryCounter, Figures
 from gateway.operations.recent_errors import RecentErrors
 from gateway.operations.rules import dashboard_view as board
-from gateway.operations.rules.dashboard_view import MOST_ROWS, ActiveRun, Board, Budget, Live, Refusal
+from gateway.operations.rules.dashboard_view import MOST_ROWS, MOST_USERS, ActiveRun, Board, Budget, Live, Refusal
 from gateway.runtime.live import LiveSettings
 
 REFRESH_SECONDS = 1.0
 _MOST_BOARDS = 1000
+_USERS_SECONDS = 10.0
 _MOST_ERRORS = 20
 
 
@@ -64,6 +65,9 @@ class DashboardService:
         self._deliveries = deliveries
         self._checks = checks
         self._boards: TTLCache[str | None, Board] = TTLCache(_MOST_BOARDS, REFRESH_SECONDS, timer=clock.monotonic)
+        self._top_users: TTLCache[str | None, tuple[Usage, ...]] = TTLCache(
+            _MOST_BOARDS, _USERS_SECONDS, timer=clock.monotonic
+        )
         self._gathering = asyncio.Lock()
 
     async def board(self, whose: str | None) -> Board:
@@ -92,6 +96,7 @@ class DashboardService:
             days=board.by_days(by_day, since, until),
             teams=board.by_cost(by_team),
             targets=board.by_cost(by_model),
+            users=await self._users(whose, since, until),
             budgets=await self._budgets(whose, by_day, now),
             failed_webhooks=await self._failed_webhooks(whose),
             failed_checks=self._failed_checks() if whose is None else (),
@@ -106,6 +111,15 @@ class DashboardService:
             refusals=self._refusals(whose),
             refused_origins=self._recent_errors.refused_origins.newest(MOST_ROWS) if whose is None else (),
         )
+
+    async def _users(self, whose: str | None, since: int, until: int) -> tuple[Usage, ...]:
+        """Return the users who cost most. Their sums are of more rows than the others, so they are read less often."""
+        found = self._top_users.get(whose)
+        if found is None:
+            most = MOST_USERS + 1
+            rows = await self._ledger.usage(By.USER, since=since, until=until, team=whose, limit=most)
+            found = self._top_users[whose] = board.by_cost(rows)[:most]
+        return found
 
     async def _failed_webhooks(self, whose: str | None) -> tuple[tuple[str, int], ...]:
         dead = (await self._deliveries.delivery_counts()).dead_of

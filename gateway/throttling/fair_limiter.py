@@ -57,7 +57,11 @@ class FairLimiter:
 
     def take(self) -> bool:
         """Take a permit without waiting; return `False` if none is available or others are already waiting."""
-        return not self._queue.total and self.rate.take_if_free(self._clock.monotonic())
+        now = self._clock.monotonic()
+        if self._queue.total or self.rate.wait(now) > 0:
+            return False
+        self.rate.take(now)
+        return True
 
     def give_back(self) -> None:
         """Return an unused permit; the next waiter gets it."""

@@ -208,6 +208,29 @@ async def test_keys_are_listed_by_page_newest_first(store: Store) -> None:
     assert await store.newest_keys(team="blue", limit=3) == [made[3], made[1]]
 
 
+async def test_keys_are_listed_and_counted_by_creator(store: Store) -> None:
+    """Of one team or of all. Those that are revoked or expired do not count."""
+    by_lead, by_cli = {"created_by": "key:k9"}, {"created_by": "cli:ann"}
+    made = [
+        key("k1", **by_lead),
+        key("k2", **by_cli),
+        key("k3", team="blue", **by_lead),
+        key("k4", expires_at=NOW + 5, **by_lead),
+        key("k5"),
+    ]
+    for each in made:
+        await store.add_key(each, actor=BY_TEST)
+    assert await store.newest_keys(team=None, created_by="key:k9", limit=9) == [made[3], made[2], made[0]]
+    assert await store.newest_keys(team="red", created_by="key:k9", limit=1) == [made[3]]
+    older = (made[3].created_at, made[3].id)
+    assert await store.newest_keys(team="red", created_by="key:k9", limit=9, older_than=older) == [made[0]]
+    assert await store.newest_keys(team="green", created_by="key:k9", limit=9) == []
+    assert await store.valid_keys_of("key:k9", NOW) == 3
+    await store.revoke_key("k1", NOW, actor=BY_TEST)
+    assert await store.valid_keys_of("key:k9", NOW + 5) == 1
+    assert await store.valid_keys_of("none", NOW) == 0
+
+
 async def test_last_use_is_the_latest_of_all_nodes(store: Store) -> None:
     await store.use_keys({"k1": NOW + 5, "red/web": NOW})
     await store.use_keys({"k1": NOW})

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import re
 from collections.abc import AsyncIterator
+from importlib import resources
 from typing import Any
 
 import psycopg
@@ -23,6 +24,9 @@ from tests.support.postgres import emptied_database, new_database, server
 from tests.support.records import NOW, go, key, live, prediction, share, start
 from tests.support.stores import answered
 
+MIGRATIONS = sorted(
+    resources.files("gateway.store.postgres").joinpath("migrations").iterdir(), key=lambda each: each.name
+)
 END_ALL = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'replicate-gateway'"
 
 
@@ -215,9 +219,31 @@ async def test_empty_database_is_created_by_serve_only() -> None:
     made = await asyncio.gather(*(each.open() for each in stores))
     assert sorted(made) == [False, False, False, True]
     assert await PostgresStore(url).inspect() is True
-    assert ask(url, "SELECT version, oldest_reader FROM schema_version") == [[(1, 1)]]
+    applied = [(number, 1) for number in range(1, len(MIGRATIONS) + 1)]
+    assert ask(url, "SELECT version, oldest_reader FROM schema_version ORDER BY version") == [applied]
     for each in stores:
         await each.close()
+
+
+async def test_creators_of_keys_are_found_in_the_audit_log() -> None:
+    """As with SQLite: those of new keys and of the successors of rotated ones."""
+    url = new_database()
+    before = [each for each in MIGRATIONS if each.name < "0002_creators_of_keys"]
+    with psycopg.connect(url, autocommit=True) as connection:
+        for number, each in enumerate(before, 1):
+            connection.execute(each.read_text().encode())
+            connection.execute("INSERT INTO schema_version VALUES (%s, 0, 1)", [number])
+        add = "INSERT INTO keys (id, team, name, sha256, created_at) VALUES (%s, 'red', %s, 'sha', 0)"
+        for key_id in ("made", "next", "old"):
+            connection.execute(add, [key_id, key_id])
+        add = "INSERT INTO audit (at, actor, action, subject, team, after_values) VALUES (1, %s, %s, 'made', 'red', %s)"
+        connection.execute(add, ["cli:ann", "key.created", '{"name":"ci"}'])
+        connection.execute(add, ["key:lead", "key.rotated", '{"successor":"next"}'])
+    store = PostgresStore(url)
+    await store.open()
+    creators = {each.id: each.created_by for each in await store.keys()}
+    await store.close()
+    assert creators == {"made": "cli:ann", "next": "key:lead", "old": None}
 
 
 async def test_newer_schema_is_used_unless_it_shuts_out_this_version() -> None:
@@ -226,11 +252,12 @@ async def test_newer_schema_is_used_unless_it_shuts_out_this_version() -> None:
     await store.open()
     await store.close()
     with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute("INSERT INTO schema_version VALUES (2, 0, 1)")
+        newest = len(MIGRATIONS)
+        connection.execute("INSERT INTO schema_version VALUES (%s, 0, 1)", [newest + 1])
         assert await store.open() is False
         await store.ping()
         await store.close()
-        connection.execute("INSERT INTO schema_version VALUES (3, 0, 2)")
+        connection.execute("INSERT INTO schema_version VALUES (%s, 0, %s)", [newest + 2, newest + 1])
     for opened in (store.open, store.inspect):
         with pytest.raises(StoreUnavailable, match="newer gateway"):
             await opened()

@@ -118,6 +118,29 @@ async def test_upgrade_keeps_every_record(path: Path) -> None:
         await store.close()
 
 
+async def test_creators_of_keys_are_found_in_the_audit_log(tmp_path: Path) -> None:
+    """Those of new keys and of the successors of rotated ones. They are unknown where the log has no entry."""
+    path, found = tmp_path / "gateway.sqlite", resources.files("gateway.store.sqlite").joinpath("migrations").iterdir()
+    files = sorted(found, key=lambda each: each.name)
+    before = [each for each in files if each.name < "0027"]
+    with closing(sqlite3.connect(path)) as db:
+        for each in before:
+            db.executescript(each.read_text())
+        db.execute(f"PRAGMA user_version = {len(before)}")
+        for key_id in ("made", "next", "old"):
+            values = (key_id, "red", f"name-{key_id}", "sha", NOW)
+            db.execute("INSERT INTO keys (id, team, name, sha256, created_at) VALUES (?, ?, ?, ?, ?)", values)
+        add = "INSERT INTO audit (at, actor, action, subject, team, after_values) VALUES (1, ?, ?, ?, 'red', ?)"
+        db.execute(add, ("cli:ann", "key.created", "made", '{"name":"ci"}'))
+        db.execute(add, ("key:lead", "key.rotated", "made", '{"successor":"next"}'))
+        db.commit()
+    store = SQLiteStore(path)
+    await store.open()
+    creators = {each.id: each.created_by for each in await store.keys()}
+    await store.close()
+    assert creators == {"made": "cli:ann", "next": "key:lead", "old": None}
+
+
 async def test_intent_of_the_old_version_can_still_be_adopted(path: Path) -> None:
     """The old gateway died in the middle of a create, and the new one finds its run upstream."""
     store = SQLiteStore(path)

@@ -61,6 +61,7 @@ TEXTS: dict[str, list[Any]] = {
     "scope": ["team/red", "none"],
     "key": ["key", "none"],
     "key_id": ["k1"],
+    "created_by": ["key:k1", "none"],
     "name": ["name-k1", "webhooks", "team"],
     "version": ["v1", "none"],
     "model": ["acme/other"],

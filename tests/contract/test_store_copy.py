@@ -180,7 +180,7 @@ def test_store_goes_on_after_the_move(file: Path, url: str) -> None:
         view = await store.prediction("pcopied0")
         assert view is not None
         assert view.run.id == "run1"
-        assert (await store.key("k1")) == key("k1")
+        assert (await store.key("k1")) == key("k1", created_by="key:k1")
         assert await store.secret("webhooks", b"another") == b"two"
 
     on(url, go_on)

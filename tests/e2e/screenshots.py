@@ -26,10 +26,11 @@ _TEAMS = {
 }
 _PRICES = {"models": [{"model": "acme/*", "usd_per_run": 0.02}]}
 _SHOTS = (
-    ("dashboard-light", "", "light", False),
-    ("dashboard-dark", "", "dark", False),
-    ("dashboard-phone", "", "light", True),
-    ("console-predictions", "/predictions", "light", False),
+    ("dashboard-light", "", "light", False, ""),
+    ("dashboard-dark", "", "dark", False, ""),
+    ("dashboard-phone", "", "light", True, ""),
+    ("console-predictions", "/predictions", "light", False, ""),
+    ("console-predictions-phone", "/predictions?source=hit", "light", True, "#predictions"),
 )
 
 
@@ -57,8 +58,8 @@ async def main() -> None:
             start_gateway(upstream, folder, clock=clock, teams=_TEAMS, prices=_PRICES) as stack,
         ):
             await _something_happens(stack)
-            for name, path, scheme, small in _SHOTS:
-                await _shoot(stack, folder, name, path, scheme, small=small)
+            for name, path, scheme, small, top in _SHOTS:
+                await _shoot(stack, folder, name, path, scheme, small=small, top=top)
 
 
 async def _something_happens(stack: Stack) -> None:
@@ -76,7 +77,8 @@ async def _something_happens(stack: Stack) -> None:
                     raise SystemExit(await answer.text())
 
 
-async def _shoot(stack: Stack, folder: Path, name: str, path: str, scheme: str, *, small: bool) -> None:
+async def _shoot(stack: Stack, folder: Path, name: str, path: str, scheme: str, *, small: bool, top: str) -> None:
+    """Take a picture of a page, from its top or from an element on."""
     picture = folder / f"{name}.png"
     outcome = await run_script(
         "dashboard.mjs",
@@ -88,6 +90,7 @@ async def _shoot(stack: Stack, folder: Path, name: str, path: str, scheme: str, 
         address=f"{stack.ops_url}/dashboard{path}",
         scheme=scheme,
         small=small,
+        top=top,
         screenshot=str(picture),
     )
     if outcome.error is not None:

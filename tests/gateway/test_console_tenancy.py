@@ -84,5 +84,5 @@ async def test_lead_sees_and_changes_its_own_team_only(open_gateway: OpenGateway
         form = {"data": {"id": webhook, "form_token": token_of(page)}, "headers": OURS, "allow_redirects": False}
         assert (await ask(lead, "POST", "/dashboard/webhooks/redeliver", **form)).status == 303
         entries = (await look(lead, "/dashboard/audit")).text
-        assert ("issuer:id:ann" if by == "issuer" else "console:beta") in entries
+        assert ("issuer:id:ann" if by == "issuer" else "key:beta/default") in entries
         assert foreign_key not in entries

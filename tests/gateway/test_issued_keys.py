@@ -192,6 +192,21 @@ async def test_lead_manages_the_keys_of_its_own_team(stack: Stack):
     assert actors == {"key:alpha/lead"}
 
 
+async def test_keys_that_a_revoked_lead_has_created_stay_valid_and_are_found(stack: Stack):
+    """By their creator, on both listeners; a lead finds those of its team only."""
+    owner = await issue(stack, scopes=["read", "predict", "keys"])
+    body = {"name": "app", "scopes": ["read"]}
+    made = (await ask(stack, "POST", "/gateway/keys", key=owner["key"], json=body)).json
+    assert made["created_by"] == f"key:{owner['id']}"
+    revoked = (await admin(stack, "DELETE", f"keys/{owner['id']}")).json
+    assert (revoked["state"], revoked["valid_keys_created"]) == ("revoked", 1)
+    query = f"?created_by={made['created_by']}"
+    for reply in (await admin(stack, "GET", f"keys{query}"), await lead(stack, "GET", query)):
+        assert [(row["id"], row["state"]) for row in reply.json["results"]] == [(made["id"], "valid")]
+    assert (await ask(stack, "GET", f"/gateway/keys{query}", key="beta")).json["results"] == []
+    assert (await ask(stack, "GET", "/v1/models", key=made["key"])).status == 200
+
+
 async def test_lead_grants_no_more_than_it_has(stack: Stack):
     for body, field in BEYOND:
         problem = assert_problem(await lead(stack, "POST", "", body), 422, origin=None)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
+from gateway.access.rules.api_keys import is_valid
 from gateway.domain.audit import Actor
 from gateway.domain.cursors import Cursor
 from gateway.domain.ledger import Settlement
@@ -345,12 +346,20 @@ class FakeStore:
         self._note("keys")
         return [key for key in self.issued.values() if team in (None, key.team)]
 
-    async def newest_keys(self, *, team: str | None, limit: int, older_than: KeyPlace | None = None) -> list[Key]:
+    async def newest_keys(
+        self, *, team: str | None, created_by: str | None = None, limit: int, older_than: KeyPlace | None = None
+    ) -> list[Key]:
         """List keys, newest first."""
         self._note("newest_keys")
         found = [key for key in self.issued.values() if team in (None, key.team)]
+        found = [key for key in found if created_by in (None, key.created_by)]
         found.sort(key=lambda key: (key.created_at, key.id), reverse=True)
         return [key for key in found if older_than is None or (key.created_at, key.id) < older_than][:limit]
+
+    async def valid_keys_of(self, creator: str, now: float) -> int:
+        """Count the valid keys of a creator."""
+        self._note("valid_keys_of")
+        return sum(key.created_by == creator and is_valid(key, now) for key in self.issued.values())
 
     async def change_key(
         self,

@@ -21,7 +21,7 @@ PLACE = WebhookPlace(WebhookBounds())
 async def fill(store: Store) -> None:
     """Add rows to every table."""
     await store.record_config("hash", {"logs.level": "info"}, {"logs.level": "debug"}, NOW - 10)
-    await store.add_key(key("k1"), actor=BY_TEST)
+    await store.add_key(key("k1", created_by="key:k1"), actor=BY_TEST)
     await store.add_key(key("k2", created_at=NOW - 10, expires_at=NOW - 5), actor=BY_TEST)
     await store.use_keys({"k1": NOW})
     await store.add_file(file("f1", owner="user:ann"))

@@ -26,6 +26,7 @@ def fill(path: str, **values: str) -> str:
         "name": "storyteller",
         "version": HEX,
         "id": UNKNOWN_ID,
+        "key_id": UNKNOWN_KEY,
         "file_id": UNKNOWN_FILE,
         "slug": "testing",
         "ticket": UNKNOWN_TICKET,
@@ -41,7 +42,7 @@ def fill(path: str, **values: str) -> str:
             name = re.match(r"\{(\w+)", inside)
             assert name is not None
             is_key = inside == "{id:[a-z0-9]{12}"
-            out, inside = out + (UNKNOWN_KEY if is_key else samples[name[1]]), ""
+            out, inside = out + samples["key_id" if is_key else name[1]], ""
         else:
             out += letter
     return out

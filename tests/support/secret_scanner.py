@@ -23,21 +23,25 @@ class SecretScanner:
     def __init__(self) -> None:
         self._secrets: dict[bytes, str] = {}
         self._sent: set[bytes] = set()
+        self._stored: set[bytes] = set()
         self.found: list[str] = []
 
     def clear(self) -> None:
-        self._secrets, self._sent, self.found = {}, set(), []
+        self._secrets, self._sent, self._stored, self.found = {}, set(), set(), []
 
-    def add(self, what: str, secret: str, *, is_sent: bool = False) -> None:
-        """Search for a secret from now on. `is_sent`: requests to upstream may contain it."""
+    def add(self, what: str, secret: str, *, is_sent: bool = False, is_stored: bool = False) -> None:
+        """Search for a secret from now on. `is_sent`: requests to upstream may contain it; `is_stored`: files may."""
         self._secrets[secret.encode()] = what
         if is_sent:
             self._sent.add(secret.encode())
+        if is_stored:
+            self._stored.add(secret.encode())
 
-    def scan(self, where: str, data: bytes, *, is_request: bool = False) -> None:
+    def scan(self, where: str, data: bytes, *, is_request: bool = False, is_file: bool = False) -> None:
         """Fail if `data`, or a request to upstream, contains a secret."""
         for secret, what in self._secrets.items():
-            if secret in data and not (is_request and secret in self._sent):
+            is_expected = (is_request and secret in self._sent) or (is_file and secret in self._stored)
+            if secret in data and not is_expected:
                 at = data.index(secret)
                 text = data[max(0, at - _SHOWN) : at] + b"[HERE]" + data[at + len(secret) : at + len(secret) + _SHOWN]
                 # Kept as well, because logging swallows exceptions raised in a handler.
@@ -52,7 +56,7 @@ class SecretScanner:
         """Scan every byte of every file: a database keeps deleted rows, and has a journal beside it."""
         for path in sorted(folder.rglob("*")):
             if path.is_file():
-                self.scan(f"the file {path.name}", path.read_bytes())
+                self.scan(f"the file {path.name}", path.read_bytes(), is_file=True)
 
     def scan_upstream_requests(self, upstream: Simulator) -> None:
         """Fail if upstream received a secret of a caller, or the token outside the API's Authorization header."""

@@ -12,6 +12,8 @@ from gateway.access.rules.api_keys import conceal
 from gateway.domain.audit import Values
 
 LONGEST_TEXT: Final = 1000
+LONGEST_NAME: Final = 200
+"""Characters of an actor or a subject."""
 MOST_VALUES: Final = 500
 """Values of one object or list; what comes after them is only counted."""
 MOST_BYTES: Final = 65_536

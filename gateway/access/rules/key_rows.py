@@ -32,6 +32,8 @@ class KeyRow(msgspec.Struct, frozen=True, kw_only=True):
     """Within a minute."""
     last_four: str | None
     """The end of the secret; `None` for keys from before it was kept, and where the config has only a digest."""
+    created_by: str | None
+    """Who created it, as in the audit log; `None` for keys of the config, and if that is not known."""
 
 
 class IssuedRow(KeyRow, frozen=True, kw_only=True):
@@ -41,6 +43,13 @@ class IssuedRow(KeyRow, frozen=True, kw_only=True):
 
     def __repr__(self) -> str:
         return f"IssuedRow(id={self.id!r})"
+
+
+class RevokedRow(KeyRow, frozen=True, kw_only=True):
+    """A revoked key."""
+
+    valid_keys_created: int
+    """How many keys that its holder created with it are valid. They stay so."""
 
 
 class KeyRows(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,6 +95,7 @@ def row_of(
         revoked_at=_moment(key.revoked_at),
         last_used_at=_moment(used_at),
         last_four=key.last_four,
+        created_by=key.created_by,
     )
 
 
@@ -98,6 +108,11 @@ def _state(key: Key, now: float, *, has_team: bool) -> str:
 def issued(row: KeyRow, secret: str) -> IssuedRow:
     """Return the row of a new key with its secret."""
     return IssuedRow(**msgspec.structs.asdict(row), key=secret)
+
+
+def revoked(row: KeyRow, valid_keys_created: int) -> RevokedRow:
+    """Return the row of a revoked key."""
+    return RevokedRow(**msgspec.structs.asdict(row), valid_keys_created=valid_keys_created)
 
 
 def page_of(rows: KeyRows, next_: str | None) -> KeyPage:

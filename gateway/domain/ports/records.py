@@ -34,8 +34,14 @@ class Keys(Protocol):
         """List the keys of one team or of all, by team and creation time."""
         ...
 
-    async def newest_keys(self, *, team: str | None, limit: int, older_than: KeyPlace | None = None) -> list[Key]:
-        """List the keys of one team or of all, newest first, from those before a place on."""
+    async def newest_keys(
+        self, *, team: str | None, created_by: str | None = None, limit: int, older_than: KeyPlace | None = None
+    ) -> list[Key]:
+        """List the keys of one team or of all, by one creator or by all, newest first, from those before a place on."""
+        ...
+
+    async def valid_keys_of(self, creator: str, now: float) -> int:
+        """Return the number of valid keys that somebody has created."""
         ...
 
     async def change_key(

@@ -20,6 +20,8 @@ from gateway.http.ops.answers import read_query
 class TeamKeyQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A page of the list."""
 
+    created_by: str | None = None
+    """Who created them, as in the audit log (for example: key:abcdefghijkl)."""
     cursor: str | None = None
     limit: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 100
 
@@ -28,7 +30,10 @@ async def list_keys(request: web.Request) -> web.Response:
     """Handle `GET /gateway/keys`: the keys of the team, newest first, those of the config last."""
     query = read_query(request, TeamKeyQuery)
     found = await request.app[KEY_SERVICE].list(
-        team=request[CALLER].team.name, limit=query.limit, older_than=read_cursor(query.cursor)
+        team=request[CALLER].team.name,
+        created_by=query.created_by,
+        limit=query.limit,
+        older_than=read_cursor(query.cursor),
     )
     return answer(page_of(found, _next_url(request, write_cursor(found.next))))
 
@@ -46,7 +51,10 @@ async def change_key(request: web.Request) -> web.Response:
 
 
 async def revoke_key(request: web.Request) -> web.Response:
-    """Handle `DELETE /gateway/keys/<id>`: revoke a key. Once more, it changes nothing."""
+    """Handle `DELETE /gateway/keys/<id>`: revoke a key. Once more, it changes nothing.
+
+    The keys that were created with it stay valid; the answer has their number.
+    """
     return answer(await request.app[KEY_SERVICE].revoke(_authority(request), request.match_info["id"]))
 
 

@@ -5,7 +5,7 @@ from typing import Any, Final
 import msgspec
 
 from gateway.access.rules.key_requests import KeyRequest, RotateRequest
-from gateway.access.rules.key_rows import IssuedRow, KeyPage, KeyRow
+from gateway.access.rules.key_rows import IssuedRow, KeyPage, KeyRow, RevokedRow
 from gateway.http.openapi import answers
 from gateway.http.openapi.document import RouteDescription
 
@@ -82,8 +82,8 @@ def key_routes(
             method="DELETE",
             path=one,
             summary=f"Revoke {a_key}",
-            description=text(),
-            answer=KeyRow,
+            description=text("The keys that were created with it stay valid."),
+            answer=RevokedRow,
             errors=(404, 409, 422),
             parameters=in_path,
         ),

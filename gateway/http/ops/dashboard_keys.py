@@ -15,7 +15,7 @@ from gateway.access.key_service import Authority
 from gateway.access.rules.grants import NEVER_GRANTED
 from gateway.access.rules.key_requests import AllowanceRequest, KeyRequest
 from gateway.access.sessions import Viewer
-from gateway.domain.audit import Action, AuditFilter
+from gateway.domain.audit import Action, AuditFilter, by_key
 from gateway.domain.scopes import Scope
 from gateway.domain.teams import Caller
 from gateway.errors import Conflict, GatewayError, InvalidField, Unprocessable
@@ -23,7 +23,7 @@ from gateway.http import errors
 from gateway.http.json_body import read_cursor, write_cursor
 from gateway.http.keys import KEY_SERVICE, STORE, TEAMS
 from gateway.http.ops.audit import place_of
-from gateway.http.ops.dashboard_access import PATH, Visit, for_visitors, next_page, read_form, redirect
+from gateway.http.ops.dashboard_access import PATH, Visit, for_visitors, next_page, read_form
 from gateway.operations.rules import audit_rows
 
 _PAGE: Final = 100
@@ -80,11 +80,11 @@ async def rotate_key(visit: Visit) -> web.Response:
 
 @for_visitors
 async def revoke_key(visit: Visit) -> web.Response:
-    """Handle `POST /dashboard/keys/revoke`."""
+    """Handle `POST /dashboard/keys/revoke`. The page that answers says how many valid keys were created with it."""
     fields = await read_form(visit.request)
     visit.require_manager()
-    await visit.request.app[KEY_SERVICE].revoke(_authority(visit), _text(fields, "id"))
-    return redirect(f"{PATH}/keys")
+    revoked = await visit.request.app[KEY_SERVICE].revoke(_authority(visit), _text(fields, "id"))
+    return await visit.page("revoked", entry="keys", revoked=revoked, creator=by_key(revoked.id))
 
 
 @for_visitors
@@ -103,9 +103,11 @@ async def show_audit(visit: Visit) -> web.Response:
     found = await request.app[STORE].audit_entries(which, limit=_PAGE, older_than=place)
     last = found.entries[-1] if found.has_more else None
     cursor = write_cursor(None if last is None else (last.at, str(last.id)))
+    rows = audit_rows.page_of(found, None).results
     return await visit.page(
         "audit",
-        rows=audit_rows.page_of(found, None).results,
+        rows=rows,
+        names=await request.app[KEY_SERVICE].names_of([row.actor for row in rows], visit.team),
         asked=query,
         actions=list(Action),
         next_url=next_page(request, cursor),
@@ -116,8 +118,12 @@ async def _keys_page(
     visit: Visit, *, status: int = 200, problem: GatewayError | None = None, fields: Fields | None = None
 ) -> web.Response:
     request = visit.request
+    creator = request.query.get("created_by", "").strip()
     found = await request.app[KEY_SERVICE].list(
-        team=visit.team, limit=_PAGE, older_than=read_cursor(request.query.get("cursor"))
+        team=visit.team,
+        created_by=creator or None,
+        limit=_PAGE,
+        older_than=read_cursor(request.query.get("cursor")),
     )
     cursor = write_cursor(found.next)
     offered = [scope for scope in Scope if visit.caller is None or scope in _grantable(visit.caller, visit.viewer)]
@@ -125,6 +131,8 @@ async def _keys_page(
         "keys",
         status=status,
         rows=found.keys,
+        names=await request.app[KEY_SERVICE].names_of([row.created_by or "" for row in found.keys], visit.team),
+        creator=creator,
         teams=[] if visit.team else [each.name for each in (await request.app[TEAMS].list()).results],
         scopes=offered,
         limits=_LIMITS,

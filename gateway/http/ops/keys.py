@@ -17,6 +17,8 @@ class KeyQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """The filters of the list."""
 
     team: str | None = None
+    created_by: str | None = None
+    """Who created them, as in the audit log (for example: key:abcdefghijkl)."""
     cursor: str | None = None
     limit: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 100
 
@@ -25,7 +27,7 @@ async def list_keys(request: web.Request) -> web.Response:
     """Handle `GET /admin/keys`: keys, newest first, those of the config last."""
     query = read_query(request, KeyQuery)
     found = await request.app[KEY_SERVICE].list(
-        team=query.team, limit=query.limit, older_than=read_cursor(query.cursor)
+        team=query.team, created_by=query.created_by, limit=query.limit, older_than=read_cursor(query.cursor)
     )
     return answer(page_of(found, next_url(request, write_cursor(found.next))))
 
@@ -43,7 +45,10 @@ async def change_key(request: web.Request) -> web.Response:
 
 
 async def revoke_key(request: web.Request) -> web.Response:
-    """Handle `DELETE /admin/keys/<id>`: revoke a key. Once more, it changes nothing."""
+    """Handle `DELETE /admin/keys/<id>`: revoke a key. Once more, it changes nothing.
+
+    The keys that were created with it stay valid; the answer has their number.
+    """
     return answer(await request.app[KEY_SERVICE].revoke(_operators(request), request.match_info["id"]))
 
 

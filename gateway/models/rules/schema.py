@@ -144,9 +144,8 @@ _decode_openapi = msgspec.json.Decoder(dict[str, Any], float_hook=Raw).decode
 
 
 def _read_document(document: bytes | Raw) -> _Document:
-    if len(memoryview(document)) < large_json.WHOLE:
-        return _decode(document)
-    return _Document(**large_json.split(copied(document), _Document.__struct_fields__))
+    is_small, names = len(memoryview(document)) < large_json.WHOLE, _Document.__struct_fields__
+    return _decode(document) if is_small else _Document(**large_json.split(copied(document), names))
 
 
 def read_schema(document: bytes) -> InputSchema | None:

@@ -15,6 +15,9 @@ from gateway.money.rules import projection, reports
 MOST_ROWS = 50
 """Maximum number of rows of a table. The number of further rows is shown; `gateway usage` lists all of them."""
 
+MOST_USERS = 20
+"""Maximum number of users on the overview: those who cost most."""
+
 
 class Live(msgspec.Struct, frozen=True, kw_only=True):
     """The current activity of this process."""
@@ -108,6 +111,8 @@ class Board(msgspec.Struct, frozen=True, kw_only=True):
     days: tuple[DayUsage, ...]
     teams: tuple[Usage, ...]
     targets: tuple[Usage, ...]
+    users: tuple[Usage, ...] = ()
+    """One more than `MOST_USERS` if there are more."""
     budgets: tuple[Budget, ...]
     failed_webhooks: tuple[tuple[str, int], ...] = ()
     """Teams with webhooks that are not tried again, and how many."""

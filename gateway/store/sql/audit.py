@@ -2,7 +2,7 @@
 
 import math
 
-from gateway.access.rules.audit_text import clean_text, from_json, to_json
+from gateway.access.rules.audit_text import LONGEST_NAME, clean_text, from_json, to_json
 from gateway.domain.audit import (
     BY_CONFIG,
     Action,
@@ -19,7 +19,6 @@ from gateway.store.sql.database import Database
 from gateway.store.sql.locks import Lock
 from gateway.store.sql.rows import Row
 
-_LONGEST_NAME = 200
 _CONFIG = "config"
 _NEWEST = 2**62
 
@@ -33,9 +32,9 @@ def columns_of(at: float, actor: Actor, change: Change) -> dict[str, object]:
     """Return the entry of a change, by the columns of the table."""
     return {
         "at": at,
-        "actor": clean_text(actor, _LONGEST_NAME),
+        "actor": clean_text(actor, LONGEST_NAME),
         "action": change.action.value,
-        "subject": clean_text(change.subject, _LONGEST_NAME),
+        "subject": clean_text(change.subject, LONGEST_NAME),
         "team": change.team,
         "before_values": to_json(change.before),
         "after_values": to_json(change.after),

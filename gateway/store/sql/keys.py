@@ -51,12 +51,22 @@ class KeySteps(Connections):
 
         return await self._read(step)
 
-    async def newest_keys(self, *, team: str | None, limit: int, older_than: KeyPlace | None = None) -> list[Key]:
+    async def newest_keys(
+        self, *, team: str | None, created_by: str | None = None, limit: int, older_than: KeyPlace | None = None
+    ) -> list[Key]:
         """List keys, newest first."""
         older_at, older_key = older_than or (math.inf, "")
         wanted = {"team": team, "older_at": older_at, "older_key": older_key, "limit": limit}
-        name = "newest_keys" if team is None else "newest_keys_of_team"
+        if created_by is not None:
+            name, wanted = "newest_keys_of_creator", wanted | {"created_by": created_by}
+        else:
+            name = "newest_keys" if team is None else "newest_keys_of_team"
         return await self._read(lambda db: [KEYS.record(row) for row in db.execute(name, wanted)])
+
+    async def valid_keys_of(self, creator: str, now: float) -> int:
+        """Count the valid keys of a creator."""
+        wanted = {"created_by": creator, "now": now}
+        return await self._read(lambda db: int(db.execute("valid_keys_of_creator", wanted).fetchall()[0][0]))
 
     async def change_key(
         self,

@@ -110,13 +110,6 @@ class LearnedRate:
         """Take a permit without a check. Call only when `wait` returns 0 or less."""
         self._full_at = rates.take(self._full_at, self.rate, now)
 
-    def take_if_free(self, now: float) -> bool:
-        """Take a permit if a request can be sent now. Return whether it was taken."""
-        if self.wait(now) > 0:
-            return False
-        self.take(now)
-        return True
-
     def give_back(self) -> None:
         """Return a permit whose request was not sent."""
         self._full_at -= self.rate.interval

@@ -1,107 +1,13 @@
-// Looks at the console in Chromium: what it shows, what it asks for, what the browser's console says, and what axe finds.
+// Looks at the console in Chromium, and uses it.
 
 import { readFile } from "node:fs/promises";
-import { createRequire } from "node:module";
-import { chromium } from "playwright-core";
+import { inBrowser, live, phone, read, signIn, violations, wide } from "./console.mjs";
 import { baseUrl, key, play } from "./script.mjs";
 
-const axeSource = createRequire(import.meta.url).resolve("axe-core/axe.min.js");
-const args = [
-  "--no-sandbox",
-  "--disable-gpu",
-  "--disable-quic",
-  "--no-first-run",
-  "--disable-background-networking",
-  "--disable-component-update",
-  "--disable-sync",
-];
-const wide = { width: 1280, height: 900 };
-const phone = { width: 390, height: 844 };
-
-/** Open a browser, do something with a page of it, and tell what it asked for and complained of. */
-async function inBrowser({ executable, profile, scheme = "light", viewport = wide }, act) {
-  const context = await chromium.launchPersistentContext(profile, {
-    executablePath: executable,
-    args,
-    headless: true,
-    colorScheme: scheme,
-    viewport,
-    isMobile: viewport === phone,
-    hasTouch: viewport === phone,
-  });
-  try {
-    const page = await context.newPage();
-    const complaints = [];
-    page.on("console", (message) => message.type() === "error" && complaints.push(message.text()));
-    page.on("pageerror", (error) => complaints.push(String(error)));
-    const requests = [];
-    const devtools = await context.newCDPSession(page);
-    await devtools.send("Network.enable");
-    devtools.on("Network.requestWillBeSent", ({ request }) => requests.push(`${request.method} ${request.url}`));
-    const result = await act(page, context);
-    return { ...result, complaints, requests };
-  } finally {
-    await context.close();
-  }
-}
-
-async function signIn(page, secret) {
-  await page.getByLabel("Operators' token, or a key of your team").fill(secret);
-  await page.getByRole("button", { name: "Sign in" }).click();
-  await page.waitForSelector("h1");
-}
-
-const live = (page) => page.waitForFunction(() => document.getElementById("state")?.textContent === "Live.");
-
-/** The text of an element, with titles in place of what is shown shortened. */
-const reading = () => {
-  window.exactly = (element) => {
-    const copy = element.cloneNode(true);
-    copy.querySelectorAll("[title]").forEach((each) => each.replaceChildren(each.title));
-    return copy.textContent.trim().replace(/\s+/g, " ");
-  };
-};
-
-/** Everything that stands in the tables and tiles, by the id of the part. */
-const read = async (page) => {
-  await page.evaluate(reading);
-  // A phone's layout grows with what is too wide, so it is compared with the screen.
-  return page.evaluate((width) => ({
-    heading: document.querySelector("h1").textContent.trim(),
-    tables: Object.fromEntries(
-      [...document.querySelectorAll("tbody[id]")].map((body) => [
-        body.id,
-        [...body.rows].map((row) => [...row.cells].map((cell) => window.exactly(cell))),
-      ]),
-    ),
-    tiles: Object.fromEntries(
-      [...document.querySelectorAll(".tiles > div")].map((tile) => [
-        tile.querySelector("dt").textContent,
-        window.exactly(tile.querySelector("dd")),
-      ]),
-    ),
-    charts: [...document.querySelectorAll(".chart svg")].map((svg) => ({
-      words: svg.getAttribute("aria-label"),
-      bars: svg.querySelectorAll(".bar rect").length,
-      fills: [...new Set([...svg.querySelectorAll(".bar rect")].map((bar) => getComputedStyle(bar).fill))],
-      width: svg.getBoundingClientRect().width,
-    })),
-    ground: getComputedStyle(document.body).backgroundColor,
-    overflow: document.documentElement.scrollWidth - width,
-    cookie: document.cookie,
-  }), page.viewportSize().width);
-};
-
-async function violations(page) {
-  await page.evaluate(await readFile(axeSource, "utf8"));
-  const found = await page.evaluate(() => window.axe.run());
-  return found.violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html).join(" | ")}`);
-}
-
 await play({
-  /** Open pages one after the other; read each, and let axe look at it. */
-  async visit({ address, secret, small, paths, screenshots, ...how }) {
-    return inBrowser({ ...how, viewport: small ? phone : wide }, async (page) => {
+  /** Open pages one after the other; read each, and let axe look at it. Those of `both` are seen in both schemes. */
+  async visit({ address, secret, small, scheme = "light", both = [], paths, screenshots, ...how }) {
+    return inBrowser({ ...how, scheme, viewport: small ? phone : wide }, async (page) => {
       const pages = {};
       if (secret) {
         await page.goto(address);
@@ -109,22 +15,30 @@ await play({
       }
       for (const path of paths) {
         await page.goto(`${address}${path}`);
-        pages[path] = { ...(await read(page)), violations: await violations(page) };
+        await page.evaluate(() => document.querySelectorAll("details").forEach((each) => (each.open = true)));
+        const seen = await read(page);
+        pages[path] = { ...seen, violations: await violations(page) };
         if (screenshots) await page.screenshot({ path: `${screenshots}${path.replaceAll(/\W/g, "-")}.png`, fullPage: true });
+        if (!both.includes(path)) continue;
+        await page.emulateMedia({ colorScheme: scheme === "light" ? "dark" : "light" });
+        const { ground, charts } = await read(page);
+        pages[path].other = { ground, charts, violations: await violations(page, { runOnly: ["color-contrast"] }) };
+        await page.emulateMedia({ colorScheme: scheme });
       }
       return { pages };
     });
   },
 
   /** Sign in if there is a form, open every table, and read the page. */
-  async look({ address, secret, small, screenshot, ...how }) {
+  async look({ address, secret, small, screenshot, top, ...how }) {
     return inBrowser({ ...how, viewport: small ? phone : wide }, async (page) => {
       await page.goto(address);
       const atDoor = secret ? await violations(page) : [];
       if (secret) await signIn(page, secret);
       await live(page);
       if (screenshot) {
-        const clip = { x: 0, y: 0, width: page.viewportSize().width, height: small ? phone.height : 1140 };
+        const y = top ? (await page.locator(top).boundingBox()).y - 24 : 0;
+        const clip = { x: 0, y, width: page.viewportSize().width, height: small ? phone.height : 1140 };
         await page.screenshot({ path: screenshot, fullPage: true, clip });
         return {};
       }
@@ -134,40 +48,99 @@ await play({
     });
   },
 
-  /** Search a prediction and open it; create, rotate and revoke a key, as its manager would. */
-  async manage({ address, secret, target, prediction: id, ...how }) {
-    return inBrowser(how, async (page) => {
+  /** Everything that an operator can do in the console, in one session. */
+  async operate({ address, secret, filters, prediction, picture, months, groupings, delivery, create, ...how }) {
+    return inBrowser(how, async (page, context) => {
+      const seen = {};
+      const tables = async () => (await read(page)).tables;
       await page.goto(address);
-      if (secret) await signIn(page, secret);
-      await page.getByRole("link", { name: "Predictions" }).click();
-      await page.getByLabel("Target").fill(target);
+      seen.asked = page.url();
+      await signIn(page, secret);
+      await live(page);
+      seen.users = (await tables()).users;
+      seen.cookies = await context.cookies();
+      // Predictions: filters, and the list that updates itself.
+      await page.getByRole("link", { name: "Predictions", exact: true }).click();
+      for (const [label, value] of Object.entries(filters)) {
+        const field = page.getByLabel(label, { exact: true });
+        await ((await field.evaluate((each) => each.tagName)) === "SELECT" ? field.selectOption(value) : field.fill(value));
+      }
       await page.getByRole("button", { name: "Search" }).click();
       await page.waitForURL(/target=/);
-      const found = (await read(page)).tables.predictions;
-      await page.locator(`#predictions a[href$="/${id}"]`).click();
+      seen.found = (await tables()).predictions;
+      await live(page);
+      const made = await fetch(`${baseUrl}/predictions`, {
+        method: "POST",
+        headers: { Authorization: `Bearer ${key}`, "Content-Type": "application/json", ...create.headers },
+        body: JSON.stringify(create.body),
+      });
+      seen.made = (await made.json()).id;
+      await page.waitForSelector(`#predictions a[href$="/${seen.made}"]`);
+      seen.foundLater = (await tables()).predictions;
+      await page.locator(`#predictions a[href$="/${prediction}"]`).click();
       await page.waitForSelector("#timeline");
-      const prediction = await read(page);
-      await page.getByRole("link", { name: "Keys" }).click();
+      seen.prediction = await tables();
+      // Outputs: the gallery, and the page of a picture.
+      const shown = () =>
+        page.evaluate(() =>
+          Promise.all([...document.images].map((each) => ((each.loading = "eager"), each.decode().then(() => each.naturalWidth)))),
+        );
+      await page.getByRole("link", { name: "Outputs" }).click();
+      seen.gallery = await shown();
+      await page.locator(`.gallery a[href$="/${picture}"]`).first().click();
+      await page.waitForSelector("#timeline");
+      seen.picture = await shown();
+      // Usage of another month, by each grouping.
+      await page.getByRole("link", { name: "Usage" }).click();
+      seen.usage = {};
+      for (const by of groupings) {
+        await page.locator('select[name="month"]').selectOption(months);
+        await page.locator('select[name="by"]').selectOption(by);
+        await page.getByRole("button", { name: "Show" }).click();
+        await page.waitForURL((url) => url.searchParams.get("by") === by);
+        seen.usage[by] = (await tables())["usage-rows"];
+      }
+      const downloading = page.waitForEvent("download");
+      await page.getByRole("link", { name: "Download CSV" }).click();
+      seen.csv = await readFile(await (await downloading).path(), "utf8");
+      // Limits.
+      await page.getByRole("link", { name: "Limits" }).click();
+      seen.usedUp = await page.locator(".used-up").evaluateAll((rows) =>
+        rows.map((row) => ({ text: row.innerText, color: getComputedStyle(row.cells[0]).color })),
+      );
+      // Webhooks.
+      await page.getByRole("link", { name: "Webhooks" }).click();
+      seen.deliveries = (await tables()).deliveries;
+      await page.getByRole("button", { name: `Send again: ${delivery}` }).click();
+      await page.waitForURL("**/webhooks");
+      seen.deliveriesLater = (await tables()).deliveries;
+      // Keys.
+      await page.getByRole("link", { name: "Keys", exact: true }).click();
       await page.getByText("Create a key").click();
-      await page.getByLabel("Name").fill("from the console");
+      await page.locator('select[name="team"]').selectOption("alpha");
+      await page.getByLabel("Name", { exact: true }).fill("from the console");
       await page.getByLabel("requests_per_minute").fill("many");
       await page.getByRole("button", { name: "Create key" }).click();
-      const problem = await page.getByRole("alert").textContent();
+      seen.problem = await page.getByRole("alert").textContent();
       await page.getByLabel("requests_per_minute").fill("60");
+      await page.getByLabel("predict", { exact: true }).check();
+      await page.getByLabel("keys", { exact: true }).check();
       await page.getByRole("button", { name: "Create key" }).click();
-      const created = await page.locator("#secret").textContent();
+      seen.created = await page.locator("#secret").textContent();
       await page.getByRole("link", { name: "All keys" }).click();
       await page.getByRole("button", { name: "Rotate from the console" }).click();
-      const rotated = await page.locator("#secret").textContent();
+      seen.rotated = await page.locator("#secret").textContent();
       await page.getByRole("link", { name: "All keys" }).click();
-      const before = (await read(page)).tables.keys;
-      await page.getByLabel("Revoke from the console").first().click();
-      await page.getByRole("button", { name: "Revoke from the console now" }).first().click();
-      await page.waitForURL("**/keys");
-      const after = (await read(page)).tables.keys;
-      await page.getByRole("link", { name: "Audit" }).click();
-      const { tables, heading } = await read(page);
-      return { found, prediction, problem, created, rotated, before, after, audit: tables.audit, heading };
+      const listed = await page.content();
+      seen.shownAgain = [seen.created, seen.rotated].filter((secret) => listed.includes(secret));
+      seen.before = (await tables()).keys;
+      await page.getByRole("link", { name: "Nodes" }).click();
+      seen.nodes = (await tables()).nodes;
+      await page.getByRole("button", { name: "Sign out" }).click();
+      await page.waitForURL("**/sign-in");
+      await page.goto(address);
+      seen.afterwards = page.url();
+      return seen;
     });
   },
 
@@ -264,18 +237,39 @@ await play({
     });
   },
 
-  /** Sign in, sign out, and try what is then still open. */
-  async leave({ address, secret, ...how }) {
+  /** A team lead creates a key; an operator revokes the lead's own; whose session then ends. */
+  async lead({ address, secret, operator, name, ...how }) {
     return inBrowser(how, async (page, context) => {
+      const seen = {};
       await page.goto(address);
-      const asked = page.url();
       await signIn(page, secret);
       await live(page);
-      const cookies = await context.cookies();
+      seen.cookies = await context.cookies();
+      seen.links = await page.getByRole("navigation").getByRole("link").allTextContents();
+      seen.board = await read(page);
+      await page.getByRole("link", { name: "Keys", exact: true }).click();
+      await page.getByText("Create a key").click();
+      await page.getByLabel("Name", { exact: true }).fill("by the lead");
+      await page.getByRole("button", { name: "Create key" }).click();
+      seen.created = await page.locator("#secret").textContent();
+      await page.getByRole("link", { name: "All keys" }).click();
+      seen.keys = (await read(page)).tables.keys;
+      await page.getByRole("link", { name: "Audit" }).click();
+      seen.audit = (await read(page)).tables.audit;
       await page.getByRole("button", { name: "Sign out" }).click();
       await page.waitForURL("**/sign-in");
-      await page.goto(address);
-      return { asked, cookies, afterwards: page.url() };
+      await signIn(page, operator);
+      await page.getByRole("link", { name: "Keys", exact: true }).click();
+      await page.getByLabel(`Revoke ${name}`, { exact: true }).first().click();
+      await page.getByRole("button", { name: `Revoke now: ${name}` }).first().click();
+      seen.revoked = await page.getByRole("status").textContent();
+      await page.getByRole("link", { name: "look at it" }).click();
+      seen.left = (await read(page)).tables.keys;
+      await page.getByRole("button", { name: "Sign out" }).click();
+      await page.waitForURL("**/sign-in");
+      await signIn(page, secret);
+      seen.refused = await page.getByRole("alert").textContent();
+      return seen;
     });
   },
 });

@@ -159,6 +159,28 @@ async def test_null_grants_no_more_than_the_holder_has_later(service, store):
         await service.change(held(own), made.id, request(models=None))
 
 
+async def test_keys_that_a_revoked_key_has_created_stay_valid_and_are_counted(service, store):
+    """Also those that it has rotated: its holder has seen their secrets."""
+    made = [await service.create(held(), request(name=name, scopes=["read"])) for name in ("one", "two")]
+    new, _ = await service.rotate(held(), made[1].id, 0)
+    await service.create(OPERATORS, request(team="red", name="other"))
+    assert [row.created_by for row in (*made, new)] == ["key:holder"] * 3
+    listed = (await service.list(team="red", created_by="key:holder")).keys
+    assert {row.id for row in listed} == {made[0].id, made[1].id, new.id}
+    revoked = await service.revoke(OPERATORS, "holder")
+    assert (revoked.state, revoked.valid_keys_created) == ("revoked", 2)
+    assert (await service.list(created_by="api")).keys[0].name == "other"
+
+
+async def test_actors_are_named_by_their_keys(service, store):
+    """Of the config and of the store, and of one's own team only."""
+    store.issued["blues"] = key("blues", team="blue")
+    actors = ["key:holder", "key:red/web", "key:blues", "key:gone", "cli:ann", ""]
+    own = {"key:holder": OWN.name, "key:red/web": "web"}
+    assert await service.names_of(actors, "red") == own
+    assert await service.names_of(actors, None) == own | {"key:blues": "name-blues"}
+
+
 async def test_holder_sees_nothing_of_other_teams(service):
     """A key of another team, one that is unknown, and one of the config give the same answer."""
     theirs = await service.create(OPERATORS, request(team="blue"))

@@ -3,9 +3,11 @@
 import asyncio
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -211,10 +213,10 @@ def test_keys_are_listed_with_their_state():
     table = ask("list").stdout
     assert table.splitlines()[0].split() == [
         "id", "team", "name", "state", "source", "created", "expires", "last_used", "last_four", "scopes", "models",
-        "origins", "limits",
+        "origins", "limits", "created_by",
     ]  # fmt: skip
     assert len(table.splitlines()) == 5
-    assert table.splitlines()[3].split()[-4:] == ["read", "-", "-", "-"]
+    assert table.splitlines()[3].split()[-5:-1] == ["read", "-", "-", "-"]
     shown = json.dumps(rows) + table
     assert old not in shown
     assert api_keys.digest(old) not in shown
@@ -225,7 +227,12 @@ def test_keys_are_listed_with_their_state():
 def test_table_lists_values_as_they_are_given_to_create(folder):
     """Values of a list are joined by commas, and can be copied."""
     create("acme", "--scope", "read", "--scope", "predict", "--origin", "https://app.example.com", "--model", "acme/*")
-    assert ask("list").stdout.splitlines()[2].split()[-4:] == ["read,predict", "acme/*", "https://app.example.com", "-"]
+    assert ask("list").stdout.splitlines()[2].split()[-5:-1] == [
+        "read,predict",
+        "acme/*",
+        "https://app.example.com",
+        "-",
+    ]
 
 
 def test_keys_of_a_removed_team_have_no_team(folder):
@@ -235,6 +242,20 @@ def test_keys_of_a_removed_team_have_no_team(folder):
     ask("revoke", gone)
     (folder / "config.toml").write_text('[[teams]]\nname = "acme"')
     assert {row["name"]: row["state"] for row in listed()} == {"lost": "no team", "gone": "revoked"}
+
+
+def test_keys_are_listed_by_creator_and_counted_when_theirs_is_revoked():
+    lead = str(api_keys.parse(create("acme", "--name", "lead")))
+    key = create("acme", "--name", "app")
+    (creator,) = {row["created_by"] for row in listed() if row["source"] == "issued"}
+    assert creator.startswith("cli:")
+    assert {row["name"] for row in listed("--created-by", creator)} == {"lead", "app"}
+    assert listed("--created-by", f"key:{lead}") == []
+    assert "created with it" not in ask("revoke", lead).stderr
+    with closing(sqlite3.connect("gateway.db")) as db:
+        db.execute("UPDATE keys SET created_by = ? WHERE id = ?", (f"key:{lead}", api_keys.parse(key)))
+        db.commit()
+    assert f"gateway keys list --created-by key:{lead}" in ask("revoke", lead).stderr
 
 
 def test_empty_list_explains_how_to_create_a_key(folder):

@@ -16,6 +16,7 @@ from gateway.errors import StoreUnavailable
 from gateway.operations.dashboard import REFRESH_SECONDS, DashboardService, Sources
 from gateway.operations.ports import DeliveryCounter
 from gateway.operations.recent_errors import RecentErrors
+from gateway.operations.rules.dashboard_view import MOST_USERS
 from gateway.runtime.live import LiveSettings
 from gateway.webhooks.rules.deliveries import DeliveryCounts
 from tests.support.clock import ManualClock
@@ -44,7 +45,8 @@ class AuditStore:
         if self.away:
             raise StoreUnavailable("away")
         whats: dict[By, Any] = {By.DAY: windows.day_of(self._clock.now()), By.MODEL: "acme/toy"}
-        rows = [Usage(team=name, what=whats.get(by), runs=1, microusd=500) for name in ("red", "blue")]
+        names = [f"u{number:02}" for number in range(MOST_USERS + 5)] if by is By.USER else [whats.get(by)]
+        rows = [Usage(team=name, what=what, runs=1, microusd=500) for name in ("red", "blue") for what in names[:limit]]
         return [row for row in rows if team in (None, row.team)]
 
     async def meters(self, scopes: Sequence[str], now: float) -> dict[str, Counters]:
@@ -114,10 +116,18 @@ def dashboard(books: AuditStore, clock: ManualClock) -> DashboardService:
 async def test_many_viewers_cost_one_ledger_read(dashboard: DashboardService, books: AuditStore, clock: ManualClock):
     boards = await asyncio.gather(*(dashboard.board(None) for _ in range(50)))
     assert all(each is boards[0] for each in boards)
-    assert books.asked == 3
+    assert books.asked == 4
     await clock.advance(REFRESH_SECONDS)
     assert await dashboard.board(None) is not boards[0]
-    assert books.asked == 6
+    assert books.asked == 7, "the users are read less often"
+
+
+async def test_users_who_cost_most_are_a_bounded_number(dashboard: DashboardService):
+    """One more than is shown, so that the page knows of it."""
+    for whose in (None, "red"):
+        users = (await dashboard.board(whose)).users
+        assert len(users) == MOST_USERS + 1
+        assert whose in (None, *{each.team for each in users})
 
 
 async def test_operators_see_all_runs_oldest_first(dashboard: DashboardService):

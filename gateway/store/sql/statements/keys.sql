@@ -23,6 +23,16 @@ ORDER BY created_at DESC, id DESC LIMIT :limit;
 SELECT {key} FROM keys WHERE team = :team AND (created_at, id) < (:older_at, :older_key)
 ORDER BY created_at DESC, id DESC LIMIT :limit;
 
+-- name: newest_keys_of_creator
+SELECT {key} FROM keys
+WHERE created_by = :created_by AND (created_at, id) < (:older_at, :older_key)
+    AND (CAST(:team AS TEXT) IS NULL OR team = :team)
+ORDER BY created_at DESC, id DESC LIMIT :limit;
+
+-- name: valid_keys_of_creator
+SELECT count(*) FROM keys
+WHERE created_by = :created_by AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > :now);
+
 -- name: change_key
 UPDATE keys
 SET name = :name, expires_at = :expires_at, scopes = :scopes, models = :models, origins = :origins, allowance = :allowance

@@ -44,7 +44,8 @@ def sent(rate: LearnedRate, now: float, seconds: float, step: float = 0.05) -> i
     """Send whenever it is allowed, looking twenty times a second; return how many went."""
     count = 0
     for tick in range(int(seconds / step)):
-        while rate.take_if_free(now + tick * step):
+        while rate.wait(now + tick * step) <= 0:
+            rate.take(now + tick * step)
             count += 1
     return count
 

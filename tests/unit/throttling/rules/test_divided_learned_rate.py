@@ -111,16 +111,3 @@ def test_node_that_joins_later_grows_from_where_the_rate_was_lowered():
     assert rate.wait(1000.0) <= 0
     assert rate.rate.per_minute == 480
     assert not Owner().told
-
-
-def test_permit_is_taken_where_one_can_be_sent():
-    """By the share's own rules, as by the whole rate's: a token of a turn goes first, and none without a lease."""
-    owner = Owner(0.0)
-    assert not owner.rate.take_if_free(1000.0)
-    owner.rate.grant(1)
-    owner.is_valid = False
-    assert not owner.rate.take_if_free(1000.0)
-    owner.is_valid = True
-    assert owner.rate.take_if_free(1000.0)
-    assert not owner.rate.take_if_free(1000.0)
-    assert Owner().rate.take_if_free(1000.0)
