@@ -241,7 +241,7 @@ class KeyService:
     def _team_by_name(self, name: str) -> Team:
         team = self._teams.value.get(name)
         if team is None:
-            raise Conflict(f"Team {name} is not in the config any more. Its keys do not work.")
+            raise Conflict(f"Team {name} is no longer in the config, so its keys do not work.")
         return team
 
     async def _grants(self, authority: Authority, team: Team) -> Grants:
@@ -254,7 +254,7 @@ class KeyService:
             raise Forbidden("Your key may not manage keys.")
         own = self._settings.value.keys.get(caller.key_id) or await self._store.key(caller.key_id)
         if own is None or not api_keys.is_valid(own, self._clock.now()):
-            raise Unauthenticated("Your key is not valid any more.")
+            raise Unauthenticated("Your key is no longer valid.")
         holders = self._teams.value.get(own.team)
         if holders is None or Scope.KEYS not in narrow(holders.scopes, own.scopes) or own.origins:
             # It was changed since this request was authenticated.

@@ -80,7 +80,7 @@ def read_snapshot(body: bytes) -> Snapshot:
     An unknown status together with an end (`completed_at`) is read as failed. Times that cannot be read count as
     absent. For large bodies this takes a while, and belongs in a thread. No step in it holds the interpreter for long.
     """
-    whole = large_bytes.stripped(body)
+    whole = body.strip() if len(body) <= large_bytes.WHOLE else large_bytes.stripped(body)
     given = long_logs.shortened(whole) if len(whole) > long_logs.LARGE else whole
     document = readable(given)
     if len(document) >= surrogates.LARGE:

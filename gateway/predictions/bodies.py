@@ -109,7 +109,7 @@ class PredictionBodies:
             upstream_base=self._upstream_base,
             document=split,
         )
-        return await off_the_loop(view.run.document, render)
+        return await off_the_loop(view.run.document, render) if is_large else render()
 
     def _render(
         self, view: PredictionView, base: str, family: Family, split: SplitDocument | None, *, has_copies: bool

@@ -20,7 +20,7 @@ from gateway.domain.records import Kind, Run, Status
 from gateway.domain.targets import Target, TargetKind, is_model_name
 from gateway.models.rules import secrets
 from gateway.models.schemas import SchemaService
-from gateway.runtime.pauses import off_the_loop
+from gateway.runtime.pauses import LARGE, off_the_loop
 
 
 class SecretValues:
@@ -48,7 +48,8 @@ class SecretValues:
     async def read_snapshot(self, run: Run, body: bytes) -> Snapshot:
         """Read upstream's body of a run without the run's secret values. Raise `ValueError` if it is no prediction."""
         try:
-            snapshot = await off_the_loop(body, partial(documents.read_snapshot, body))
+            read = partial(documents.read_snapshot, body)
+            snapshot = read() if len(body) <= LARGE else await off_the_loop(body, read)
         except ValueError as exc:
             raise ValueError(str(self.strike(run.id, str(exc).encode(errors="replace")), "utf-8")) from None
         return await self.strike_snapshot(run, snapshot)

@@ -148,7 +148,7 @@ class IdentityService:
         if keys is None or keys.mark is not question.mark:
             try:
                 compute = partial(self._compute, context, question, judgement, policy, rule)
-                computed = await off_the_loop(input_, compute)
+                computed = compute() if len(input_) <= LARGE else await off_the_loop(input_, compute)
             except ValueError:
                 return Identity(reason=BypassReason.INPUT_UNREADABLE, schema=schema)
             judgement, keys = computed

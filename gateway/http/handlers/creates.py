@@ -8,7 +8,7 @@ from http import HTTPStatus
 from aiohttp import web
 from msgspec.structs import replace
 
-from gateway.domain import cache_directives, documents
+from gateway.domain import cache_directives, documents, tags
 from gateway.domain.cache_directives import Directives
 from gateway.domain.create_body import BodyForm, CreateBody, parse_create
 from gateway.domain.create_request import CreateCommand, Created
@@ -95,7 +95,7 @@ async def _create(
             cancel_after = _cancel_after(request)
     # A page can name neither its user nor its tags: the headers are ignored.
     user = None if caller.is_public else request_limits.user_of(request)
-    tagged = tags_of(request, caller)
+    tagged = tags_of(request, caller) if tags.HEADER in request.headers else caller.tags
     directives = read_directives(request)
     idempotency_key = _idempotency_key(request)
     base, own_origins = base_url.addresses_of(request)

@@ -91,7 +91,7 @@ def test_problems_are_listed_in_the_order_of_their_lines(folder):
     assert result.exit_code == 1
     *problems, last = result.stderr.splitlines()
     assert [line.partition(" ")[0] for line in problems] == [f"config.toml:{line}" for line in (3, 5, 7)]
-    assert last == "3 problems in the config."
+    assert last == "3 problems found. No change was made."
 
 
 @pytest.mark.usefixtures("folder")

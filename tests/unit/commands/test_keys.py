@@ -339,7 +339,7 @@ def test_key_of_a_removed_team_cannot_be_rotated(folder):
     (folder / "config.toml").write_text('[[teams]]\nname = "acme"')
     result = ask("rotate", key)
     assert result.exit_code == 1
-    assert "Team blue is not in the config any more" in result.stderr
+    assert "Team blue is no longer in the config" in result.stderr
     assert ask("revoke", key).exit_code == 0
 
 

@@ -79,7 +79,7 @@ def test_native_apps_have_no_origin():
             "console.leads.a",
             "there is no team acne (teams: acme, bare)",
         ),
-        ({"console": {"client_id": "c"}}, "console", "lets nobody sign in"),
+        ({"console": {"client_id": "c"}}, "console", "allows nobody to sign in"),
         ({"console": CONSOLE | {"client_id": None}}, "console.client_id", "is missing"),
         ({"console": CONSOLE | {"client_id": "a b"}}, "console.client_id", "the client's id"),
         ({"console": CONSOLE | {"scopes": ["profile"]}}, "console.scopes", "needs openid"),
