@@ -209,7 +209,8 @@ class RunCreator:
 
         That is noticed when the one who started the run leaves, and when the permit is granted.
         """
-        if self._create_limiter is None:
+        limiter = self._create_limiter
+        if limiter is None or limiter.take_create(command.operation):
             return
 
         def stop_if_all_left() -> None:
@@ -221,7 +222,7 @@ class RunCreator:
                 remove_listener = command.add_departure_listener(stop_if_all_left)
                 stop_if_all_left()
                 try:
-                    has_waited = await self._create_limiter.create_permit(
+                    has_waited = await limiter.create_permit(
                         command.operation, intent.team, command.hold_until, returned=is_repeated, hold=command.hold
                     )
                 finally:
@@ -229,7 +230,7 @@ class RunCreator:
         except TimeoutError:
             raise CallerLeft(_LEFT_FOR_A_PERMIT) from None
         if has_waited and self._has_nobody(intent, command):
-            self._create_limiter.give_back(command.operation)
+            limiter.give_back(command.operation)
             raise CallerLeft(_LEFT_FOR_A_PERMIT)
 
     def _has_nobody(self, intent: Run, command: CreateCommand) -> bool:
