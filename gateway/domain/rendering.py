@@ -64,7 +64,7 @@ def _joined(fields: Fields) -> Fields:
     So most of a document is written by copying a few pieces.
     """
     joined: Fields = {}
-    changed = _CHANGED | {"input"} if rewrite.may_link_files(bytes(fields.get("input", documents.NULL))) else _CHANGED
+    changed = _CHANGED | {"input"} if rewrite.FILES in bytes(fields.get("input", documents.NULL)) else _CHANGED
     for is_changed, names in groupby(fields, changed.__contains__):
         part: Fields = {}
         for name in names:
@@ -117,8 +117,8 @@ def render(
         fields["deadline"] = documents.text(times.render(prediction.deadline_at))
     if prediction.source in _SHARING:
         _show_own_times(fields, read, prediction.created_at)
-    if upstream_base is not None and (given := fields.get("input")) is not None:
-        fields["input"] = Raw(rewrite.lead_files_back(bytes(given), upstream_base, base))
+    if upstream_base is not None and rewrite.FILES in (given := bytes(fields.get("input", documents.NULL))):
+        fields["input"] = Raw(rewrite.lead_files_back(given, upstream_base, base))
     if links and "output" in fields:
         fields["output"] = Raw(rewrite.replace_addresses(large_bytes.copied(fields["output"]), links))
     if prediction.canceled_at is not None:
