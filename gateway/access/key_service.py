@@ -107,7 +107,17 @@ class KeyService:
         shown, now = found[:limit], self._clock.now()
         uses = await self._store.key_uses([key.id for key in shown])
         allowances = self._settings.value.allowances
-        rows = [key_rows.row_of(key, now, used_at=uses.get(key.id), allowance=allowances.get(key.id)) for key in shown]
+        teams = self._teams.value
+        rows = [
+            key_rows.row_of(
+                key,
+                now,
+                used_at=uses.get(key.id),
+                allowance=allowances.get(key.id),
+                has_team=key.team in teams,
+            )
+            for key in shown
+        ]
         last = shown[-1] if len(found) > limit else None
         return KeyRows(keys=rows, next=None if last is None else (last.created_at, last.id))
 
@@ -210,7 +220,8 @@ class KeyService:
 
     async def _row(self, key: Key) -> KeyRow:
         uses = await self._store.key_uses([key.id])
-        return key_rows.row_of(key, self._clock.now(), used_at=uses.get(key.id))
+        has_team = key.team in self._teams.value
+        return key_rows.row_of(key, self._clock.now(), used_at=uses.get(key.id), has_team=has_team)
 
     def _team_of(self, authority: Authority, request: KeyRequest) -> Team:
         """Return the team of a new key."""

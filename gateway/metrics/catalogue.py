@@ -232,8 +232,9 @@ REQUEST_REFUSALS = _counter("request_refusals", "Requests refused by a request r
                             closed("of", *(each for each in SubjectKind if each is not SubjectKind.TAG)))
 CONCURRENCY_LIMIT = _gauge("concurrency_limit", "Limit of a team's concurrent predictions, if it has one.",
                            TEAM, is_prepared=False)
-CREATES_HELD = _counter("creates_held", "Creates queued over a request rate, by result. too_long: refused at once.",
-                        closed("result", "admitted", "refused", "full", "too_long"))
+CREATES_HELD = _counter("creates_held", "Creates queued over a request rate, by result. too_long: refused at once. "
+                        "left: the caller disconnected.",
+                        closed("result", "admitted", "refused", "full", "too_long", "left"))
 CREATE_HOLD = _histogram("create_hold_seconds", "Time that creates were queued over a request rate.", _WAITS)
 CHARGES_IN_DOUBT = _counter("charges_in_doubt", "Charges that may differ from upstream's.",
                             closed("reason", *Doubt))

@@ -133,7 +133,7 @@ def test_one_issuer_may_serve_several_applications():
 def test_issuers_need_their_extra(monkeypatch):
     """It is reported with the other problems, not as a traceback at the first token."""
     monkeypatch.setattr("gateway.config.checks.find_spec", lambda name: None)
-    assert found(table()) == {"issuers": "needs the extra oidc: pip install '.[oidc]' in a checkout"}
+    assert found(table()) == {"issuers": "needs the extra oidc: pip install 'WHEEL[oidc]', or '.[oidc]' in a checkout"}
 
 
 @pytest.mark.parametrize(
