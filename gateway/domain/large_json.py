@@ -291,10 +291,10 @@ def next_boundary(document: bytes, at: int) -> int:
     escape = masked.rfind(b"\\", max(0, len(masked) - _LONGEST_ESCAPE + 1))
     is_cut = escape >= 0 and masked[escape + 1 : escape + 2] in (b"", b"u")
     end = at + (escape if is_cut else len(masked))
-    if end - at > _LONGEST_CHARACTER:
-        # Nor in a character, where the text is UTF-8.
+    if end - at > _LONGEST_CHARACTER and document[end : end + 1] >= b"\x80":
+        # Nor in a character, where the text is UTF-8. Elsewhere, what is before can be the end of an escape.
         for before in range(end, end - _LONGEST_CHARACTER, -1):
-            if document[before : before + 1] < b"\x80" or document[before] >= _FIRST_OF_CHARACTER:
+            if document[before] >= _FIRST_OF_CHARACTER:
                 return before
     return end
 

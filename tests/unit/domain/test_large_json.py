@@ -137,6 +137,7 @@ def test_strings_are_decoded_as_the_decoder_decodes_them(text, step, is_ascii, h
         b'{"a":"' + b"\\ude00" * LONG + b'"}', b'{"a":1' + b" " * LONG + b'"' + b"x" * LONG + b'"}',
         b'{"a":[' + b"1," * LONG + b"]}", b'{"a":[' + b"1," * LONG + b"1]}", b'{"a":1,' + b" " * LONG + b"}",
         b'{"a":[' + b" " * LONG + b",1]}", b'{"a":[' + b"[" * LONG + b"]" * LONG + b"]}", b'{"a":{' * 9 + b"}" * 18,
+        b'{"a":["' + b'","'.join(b"x" * each + b"\\\\\x80" + b"x" * LONG for each in range(40)) + b'"]}',
         b'{"a":' + b"[{" * LONG + b"]}" * LONG + b"}", b'{"a":' + b"[]" * LONG + b"}", b'{"a":1}' + b"}" * LONG,
     ],
 )  # fmt: skip
