@@ -23,7 +23,7 @@ from gateway.domain.ports.records import KeyPlace, Keys
 from gateway.domain.records import Key
 from gateway.domain.scopes import Scope, narrow, normal_origin
 from gateway.domain.teams import Caller, Team, Teams
-from gateway.errors import Conflict, Forbidden, NotFound, Unauthenticated, Unprocessable
+from gateway.errors import Conflict, Forbidden, InvalidField, NotFound, Unauthenticated, Unprocessable
 from gateway.runtime.live import LiveSettings
 
 _NO_KEY = "There is no such key."
@@ -107,7 +107,17 @@ class KeyService:
         shown, now = found[:limit], self._clock.now()
         uses = await self._store.key_uses([key.id for key in shown])
         allowances = self._settings.value.allowances
-        rows = [key_rows.row_of(key, now, used_at=uses.get(key.id), allowance=allowances.get(key.id)) for key in shown]
+        teams = self._teams.value
+        rows = [
+            key_rows.row_of(
+                key,
+                now,
+                used_at=uses.get(key.id),
+                allowance=allowances.get(key.id),
+                has_team=key.team in teams,
+            )
+            for key in shown
+        ]
         last = shown[-1] if len(found) > limit else None
         return KeyRows(keys=rows, next=None if last is None else (last.created_at, last.id))
 
@@ -197,7 +207,10 @@ class KeyService:
         """
         key = await self._manageable(authority, key_id)
         if authority.caller is not None:
-            _refuse_beyond(await self._grants(authority, self._team(key)), key)
+            allowed = await self._grants(authority, self._team(key))
+            # Also a key that was created before its team was narrowed: its secret may be known.
+            if fields := grants.beyond_as_used(allowed, key):
+                raise _not_yours(fields)
         revoked = await self._store.revoke_key(key_id, self._clock.now(), actor=authority.actor)
         if revoked is None:
             raise NotFound(_NO_KEY)
@@ -207,7 +220,8 @@ class KeyService:
 
     async def _row(self, key: Key) -> KeyRow:
         uses = await self._store.key_uses([key.id])
-        return key_rows.row_of(key, self._clock.now(), used_at=uses.get(key.id))
+        has_team = key.team in self._teams.value
+        return key_rows.row_of(key, self._clock.now(), used_at=uses.get(key.id), has_team=has_team)
 
     def _team_of(self, authority: Authority, request: KeyRequest) -> Team:
         """Return the team of a new key."""
@@ -230,7 +244,7 @@ class KeyService:
     def _team_by_name(self, name: str) -> Team:
         team = self._teams.value.get(name)
         if team is None:
-            raise Conflict(f"Team {name} is not in the config any more. Its keys do not work.")
+            raise Conflict(f"Team {name} is no longer in the config, so its keys do not work.")
         return team
 
     async def _grants(self, authority: Authority, team: Team) -> Grants:
@@ -243,7 +257,7 @@ class KeyService:
             raise Forbidden("Your key may not manage keys.")
         own = self._settings.value.keys.get(caller.key_id) or await self._store.key(caller.key_id)
         if own is None or not api_keys.is_valid(own, self._clock.now()):
-            raise Unauthenticated("Your key is not valid any more.")
+            raise Unauthenticated("Your key is no longer valid.")
         holders = self._teams.value.get(own.team)
         if holders is None or Scope.KEYS not in narrow(holders.scopes, own.scopes) or own.origins:
             # It was changed since this request was authenticated.
@@ -274,7 +288,11 @@ def _refuse_invalid(request: KeyRequest, now: float) -> None:
 def _refuse_beyond(allowed: Grants, key: Key) -> None:
     """Raise `Forbidden` for a key that a holder could not create."""
     if not allowed.is_operator and (fields := grants.beyond(allowed, key)):
-        raise Forbidden(_NOT_YOURS + "; ".join(f"{field.field}: {field.description}" for field in fields[:3]))
+        raise _not_yours(fields)
+
+
+def _not_yours(fields: list[InvalidField]) -> Forbidden:
+    return Forbidden(_NOT_YOURS + "; ".join(f"{field.field}: {field.description}" for field in fields[:3]))
 
 
 def _refuse_new(allowed: Grants, old: Key, new: Key) -> None:

@@ -50,7 +50,7 @@ def compare(config: Config, console: ConsoleSignIn, at: Location, report: Report
             report.add((*at, values), f"needs {claim}, the claim whose values it lists", uses=[(*at, claim)])
     if not console.operators and not console.leads and not console.operator_claim and not console.lead_claim:
         uses = [(*at, name) for name in ("operator_claim", "operators", "lead_claim", "leads")]
-        report.add(at, "lets nobody sign in: name operators, or leads", uses=uses)
+        report.add(at, "allows nobody to sign in: name operators, or leads", uses=uses)
     if _OPENID not in console.scopes:
         report.add((*at, "scopes"), f"needs {_OPENID}: without it, the issuer does not say who signed in")
     for value, team in console.leads.items():
@@ -66,6 +66,12 @@ def warnings(config: Config) -> Iterator[Problem]:
         yield Problem(
             "ops.public_url",
             "is plain http: whoever listens on the way has the tokens and sessions of operators; use https",
+        )
+    if (ops.public_url or "").startswith("https:") and not config.server.trusted_proxies:
+        yield Problem(
+            "server.trusted_proxies",
+            "is empty, and [ops] public_url is https, so a proxy is in front: everybody has the proxy's address, and "
+            "ten failed sign-ins of anybody keep all others from signing in to the console",
         )
     tables = [(index, issuer.console) for index, issuer in enumerate(config.issuers) if issuer.console is not None]
     for index, console in tables:

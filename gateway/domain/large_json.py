@@ -11,6 +11,7 @@ No step works on more than some times `STEP` bytes.
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
+from itertools import islice
 from typing import Final
 
 import msgspec
@@ -26,6 +27,8 @@ MOST_FIELDS: Final = 10_000
 """A large object of more fields is refused: to decode so many in one call takes long, too."""
 _MOST_AT_ONCE: Final = 50_000
 """Items of an array that are decoded in one call."""
+_DEEPEST: Final = 100_000
+"""Brackets that are open at once in a text that is not checked. In others, the decoder refuses fewer."""
 _ROUNDS: Final = 8
 """Levels of brackets that are taken out of a piece in one call each."""
 
@@ -97,7 +100,8 @@ def decode_string(document: bytes, start: int, end: int) -> str:
 def find(document: bytes, name: bytes) -> tuple[int, int] | None:
     """Return where the value of a field begins and ends, of the first with that name; `None` if there is none.
 
-    The name is given as it is written, with its quotes. The document is not checked.
+    The name is given as it is written, with its quotes. The document is not checked. Fields after `MOST_FIELDS`, and
+    what is nested more deeply than any decoder goes, are not looked at.
     """
     start = _after_spaces(document, 0)
     if document[start : start + 1] != b"{":
@@ -105,7 +109,7 @@ def find(document: bytes, name: bytes) -> tuple[int, int] | None:
     marks = _marks(document, start, check=None)
     before = next(marks, 0)
     with suppress(msgspec.DecodeError):
-        for colon, after in zip(marks, marks, strict=False):
+        for colon, after in islice(zip(marks, marks, strict=False), MOST_FIELDS):
             low, high = _after_spaces(document, before + 1), _before_spaces(document, colon)
             if high - low == len(name) and document[low:high] == name:
                 return _after_spaces(document, colon + 1), _before_spaces(document, after)
@@ -177,6 +181,8 @@ def _marks(document: bytes, at: int, check: Callable[[bytes], object] | None = _
                 check(b"".join((_opened(stack, last), part[:size], b"" if is_end else _closed(after, ending))))
             if lowest <= 1:
                 yield from (at + mark for mark in _marks_in(masked, len(stack)))
+            if len(after) > _DEEPEST:
+                raise msgspec.DecodeError("JSON is nested too deeply")
             at, stack, last = at + size, after, ending
         at = _after_spaces(document, at)
     if stack:
