@@ -29,6 +29,8 @@ _MOST_AT_ONCE: Final = 50_000
 """Items of an array that are decoded in one call."""
 _DEEPEST: Final = 100_000
 """Brackets that are open at once in a text that is not checked. In others, the decoder refuses fewer."""
+_MOST_STEPS: Final = 300_000
+"""Marks that are looked at in a text that is not checked. Others have few, unless they have many fields."""
 _ROUNDS: Final = 8
 """Levels of brackets that are taken out of a piece in one call each."""
 
@@ -100,8 +102,8 @@ def decode_string(document: bytes, start: int, end: int) -> str:
 def find(document: bytes, name: bytes) -> tuple[int, int] | None:
     """Return where the value of a field begins and ends, of the first with that name; `None` if there is none.
 
-    The name is given as it is written, with its quotes. The document is not checked. Fields after `MOST_FIELDS`, and
-    what is nested more deeply than any decoder goes, are not looked at.
+    The name is given as it is written, with its quotes. The document is not checked, and not gone through to the end if
+    it has more than `MOST_FIELDS` fields, or so many brackets that it is hardly JSON.
     """
     start = _after_spaces(document, 0)
     if document[start : start + 1] != b"{":
@@ -166,6 +168,7 @@ def _marks(document: bytes, at: int, check: Callable[[bytes], object] | None = _
     for a name, or a closing bracket for any value.
     """
     stack = last = b""
+    steps = iter(range(_MOST_STEPS)) if check is None else None
     while at < len(document):
         part = document[at : at + STEP]
         is_end = at + STEP >= len(document)
@@ -180,9 +183,9 @@ def _marks(document: bytes, at: int, check: Callable[[bytes], object] | None = _
             if check is not None:
                 check(b"".join((_opened(stack, last), part[:size], b"" if is_end else _closed(after, ending))))
             if lowest <= 1:
-                yield from (at + mark for mark in _marks_in(masked, len(stack)))
+                yield from (at + mark for mark in _marks_in(masked, len(stack), steps))
             if len(after) > _DEEPEST:
-                raise msgspec.DecodeError("JSON is nested too deeply")
+                raise msgspec.DecodeError("JSON is malformed: too many brackets")
             at, stack, last = at + size, after, ending
         at = _after_spaces(document, at)
     if stack:
@@ -220,10 +223,12 @@ def _nested(stack: bytes, masked: bytes) -> tuple[int, bytes]:
     return lowest, stack[:lowest] + bytes(opened)
 
 
-def _marks_in(masked: bytes, depth: int) -> Iterator[int]:
+def _marks_in(masked: bytes, depth: int, steps: Iterator[int] | None) -> Iterator[int]:
     """Yield where the marks of the top level are in a piece, before which so many brackets are open."""
     at = 0
     while found := (_NEXT_AT_TOP if depth <= 1 else _NEXT_BRACKET).match(masked, at):
+        if steps is not None and next(steps, None) is None:
+            raise msgspec.DecodeError("JSON is malformed: too many brackets")
         mark, at = found[1], found.end()
         depth -= mark in _CLOSING
         if depth == 0 or (depth == 1 and mark in b",:"):

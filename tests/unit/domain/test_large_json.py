@@ -97,6 +97,15 @@ def test_some_fields_are_those_of_all(value, indent, step):
             assert text[slice(*place)] == bytes(found[name])
 
 
+@pytest.mark.parametrize("inner", [b"[]{}" * 50, b"[" * 200, b"".join(b'"k":1,' for _ in range(50))])
+def test_search_ends_in_what_is_hardly_json(inner, monkeypatch):
+    """Nothing has checked such a text, and to go through all of it can take minutes."""
+    for name, bound in (("STEP", 40), ("_MOST_STEPS", 60), ("_DEEPEST", 60), ("MOST_FIELDS", 20)):
+        monkeypatch.setattr(large_json, name, bound)
+    assert large_json.find(b'{"a":1,' + inner + b'"logs":2}', b'"logs"') is None
+    assert large_json.find(b'{"a":[' + b"[[]]," * 5 + b'1],"logs":2}', b'"logs"') is not None
+
+
 @settings(max_examples=20)
 @given(OBJECTS)
 def test_objects_and_arrays_are_written_as_the_encoder_writes_them(value):
