@@ -236,26 +236,19 @@ def _as_shown(error: GatewayError, caller: Caller | None) -> GatewayError:
     """Return the error without what a web page may not see: budgets of its team or key, limits of tags, their usage."""
     if caller is None or not caller.is_public or not isinstance(error, LimitReached) or error.limit is None:
         return error
-<<<<<<< HEAD
     name, of = error.limit["name"], error.limit["of"]
     if isinstance(error, BudgetExceeded) and of not in OWN_OF_PAGES:
-        whose = "one of your cost tags" if of == SubjectKind.TAG else f"your {of}"
-        detail = f"Over budget: the limit {name} of {whose} is used up or reserved."
+        whose = f"the limit {name} of " + ("one of your cost tags" if of == SubjectKind.TAG else f"your {of}")
+        detail = f"Over budget: {whose} is used up or reserved."
+        if error.retry_after is None:
+            detail = (
+                f"Over budget: this prediction is estimated at more than {whose}. It can never pass under this budget."
+            )
         return BudgetExceeded(detail, retry_after=error.retry_after)
     if of == SubjectKind.TAG:
         detail = f"Request was throttled: the limit {name} of one of your cost tags is reached."
         return RateLimited(detail, retry_after=error.retry_after)
     return error
-=======
-    if error.limit is None or error.limit["of"] in OWN_OF_PAGES:
-        return error
-    of = "one of your cost tags" if error.limit["of"] == SubjectKind.TAG else f"your {error.limit['of']}"
-    whose = f"the limit {error.limit['name']} of {of}"
-    detail = f"Over budget: {whose} is used up or reserved."
-    if error.retry_after is None:
-        detail = f"Over budget: this prediction is estimated at more than {whose}. It can never pass under this budget."
-    return BudgetExceeded(detail, retry_after=error.retry_after)
->>>>>>> origin/integ
 
 
 def _detail_of(response: web.StreamResponse) -> str:
