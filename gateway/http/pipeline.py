@@ -26,7 +26,16 @@ from aiohttp import HttpVersion11, web
 
 from gateway.domain.limits import OWN_OF_PAGES, SubjectKind
 from gateway.domain.teams import Caller
-from gateway.errors import BudgetExceeded, CallerLeft, Forbidden, GatewayError, HeadTooLarge, NotFound
+from gateway.errors import (
+    BudgetExceeded,
+    CallerLeft,
+    Forbidden,
+    GatewayError,
+    HeadTooLarge,
+    LimitReached,
+    NotFound,
+    RateLimited,
+)
 from gateway.http import access_log, base_url, cors, errors, request_limits, response_body
 from gateway.http.common_headers import add_common_headers, new_id
 from gateway.http.handlers.outputs import ANY_ORIGIN
@@ -224,17 +233,22 @@ async def _answer_expectation(request: Request) -> None:
 
 
 def _as_shown(error: GatewayError, caller: Caller | None) -> GatewayError:
-    """Return the error without amounts that a web page may not see: budgets of its team or key, and their usage."""
-    if caller is None or not caller.is_public or not isinstance(error, BudgetExceeded):
+    """Return the error without what a web page may not see: budgets of its team or key, limits of tags, their usage."""
+    if caller is None or not caller.is_public or not isinstance(error, LimitReached) or error.limit is None:
         return error
-    if error.limit is None or error.limit["of"] in OWN_OF_PAGES:
-        return error
-    of = "one of your cost tags" if error.limit["of"] == SubjectKind.TAG else f"your {error.limit['of']}"
-    whose = f"the limit {error.limit['name']} of {of}"
-    detail = f"Over budget: {whose} is used up or reserved."
-    if error.retry_after is None:
-        detail = f"Over budget: this prediction is estimated at more than {whose}. It can never pass under this budget."
-    return BudgetExceeded(detail, retry_after=error.retry_after)
+    name, of = error.limit["name"], error.limit["of"]
+    if isinstance(error, BudgetExceeded) and of not in OWN_OF_PAGES:
+        whose = f"the limit {name} of " + ("one of your cost tags" if of == SubjectKind.TAG else f"your {of}")
+        detail = f"Over budget: {whose} is used up or reserved."
+        if error.retry_after is None:
+            detail = (
+                f"Over budget: this prediction is estimated at more than {whose}. It can never pass under this budget."
+            )
+        return BudgetExceeded(detail, retry_after=error.retry_after)
+    if of == SubjectKind.TAG:
+        detail = f"Request was throttled: the limit {name} of one of your cost tags is reached."
+        return RateLimited(detail, retry_after=error.retry_after)
+    return error
 
 
 def _detail_of(response: web.StreamResponse) -> str:
