@@ -109,7 +109,7 @@ async def test_team_sees_only_its_own_data(open_gateway: OpenGateway, guarded: d
         theirs = (await create(alpha, named(stack, "acme/slow"), {"duration": 3000.0})).json["id"]
         assert (await sign_in(lead, stack.keys["beta"])).status == 303
         page = await look(lead)
-        assert "Usage of team beta" in page.text
+        assert "Overview of team beta" in page.text
         assert "alpha" not in page.text
         assert theirs not in page.text
         shown = Tables(page.text)
