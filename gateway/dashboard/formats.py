@@ -12,6 +12,7 @@ from gateway.domain import money, times, windows
 _CENT = money.MICROUSD_PER_USD // 100
 _SHORT_VERSION = 12
 _SHORT_ID = 12
+_EVENTS = {"asked": "requested", "cancel asked": "cancel requested", "waited": "held"}
 _VERSION = re.compile(r"[0-9a-f]{64}")
 _WORD_START = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
@@ -104,3 +105,13 @@ def limit_value(value: Any) -> str:
 def error_title(name: str) -> str:
     """Return the name of an error class as text: `BudgetExceeded` becomes "Budget exceeded"."""
     return _WORD_START.sub(" ", name).capitalize()
+
+
+def event_title(what: str) -> str:
+    """Return an event of a prediction's timeline in words."""
+    return _EVENTS.get(what, what)
+
+
+def name_title(name: str) -> str:
+    """Return the name of a field in words: `usd_per_second` becomes "USD per second"."""
+    return " ".join("USD" if word == "usd" else word for word in name.split("_"))

@@ -181,7 +181,7 @@ def _request_of(fields: Fields, team: str | None, now: float) -> KeyRequest:
             except ValueError as exc:
                 problems.append(InvalidField("invalid_value", f"limits.{name}", str(exc)))
     if limits:
-        given["limits"] = AllowanceRequest(**limits)
+        given["limits"] = msgspec.convert(limits, AllowanceRequest)
     request = KeyRequest(**given)
     if problems:
         raise Unprocessable([*invalid_fields(request, now), *problems])
