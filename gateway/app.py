@@ -20,6 +20,7 @@ from gateway.assembly.lifecycle import drain, resume, retire, start_webhooks
 from gateway.assembly.listeners import open_listeners
 from gateway.assembly.news import connect_news
 from gateway.assembly.nodes import connect_nodes, join_nodes
+from gateway.assembly.ports import check_ports
 from gateway.assembly.reload import Reloading
 from gateway.assembly.reload_parts import open_reloading
 from gateway.assembly.shutdown import ShutdownDeadline, SignalHandler
@@ -143,6 +144,7 @@ async def running(
     clock = clock or clocks.SystemClock()
     started_at = clock.monotonic()
     deadline = ShutdownDeadline(clock, float(config.server.shutdown_grace_seconds))
+    await check_ports(config, ops_socket)
     async with AsyncExitStack() as stack:
         waiting = WaitingListeners(config, ops_socket)
         stack.push_async_callback(waiting.close)

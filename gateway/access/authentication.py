@@ -18,6 +18,7 @@ from gateway.access.external_identities import ExternalIdentities
 from gateway.access.rules import api_keys
 from gateway.access.rules.grants import NEVER_GRANTED
 from gateway.access.rules.issuers import ExternalIdentity, Issuer
+from gateway.access.rules.json_web_tokens import looks_like_one
 from gateway.domain import tags
 from gateway.domain.limits import NO_LIMITS, UNLIMITED, Allowance
 from gateway.domain.ports.clock import Clock
@@ -37,6 +38,13 @@ _SCHEMES = ("bearer", "token")
 _UNKNOWN = "You did not pass a valid authentication token"
 _REPLICATE_PREFIX = "r8_"
 _IS_REPLICATES = f"{_UNKNOWN}: this is a token of Replicate (r8_…). Use a key of this gateway (rgw_…)."
+
+_IS_JWT = f"{_UNKNOWN}: this is a JSON Web Token, and the gateway's config has no [[issuers]] whose tokens it accepts."
+_ELSEWHERE = "This key or token only works from its allowed origins (add yours to its `origins`)."
+_IN_NO_PAGE = (
+    "This key or token only works from its allowed origins: in web pages, not in other programs. Those need a key of "
+    "the team that is not bound to origins."
+)
 
 
 class AccessSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -163,13 +171,15 @@ class Authenticator:
         if known is None:
             return None
         allowance = self._settings.value.allowances.get(key_id)
-        if allowance is None and key_id not in self._settings.value.keys:
+        key = self._settings.value.keys.get(key_id)
+        if allowance is None and key is None:
             # Without the store only the team's limits count: what needs no store goes on.
             with suppress(StoreUnavailable):
                 key = await self._stored(key_id)
                 allowance = None if key is None or key.team != team else key.allowance
         allowance = allowance or NO_LIMITS
-        return Caller(team=known, key_id=key_id, scopes=frozenset(), models=(), allowance=allowance)
+        name = key.name if key is not None and key.team == team else ""
+        return Caller(team=known, key_id=key_id, key_name=name, scopes=frozenset(), models=(), allowance=allowance)
 
     async def holder(self, key_id: str, team: str) -> Caller:
         """Return the caller of a key that was presented before. Raise `Unauthenticated` if it is no longer valid."""
@@ -209,7 +219,7 @@ class Authenticator:
             key = await self._key(presented)
             caller, until = self._caller(key), _end_of(key)
         if not origin_bound(caller.origins, origin):
-            raise Forbidden("This key or token only works from its allowed origins (add yours to its `origins`).")
+            raise Forbidden(_IN_NO_PAGE if origin is None else _ELSEWHERE)
         return caller, until
 
     def _is_of_issuer(self, presented: str) -> bool:
@@ -225,7 +235,7 @@ class Authenticator:
             if key is not None and not api_keys.matches(presented, key.sha256):
                 key = None
         if key is None:
-            raise Unauthenticated(_IS_REPLICATES if presented.startswith(_REPLICATE_PREFIX) else _UNKNOWN)
+            raise Unauthenticated(_unknown(presented))
         # From here on the caller holds the right secret, so it may learn what is wrong with the key.
         self._check_validity(key, "This key")
         return key
@@ -315,3 +325,10 @@ class Authenticator:
             is_public=True,
             allowance=self._settings.value.allowances.get(key_id, NO_LIMITS),
         )
+
+
+def _unknown(presented: str) -> str:
+    """Return why a credential is refused that is no key and, if there are issuers, no token of theirs."""
+    if presented.startswith(_REPLICATE_PREFIX):
+        return _IS_REPLICATES
+    return _IS_JWT if looks_like_one(presented) else _UNKNOWN

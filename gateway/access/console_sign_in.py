@@ -81,7 +81,7 @@ class ConsoleSignIn:
         """Start a sign-in at an issuer, for the page `asked`. Raise `NotFound` or `IssuerUnavailable`."""
         issuer = console_roles.named(self._settings.value.issuers, name)
         if issuer is None or issuer.console is None:
-            raise NotFound("Nobody signs in to this console at an issuer of that name.")
+            raise NotFound("No issuer of that name is configured for signing in to the console.")
         endpoints = await self._endpoints_of(issuer)
         key = self._key
         attempt = SignInAttempt(issuer=name, state=secrets.token_urlsafe(32), next=sign_in.page_after(asked))

@@ -107,7 +107,17 @@ class KeyService:
         shown, now = found[:limit], self._clock.now()
         uses = await self._store.key_uses([key.id for key in shown])
         allowances = self._settings.value.allowances
-        rows = [key_rows.row_of(key, now, used_at=uses.get(key.id), allowance=allowances.get(key.id)) for key in shown]
+        teams = self._teams.value
+        rows = [
+            key_rows.row_of(
+                key,
+                now,
+                used_at=uses.get(key.id),
+                allowance=allowances.get(key.id),
+                has_team=key.team in teams,
+            )
+            for key in shown
+        ]
         last = shown[-1] if len(found) > limit else None
         return KeyRows(keys=rows, next=None if last is None else (last.created_at, last.id))
 
@@ -207,7 +217,8 @@ class KeyService:
 
     async def _row(self, key: Key) -> KeyRow:
         uses = await self._store.key_uses([key.id])
-        return key_rows.row_of(key, self._clock.now(), used_at=uses.get(key.id))
+        has_team = key.team in self._teams.value
+        return key_rows.row_of(key, self._clock.now(), used_at=uses.get(key.id), has_team=has_team)
 
     def _team_of(self, authority: Authority, request: KeyRequest) -> Team:
         """Return the team of a new key."""
@@ -230,7 +241,7 @@ class KeyService:
     def _team_by_name(self, name: str) -> Team:
         team = self._teams.value.get(name)
         if team is None:
-            raise Conflict(f"Team {name} is not in the config any more. Its keys do not work.")
+            raise Conflict(f"Team {name} is no longer in the config, so its keys do not work.")
         return team
 
     async def _grants(self, authority: Authority, team: Team) -> Grants:
@@ -243,7 +254,7 @@ class KeyService:
             raise Forbidden("Your key may not manage keys.")
         own = self._settings.value.keys.get(caller.key_id) or await self._store.key(caller.key_id)
         if own is None or not api_keys.is_valid(own, self._clock.now()):
-            raise Unauthenticated("Your key is not valid any more.")
+            raise Unauthenticated("Your key is no longer valid.")
         holders = self._teams.value.get(own.team)
         if holders is None or Scope.KEYS not in narrow(holders.scopes, own.scopes) or own.origins:
             # It was changed since this request was authenticated.

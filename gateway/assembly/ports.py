@@ -1,5 +1,6 @@
 """The two ports of a gateway, or those of a worker: it shares the one of callers, and serves operators on a socket."""
 
+import asyncio
 from pathlib import Path
 from typing import Final
 
@@ -28,6 +29,20 @@ async def listen_for_operators(config: Config, app: web.Application, socket: Pat
     if socket is not None:
         return await listen_on_socket(app, socket, grace_seconds=_OPS_GRACE_SECONDS), ops.port
     return await listen(app, ops.host, ops.port, grace_seconds=_OPS_GRACE_SECONDS)
+
+
+async def check_ports(config: Config, socket: Path | None) -> None:
+    """Raise `OSError` if a port is not available, before anything of the gateway exists."""
+    loop = asyncio.get_running_loop()
+    wanted = [(config.server.host, config.server.port, config.server.reuse_port)]
+    if socket is None:
+        wanted.append((config.ops.host, config.ops.port, False))
+    for host, port, is_shared in wanted:
+        if port:
+            server = await loop.create_server(
+                asyncio.Protocol, host, port, reuse_port=is_shared or None, start_serving=False
+            )
+            server.close()
 
 
 def shown_origin(host: str, port: int) -> str:

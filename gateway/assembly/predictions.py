@@ -79,6 +79,7 @@ async def build_predictions(
         events,
         metrics,
         ticket_secret=ticket_secret,
+        upstream_base=str(base.config.upstream.base_url),
         settings=live.predictions,
         output_links=opened.links if opened is not None else None,
         news=base.news,

@@ -194,7 +194,8 @@ def summary(config: "Config") -> Iterator[str]:
         teams = f" (team {', '.join(alias.teams)})" if alias.teams else ""
         yield f"alias      {alias.name}{teams}: {alias.target}"
     for team in config.teams:
-        yield f"team       {_team(team)}"
+        yield f"team       {team.name}"
+        yield from (f"  {name:<9}{value}" for name, value in _team(team))
     for issuer in config.issuers:
         uses = [*issuer.all_teams, *(["the console"] if issuer.console is not None else [])]
         yield f"issuer     {issuer.name} ({issuer.issuer}), for {', '.join(uses)}"
@@ -213,20 +214,19 @@ def _listener(host: str, port: int) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{port or '(a free port)'}"
 
 
-def _team(team: "Team") -> str:
-    parts = [
-        f"scopes {', '.join(team.scopes)}",
-        f"models {', '.join(team.models)}" if team.models is not None else "all models",
-    ]
+def _team(team: "Team") -> "Iterator[tuple[str, str]]":
+    """Yield what a team may do, each part with its name."""
+    yield "scopes", ", ".join(team.scopes)
+    yield "models", "all" if team.models is None else ", ".join(team.models)
     if team.origins:
-        parts.append(f"origins {', '.join(team.origins)}")
-    parts += _limits(team) or ["no limits"]
+        yield "origins", ", ".join(team.origins)
+    yield "limits", ", ".join(_limits(team)) or "none"
     for name, limits in (("user", team.per_user), ("address", team.per_address)):
         if limits is not None and (given := _limits(limits)):
-            parts.append(f"per {name}: {', '.join(given)}")
-    parts += [f"tag {name}: {', '.join(_limits(limits)) or 'no limits'}" for name, limits in team.per_tag.items()]
-    parts.append(f"keys in the config: {', '.join(key.name for key in team.keys) or 'none'}")
-    return f"{team.name}: {'; '.join(parts)}"
+            yield "limits", f"for each {name}: {', '.join(given)}"
+    for name, of_tag in team.per_tag.items():
+        yield "limits", f"for tag {name}: {', '.join(_limits(of_tag)) or 'none'}"
+    yield "keys", f"in the config: {', '.join(key.name for key in team.keys) or 'none'}"
 
 
 def _limits(limits: "RunLimits") -> list[str]:

@@ -64,7 +64,7 @@ def raise_problems(problems: "Sequence[Problem]") -> NoReturn:
     for problem in problems:
         click.echo(str(problem), err=True)
     if len(problems) > 1:
-        click.echo(f"{len(problems)} problems found; nothing was done.", err=True)
+        click.echo(f"{len(problems)} problems found. No change was made.", err=True)
     raise click.exceptions.Exit(1) from None
 
 

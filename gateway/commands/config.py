@@ -78,8 +78,8 @@ def init(config_path: Path | None) -> None:
 def show(config_path: Path | None, *, changed: bool) -> None:
     """Print the effective config as TOML, each setting with its source.
 
-    The source is a line of the file, an environment variable, or "default". Secrets are not shown, nor is what could be
-    one.
+    The source is a line of the file, an environment variable, or "default". Values that are or
+    may be secret are not shown.
     """
     with plain_errors():
         from gateway.config import ConfigError, load_with_places

@@ -269,7 +269,7 @@ def _cell(value: object) -> str:
     match value:
         case None:
             return "-"
-        case list():
+        case list() | tuple():
             return ",".join(map(str, value))
         case dict():
             return ",".join(f"{name}={_cell(each)}" for name, each in value.items()) or "-"

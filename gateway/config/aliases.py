@@ -34,7 +34,7 @@ def compare_aliases(config: Config, report: Report) -> None:
         for number, other in enumerate(config.aliases):
             if number != index and _target(alias).model == other.name and _meet(alias, other):
                 what = report.places.mention(("aliases", number, "name"))
-                report.add((*location, "target"), f"is an alias itself ({what}): name what that stands for", uses=uses)
+                report.add((*location, "target"), f"is an alias itself ({what}): name its target instead", uses=uses)
 
 
 def warn_of_aliases(config: Config) -> Iterator[Problem]:

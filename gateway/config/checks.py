@@ -49,13 +49,17 @@ def resolve(config: Config, environ: Mapping[str, str], report: Report, *, servi
             keys.append(key.with_value(value) if value and not key.sha256 else key)
         teams.append(team.model_copy(update={"keys": tuple(keys)}))
     if serving and config.tracing.enabled and find_spec("opentelemetry") is None:
-        report.add(("tracing", "enabled"), "needs the extra otel: pip install '.[otel]' in a checkout")
+        report.add(
+            ("tracing", "enabled"), "needs the extra otel: pip install 'WHEEL[otel]', or '.[otel]' in a checkout"
+        )
     if config.server.workers > 1 and not is_postgres(config.store.url):
         report.add(("server", "workers"), "needs PostgreSQL ([store] url): one process serves from a file of SQLite")
     if serving and is_postgres(config.store.url) and find_spec("psycopg") is None:
-        report.add(("store", "url"), "needs the extra postgres: pip install '.[postgres]' in a checkout")
+        report.add(
+            ("store", "url"), "needs the extra postgres: pip install 'WHEEL[postgres]', or '.[postgres]' in a checkout"
+        )
     if serving and config.issuers and find_spec("cryptography") is None:
-        report.add(("issuers",), "needs the extra oidc: pip install '.[oidc]' in a checkout")
+        report.add(("issuers",), "needs the extra oidc: pip install 'WHEEL[oidc]', or '.[oidc]' in a checkout")
     return config.model_copy(
         update={
             "ops": config.ops.with_token(_ops_token(config.ops, report, fetch, fetch_env, serving=serving)),

@@ -50,7 +50,7 @@ def compare(config: Config, console: ConsoleSignIn, at: Location, report: Report
             report.add((*at, values), f"needs {claim}, the claim whose values it lists", uses=[(*at, claim)])
     if not console.operators and not console.leads and not console.operator_claim and not console.lead_claim:
         uses = [(*at, name) for name in ("operator_claim", "operators", "lead_claim", "leads")]
-        report.add(at, "lets nobody sign in: name operators, or leads", uses=uses)
+        report.add(at, "allows nobody to sign in: name operators, or leads", uses=uses)
     if _OPENID not in console.scopes:
         report.add((*at, "scopes"), f"needs {_OPENID}: without it, the issuer does not say who signed in")
     for value, team in console.leads.items():

@@ -148,7 +148,7 @@ class Issuer(TeamLimits):
     )
     jwks_ttl_seconds: Seconds = Field(3600, description="Its keys are read again before this age.", examples=[3600])
     jwks_stale_seconds: Seconds = Field(
-        _DAY, description="While it is away, keys are used up to this age.", examples=[_DAY]
+        _DAY, description="While it is unavailable, keys are used up to this age.", examples=[_DAY]
     )
     jwks_max_bytes: Bytes = Field(262_144, description="Largest list of keys that is read.", examples=[262_144])
     jwks_max_keys: Count = Field(100, description="Keys that are used of a list.", examples=[100])

@@ -1,5 +1,6 @@
 """Collects the problems of a config, each with its place: a line of the file, or an environment variable."""
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -113,11 +114,12 @@ class Report:
         return any(bad[: len(location)] == location for bad in self._bad)
 
     def problems(self, sections: Sequence[str]) -> list[Problem]:
-        """Return the problems in the order of the sections, and in each of lines and list items."""
+        """Return the problems in the order of their lines; then those without a line, by sections and list items."""
 
-        def order(item: tuple[Location, str]) -> tuple[int, int, list[int]]:
+        def order(item: tuple[Location, str]) -> tuple[float, int, list[int]]:
             location = item[0]
             section = sections.index(str(location[0])) if location and location[0] in sections else len(sections)
-            return section, self.places.line(location) or 0, [part for part in location if isinstance(part, int)]
+            indexes = [part for part in location if isinstance(part, int)]
+            return self.places.line(location) or math.inf, section, indexes
 
         return [self.places.problem(location, message) for location, message in sorted(self._found, key=order)]

@@ -236,7 +236,10 @@ def _outputs_url(value: str) -> str:
     if value.startswith("s3:"):
         parts = urlsplit(value)
         if not re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", parts.netloc):
-            raise ValueError("expected s3://bucket or s3://bucket/prefix")
+            raise ValueError(
+                "expected s3://bucket or s3://bucket/prefix, with a bucket of 3 to 63 lower-case letters, digits, dots "
+                "and hyphens, of which the first and the last are letters or digits"
+            )
         if parts.fragment or not re.fullmatch(r"((endpoint|region)=[^&\s@]+(&|\Z))*", parts.query):
             raise ValueError("expected only endpoint=https://host and region=name after s3://bucket/prefix?")
         return value

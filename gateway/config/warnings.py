@@ -198,7 +198,7 @@ def _of_webhooks(config: Config) -> Iterator[Problem]:
     if config.webhooks.allow_private_addresses:
         yield Problem(
             "webhooks.allow_private_addresses",
-            "lets every caller make the gateway send requests into your private network",
+            "allows every caller to have the gateway send requests to your private network",
         )
     if config.webhooks.allow_http:
         yield Problem("webhooks.allow_http", "lets inputs and outputs be sent unencrypted")

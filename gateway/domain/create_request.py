@@ -17,6 +17,13 @@ from gateway.domain.targets import Target
 from gateway.domain.teams import Caller
 from gateway.domain.upstream_response import Answer
 
+AddDepartureListener = Callable[[Callable[[], None]], Callable[[], None]]
+
+
+def no_departure(_: Callable[[], None], /) -> Callable[[], None]:
+    """Add no listener, because the caller cannot leave."""
+    return lambda: None
+
 
 class NamedBy(msgspec.Struct, frozen=True):
     """How a caller named the target of a create: by the path, or by `version` in the body."""
@@ -51,6 +58,8 @@ class CreateCommand(msgspec.Struct, frozen=True, kw_only=True):
     """Until when it may wait for a limit or a permit, by the monotonic clock."""
     has_left: Callable[[], bool] = lambda: False
     """Says whether the caller has disconnected."""
+    add_departure_listener: AddDepartureListener = no_departure
+    """Calls a function when the caller disconnects. What it returns removes that listener."""
     hold: Hold = msgspec.field(default_factory=Hold)
     """How long it was held for limits so far. Whoever holds it adds to it."""
 

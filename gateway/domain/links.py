@@ -11,6 +11,7 @@ import posixpath
 import re
 import unicodedata
 from collections.abc import Collection, Iterator, Mapping
+from functools import lru_cache
 from ipaddress import AddressValueError, IPv6Address
 from typing import NamedTuple
 from urllib.parse import unquote
@@ -23,6 +24,9 @@ from gateway.domain.json_scan import LINK_START, link_starts, mask
 from gateway.errors import Unprocessable
 
 FILE_ID = r"[A-Za-z0-9_-]{8,100}"
+
+FILES = b"/files/"
+"""In every link of a file. An input without it can contain nothing that `lead_files_back` changes."""
 
 _decode_fields = msgspec.json.Decoder(dict[str, Raw]).decode
 _encode = msgspec.json.Encoder().encode
@@ -106,6 +110,18 @@ def file_document(document: bytes, base: str) -> bytes:
     file_id = _decode_text(fields["id"])
     fields["urls"] = Raw(_encode({"get": f"{base}/files/{file_id}"}))
     return _encode(fields)
+
+
+def lead_files_back(given: bytes, upstream_base: str, base: str) -> bytes:
+    """Rewrite upstream's file links in an input to the gateway's: the strings that `Policy.translate_files` wrote."""
+    return _written_link(upstream_base).sub(lambda found: _encode(f"{base}/files/{found[1].decode()}"), given)
+
+
+@lru_cache(maxsize=8)
+def _written_link(upstream_base: str) -> re.Pattern[bytes]:
+    # A quote behind a backslash is a part of a longer text, and a string before a colon is a key.
+    link = re.escape(f'"{upstream_base}/files/') + rf'({FILE_ID})"(?!\s*+:)'
+    return re.compile(rb"(?<!\\)" + link.encode())
 
 
 class FileLink(msgspec.Struct, frozen=True):

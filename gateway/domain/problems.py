@@ -23,13 +23,15 @@ def problem(
     retry_after: int | None = None,
     limit: Mapping[str, object] | None = None,
     request_id: str | None = None,
+    is_of_record: bool = True,
 ) -> bytes:
     """Return a problem document. `retry_after` is in seconds, `limit` describes the exceeded limit.
 
-    The `request_id` is left out of a 404: the documents of unknown ids and of ids of other teams are byte-identical.
+    The `request_id` is left out of a 404 that `is_of_record`: the documents of unknown ids and of ids of other teams
+    are byte-identical.
     """
     body: dict[str, object] = {"title": title, "detail": detail, "status": status}
-    if request_id is not None and status != HTTPStatus.NOT_FOUND:
+    if request_id is not None and not (is_of_record and status == HTTPStatus.NOT_FOUND):
         body["request_id"] = request_id
     if invalid_fields:
         body["invalid_fields"] = [field._asdict() for field in invalid_fields]

@@ -18,6 +18,8 @@ from gateway.domain.limits import Subject, SubjectKind
 from gateway.domain.rates import Rate
 from gateway.domain.windows import Window
 
+NEVER = math.inf
+"""Seconds until a retry of a create whose estimate exceeds a whole budget."""
 CONCURRENCY_RETRY_SECONDS = 1.0
 """Retry interval when runs in progress must end first: their remaining time is unknown."""
 
@@ -188,7 +190,7 @@ def rate_status(
 
 
 class Refused(msgspec.Struct, frozen=True):
-    """The exceeded limit, and the seconds until a retry."""
+    """The exceeded limit, and the seconds until a retry; `NEVER` if the estimate exceeds the whole limit."""
 
     status: LimitStatus
     retry_after: float
@@ -203,7 +205,8 @@ class Granted(msgspec.Struct, frozen=True):
 def decide(meters: Mapping[str, Counters], demand: ReservationRequest, now: float) -> Granted | Refused:
     """Check all limits. Of several exceeded ones, return the one with the longest wait.
 
-    Budgets come before other limits, because waiting a short time does not help there.
+    Budgets come before other limits, because waiting a short time does not help there. Of those that the estimate
+    exceeds as a whole, the smallest is returned.
     """
     exceeded: list[Refused] = []
     full_at: dict[str, float] = {}
@@ -215,8 +218,13 @@ def decide(meters: Mapping[str, Counters], demand: ReservationRequest, now: floa
                 _full_at(meter, allowance.predictions, now), allowance.predictions, now
             )
     if exceeded:
-        return max(exceeded, key=lambda each: (each.status.kind.is_budget, each.retry_after))
+        return max(exceeded, key=_hopelessness)
     return Granted(full_at)
+
+
+def _hopelessness(refused: Refused) -> tuple[bool, float, float]:
+    size = -refused.status.limit if refused.retry_after == NEVER else 0.0
+    return refused.status.kind.is_budget, refused.retry_after, size
 
 
 _UNUSED = Counters()
@@ -287,12 +295,14 @@ def _measured(
         )
         # A free run passes even if the budget is used up.
         passes = asked == 0 or used + held + asked <= limit
-        yield status, 0.0 if passes else _budget_wait(used + asked <= limit, end - now)
+        yield status, 0.0 if passes else _budget_wait(limit, used, asked, end - now)
 
 
-def _budget_wait(is_held_only: bool, seconds: float) -> float:
+def _budget_wait(limit: int, used: int, asked: int, seconds: float) -> float:
+    if asked > limit:
+        return NEVER
     # Held amounts can be released as soon as a run ends. Spent amounts count until the window ends.
-    return min(seconds, CONCURRENCY_RETRY_SECONDS) if is_held_only else seconds
+    return min(seconds, CONCURRENCY_RETRY_SECONDS) if used + asked <= limit else seconds
 
 
 def _budgets(

@@ -29,7 +29,7 @@ _STARTING = documents.text(Status.STARTING)
 _CHANGED = frozenset(
     {"id", "urls", "webhook", "webhook_events_filter", "deadline", "created_at", *_TIMES, "status", "output", "metrics"}
 )
-"""The fields that `render` sets or removes."""
+"""The fields that `render` sets or removes, but for an input with links of files."""
 
 
 class SplitDocument(msgspec.Struct, frozen=True, dict=True):
@@ -64,7 +64,8 @@ def _joined(fields: Fields) -> Fields:
     So most of a document is written by copying a few pieces.
     """
     joined: Fields = {}
-    for is_changed, names in groupby(fields, _CHANGED.__contains__):
+    changed = _CHANGED | {"input"} if rewrite.FILES in bytes(fields.get("input", documents.NULL)) else _CHANGED
+    for is_changed, names in groupby(fields, changed.__contains__):
         part: Fields = {}
         for name in names:
             part[name] = fields[name]
@@ -84,6 +85,7 @@ def render(
     family: Family,
     as_starting: bool = False,
     links: Mapping[str, str] | None = None,
+    upstream_base: str | None = None,
     document: SplitDocument | None = None,
 ) -> bytes:
     """Return a prediction as its caller sees it.
@@ -92,7 +94,8 @@ def render(
     links. `as_starting` shows it as upstream shows a prediction that was just created: for a sync wait that timed out,
     because clients take any status but `starting` for a result (docs/replicate-api.md, Sync mode), and for other
     responses to a create that must not have an output. `links` maps upstream's links in the output to stored copies'.
-    `document` is the run's document, if it has been split before.
+    File links of the input below `upstream_base` lead to the gateway: they were its own when they came in. `document`
+    is the run's document, if it has been split before.
     """
     prediction, run = view.prediction, view.run
     read = document or split(run.document, to_keep=False)
@@ -114,6 +117,8 @@ def render(
         fields["deadline"] = documents.text(times.render(prediction.deadline_at))
     if prediction.source in _SHARING:
         _show_own_times(fields, read, prediction.created_at)
+    if upstream_base is not None and rewrite.FILES in (given := bytes(fields.get("input", documents.NULL))):
+        fields["input"] = Raw(rewrite.lead_files_back(given, upstream_base, base))
     if links and "output" in fields:
         fields["output"] = Raw(rewrite.replace_addresses(large_bytes.copied(fields["output"]), links))
     if prediction.canceled_at is not None:

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from http import HTTPStatus
 from typing import Final
 
+import msgspec
 from aiohttp import web
 
 from gateway import errors
@@ -42,6 +43,8 @@ _STATUS: dict[type[errors.GatewayError], int] = {
     errors.UpstreamTimeout: 504,
     errors.UpstreamUncertain: 504,
 }
+_BARE: Final = {"detail": "The requested resource could not be found.", "status": 404}
+"""Upstream's response to a create whose target it does not have."""
 _DEFAULT_RETRY_AFTER = {503: 1}
 _NOT_HTTP = "The request could not be understood as HTTP."
 _MALFORMED = {
@@ -77,12 +80,13 @@ def respond(error: errors.GatewayError, request_id: str | None = None) -> web.Re
     )
     if retry_after is not None:
         response.headers["Retry-After"] = str(retry_after)
-    if limit is not None and (refusing := rate_headers.refusing(limit, retry_after or 1)) is not None:
+    if limit is not None and (refusing := rate_headers.refusing(limit, retry_after)) is not None:
         response.headers["RateLimit-Policy"] = refusing.policy
         response.headers["RateLimit"] = refusing.state
         # This request cannot be served now, even if part of a budget remains.
         response.headers["ratelimit-remaining"] = "0"
-        response.headers["ratelimit-reset"] = str(refusing.seconds)
+        if refusing.seconds is not None:
+            response.headers["ratelimit-reset"] = str(refusing.seconds)
     if isinstance(error, errors.UpstreamUncertain):
         # Stainless clients retry a create after a 504, and would pay twice, unless this header forbids it.
         response.headers["X-Should-Retry"] = "false"
@@ -135,6 +139,21 @@ def malformed(status: int) -> web.Response:
     response.headers["Server"] = SERVER
     response.force_close()
     return response
+
+
+def pass_on_create(answer: Answer, target: str, request_id: str | None) -> web.Response:
+    """Return upstream's response to a create unchanged, but for a 404 that does not say what was not found."""
+    if answer.status != HTTPStatus.NOT_FOUND or not _is_bare(answer.body):
+        return pass_on(answer)
+    detail = f"Replicate has no {target}, or the account may not use it."
+    return _problem(404, problem(404, "Target not found", detail, request_id=request_id, is_of_record=False))
+
+
+def _is_bare(body: bytes) -> bool:
+    try:
+        return bool(msgspec.json.decode(body) == _BARE)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return False
 
 
 def pass_on(answer: Answer) -> web.Response:

@@ -240,8 +240,11 @@ def _as_shown(error: GatewayError, caller: Caller | None) -> GatewayError:
         return error
     if error.limit is None or error.limit["of"] in OWN_OF_PAGES:
         return error
-    whose = "one of your cost tags" if error.limit["of"] == SubjectKind.TAG else f"your {error.limit['of']}"
-    detail = f"Over budget: the limit {error.limit['name']} of {whose} is used up or reserved."
+    of = "one of your cost tags" if error.limit["of"] == SubjectKind.TAG else f"your {error.limit['of']}"
+    whose = f"the limit {error.limit['name']} of {of}"
+    detail = f"Over budget: {whose} is used up or reserved."
+    if error.retry_after is None:
+        detail = f"Over budget: this prediction is estimated at more than {whose}. It can never pass under this budget."
     return BudgetExceeded(detail, retry_after=error.retry_after)
 
 

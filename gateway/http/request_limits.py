@@ -6,6 +6,7 @@ retries). Any other request over a rate is refused immediately. A refusal reads 
 upstream.
 """
 
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from ipaddress import IPv6Address, ip_address
@@ -13,6 +14,7 @@ from ipaddress import IPv6Address, ip_address
 from aiohttp import web
 from multidict import CIMultiDict
 
+from gateway.domain.create_request import no_departure
 from gateway.domain.hold import Hold
 from gateway.domain.limits import OWN_OF_PAGES
 from gateway.domain.ports.clock import Clock
@@ -26,7 +28,7 @@ from gateway.http.prefer import parse_cancel_after
 from gateway.http.server import Connection
 from gateway.money.rules import refusals
 from gateway.throttling.divided_request_rates import DividedRequestRates
-from gateway.throttling.hold_queue import HoldQueue
+from gateway.throttling.hold_queue import LEFT_FOR_A_RATE, HoldQueue
 from gateway.throttling.rules import rate_headers, request_rates
 from gateway.throttling.rules.request_rates import Bucket, RateExceeded, RateStatus, RequestRates
 
@@ -115,7 +117,7 @@ async def admit(request: web.Request, caller: Caller, *, is_create: bool) -> Non
         if request[HOLD_UNTIL] > now and has_left(request):
             if exceeded is None:
                 table.give_back(buckets)
-            raise CallerLeft("The client disconnected while its create was held for a rate.")
+            raise CallerLeft(LEFT_FOR_A_RATE)
     if exceeded is not None:
         raise _refusal(request, exceeded, clock)
 
@@ -167,7 +169,11 @@ async def _hold(
     clock, queue = request.app[CLOCK], request.app[HOLD_QUEUE]
     began = clock.monotonic()
     try:
-        return await queue.enqueue(caller.team.name, buckets, request[HOLD_UNTIL], partial(has_left, request))
+        if has_left(request):
+            raise CallerLeft(LEFT_FOR_A_RATE)
+        return await queue.enqueue(
+            caller.team.name, buckets, request[HOLD_UNTIL], partial(add_departure_listener, request)
+        )
     finally:
         # A create that is behind others of its team waits for the same rate.
         bucket = exceeded.bucket if exceeded is not None else buckets[0]
@@ -181,6 +187,14 @@ def has_left(request: web.Request) -> bool:
     if transport is None or transport.is_closing():
         return True
     return isinstance(connection, Connection) and connection.has_input_ended
+
+
+def add_departure_listener(request: web.Request, callback: Callable[[], None]) -> Callable[[], None]:
+    """Call `callback` when the client leaves, as in `has_left`; return what removes it."""
+    connection = request.protocol
+    if not isinstance(connection, Connection):
+        return no_departure(callback)
+    return connection.add_departure_listener(callback)
 
 
 def seconds_since_arrival(request: web.Request) -> float:

@@ -48,6 +48,8 @@ class Connection(RequestHandler):
     ends_with_input = False
     """Whether the end of the client's input ends the connection. Set for event streams: their readers close."""
 
+    _departure_listeners: tuple[Callable[[], None], ...] = ()
+
     _head_bytes = 0
     """Bytes received of a head that is not complete."""
 
@@ -74,6 +76,7 @@ class Connection(RequestHandler):
         TLS has no half-closed connections in asyncio, and a client that closes its half between requests is gone.
         """
         self.has_input_ended = True
+        self._announce_departure()
         self._close_after_last_response()
         if self.ends_with_input or self.ssl_context is not None or self._is_idle():
             return None
@@ -111,8 +114,22 @@ class Connection(RequestHandler):
     def connection_lost(self, exc: BaseException | None) -> None:
         """Run `on_lost` after aiohttp's own handling."""
         super().connection_lost(exc)
+        self._announce_departure()
         if self.on_lost is not None:
             self.on_lost()
+
+    def add_departure_listener(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call `callback` when the connection is lost or the client closes its half of it; return what removes it."""
+        self._departure_listeners = (*self._departure_listeners, callback)
+
+        def remove() -> None:
+            self._departure_listeners = tuple(each for each in self._departure_listeners if each is not callback)
+
+        return remove
+
+    def _announce_departure(self) -> None:
+        for callback in self._departure_listeners:
+            callback()
 
     def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None

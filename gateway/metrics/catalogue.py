@@ -232,8 +232,9 @@ REQUEST_REFUSALS = _counter("request_refusals", "Requests refused by a request r
                             closed("of", *(each for each in SubjectKind if each is not SubjectKind.TAG)))
 CONCURRENCY_LIMIT = _gauge("concurrency_limit", "Limit of a team's concurrent predictions, if it has one.",
                            TEAM, is_prepared=False)
-CREATES_HELD = _counter("creates_held", "Creates queued over a request rate, by result. too_long: refused at once.",
-                        closed("result", "admitted", "refused", "full", "too_long"))
+CREATES_HELD = _counter("creates_held", "Creates queued over a request rate, by result. too_long: refused at once. "
+                        "left: the caller disconnected.",
+                        closed("result", "admitted", "refused", "full", "too_long", "left"))
 CREATE_HOLD = _histogram("create_hold_seconds", "Time that creates were queued over a request rate.", _WAITS)
 CHARGES_IN_DOUBT = _counter("charges_in_doubt", "Charges that may differ from upstream's.",
                             closed("reason", *Doubt))
@@ -350,13 +351,13 @@ RUNS_TAKEN_OVER = _counter("runs_taken_over", "Runs that this node took over fro
 CLOCK_SKEW = _gauge("store_clock_skew_seconds", "By how much the clock of the database was ahead of this machine's "
                     "when the node joined.")
 
-_section("News between nodes")
-NEWS_DURATION = _histogram("news_seconds", "Time from an event until the database has passed on the news of it.",
+_section("Notifications between nodes")
+NEWS_DURATION = _histogram("news_seconds", "Time from an event until the database has passed on its notification.",
                            _QUICK)
-NEWS_WAITING = _gauge("news_waiting", "Names in news that are not sent yet.")
-NEWS_LISTENING = _gauge("news_listening", "1 if news of other nodes arrive, 0 if only the store is read. Always 0 with "
-                        "SQLite.")
-NEWS_RECONNECTS = _counter("news_reconnects", "Times that the connection for news was lost and came back.")
-NEWS_OVERFLOWS = _counter("news_overflows", "Times that too many names waited, and other nodes were told to read all.",
+NEWS_WAITING = _gauge("news_waiting", "Names in notifications that are not sent yet.")
+NEWS_LISTENING = _gauge("news_listening", "1 if notifications of other nodes arrive, 0 if only the store is read. "
+                        "Always 0 with SQLite.")
+NEWS_RECONNECTS = _counter("news_reconnects", "Times that the connection for notifications was lost and came back.")
+NEWS_OVERFLOWS = _counter("news_overflows", "Times that too many names waited, and other nodes had to read all.",
                           closed("topic", *Topic))
 # fmt: on

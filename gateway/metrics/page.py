@@ -9,8 +9,9 @@ from gateway.metrics.registry import MAX_SERIES, most_samples
 
 _HEAD = f"""# Metrics
 
-The ops listener serves `/metrics` in the Prometheus text format or as OpenMetrics. `python -m gateway.metrics`
-generates this page from [the catalogue](../gateway/metrics/catalogue.py); a test compares the two.
+For operators: every metric with its type, labels and meaning. The ops listener serves `/metrics` in the Prometheus text
+format or as OpenMetrics. `python -m gateway.metrics` generates this page from
+[the catalogue](../gateway/metrics/catalogue.py); a test compares the two.
 
 All names begin with `{NAMESPACE}_`, which is omitted below. Units are seconds, bytes and dollars. Labels never contain
 ids, URLs or text from callers. The `process_*` metrics of the Python client are exported too.

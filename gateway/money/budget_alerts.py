@@ -9,6 +9,7 @@ import asyncio
 import logging
 
 import msgspec
+from msgspec.structs import replace
 
 from gateway.domain import quota, windows
 from gateway.domain.ledger import BudgetWarning
@@ -172,15 +173,23 @@ class Budgets:
             return
         warning = BudgetWarning(team, name, day, percent)
         if self._announcer is not None and settings.url is not None:
-            message = alerts.body(Alert(team=team, percent=percent, status=status, at=now), settings.form)
+            alert = Alert(team=team, percent=percent, status=status, at=now, has_refused=has_refused)
+            if (key_id := alert.owner.get("key")) is not None:
+                alert = replace(alert, key_name=await self._name_of(team, key_id))
+            message = alerts.body(alert, settings.form)
             is_first = await self._announcer.announce(warning, settings.url, message)
         else:
             is_first = await self._ledger.warn_once(warning)
         if is_first:
+            reached_text = "budget nearly used up" if percent >= _NEARLY else "budget threshold reached"
             logger.warning(
-                "budget used up" if percent >= FULL else "budget nearly used up",
+                "budget used up" if percent >= FULL else reached_text,
                 extra={"team": team, "budget": name, "percent": percent},
             )
+
+    async def _name_of(self, team: str, key_id: str) -> str | None:
+        owner = None if self._owners is None else await self._owners.owner(team, key_id)
+        return None if owner is None else owner.key_name or None
 
 
 def _of_team(team: str, limits: Limits) -> RunLimits:

@@ -8,7 +8,7 @@ before its `hold_until`.
 
 import asyncio
 import itertools
-from bisect import bisect_left, insort
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import lru_cache
@@ -184,12 +184,13 @@ class LimitQueue:
         """Count a refusal and return the error for its caller: `BudgetExceeded` or `RateLimited`."""
         status = refused.status
         self._observer.quota_refused(team, status.kind)
-        if status.of in _WITH_ALERTS and status.kind.is_budget:
+        can_pass_later = refused.retry_after != quota.NEVER
+        if status.of in _WITH_ALERTS and status.kind.is_budget and can_pass_later:
             for limits in demand.allowances:
                 if limits.scope == status.scope:
                     for callback in self._on_exhausted:
                         callback(team, limits, status.name)
-        retry_after = quota.seconds_to_wait(refused.retry_after)
+        retry_after = quota.seconds_to_wait(refused.retry_after) if can_pass_later else None
         error_class = BudgetExceeded if status.kind.is_budget else RateLimited
         return error_class(refusals.detail_of(refused, demand), retry_after=retry_after, limit=refusals.shown(status))
 
@@ -221,10 +222,12 @@ class LimitQueue:
         left = entry.command.hold_until - began
         if (too_late := queue.refused_for_longer(entry, left, self._clock.now())) is not None:
             raise self.refusal(too_late, entry.demand, entry.team)
-        if left > 0:
+        if left > 0 and not entry.command.has_left():
+            remove_listener = entry.command.add_departure_listener(entry.turn.set)
             try:
                 await sleep_until_event(self._clock, min(seconds, left), entry.turn)
             finally:
+                remove_listener()
                 if entry.waited_for is not None:
                     entry.command.hold.add(self._clock.monotonic() - began, entry.waited_for)
         entry.turn.clear()
@@ -239,6 +242,7 @@ class LimitQueue:
 
     def _join(self, entry: QueueEntry, scope: str, refused: Refused | None) -> None:
         """Put an entry into a scope's queue, at its position by arrival. Raise if the team has too many waiting."""
+        position: int | None = None
         if entry.line != scope:
             if entry.line is None and self._waiting[entry.team] >= MAX_WAITING:
                 known = refused or self._queues[scope].refused
@@ -246,14 +250,28 @@ class LimitQueue:
                 raise self.refusal(known, entry.demand, entry.team)
             self.leave(entry)
             queue = self._queues.setdefault(scope, _ScopeQueue())
-            insort(queue.entries, entry)
+            position = bisect_left(queue.entries, entry)
+            queue.entries.insert(position, entry)
             entry.line = scope
             self._waiting[entry.team] += 1
         queue = self._queues[scope]
         if refused is not None:
             queue.refused, queue.refused_at = refused, self._clock.now()
+        if position is not None:
+            self._wake_late(queue, position + 1)
         if queue.refused is not None:
             entry.waited_for = queue.refused.status
+
+    def _wake_late(self, queue: _ScopeQueue, position: int) -> None:
+        """Wake the entries from a position on that are too late for their rate, now that another one goes first.
+
+        They are refused when they wait again. Creates that arrive together can be refused by the store, and so join, in
+        another order than that of their arrival.
+        """
+        now, monotonic = self._clock.now(), self._clock.monotonic()
+        for entry in queue.entries[position:]:
+            if queue.refused_for_longer(entry, entry.command.hold_until - monotonic, now) is not None:
+                entry.turn.set()
 
     def leave(self, entry: QueueEntry) -> None:
         """Remove an entry from its queue, if it is in one, and wake the next entry if it was first."""

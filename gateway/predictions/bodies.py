@@ -44,8 +44,11 @@ def _size(kept: _Shown | SplitDocument) -> int:
 class PredictionBodies:
     """Renders predictions."""
 
-    def __init__(self, ticket_secret: bytes, output_links: CopyLinks | None, max_bytes: int) -> None:
+    def __init__(
+        self, ticket_secret: bytes, output_links: CopyLinks | None, max_bytes: int, upstream_base: str | None = None
+    ) -> None:
         self._ticket_secret = ticket_secret
+        self._upstream_base = upstream_base
         self._output_links = output_links
         self._kept: LRUCache[_Key | str, _Shown | SplitDocument] = LRUCache(max_bytes, getsizeof=_size)
         """Bodies, and split documents by the id of their run."""
@@ -97,7 +100,14 @@ class PredictionBodies:
         is_large = len(view.run.document) > LARGE
         split = None if is_large else self._split_document(view)
         render = partial(
-            rendering.render, view, base, self._stream_path(view), family=family, as_starting=True, document=split
+            rendering.render,
+            view,
+            base,
+            self._stream_path(view),
+            family=family,
+            as_starting=True,
+            upstream_base=self._upstream_base,
+            document=split,
         )
         return await off_the_loop(view.run.document, render) if is_large else render()
 
@@ -105,7 +115,15 @@ class PredictionBodies:
         self, view: PredictionView, base: str, family: Family, split: SplitDocument | None, *, has_copies: bool
     ) -> bytes:
         links = self.copy_links(view, base) if has_copies else None
-        return rendering.render(view, base, self._stream_path(view), family=family, links=links, document=split)
+        return rendering.render(
+            view,
+            base,
+            self._stream_path(view),
+            family=family,
+            links=links,
+            upstream_base=self._upstream_base,
+            document=split,
+        )
 
     def _split_document(self, view: PredictionView) -> SplitDocument | None:
         """Return the run's document as `rendering.render` needs it, from memory if it has not changed.

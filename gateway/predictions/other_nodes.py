@@ -158,7 +158,7 @@ class OtherNodes:
                     look_at = self._clock.monotonic() + LOOK_SECONDS
                     await self._look_for_cancels()
             except GatewayError as exc:
-                logger.warning("news of other nodes wait for the store", extra={"reason": exc.detail})
+                logger.warning("notifications of other nodes wait for the store", extra={"reason": exc.detail})
                 await self._clock.sleep(_RETRY_SECONDS)
                 continue
             if not self._due:

@@ -68,6 +68,7 @@ class PredictionService:
         settings: LiveSettings[PredictionSettings],
         output_links: CopyLinks | None = None,
         news: News | None = None,
+        upstream_base: str | None = None,
     ) -> None:
         self._news = news or NoNews()
         self._store = store
@@ -77,7 +78,7 @@ class PredictionService:
         self._observer = observer
         half = settings.value.memory_bytes // 2
         self._ticket_secret = ticket_secret
-        self._bodies = PredictionBodies(ticket_secret, output_links, half)
+        self._bodies = PredictionBodies(ticket_secret, output_links, half, upstream_base)
         self._recent = RecentPredictions(half, size_of_view)
         self._renewed: LRUCache[str, tuple[Copy, ...]] = LRUCache(_RENEWED)
         self._lately_canceled: LRUCache[str, Prediction] = LRUCache(_CANCELED)

@@ -58,6 +58,7 @@ from gateway.throttling.ports import CreateLimiter
 logger = logging.getLogger(__name__)
 
 _DISCARD_PAUSE = 1.0
+_LEFT_FOR_A_PERMIT = "The client disconnected while its create waited for the account's rate."
 MAY_NOT_CREATE = "This node of the gateway may not create predictions now."
 
 
@@ -204,17 +205,40 @@ class RunCreator:
             is_repeated = True
 
     async def _permit(self, intent: Run, command: CreateCommand, *, is_repeated: bool) -> None:
-        """Wait for the team's permit to create. Raise `CallerLeft` if all callers have left meanwhile."""
-        if self._create_limiter is None:
+        """Wait for the team's permit to create. Raise `CallerLeft` if all callers have left meanwhile.
+
+        That is noticed when the one who started the run leaves, and when the permit is granted.
+        """
+        limiter = self._create_limiter
+        if limiter is None or limiter.take_create(command.operation):
             return
-        has_waited = await self._create_limiter.create_permit(
-            command.operation, intent.team, command.hold_until, returned=is_repeated, hold=command.hold
-        )
-        if has_waited and command.has_left():
-            pending = self.pending_creates.get(intent.id)
-            if pending is None or not pending.waiters:
-                self._create_limiter.give_back(command.operation)
-                raise CallerLeft("The client disconnected while its create waited for the account's rate.")
+
+        def stop_if_all_left() -> None:
+            if self._has_nobody(intent, command):
+                waiting.reschedule(asyncio.get_running_loop().time())
+
+        try:
+            async with asyncio.timeout(None) as waiting:
+                remove_listener = command.add_departure_listener(stop_if_all_left)
+                stop_if_all_left()
+                try:
+                    has_waited = await limiter.create_permit(
+                        command.operation, intent.team, command.hold_until, returned=is_repeated, hold=command.hold
+                    )
+                finally:
+                    remove_listener()
+        except TimeoutError:
+            raise CallerLeft(_LEFT_FOR_A_PERMIT) from None
+        if has_waited and self._has_nobody(intent, command):
+            limiter.give_back(command.operation)
+            raise CallerLeft(_LEFT_FOR_A_PERMIT)
+
+    def _has_nobody(self, intent: Run, command: CreateCommand) -> bool:
+        """Return whether the caller has left, and nobody has joined its run."""
+        if not command.has_left():
+            return False
+        pending = self.pending_creates.get(intent.id)
+        return pending is None or not pending.waiters
 
     def _check_owner(self, intent: Run, operation: str) -> None:
         """Raise `UpstreamUnavailable` if the lease under which the intent was recorded is lost.

@@ -17,10 +17,16 @@ from gateway.store.sql.audit import columns_of
 Row = tuple[Any, ...]
 AT_ONCE: Final = 1000
 """Rows of one batch."""
+ALL: Final = "TRUE"
+"""The condition of all rows."""
 LEDGER: Final = "SELECT kind, sum(microusd) FROM ledger GROUP BY kind"
 _OWN: Final = {"schema_version", "pings"}
 """Tables of an engine, or of the store itself."""
-_KEPT_BY_TRIGGERS: Final = {"delivery_counts"}
+_KEPT_BY_TRIGGERS: Final = {"delivery_counts": "taken <> 0 OR dead <> 0"}
+"""Counts that triggers of the target keep, with which rows of them are compared.
+
+A row whose counts are all zero means the same as no row. One is left when the last row that it counted is gone.
+"""
 _OF_NODES: Final = {("runs", "owner"), ("deliveries", "held_by")}
 """Which node follows a run or delivers a webhook: none afterwards, because none serves."""
 
@@ -61,8 +67,8 @@ class Reading(Protocol):
         """Return all rows."""
         ...
 
-    def sums(self, table: str, columns: Columns) -> Sums:
-        """Sum up all rows."""
+    def sums(self, table: str, columns: Columns, which: str = ALL) -> Sums:
+        """Sum up all rows for which the condition `which` holds."""
         ...
 
     def ledger(self) -> Mapping[str, int]:
@@ -175,7 +181,8 @@ def _without_nul(row: Row) -> Row:
 
 
 def _differences(source: Reading, target: Reading, table: str, columns: Columns) -> Iterator[str]:
-    before, after = source.sums(table, columns), target.sums(table, columns)
+    which = _KEPT_BY_TRIGGERS.get(table, ALL)
+    before, after = source.sums(table, columns, which), target.sums(table, columns, which)
     for what, expected in before.items():
         if after[what] != expected:
             yield f"{table}, {what}: {expected} in the source, {after[what]} in the target"

@@ -12,7 +12,7 @@ from gateway.store.sql.migration import Migration
 from gateway.store.sqlite import SQLiteStore
 from gateway.store.sqlite.bulk import locked_file, migrate_file
 
-_MISSING = "PostgreSQL needs the extra postgres: pip install '.[postgres]' in a checkout."
+_MISSING = "PostgreSQL needs the extra postgres: pip install 'WHEEL[postgres]', or '.[postgres]' in a checkout."
 _FORMS = "sqlite:///relative/path or sqlite:////absolute/path"
 
 

@@ -5,11 +5,12 @@ create that cannot be released in time is refused at once, with the time to retr
 """
 
 import asyncio
-from collections.abc import Callable
+from functools import partial
 
+from gateway.domain.create_request import AddDepartureListener, no_departure
 from gateway.domain.ports.clock import Clock
 from gateway.domain.ports.observers import LimitObserver
-from gateway.errors import UpstreamUnavailable
+from gateway.errors import CallerLeft, UpstreamUnavailable
 from gateway.runtime.sleep import sleep_until_event
 from gateway.runtime.tasks import Tasks
 from gateway.throttling.rules.hold_line import Admit, Buckets, HeldCreate, HoldLine
@@ -18,6 +19,8 @@ from gateway.throttling.rules.request_rates import RateExceeded, RequestRates
 MAX_HELD = 1000
 """Maximum number of queued creates per team. Each holds a connection whose body has not been read."""
 
+LEFT_FOR_A_RATE = "The client disconnected while its create was held for a rate."
+
 
 class _TeamQueue:
     """The queued creates of one team and the task that releases them."""
@@ -25,24 +28,20 @@ class _TeamQueue:
     def __init__(self, admit: Admit) -> None:
         self.line = HoldLine(admit)
         self.answers: dict[HeldCreate, asyncio.Future[RateExceeded | None]] = {}
-        self.has_left: dict[HeldCreate, Callable[[], bool]] = {}
         self.changed = asyncio.Event()
 
     def too_long_wait(self, buckets: Buckets, now: float, until: float) -> RateExceeded | None:
-        """Return the rate that cannot admit a new create by `until`, if there is one. Those who have left do not count.
-
-        They are released at that point, as refused.
-        """
-        over = self.line.least_wait(buckets, now)
-        if over is None or over.seconds <= until - now:
-            return None
-        for held in [each for each, has_left in self.has_left.items() if has_left()]:
-            self.line.leave(held)
-            if not self.answers[held].done():
-                self.answers[held].set_result(over)
-            self.changed.set()
+        """Return the rate that cannot admit a new create by `until`, if there is one."""
         over = self.line.least_wait(buckets, now)
         return over if over is not None and over.seconds > until - now else None
+
+    def leave(self, held: HeldCreate) -> None:
+        """Answer a create whose caller has disconnected, so that it is not ahead of others any more."""
+        answer = self.answers[held]
+        if not answer.done():
+            self.line.leave(held)
+            answer.set_exception(CallerLeft(LEFT_FOR_A_RATE))
+            self.changed.set()
 
 
 class HoldQueue:
@@ -71,15 +70,18 @@ class HoldQueue:
         return team in self._lines
 
     async def enqueue(
-        self, team: str, buckets: Buckets, until: float, has_left: Callable[[], bool] = lambda: False
+        self,
+        team: str,
+        buckets: Buckets,
+        until: float,
+        add_departure_listener: AddDepartureListener = no_departure,
     ) -> RateExceeded | None:
         """Wait until all `buckets` admit a create and charge it to them.
 
-        `has_left` says whether its client has disconnected: then it keeps no other create from being held.
-
         Return `None` if admitted, else the exceeded rate. A create is refused at `until` (monotonic time), or at once
         if the team's queue is full, or too long for it to be admitted by then. Raise `UpstreamUnavailable` if the
-        gateway shuts down meanwhile. Safe to cancel: a charge that was already made is undone.
+        gateway shuts down meanwhile, `CallerLeft` at once if the client disconnects. Safe to cancel: a charge that was
+        already made is undone.
         """
         began = self._clock.monotonic()
         if self._closed or until <= began:
@@ -93,7 +95,8 @@ class HoldQueue:
             return too_long
         held = teams.line.join(buckets, until)
         answer: asyncio.Future[RateExceeded | None] = asyncio.get_running_loop().create_future()
-        teams.answers[held], teams.has_left[held] = answer, has_left
+        teams.answers[held] = answer
+        remove_listener = add_departure_listener(partial(teams.leave, held))
         teams.changed.set()
         try:
             over = await answer
@@ -103,8 +106,12 @@ class HoldQueue:
             if answer.done() and not answer.cancelled() and answer.exception() is None and answer.result() is None:
                 self._rates.give_back(buckets)
             raise
+        except CallerLeft:
+            self._observer.create_held("left", self._clock.monotonic() - began)
+            raise
         finally:
-            del teams.answers[held], teams.has_left[held]
+            remove_listener()
+            del teams.answers[held]
         self._observer.create_held("admitted" if over is None else "refused", self._clock.monotonic() - began)
         return over
 

@@ -11,6 +11,10 @@ from gateway.throttling.rules.divided_rate import Exchange, Granted, KnownRates,
 class CreateLimiter(Protocol):
     """Limit the rate of creates. The permit is taken before anything is sent, while the create can still be dropped."""
 
+    def take_create(self, operation: str) -> bool:
+        """Take a permit without waiting; return `False` if none is available, or others are waiting."""
+        ...
+
     async def create_permit(
         self, operation: str, team: str, until: float, *, returned: bool = False, hold: Hold | None = None
     ) -> bool:

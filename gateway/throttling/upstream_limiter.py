@@ -146,6 +146,10 @@ class UpstreamLimiter:
 
     # `CreateLimiter`, used by creates.
 
+    def take_create(self, operation: str) -> bool:
+        """Take a permit to create without waiting; return `False` if none is available."""
+        return (self.creates if operation in _CREATE_OPERATIONS else self.requests).take()
+
     async def create_permit(
         self, operation: str, team: str, until: float, *, returned: bool = False, hold: Hold | None = None
     ) -> bool:

@@ -12,8 +12,8 @@ def board() -> Dashboard:
     return p.board(
         "nodes",
         "Gateway: nodes",
-        "Leases, shares of rates and news of gateways that share one PostgreSQL. With SQLite most panels are 0.",
-        {"Now": _now(), "Leases and runs": _leases(), "Shares of rates": _shares(), "News": _news(),
+        "Leases, shares of rates and notifications of nodes that share one PostgreSQL. With SQLite most panels are 0.",
+        {"Now": _now(), "Leases and runs": _leases(), "Shares of rates": _shares(), "Notifications": _news(),
          "Database": _database()},
     )  # fmt: skip
 
@@ -70,13 +70,13 @@ def _shares() -> list[p.Panel]:
 
 def _news() -> list[p.Panel]:
     return [
-        p.lines("News delay", "Time from an event until the database has passed on the news of it.", p.SECONDS,
-                p.quantiles("news_seconds"), steps=p.bad_from(0.1, 1)),
-        p.lines("Notifications waiting to be sent", "Names in news that are not sent yet.", p.COUNT,
+        p.lines("Notification delay", "Time from an event until the database has passed on its notification.",
+                p.SECONDS, p.quantiles("news_seconds"), steps=p.bad_from(0.1, 1)),
+        p.lines("Notifications waiting to be sent", "Names in notifications that are not sent yet.", p.COUNT,
                 {_WHO: _by_node("@news_waiting")}),
         p.lines("Notification connections", "1: notifications arrive. 0: the node reads the database every second.",
                 p.COUNT, {_WHO: _by_node("@news_listening")}),
-        p.lines("Reconnects", "Lost connections for news.", p.PER_SECOND,
+        p.lines("Reconnects", "Lost connections for notifications.", p.PER_SECOND,
                 {_WHO: "sum by (instance, node) (rate(@news_reconnects_total[$__rate_interval]))"}),
         p.bars("Overflows", "Too many names waited, and all were announced instead. In the time range.", p.COUNT,
                {"{{topic}}": "sum by (topic) (increase(@news_overflows_total[$__range]))"}, span=16),

@@ -63,6 +63,8 @@ async def test_a_port_that_is_taken_is_one_clear_sentence(tmp_path: Path, sectio
         f"Error: port {port} is in use: another process listens on 127.0.0.1:{port}; stop it or choose another port "
         f"([{section}] host and port)\n"
     )
+    # Nothing stays behind, such as a store.
+    assert not list(tmp_path.glob("*.db*"))
 
 
 async def test_replaced_settings_and_loopback_in_a_container_are_warned_of_at_the_start(tmp_path: Path):

@@ -4,6 +4,7 @@ import csv
 import json
 from typing import Any
 
+from gateway.domain import times
 from tests.support.http_calls import Reply, ask, metrics_of
 from tests.support.polling import attempts
 from tests.support.session_calls import STORY, create, finished, open_session
@@ -194,3 +195,25 @@ async def test_a_query_that_is_not_understood_is_refused(gateway: Stack):
     for by in ("team%0A", "tag:project%0A", "tag", "tag:Project"):
         reply = await admin(gateway, f"usage?by={by}")
         assert (reply.status, reply.json["invalid_fields"][0]["field"]) == (422, "by"), reply.text
+
+
+async def test_refused_parameters_are_explained(gateway: Stack):
+    """With the values that a parameter can have, or the parameters that there are."""
+    for query, text in (
+        ("status=done", "status must be one of starting, processing, succeeded, failed, canceled, aborted"),
+        ("foo=1", "foo is no parameter; the parameters are "),
+    ):
+        refused = await admin(gateway, f"predictions?{query}")
+        (wrong,) = refused.json["invalid_fields"]
+        assert wrong["field"] == query.partition("=")[0]
+        assert wrong["description"].startswith(text)
+
+
+async def test_size_of_the_cache_has_a_time_like_all_others(open_gateway: OpenGateway):
+    """Not seconds since 1970."""
+    async with open_gateway(prices=PRICES) as stack, open_session(stack) as alpha:
+        assert (await admin(stack, "cache")).json == {"entries": 0, "bytes": 0, "oldest_ended_at": None}
+        await spend(alpha, named(stack), STORY)
+        found = (await admin(stack, "cache")).json
+        assert found["entries"] == 1
+        assert times.parse(found["oldest_ended_at"]) > 0

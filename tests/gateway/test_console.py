@@ -148,6 +148,11 @@ async def test_usage_of_any_month_is_shown_and_refused_for_none(open_gateway: Op
             assert shown.tiles["Spent"] == usd(total["spend_microusd"]) == "$0.25"
             assert [row[-2] for row in shown.rows["usage-rows"]] == ["$0.25"], by
         assert (await look(operator, "/dashboard/usage?month=2020-01")).status == 200
+        async with alpha.get("/gateway/usage?by=user", headers={"Accept": "text/csv"}) as answer:
+            assert answer.content_type == "text/csv"
+            heading, of_nobody = (await answer.text()).splitlines()
+        assert heading.startswith("team,user,run,joined,")
+        assert of_nobody.startswith("alpha,,1,0,1,")
         async with operator.get("/dashboard/usage.csv?by=model") as answer:
             assert answer.content_type == "text/csv"
             assert (await answer.text()).splitlines()[1].startswith("alpha,acme/storyteller,1,0,1,")

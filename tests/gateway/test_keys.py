@@ -176,6 +176,7 @@ async def test_publishable_key_works_from_its_page_only(gateway: Stack, issuer: 
     reply = await ask(gateway, "GET", "/v1/models", key=key, headers={"Origin": origin} if origin is not None else {})
     problem = assert_problem(reply, 403, origin=None)
     assert "allowed origins" in problem["detail"]
+    assert ("not in other programs" in problem["detail"]) == (origin is None)
     assert "Access-Control-Allow-Origin" not in reply.headers
     assert not len(gateway.upstream.requests)
     allowed = await ask(gateway, "GET", "/v1/models", key=key, headers={"Origin": PAGE})

@@ -207,6 +207,18 @@ async def test_public_url_file_link_in_an_input_is_rewritten(open_gateway: OpenG
         assert json.loads(sent)["image"] == f"{stack.upstream.base_url}/files/{file['id']}"
 
 
+async def test_file_link_of_an_input_comes_back_as_it_was_given(gateway: Stack):
+    """A page shows its input in the answer to the create, a poll and the list. A longer text stays as it is."""
+    file = (await ask(gateway, "POST", "/v1/files", **upload())).json["urls"]["get"]
+    given = {"prompt": f"see {file}", "image": file, "more": [{"image": file}]}
+    made = await create(gateway, **given)
+    joined = await create(gateway, **given)
+    shown = await ask(gateway, "GET", f"/v1/predictions/{made.json['id']}")
+    listed = await ask(gateway, "GET", "/v1/predictions")
+    for prediction in (made.json, joined.json, shown.json, *listed.json["results"]):
+        assert prediction["input"] == given
+
+
 async def test_links_to_other_hosts_are_unchanged(gateway: Stack):
     """A file on another host is left as it is."""
     given = json.dumps({"prompt": "hi", "image": "https://cdn.example.com/v1/files/" + "a" * 48})

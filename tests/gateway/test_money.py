@@ -140,6 +140,22 @@ async def test_empty_rate_holds_a_create_and_then_refuses_with_429(open_gateway:
     assert creates(stack.upstream) == 1
 
 
+async def test_estimate_above_the_whole_budget_does_not_suggest_to_wait(open_gateway: OpenGateway):
+    """The next day changes nothing: no time to retry in the body or in any header. No alert says it is used up."""
+    team = {"budget_usd_per_day": 0.2, "budget_usd_per_month": 0.24}
+    async with open_gateway(prices=PRICES, teams={"alpha": team}) as stack, open_session(stack) as alpha:
+        reply = await create(alpha, named(stack), OWN)
+        assert (reply.status, reply.json["limit"]["name"]) == (402, "budget_usd_per_day")
+        assert reply.json["detail"] == (
+            "Over budget: this prediction is estimated at $0.25, which is more than the whole budget of your team: "
+            "$0.20 per day. It can never pass under this budget."
+        )
+        assert "retry_after" not in reply.json
+        assert not {"Retry-After", "ratelimit-reset"} & reply.headers.keys()
+        assert reply.headers["RateLimit"] == '"team-budget-usd-per-day";r=200000'
+        assert creates(stack.upstream) == 0
+
+
 async def test_402_has_no_rate_limit_headers_that_suggest_a_retry(open_gateway: OpenGateway):
     """Requests are left and money is not: no header suggests that another attempt would succeed."""
     team = {"requests_per_minute": 600, "budget_usd_per_day": 0.3, "concurrent_predictions": 1, "max_wait_seconds": 0}

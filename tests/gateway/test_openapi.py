@@ -57,7 +57,10 @@ def described(document: Document) -> set[tuple[str, str]]:
 
 def test_every_route_of_the_public_listener_is_described():
     """A route of the gateway's own without a description fails here: see `gateway/http/openapi/public.py`."""
-    assert described(DOCUMENTS["public"]) == {(route.method, route.template) for route in OWN}
+    of_replicate = {(each.method, each.path) for each in public.OPERATIONS if each.is_internal}
+    assert of_replicate == {("POST", "/gateway/webhooks/{run_id}/{proof}")}
+    assert {(each.method, each.path) for each in public.OPERATIONS} == {(route.method, route.template) for route in OWN}
+    assert described(DOCUMENTS["public"]) == {(route.method, route.template) for route in OWN} - of_replicate
     is_open = {(each.method, each.path) for each in public.OPERATIONS if each.is_open}
     assert is_open == {(route.method, route.template) for route in OWN if route.name in OPEN_ROUTES}
 

@@ -146,6 +146,20 @@ async def test_upstream_refusals_are_passed_on_unchanged(gateway: Stack, fault: 
     assert (await ask(gateway, "GET", "/v1/predictions")).json["results"] == []
 
 
+async def test_create_of_a_model_that_does_not_exist_names_it(gateway: Stack):
+    """The first error of many developers. Replicate's own 404 says nothing of it."""
+    path = "/v1/models/meta/nope/predictions"
+    reply = await ask(gateway, "POST", path, json={"input": {}}, headers={"X-Request-Id": "of-mine"})
+    assert (reply.status, reply.headers["Content-Type"]) == (404, "application/problem+json")
+    assert reply.json == {
+        "title": "Target not found",
+        "detail": "Replicate has no model meta/nope, or the account may not use it.",
+        "status": 404,
+        "request_id": "of-mine",
+    }
+    assert (await ask(gateway, "GET", "/v1/predictions")).json["results"] == []
+
+
 async def test_upstream_validation_errors_are_passed_on(gateway: Stack):
     """The contents of the input are validated by upstream, and its message arrives."""
     reply = await create(gateway, model="acme/storyteller", max_tokens="many")

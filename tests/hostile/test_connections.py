@@ -148,8 +148,8 @@ async def counted(stack: Stack, status: int) -> int:
 async def test_a_held_create_whose_caller_leaves_is_a_499_and_creates_nothing(
     open_gateway: OpenGateway, half: bool, limit: str
 ) -> None:
-    """It is the caller's doing, and no error of the gateway: it must not wake anybody up."""
-    async with open_gateway(teams={"alpha": SLOW | {limit: 30}}) as stack:
+    """It is the caller's doing, and no error of the gateway: it must not wake anybody up. It is counted at once."""
+    async with open_gateway(teams={"alpha": SLOW | {limit: 4}}) as stack:
         assert (await create(stack, model="acme/storyteller", prompt="first")).status == 201
         made = creates(stack.upstream)
         async with connection(stack) as (_, writer):

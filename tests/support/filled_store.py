@@ -10,7 +10,7 @@ from gateway.webhooks.rules.deliveries import Delivery, DeliveryKind
 from tests.support.audit import BY_TEST
 from tests.support.event_logs import append
 from tests.support.money import demand, settlement
-from tests.support.records import NOW, file, finish, go, idempotency, join, key, lead, start
+from tests.support.records import NOW, file, finish, go, idempotency, join, key, lead, live, prediction, start
 
 DAY = day_of(NOW)
 COPY = Copy(place=0, url="u", content_type="x/y", sha256="a" * 64, size=3, stored_at=NOW)
@@ -43,12 +43,30 @@ async def fill(store: Store) -> None:
     for sha256 in ("a" * 64, "b" * 64):
         await store.claim_object(sha256, 3, NOW, NOW + 60)
     await store.keep_copies("run1", [COPY], NOW + 900)
+    await come_and_go(store)
     for name in ("d1", "d2"):
         await store.add_delivery(delivery(name), b"body")
         await store.mark_dead(name, NOW, "gone", b"body")
     await store.claim_deliveries(NOW + 30, NOW + 90, 1, Busy(per_receiver=9))
     await store.warn_once(BudgetWarning("red", "team", DAY, 50))
     await store.adjust("red", -5, "why", NOW, actor=BY_TEST)
+
+
+async def come_and_go(store: Store) -> None:
+    """Let every counter of a team, and of the web pages of another team, go up and back to zero."""
+    green, blue = {"team": "green"} | HOOK, {"team": "blue"} | HOOK
+    await lead(store, "4", fingerprint="H", prediction_=green, webhook_place=PLACE, reservation=demand())
+    await store.discard_intent("run4")
+    await lead(store, "5", fingerprint="I", prediction_=green, webhook_place=PLACE, reservation=demand())
+    await store.record_created(live("run5"), prediction("up5", "run5", **green))
+    await finish(store, "5", settlement=settlement())
+    await store.delivered("msg_up5")
+    public = WebhookPlace(WebhookBounds(), is_public=True)
+    await lead(store, "6", fingerprint="J", prediction_=blue, webhook_place=public)
+    await store.record_created(live("run6"), prediction("up6", "run6", **blue))
+    await finish(store, "6")
+    await store.mark_dead("msg_up6", NOW, "gone", b"body")
+    await store.trim_dead_deliveries(0)
 
 
 def delivery(name: str) -> Delivery:

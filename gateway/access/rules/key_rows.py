@@ -17,7 +17,7 @@ class KeyRow(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     team: str
     state: str
-    """`valid`, `expired` or `revoked`."""
+    """`valid`, `expired`, `revoked`, or `no team` if the config does not have its team."""
     source: str
     """`config`, or `issued` for a key that was created at run time."""
     scopes: tuple[str, ...] | None
@@ -68,13 +68,23 @@ class KeyPage(msgspec.Struct, frozen=True, kw_only=True):
     """The address of the next page; `None` on the last one."""
 
 
-def row_of(key: Key, now: float, *, used_at: float | None = None, allowance: Allowance | None = None) -> KeyRow:
-    """Return the row of a key. `allowance` has the limits of a key of the config."""
+def row_of(
+    key: Key,
+    now: float,
+    *,
+    used_at: float | None = None,
+    allowance: Allowance | None = None,
+    has_team: bool = True,
+) -> KeyRow:
+    """Return the row of a key. `allowance` has the limits of a key of the config.
+
+    `has_team` is whether the config has the key's team.
+    """
     return KeyRow(
         id=key.id,
         name=key.name,
         team=key.team,
-        state="valid" if is_valid(key, now) else "revoked" if _is_past(key.revoked_at, now) else "expired",
+        state=_state(key, now, has_team=has_team),
         source="config" if "/" in key.id else "issued",
         scopes=key.scopes,
         models=key.models,
@@ -87,6 +97,12 @@ def row_of(key: Key, now: float, *, used_at: float | None = None, allowance: All
         last_four=key.last_four,
         created_by=key.created_by,
     )
+
+
+def _state(key: Key, now: float, *, has_team: bool) -> str:
+    if is_valid(key, now):
+        return "valid" if has_team else "no team"
+    return "revoked" if _is_past(key.revoked_at, now) else "expired"
 
 
 def issued(row: KeyRow, secret: str) -> IssuedRow:

@@ -264,7 +264,7 @@ class Panel {
     this.show(run);
     if (run.prediction) {
       $(".other", this.element).hidden = false;
-      $(".other button", this.element).textContent = `Ask for it as team ${otherThan(run.team)}`;
+      $(".other button", this.element).textContent = `Request it as team ${otherThan(run.team)}`;
     }
   }
 

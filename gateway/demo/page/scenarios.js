@@ -109,8 +109,8 @@ function scenariosOf(settings) {
     },
     {
       name: "budget",
-      title: "A budget that is used up",
-      about: `Team ${settings.poor_team} has a budget of $0.002 a day, and a picture costs $0.003. The create is refused before it reaches Replicate.`,
+      title: "A budget that is too small",
+      about: `Team ${settings.poor_team} has a budget of $0.002 a day, and a picture costs $0.003. The create is refused before it reaches Replicate, and waiting would not help.`,
       action: "Exceed a budget",
       async run(say) {
         const path = `/models/${settings.models.image}/predictions`;

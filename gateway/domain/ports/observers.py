@@ -308,11 +308,11 @@ class NewsObserver(Protocol):
     """Counts what nodes tell each other."""
 
     def news_took(self, seconds: float) -> None:
-        """Observe the time from telling something until it has come back from the server."""
+        """Observe the time from sending a notification until the server has passed it back."""
         ...
 
     def news_overflowed(self, topic: str) -> None:
-        """Count that too many names of a topic waited to be sent; all names are told instead."""
+        """Count that too many names of a topic waited to be sent, so that other nodes read all."""
         ...
 
     def news_reconnected(self) -> None:

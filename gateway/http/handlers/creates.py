@@ -129,15 +129,17 @@ async def _create(
         idempotency_key=idempotency_key,
         hold_until=state[request_limits.HOLD_UNTIL],
         has_left=partial(request_limits.has_left, request),
+        add_departure_listener=partial(request_limits.add_departure_listener, request),
         hold=state[HOLD],
     )
     outcome = await _create_traced(request, command)
     # The wait for the run's end does not hold what the run was created from.
     if BODY_BYTES in state:
         release(request)
+    wanted = f"{command.target.kind} {command.target.name}"
     del body, route, command
     if isinstance(outcome, Answer):
-        return errors.pass_on(outcome)
+        return errors.pass_on_create(outcome, wanted, state[REQUEST_ID])
     if len(outcome.view.run.document) > LARGE_DOCUMENT:
         # Nor does it hold what upstream answered.
         outcome = replace(outcome, view=outcome.view.without_document(), answer=None)

@@ -29,8 +29,10 @@ from gateway.http.keys import (
     WEBHOOK_SECRETS,
 )
 from gateway.http.openapi import public
+from gateway.http.ops.answers import csv_text_answer, wants_csv
 from gateway.http.request_body import read, read_json, require_json
 from gateway.http.request_tags import tags_of
+from gateway.money.rules import usage_table
 from gateway.runtime.pauses import off_the_loop
 from gateway.throttling.upstream_limiter import state_shown
 
@@ -85,7 +87,8 @@ async def estimate(request: web.Request) -> web.Response:
 
 
 async def get_usage(request: web.Request) -> web.Response:
-    """Handle `GET /gateway/usage?from=&to=&by=`: the usage of the caller's team, by day unless `by` says otherwise.
+    """Handle `GET /gateway/usage?from=&to=&by=`: the usage of the caller's team, by day unless `by` says otherwise,
+    as JSON or CSV.
 
     Without `from` and `to`: this month so far, in UTC.
     """
@@ -101,6 +104,8 @@ async def get_usage(request: web.Request) -> web.Response:
     if grouping.by not in _GROUPINGS:
         raise Unprocessable.field("by", f"by must be one of {', '.join(_GROUPINGS)}:<key>", "enum")
     answer = await request.app[USAGE].usage(request[CALLER].team.name, grouping, since, until)
+    if wants_csv(request):
+        return csv_text_answer(usage_table.csv(answer, str(grouping)))
     return web.Response(body=msgspec.json.encode(answer), content_type=_JSON)
 
 

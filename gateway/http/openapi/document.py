@@ -57,6 +57,8 @@ class RouteDescription(msgspec.Struct, frozen=True, kw_only=True):
     further: Mapping[int, Any] = {}
     """Types of answers with other statuses that are not problems."""
     errors: Sequence[int] = ()
+    is_internal: bool = False
+    """Whether only Replicate calls it, so that the document leaves it out."""
     is_open: bool = False
     """Whether it needs no credential."""
     parameters: Mapping[str, Mapping[str, Any]] = {}
@@ -69,7 +71,8 @@ def document(
     """Return the document. `every` has statuses of errors that each operation can answer; `credential` says which
     credential goes into the header `Authorization`.
     """
-    described = sorted(operations, key=lambda each: (each.path, each.method))
+    shown = (each for each in operations if not each.is_internal)
+    described = sorted(shown, key=lambda each: (each.path, each.method))
     types = dict.fromkeys([Problem, *(kind for each in described for kind in _types_of(each))])
     schemas, components = msgspec.json.schema_components(types, ref_template=_SCHEMAS)
     by_type = dict(zip(types, schemas, strict=True))

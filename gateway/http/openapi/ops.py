@@ -3,12 +3,11 @@
 from functools import cache
 from typing import Final
 
-from gateway.domain.records import CacheStats
 from gateway.http.openapi import answers
 from gateway.http.openapi.document import RouteDescription, document
-from gateway.http.openapi.shared import PROBES, key_routes
+from gateway.http.openapi.shared import CSV, PROBES, TEXT, key_routes
 from gateway.http.ops.audit import AuditQuery
-from gateway.http.ops.cache import CacheQuery, Purged, PurgeQuery
+from gateway.http.ops.cache import CacheAnswer, CacheQuery, Purged, PurgeQuery
 from gateway.http.ops.keys import KeyQuery
 from gateway.http.ops.nodes import NodeQuery
 from gateway.http.ops.predictions import PredictionQuery
@@ -16,9 +15,6 @@ from gateway.http.ops.usage import UsageQuery
 from gateway.http.ops.webhooks import DeliveryPage, DeliveryQuery, Redelivered
 from gateway.operations.prediction_log import PredictionPage
 from gateway.operations.rules.audit_rows import AuditRows
-
-_TEXT: Final = {"type": "string"}
-_CSV: Final = {"text/csv": _TEXT}
 
 OPERATIONS: Final = (
     RouteDescription(
@@ -31,7 +27,7 @@ OPERATIONS: Final = (
         ),
         query=PredictionQuery,
         answer=PredictionPage,
-        others=_CSV,
+        others=CSV,
         errors=(422,),
     ),
     RouteDescription(
@@ -54,7 +50,7 @@ OPERATIONS: Final = (
         description="From a UTC day to a day, both included. Default: this month so far.",
         query=UsageQuery,
         answer=answers.UsageReport,
-        others=_CSV,
+        others=CSV,
         errors=(422,),
     ),
     RouteDescription(
@@ -64,7 +60,7 @@ OPERATIONS: Final = (
         description="In order of id.",
         query=DeliveryQuery,
         answer=DeliveryPage,
-        others=_CSV,
+        others=CSV,
         errors=(422,),
     ),
     RouteDescription(
@@ -80,7 +76,7 @@ OPERATIONS: Final = (
         path="/admin/cache",
         summary="Number and size of cached results",
         query=CacheQuery,
-        answer=CacheStats,
+        answer=CacheAnswer,
         errors=(422,),
     ),
     RouteDescription(
@@ -99,7 +95,7 @@ OPERATIONS: Final = (
         description="Newest first.",
         query=AuditQuery,
         answer=AuditRows,
-        others=_CSV,
+        others=CSV,
         errors=(422,),
     ),
     *key_routes("/admin/keys", query=KeyQuery, of_whom="all teams, or of one", a_key="a key"),
@@ -119,7 +115,7 @@ OPERATIONS: Final = (
         method="GET",
         path="/metrics",
         summary="Metrics for Prometheus",
-        others={"text/plain": _TEXT, "application/openmetrics-text": _TEXT},
+        others={"text/plain": TEXT, "application/openmetrics-text": TEXT},
     ),
     *PROBES,
     RouteDescription(

@@ -11,7 +11,7 @@ from gateway.domain.tickets import OUTPUT_TICKET
 from gateway.http.handlers.team_keys import TeamKeyQuery
 from gateway.http.openapi import answers
 from gateway.http.openapi.document import RouteDescription, document
-from gateway.http.openapi.shared import PROBES, key_routes
+from gateway.http.openapi.shared import CSV, PROBES, key_routes
 
 _BYTES: Final = {"*/*": {"type": "string", "format": "binary"}}
 _KEY_ID: Final = {"type": "string", "pattern": "^[a-z0-9]{12}$"}
@@ -53,6 +53,7 @@ OPERATIONS: Final = (
         description="From a UTC day to a day, both included. Default: this month so far. Scope: predict.",
         query=TeamUsageQuery,
         answer=answers.UsageReport,
+        others=CSV,
         errors=(422,),
     ),
     RouteDescription(
@@ -89,6 +90,7 @@ OPERATIONS: Final = (
         status=204,
         errors=(400, 404, 413),
         further={401: None},
+        is_internal=True,
         is_open=True,
     ),
     RouteDescription(

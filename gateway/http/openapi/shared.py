@@ -9,6 +9,8 @@ from gateway.access.rules.key_rows import IssuedRow, KeyPage, KeyRow, RevokedRow
 from gateway.http.openapi import answers
 from gateway.http.openapi.document import RouteDescription
 
+TEXT: Final = {"type": "string"}
+CSV: Final = {"text/csv": TEXT}
 _OF_BODIES: Final = (400, 409, 413, 415, 422)
 
 PROBES: Final = (

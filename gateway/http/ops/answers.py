@@ -5,6 +5,7 @@ from types import MappingProxyType
 from typing import Final, TypeVar
 
 import msgspec
+import msgspec.inspect
 from aiohttp import web
 
 from gateway.access.sessions import Viewer
@@ -19,6 +20,7 @@ VIEWER = web.RequestKey("viewer", Viewer)
 QueryT = TypeVar("QueryT", bound=msgspec.Struct)
 _JSON: Final = "application/json"
 CSV: Final = "text/csv"
+_UNKNOWN_FIELD: Final = "Object contains unknown field "
 _LONGEST_SHOWN: Final = 500
 """Characters of a request's text in a message."""
 
@@ -37,7 +39,34 @@ def read_query(request: web.Request, kind: type[QueryT]) -> QueryT:
     try:
         return msgspec.convert(given, kind, strict=False)
     except msgspec.ValidationError as exc:
-        raise Unprocessable.field(field_of(exc)[:_LONGEST_SHOWN], str(exc)[:_LONGEST_SHOWN]) from exc
+        field, text = _explained(exc, kind)
+        raise Unprocessable.field(field[:_LONGEST_SHOWN], text[:_LONGEST_SHOWN]) from exc
+
+
+def _explained(problem: msgspec.ValidationError, kind: type[msgspec.Struct]) -> tuple[str, str]:
+    """Return the parameter that is wrong, and in words why."""
+    text, fields = str(problem), msgspec.structs.fields(kind)
+    if text.startswith(_UNKNOWN_FIELD):
+        name = text.removeprefix(_UNKNOWN_FIELD).strip("` ")
+        return name, f"{name} is no parameter; the parameters are {', '.join(each.encode_name for each in fields)}"
+    field = field_of(problem)
+    known = next((each for each in fields if each.encode_name == field), None)
+    if known is not None and (values := _values_of(msgspec.inspect.type_info(known.type))):
+        return field, f"{field} must be one of {', '.join(values)}"
+    return field, text
+
+
+def _values_of(kind: msgspec.inspect.Type) -> list[str]:
+    """Return the values of an enumeration; empty for other types."""
+    match kind:
+        case msgspec.inspect.EnumType(cls=cls):
+            return [str(each.value) for each in cls]
+        case msgspec.inspect.LiteralType(values=values):
+            return [str(each) for each in values]
+        case msgspec.inspect.UnionType(types=types):
+            return [value for each in types for value in _values_of(each)]
+        case _:
+            return []
 
 
 def field_of(problem: msgspec.ValidationError) -> str:

@@ -5,6 +5,7 @@ from typing import Annotated
 import msgspec
 from aiohttp import web
 
+from gateway.domain import times
 from gateway.http import json_body
 from gateway.http.keys import CLOCK, STORE
 from gateway.http.ops import answers
@@ -25,6 +26,14 @@ class PurgeQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """A target, or a glob such as `acme/*`."""
 
 
+class CacheAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """What is kept for later requests. `bytes` is the size of the documents."""
+
+    entries: int
+    bytes: int
+    oldest_ended_at: str | None
+
+
 class Purged(msgspec.Struct, frozen=True):
     """How many results were dropped."""
 
@@ -34,7 +43,9 @@ class Purged(msgspec.Struct, frozen=True):
 async def cache_stats(request: web.Request) -> web.Response:
     """Handle `GET /admin/cache`: the number of cached results and their size in bytes."""
     query = answers.read_query(request, CacheQuery)
-    return json_body.answer(await request.app[STORE].cache_stats(request.app[CLOCK].now(), query.team))
+    found = await request.app[STORE].cache_stats(request.app[CLOCK].now(), query.team)
+    oldest = None if found.oldest_ended_at is None else times.render(found.oldest_ended_at)
+    return json_body.answer(CacheAnswer(entries=found.entries, bytes=found.bytes, oldest_ended_at=oldest))
 
 
 async def purge_cache(request: web.Request) -> web.Response:

@@ -122,7 +122,7 @@ async def list_webhooks(visit: Visit) -> web.Response:
 
 @for_visitors
 async def redeliver(visit: Visit) -> web.Response:
-    """Handle `POST /dashboard/webhooks/redeliver`: make a delivery due at once, with all its attempts again."""
+    """Handle `POST /dashboard/webhooks/redeliver`: queue a delivery at once and reset its attempts."""
     request = visit.request
     fields = await read_form(request)
     visit.require_manager()

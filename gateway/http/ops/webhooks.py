@@ -55,7 +55,7 @@ async def list_deliveries(request: web.Request) -> web.Response:
 
 
 async def redeliver(request: web.Request) -> web.Response:
-    """Handle `POST /admin/webhooks/<id>/redeliver`: make a delivery due at once, with all its attempts again."""
+    """Handle `POST /admin/webhooks/<id>/redeliver`: queue a delivery at once and reset its attempts."""
     delivery_id = request.match_info["id"]
     store, now = request.app[STORE], request.app[CLOCK].now()
     if not await store.redeliver(now, delivery_id, actor=answers.actor_of(request)):

@@ -25,6 +25,7 @@ WARNING: Final = "budget.warning"
 EXHAUSTED: Final = "budget.exhausted"
 """Message types, in the form that Standard Webhooks recommend."""
 FULL: Final = 100
+_MICROUSD_PER_CENT: Final = 10_000
 
 
 class Format(StrEnum):
@@ -43,6 +44,10 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     """The threshold."""
     status: LimitStatus
     at: float
+    key_name: str | None = None
+    """The name of the key in `owner`."""
+    has_refused: bool = False
+    """Whether the budget has just refused a create, for which too little is left."""
 
     @property
     def is_exhausted(self) -> bool:
@@ -71,7 +76,12 @@ def body(alert: Alert, form: Format) -> bytes:
 
 
 def _standard(alert: Alert) -> dict[str, object]:
-    data = {"team": alert.team, **alert.owner, "percent": alert.percent, "limit": refusals.shown(alert.status)}
+    data: dict[str, object] = {"team": alert.team, **alert.owner}
+    if alert.key_name is not None:
+        data["key_name"] = alert.key_name
+    data |= {"percent": alert.percent, "limit": refusals.shown(alert.status)}
+    if _is_by_refusal(alert):
+        data["reason"] = "create_refused"
     kind = EXHAUSTED if alert.is_exhausted else WARNING
     return {"type": kind, "timestamp": times.render(alert.at), "data": data}
 
@@ -134,9 +144,23 @@ def _facts(alert: Alert) -> dict[str, str]:
     status = alert.status
     whose = {"key": "Key", "user": "User", "tag": "Tag", "value": "Value"}
     facts = {"Team": alert.team} | {whose[name]: value for name, value in alert.owner.items()}
-    facts |= {"Budget": f"{refusals.dollars(status.limit)} per {status.window}", "Spent": refusals.dollars(status.used)}
+    if alert.key_name is not None:
+        facts["Key"] = f"{alert.key_name} ({facts['Key']})"
+    facts |= {"Budget": f"{_dollars(status.limit)} per {status.window}", "Spent": _dollars(status.used)}
     if status.held:
-        facts["Reserved"] = refusals.dollars(status.held)
+        facts["Reserved"] = _dollars(status.held)
+    if _is_by_refusal(alert):
+        facts["Reason"] = "A prediction was refused: less is left than its estimate."
     if status.resets_at is not None:
-        facts["Resets"] = times.render(status.resets_at)
+        facts["Resets"] = f"{times.render(status.resets_at)[:16].replace('T', ' ')} UTC"
     return facts
+
+
+def _is_by_refusal(alert: Alert) -> bool:
+    return alert.is_exhausted and alert.has_refused and alert.status.used < alert.status.limit
+
+
+def _dollars(microusd: float) -> str:
+    """Return an amount for people: in cents, and exactly below one cent."""
+    cents = round(microusd / _MICROUSD_PER_CENT)
+    return refusals.dollars(cents * _MICROUSD_PER_CENT if cents else microusd)

@@ -51,14 +51,17 @@ def amount(kind: LimitKind, quantity: float) -> float | str:
 
 
 def detail_of(refused: Refused, demand: ReservationRequest) -> str:
-    """Return the refusal's text for the caller: which limit, whose, its value, its usage and its reset time."""
+    """Return the refusal's text for the caller: which limit, whose, its value, its usage and its reset time.
+
+    For an estimate above a whole budget: that no time helps.
+    """
     status = refused.status
-    whose, seconds = _whose(status), quota.seconds_to_wait(refused.retry_after)
+    whose = _whose(status)
     match status.kind:
         case LimitKind.RATE:
             return (
                 f"Request was throttled. The limit of {whose} is {status.limit:g} predictions per minute. "
-                f"Your rate limit resets in ~{seconds}s."
+                f"Your rate limit resets in ~{quota.seconds_to_wait(refused.retry_after)}s."
             )
         case LimitKind.CONCURRENCY:
             return (
@@ -71,16 +74,22 @@ def detail_of(refused: Refused, demand: ReservationRequest) -> str:
                 "all are taken by predictions in progress and by webhooks that their receivers have not accepted yet."
             )
         case LimitKind.SECONDS:
-            return _over_budget(status, demand.milliseconds, lambda amount: f"{amount / 1000:g} seconds")
+            return _over_budget(refused, demand.milliseconds, lambda amount: f"{amount / 1000:g} seconds")
         case LimitKind.DOLLARS:
-            return _over_budget(status, demand.microusd, dollars)
+            return _over_budget(refused, demand.microusd, dollars)
 
 
 def _whose(status: LimitStatus) -> str:
     return f"your tag {'='.join(status.tag.values())}" if status.tag else _WHOSE[status.of]
 
 
-def _over_budget(status: LimitStatus, estimate: int, write: Callable[[float], str]) -> str:
+def _over_budget(refused: Refused, estimate: int, write: Callable[[float], str]) -> str:
+    status = refused.status
+    if refused.retry_after == quota.NEVER:
+        return (
+            f"Over budget: this prediction is estimated at {write(estimate)}, which is more than the whole budget of "
+            f"{_whose(status)}: {write(status.limit)} per {status.window}. It can never pass under this budget."
+        )
     resets = "" if status.resets_at is None else f" The budget resets at {times.render(status.resets_at)}."
     return (
         f"Over budget: {_whose(status)} has {write(status.limit)} per {status.window}, of which "

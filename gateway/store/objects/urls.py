@@ -14,7 +14,7 @@ def open_output_store(url: str) -> OutputStore:
     try:
         from gateway.store.objects.bucket import BucketStore  # noqa: PLC0415 - a large, optional dependency
     except ImportError as exc:
-        raise ValueError("a bucket needs the extra s3: pip install '.[s3]' in a checkout") from exc
+        raise ValueError("a bucket needs the extra s3: pip install 'WHEEL[s3]', or '.[s3]' in a checkout") from exc
     parts = urlsplit(url)
     query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
     return BucketStore(parts.netloc, parts.path.strip("/"), endpoint=query.get("endpoint"), region=query.get("region"))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import psycopg
 
 from gateway.errors import StoreUnavailable
-from gateway.store.copying import AT_ONCE, LEDGER, ColumnKind, Columns, Reading, Row, Sums, Writing, named, summing
+from gateway.store.copying import ALL, AT_ONCE, LEDGER, ColumnKind, Columns, Reading, Row, Sums, Writing, named, summing
 from gateway.store.postgres.connection import Address
 from gateway.store.postgres.failures import at_start
 from gateway.store.postgres.schema import Connection, open_schema, refuse_older
@@ -67,10 +67,10 @@ class PostgresTables:
             cursor.itersize = AT_ONCE
             yield from cursor.execute(f'SELECT {named(columns)} FROM "{table}"'.encode(), binary=True)
 
-    def sums(self, table: str, columns: Columns) -> Sums:
-        """Sum up all rows."""
+    def sums(self, table: str, columns: Columns, which: str = ALL) -> Sums:
+        """Sum up all rows for which the condition `which` holds."""
         wanted = summing(columns, _SUMS)
-        statement = f'SELECT {", ".join(wanted.values())} FROM "{table}"'
+        statement = f'SELECT {", ".join(wanted.values())} FROM "{table}" WHERE {which}'
         values = self._db.execute(statement.encode(), binary=True).fetchone()
         assert values is not None
         return dict(zip(wanted, values, strict=True))

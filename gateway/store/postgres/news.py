@@ -114,7 +114,7 @@ class PostgresNews:
                 try:
                     await self._execute(connection, _LISTEN)
                     if has_listened:
-                        logger.info("news of other nodes arrive again")
+                        logger.info("notifications of other nodes arrive again")
                         self._observer.news_reconnected()
                     self.is_listening, has_listened, pause = True, True, _FIRST_PAUSE
                     # Changes from before this moment are read from the store.
@@ -126,7 +126,7 @@ class PostgresNews:
                     connection.pgconn.finish()
             except (psycopg.Error, OSError, TimeoutError) as exc:
                 if has_listened and pause == _FIRST_PAUSE:
-                    logger.warning("news of other nodes do not arrive", extra={"reason": str(exc).strip()})
+                    logger.warning("notifications of other nodes do not arrive", extra={"reason": str(exc).strip()})
             except Exception:
                 logger.exception("the connection for news failed")
             if not self._is_closing:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from gateway.domain.audit import Actor
-from gateway.store.copying import AT_ONCE, LEDGER, ColumnKind, Columns, Reading, Row, Sums, Writing, named, summing
+from gateway.store.copying import ALL, AT_ONCE, LEDGER, ColumnKind, Columns, Reading, Row, Sums, Writing, named, summing
 from gateway.store.sql.migration import Migration
 from gateway.store.sqlite.claim import Claim
 from gateway.store.sqlite.connection import open_for_writing, open_unchanged, roll_back
@@ -58,10 +58,10 @@ class SQLiteTables:
         while batch := found.fetchmany(AT_ONCE):
             yield from batch
 
-    def sums(self, table: str, columns: Columns) -> Sums:
-        """Sum up all rows."""
+    def sums(self, table: str, columns: Columns, which: str = ALL) -> Sums:
+        """Sum up all rows for which the condition `which` holds."""
         wanted = summing(columns, _SUMS)
-        values = self._db.execute(f'SELECT {", ".join(wanted.values())} FROM "{table}"').fetchone()
+        values = self._db.execute(f'SELECT {", ".join(wanted.values())} FROM "{table}" WHERE {which}').fetchone()
         return dict(zip(wanted, values, strict=True))
 
     def ledger(self) -> dict[str, int]:

@@ -53,12 +53,12 @@ class Refusing(NamedTuple):
     """For `RateLimit-Policy`."""
     state: str
     """For `RateLimit`."""
-    seconds: int
-    """For `ratelimit-reset`."""
+    seconds: int | None
+    """For `ratelimit-reset`; `None` if no time helps."""
 
 
-def refusing(limit: Mapping[str, object], seconds: int) -> Refusing | None:
-    """Return the headers of a limit that refuses a request, for a retry in `seconds`.
+def refusing(limit: Mapping[str, object], seconds: int | None) -> Refusing | None:
+    """Return the headers of a limit that refuses a request, for a retry in `seconds`; `None` if no retry can pass.
 
     `limit` is the JSON form of `refusals.shown`. Return `None` for request rates: every response shows those already.
     """
@@ -69,7 +69,8 @@ def refusing(limit: Mapping[str, object], seconds: int) -> Refusing | None:
     window = next((f";w={length}" for end, length in _WINDOWS.items() if name.endswith(end)), "")
     label = f"{of}-{name.removesuffix('_per_minute').replace('_', '-')}"
     quota, left = _whole(limit, "limit"), _whole(limit, "remaining")
-    return Refusing(f'"{label}";q={quota}{window}', f'"{label}";r={left};t={seconds}', seconds)
+    time = "" if seconds is None else f";t={seconds}"
+    return Refusing(f'"{label}";q={quota}{window}', f'"{label}";r={left}{time}', seconds)
 
 
 def _whole(limit: Mapping[str, object], name: str) -> int:

@@ -101,6 +101,12 @@ async def test_replicate_token_is_recognised(store, tokens, clock):
             await authenticator(store, tokens, clock).authenticate(f"{scheme} r8_{'a' * 37}", None)
 
 
+async def test_json_web_token_without_issuers_is_recognised(store, tokens, clock):
+    """The page is right and the config is not: it has no [[issuers]]."""
+    with pytest.raises(Unauthenticated, match="is a JSON Web Token, and the gateway's config has no"):
+        await authenticator(store, tokens, clock).authenticate("Bearer eyJhbGciOiJub25lIn0.eyJzdWIiOiJhIn0.c2ln", None)
+
+
 @pytest.mark.parametrize("ended", ["revoked", "expired", "valid"])
 async def test_state_of_a_key_is_told_to_its_holder_only(store, tokens, clock, ended):
     """Who knows the id alone learns nothing: the error is that of a key that does not exist."""

@@ -216,11 +216,32 @@ def test_keys_are_listed_with_their_state():
         "origins", "limits", "created_by",
     ]  # fmt: skip
     assert len(table.splitlines()) == 5
+    assert table.splitlines()[3].split()[-5:-1] == ["read", "-", "-", "-"]
     shown = json.dumps(rows) + table
     assert old not in shown
     assert api_keys.digest(old) not in shown
     assert [row["name"] for row in listed("--team", "blue")] == ["gone"]
     assert ask("list", "--team", "nobody").exit_code == 1
+
+
+def test_table_lists_values_as_they_are_given_to_create(folder):
+    """Values of a list are joined by commas, and can be copied."""
+    create("acme", "--scope", "read", "--scope", "predict", "--origin", "https://app.example.com", "--model", "acme/*")
+    assert ask("list").stdout.splitlines()[2].split()[-5:-1] == [
+        "read,predict",
+        "acme/*",
+        "https://app.example.com",
+        "-",
+    ]
+
+
+def test_keys_of_a_removed_team_have_no_team(folder):
+    """They are refused until the config has the team again. A revoked one stays revoked."""
+    create("blue", "--name", "lost")
+    gone = create("blue", "--name", "gone")
+    ask("revoke", gone)
+    (folder / "config.toml").write_text('[[teams]]\nname = "acme"')
+    assert {row["name"]: row["state"] for row in listed()} == {"lost": "no team", "gone": "revoked"}
 
 
 def test_keys_are_listed_by_creator_and_counted_when_theirs_is_revoked():
@@ -318,7 +339,7 @@ def test_key_of_a_removed_team_cannot_be_rotated(folder):
     (folder / "config.toml").write_text('[[teams]]\nname = "acme"')
     result = ask("rotate", key)
     assert result.exit_code == 1
-    assert "Team blue is not in the config any more" in result.stderr
+    assert "Team blue is no longer in the config" in result.stderr
     assert ask("revoke", key).exit_code == 0
 
 

@@ -117,9 +117,9 @@ class TestShown:
         assert [(row["value"], row["spend_microusd"]) for row in found["rows"]] == [("apollo", 7), (None, 1_500_001)]
         assert found["total"]["spend_microusd"] == 1_500_008
         lines = ask("--by", "tag:project", "--format", "csv", "--team", "acme").stdout.splitlines()
-        assert lines[0].startswith("team,value,run,")
+        assert lines[0].startswith("team,project,run,")
         assert lines[1].startswith("acme,apollo,1,")
-        assert lines[2].startswith("acme,-,2,")
+        assert lines[2].startswith("acme,,2,")
 
     @pytest.mark.parametrize(
         ("by", "reason"), [("tag:projects", "the tags are project, feature"), ("tag", "tag:KEY"), ("x", "team, day")]
@@ -178,7 +178,7 @@ class TestShown:
         ]
         table = list(csv.reader(ask("--format", "csv", "--by", "key", "--team", "acme").stdout.splitlines()))
         assert [row[:3] for row in table] == [
-            ["team", "key", "key_name"], ["acme", "acme/web", "web"], ["acme", "k1", "'=nightly"], ["acme", "gone", "-"]
+            ["team", "key", "key_name"], ["acme", "acme/web", "web"], ["acme", "k1", "'=nightly"], ["acme", "gone", ""]
         ]  # fmt: skip
 
     def test_csv_cells_are_not_formulas(self):

@@ -74,7 +74,7 @@ def test_tracing_requires_its_extra(monkeypatch):
     made(tracing={"enabled": True})
     monkeypatch.setattr("gateway.config.checks.find_spec", lambda name: None)
     assert problems(tracing={"enabled": True}) == {
-        "tracing.enabled": "needs the extra otel: pip install '.[otel]' in a checkout"
+        "tracing.enabled": "needs the extra otel: pip install 'WHEEL[otel]', or '.[otel]' in a checkout"
     }
 
 
@@ -246,7 +246,7 @@ def test_postgresql_requires_its_extra(monkeypatch):
     """It is reported with the other problems, not as a traceback at start."""
     monkeypatch.setattr("gateway.config.checks.find_spec", lambda name: None)
     assert problems(store={"url": "postgresql://gateway@db/gateway"}) == {
-        "store.url": "needs the extra postgres: pip install '.[postgres]' in a checkout"
+        "store.url": "needs the extra postgres: pip install 'WHEEL[postgres]', or '.[postgres]' in a checkout"
     }
 
 

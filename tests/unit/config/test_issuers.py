@@ -79,7 +79,7 @@ def test_native_apps_have_no_origin():
             "console.leads.a",
             "there is no team acne (teams: acme, bare)",
         ),
-        ({"console": {"client_id": "c"}}, "console", "lets nobody sign in"),
+        ({"console": {"client_id": "c"}}, "console", "allows nobody to sign in"),
         ({"console": CONSOLE | {"client_id": None}}, "console.client_id", "is missing"),
         ({"console": CONSOLE | {"client_id": "a b"}}, "console.client_id", "the client's id"),
         ({"console": CONSOLE | {"scopes": ["profile"]}}, "console.scopes", "needs openid"),
@@ -133,7 +133,7 @@ def test_one_issuer_may_serve_several_applications():
 def test_issuers_need_their_extra(monkeypatch):
     """It is reported with the other problems, not as a traceback at the first token."""
     monkeypatch.setattr("gateway.config.checks.find_spec", lambda name: None)
-    assert found(table()) == {"issuers": "needs the extra oidc: pip install '.[oidc]' in a checkout"}
+    assert found(table()) == {"issuers": "needs the extra oidc: pip install 'WHEEL[oidc]', or '.[oidc]' in a checkout"}
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,8 @@ from tests.support.json_strategies import SPELLED, VALUES, dumps
 BASE = "https://gw.example/v1"
 ID = "NGZiNmY2YzQtNzk4YS00NDBkLWE4ZWQtYTEyNjBhMzRhNmQz"
 LINK = f"{BASE}/files/{ID}"
-UPSTREAM = f"https://api.replicate.com/v1/files/{ID}"
+API = "https://api.replicate.com/v1"
+UPSTREAM = f"{API}/files/{ID}"
 
 
 @pytest.mark.parametrize(
@@ -354,3 +355,32 @@ def test_url_is_replaced_only_as_a_whole_string(spelled, before, after):
     changed = links.replace_addresses(body, {url: "https://g/1", "https://elsewhere/": "x"})
     assert changed == body.replace(f'"{spelled}" ]'.encode(), b'"https://g/1" ]')
     assert links.replace_addresses(body, {}) == body
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        (f'{{"image":"{UPSTREAM}", "n":1.50}}', f'{{"image":"{LINK}", "n":1.50}}'),
+        (f'["{UPSTREAM}",{{"a" : "{UPSTREAM}"}}]', f'["{LINK}",{{"a" : "{LINK}"}}]'),
+        (f'"{UPSTREAM}"', f'"{LINK}"'),
+    ],
+)
+def test_file_links_of_an_input_lead_back(given: str, shown: str) -> None:
+    assert links.lead_files_back(given.encode(), API, BASE) == shown.encode()
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        f'{{"{UPSTREAM}" : 1}}',
+        f'"see {UPSTREAM}"',
+        f'"{UPSTREAM} and more"',
+        f'"he says \\"{UPSTREAM}"',
+        f'"{UPSTREAM}/download"',
+        f'"https://cdn.example.com/v1/files/{"a" * 20}"',
+        '"https://api.replicate.com/v1/files/short"',
+    ],
+)
+def test_other_texts_of_an_input_stay_as_they_are(given: str) -> None:
+    """Keys, longer texts, other hosts and other routes."""
+    assert links.lead_files_back(given.encode(), API, BASE) == given.encode()

@@ -74,6 +74,18 @@ def test_spent_money_returns_with_the_window_and_reserved_with_an_end() -> None:
     assert held.status.resets_at == MIDNIGHT
 
 
+def test_estimate_above_a_whole_budget_never_passes() -> None:
+    """Not at the end of the window either. The smallest of such budgets is named, whatever else is exceeded."""
+    both = {"microusd_per_day": 20, "microusd_per_month": 50}
+    for meter in (Counters(), Counters(day_microusd=20, month_microusd=50), Counters(held_microusd=50)):
+        never = refused(decide(meter, microusd=51, milliseconds=10, **both))
+        assert (never.status.name, never.retry_after) == ("budget_usd_per_day", quota.NEVER)
+        assert refused(decide(meter, microusd=21, **both)).retry_after == quota.NEVER
+    assert refused(decide(Counters(day_microusd=1), microusd=20, **both)).retry_after < quota.NEVER
+    never = refused(decide(Counters(), milliseconds=11, milliseconds_per_day=10, microusd_per_day=10, microusd=10))
+    assert (never.status.name, never.retry_after) == ("seconds_per_day", quota.NEVER)
+
+
 def test_free_run_passes_a_spent_budget() -> None:
     assert isinstance(decide(Counters(day_microusd=200), microusd=0, microusd_per_day=100), Granted)
 

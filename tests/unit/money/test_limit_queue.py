@@ -1,22 +1,20 @@
 """Creates that wait for a rate or for a place: first come, first served, and none waits forever."""
 
 import asyncio
-from collections.abc import Callable
+import itertools
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
-from gateway.domain.create_body import CreateBody
-from gateway.domain.create_request import CreateCommand
 from gateway.domain.limits import SubjectKind
-from gateway.domain.quota import Counters, LimitKind, LimitStatus, Refused, ReservationRequest, RunLimits
+from gateway.domain.quota import Counters, LimitKind, Refused, ReservationRequest, RunLimits
 from gateway.domain.rates import Rate
-from gateway.domain.records import Kind
-from gateway.domain.targets import Target, TargetKind
 from gateway.errors import BudgetExceeded, CallerLeft, RateLimited, UpstreamUnavailable
 from gateway.money.limit_queue import MAX_WAITING, LimitQueue, QueueEntry, WaitForLimit
 from tests.support.callers import caller
 from tests.support.clock import ManualClock, settle
+from tests.support.limit_callers import Callers, refused
 
 
 class Heard:
@@ -59,92 +57,6 @@ def limit_queue(clock: ManualClock, heard: Heard, meters: Meters) -> LimitQueue:
     observer: Any = heard
     store: Any = meters
     return LimitQueue(store, clock, observer)
-
-
-class Callers:
-    """Asks for places, and gives each as many as there are."""
-
-    def __init__(self, limit_queue: LimitQueue, clock: ManualClock) -> None:
-        self.limit_queue = limit_queue
-        self.clock = clock
-        self.free: dict[str, int] = {}
-        self.led: list[str] = []
-        self.has_left: set[str] = set()
-        self.orders: dict[str, CreateCommand] = {}
-        self.tries = 0
-
-    def order(self, name: str, patience: float) -> CreateCommand:
-        target = Target(TargetKind.MODEL, "acme/toy")
-        return CreateCommand(
-            kind=Kind.PREDICTION,
-            operation="predictions.create",
-            path="/predictions",
-            target=target,
-            body=CreateBody(input=b"{}", target=target),
-            hold_until=self.clock.monotonic() + patience,
-            has_left=lambda: name in self.has_left,
-        )
-
-    def ask(
-        self,
-        name: str,
-        *scopes: str,
-        patience: float = 20.0,
-        wait: float = 1.0,
-        kind: LimitKind = LimitKind.CONCURRENCY,
-    ) -> asyncio.Task[None]:
-        allowances = tuple(
-            RunLimits(of=SubjectKind(scope.partition("/")[0]), scope=scope, concurrent=1) for scope in scopes
-        )
-        demand = ReservationRequest(1, 1, allowances)
-        return asyncio.create_task(self._ask(name, demand, patience, lambda scope: refused(scope, wait, kind)))
-
-    async def _ask(
-        self, name: str, demand: ReservationRequest, patience: float, refuse: Callable[[str], Refused]
-    ) -> None:
-        command = self.orders[name] = self.order(name, patience)
-        place = QueueEntry(self.limit_queue, caller(), command)
-        place.price(demand)
-        try:
-            while True:
-                if (held := self._try(name, place, demand, refuse)) is None:
-                    return
-                await place.wait(held.refused)
-        finally:
-            place.leave()
-
-    def _try(
-        self, name: str, place: QueueEntry, demand: ReservationRequest, refuse: Callable[[str], Refused]
-    ) -> WaitForLimit | None:
-        if (behind := place.check_turn()) is not None:
-            return behind
-        self.tries += 1
-        for allowance in demand.allowances:
-            if self.free.get(allowance.scope, 10**6) < 1:
-                return WaitForLimit(refuse(allowance.scope))
-        for allowance in demand.allowances:
-            self.free[allowance.scope] = self.free.get(allowance.scope, 10**6) - 1
-        self.led.append(name)
-        return None
-
-    def release(self, scope: str, count: int = 1) -> None:
-        self.free[scope] += count
-        self.limit_queue.freed("red")
-
-
-def refused(scope: str, wait: float = 1.0, kind: LimitKind = LimitKind.CONCURRENCY) -> Refused:
-    standing = LimitStatus(
-        name="concurrent_predictions",
-        of=SubjectKind(scope.partition("/")[0]),
-        scope=scope,
-        kind=kind,
-        limit=1,
-        used=1,
-        held=0,
-        remaining=0,
-        resets_at=None,
-    )
-    return Refused(standing, wait)
 
 
 @pytest.fixture
@@ -192,6 +104,35 @@ async def test_create_that_a_rate_cannot_admit_in_time_is_refused_at_once(caller
     assert callers.orders["first"].hold.seconds == pytest.approx(30)
     second.cancel()
     await asyncio.gather(second, return_exceptions=True)
+
+
+async def test_creates_that_the_store_refused_in_another_order_are_refused_at_once(
+    limit_queue: LimitQueue, clock: ManualClock
+):
+    """Six a minute, 15 seconds at most: of four that arrive together one can wait, whichever answer comes first."""
+    demand = ReservationRequest(1, 1, (RunLimits(of=SubjectKind.TEAM, scope="team/a", concurrent=1),))
+    status = replace(refused("team/a", kind=LimitKind.RATE).status, limit=6)
+    orders = Callers(limit_queue, clock)
+
+    async def wait(place: QueueEntry) -> None:
+        try:
+            held: WaitForLimit | None = WaitForLimit(Refused(status, 10.0))
+            while held is not None:
+                await place.wait(held.refused)
+                held = place.check_turn()
+        finally:
+            place.leave()
+
+    for order in itertools.permutations(range(4)):
+        places = [QueueEntry(limit_queue, caller(), orders.order(str(n), 15.0)) for n in range(4)]
+        for place in places:
+            place.price(demand)
+        tasks = {n: asyncio.create_task(wait(places[n])) for n in order}
+        await settle()
+        assert {n for n, task in tasks.items() if not task.done()} == {0}, order
+        assert {type(tasks[n].exception()) for n in (1, 2, 3)} == {RateLimited}
+        tasks[0].cancel()
+        await asyncio.gather(tasks[0], return_exceptions=True)
 
 
 async def test_only_the_first_in_line_asks_the_store(callers: Callers, clock: ManualClock):
@@ -284,6 +225,21 @@ async def test_disconnected_caller_leaves_the_line(callers: Callers, clock: Manu
         await gone
     await next_
     assert callers.led == ["next"]
+
+
+async def test_disconnected_caller_leaves_at_once(callers: Callers, clock: ManualClock):
+    """Not when its turn comes: its place is free, and the log says so when it happens."""
+    callers.free["team/a"] = 0
+    first, second, third = (callers.ask(name, "team/a") for name in ("first", "second", "third"))
+    await settle()
+    for name, task in (("second", second), ("first", first)):
+        callers.leave(name)
+        with pytest.raises(CallerLeft):
+            await task
+    assert callers.limit_queue.waiting == 1
+    callers.release("team/a")
+    await third
+    assert (callers.led, callers.listeners) == (["third"], {})
 
 
 async def test_disconnected_callers_do_not_count_as_ahead(callers: Callers, clock: ManualClock):

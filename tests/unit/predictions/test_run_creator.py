@@ -2,16 +2,13 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 
 import pytest
 from msgspec.structs import replace
 
-from gateway.domain.hold import Hold
 from gateway.domain.records import PredictionView, Run, RunState, Status
 from gateway.domain.upstream_response import Answer
 from gateway.errors import (
-    CallerLeft,
     GatewayError,
     RateLimited,
     StoreUnavailable,
@@ -30,44 +27,6 @@ from tests.support.records import live, prediction
 from tests.support.sharing_store import fail
 
 AWAY = StoreUnavailable("The store did not answer in time.")
-
-
-class Limiter:
-    """Gives permits when the test says so."""
-
-    def __init__(self) -> None:
-        self.free = asyncio.Event()
-        self.free.set()
-        self.asked: list[bool] = []
-        self.returned = 0
-        self.error: GatewayError | None = None
-
-    async def create_permit(
-        self, operation: str, team: str, until: float, *, returned: bool = False, hold: Hold | None = None
-    ) -> bool:
-        """Wait for a permit."""
-        self.asked.append(returned)
-        has_waited = not self.free.is_set()
-        await self.free.wait()
-        if self.error is not None:
-            raise self.error
-        return has_waited
-
-    def give_back(self, operation: str) -> None:
-        """Take a permit back."""
-        self.returned += 1
-
-
-@pytest.fixture
-def limiter() -> Limiter:
-    return Limiter()
-
-
-@pytest.fixture
-async def limited(limiter: Limiter) -> AsyncIterator[CreateCore]:
-    made = CreateCore(create_limiter=limiter)
-    yield made
-    await made.close()
 
 
 def run_of(core: CreateCore) -> Run:
@@ -133,44 +92,6 @@ async def test_deadline_goes_upstream_only_for_an_unshared_run() -> None:
         assert made.deadline_at == made.created_at + 30.0
         assert core.deadlines.pending == 1
         await core.close()
-
-
-# Permits of the account
-
-
-async def test_create_is_sent_again_only_after_a_429(limited: CreateCore, limiter: Limiter) -> None:
-    limited.replicate.script = [answer(429), answer(429)]
-    assert (await limited.create()).view.run.state is RunState.LIVE
-    assert (limited.replicate.sent, limiter.asked) == (3, [False, True, True])
-
-
-async def test_disconnect_before_the_permit_creates_nothing(limited: CreateCore, limiter: Limiter) -> None:
-    limiter.free.clear()
-    task = limited.ask(has_left=lambda: True)
-    await settle()
-    limiter.free.set()
-    with pytest.raises(CallerLeft):
-        await task
-    assert (limited.replicate.sent, limiter.returned, limited.store.runs) == (0, 1, {})
-
-
-async def test_joined_create_continues_without_its_first_caller(limited: CreateCore, limiter: Limiter) -> None:
-    limiter.free.clear()
-    first = limited.ask(has_left=lambda: True)
-    await settle()
-    second = limited.ask()
-    await settle()
-    limiter.free.set()
-    assert not isinstance(await first, Answer)
-    assert not isinstance(await second, Answer)
-    assert (limited.replicate.sent, limiter.returned) == (1, 0)
-
-
-async def test_permit_timeout_refuses_the_create(limited: CreateCore, limiter: Limiter) -> None:
-    limiter.error = RateLimited("too long")
-    with pytest.raises(RateLimited):
-        await limited.create()
-    assert (limited.replicate.sent, limited.store.runs) == (0, {})
 
 
 # Uncertain creates

@@ -2,12 +2,14 @@
 
 import asyncio
 from collections import Counter
+from collections.abc import Callable
+from functools import partial
 
 import pytest
 
 from gateway.domain.limits import Allowance, Limits
 from gateway.domain.teams import Caller, Team
-from gateway.errors import UpstreamUnavailable
+from gateway.errors import CallerLeft, UpstreamUnavailable
 from gateway.throttling.hold_queue import MAX_HELD, HoldQueue
 from gateway.throttling.rules.request_rates import Bucket, RateExceeded, RequestRates, admit
 from tests.support.clock import ManualClock, settle
@@ -78,20 +80,26 @@ async def test_each_create_in_the_line_adds_to_the_wait(clock: ManualClock, note
 
 async def test_creates_whose_callers_have_left_do_not_count_as_ahead(clock: ManualClock, notes: RecordingObserver):
     """Six a minute, 25 seconds at most: after two have hung up, another two are held."""
-    buckets, hold_queue, left = emptied(clock, 6), HoldQueue(clock, notes), set[int]()
-    until = clock.monotonic() + 25
+    buckets, hold_queue = emptied(clock, 6), HoldQueue(clock, notes)
+    until, listeners = clock.monotonic() + 25, list[Callable[[], None]]()
 
-    def make(number: int) -> asyncio.Task[RateExceeded | None]:
-        return asyncio.create_task(hold_queue.enqueue("red", buckets, until, lambda: number in left))
+    def add_listener(callback: Callable[[], None]) -> Callable[[], None]:
+        listeners.append(callback)
+        return partial(listeners.remove, callback)
 
-    gone = [make(0), make(1)]
+    def make() -> asyncio.Task[RateExceeded | None]:
+        return asyncio.create_task(hold_queue.enqueue("red", buckets, until, add_listener))
+
+    gone = [make(), make()]
     await settle()
-    left |= {0, 1}
-    stayed = [make(2), make(3)]
-    await settle()
-    assert [isinstance(await each, RateExceeded) for each in gone] == [True, True]
+    for callback in tuple(listeners):
+        callback()
+    assert [type(each) for each in await asyncio.gather(*gone, return_exceptions=True)] == [CallerLeft] * 2
+    assert (len(hold_queue), notes.held) == (0, [("left", 0.0)] * 2)
+    stayed = [make(), make()]
     await clock.advance(20.1)
     assert [await each for each in stayed] == [None, None]
+    assert listeners == []
 
 
 async def test_creates_of_another_user_do_not_count_as_ahead(clock: ManualClock, notes: RecordingObserver):

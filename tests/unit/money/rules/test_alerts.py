@@ -23,7 +23,14 @@ SCOPES = {
 }
 
 
-def alert(percent: int = 80, scope: str = "team/acme", **fields: Any) -> Alert:
+def alert(
+    percent: int = 80,
+    scope: str = "team/acme",
+    *,
+    has_refused: bool = False,
+    key_name: str | None = None,
+    **fields: Any,
+) -> Alert:
     given: dict[str, Any] = {"limit": 1_500_000, "used": 1_200_000, "held": 0, "remaining": 300_000} | fields
     status = LimitStatus(
         name="budget_usd_per_day",
@@ -34,7 +41,7 @@ def alert(percent: int = 80, scope: str = "team/acme", **fields: Any) -> Alert:
         resets_at=NOW + 3600,
         **given,
     )
-    return Alert(team="acme", percent=percent, status=status, at=NOW)
+    return Alert(team="acme", percent=percent, status=status, at=NOW, has_refused=has_refused, key_name=key_name)
 
 
 def body(form: Format, of: Alert) -> Any:
@@ -64,7 +71,7 @@ def test_slack_message_has_a_fallback_a_header_and_fields() -> None:
         "*Budget*\n$1.50 per day",
         "*Spent*\n$1.20",
         "*Reserved*\n$0.10",
-        "*Resets*\n2025-11-24T17:00:00.000Z",
+        "*Resets*\n2025-11-24 17:00 UTC",
     ]
     assert {each["type"] for each in section["fields"]} == {"mrkdwn"}
     # Otherwise Slack makes links of URLs and channels, which a user's name can be.
@@ -85,8 +92,34 @@ def test_teams_message_is_a_card_in_a_message() -> None:
         "Team: acme",
         "Budget: $1.50 per day",
         "Spent: $1.20",
-        "Resets: 2025-11-24T17:00:00.000Z",
+        "Resets: 2025-11-24 17:00 UTC",
     ]
+
+
+def test_people_read_rounded_amounts_and_programs_exact_ones() -> None:
+    """To the cent, but for less than one. The standard form has every micro-dollar."""
+    of = alert(100, used=1_291_282, held=4_999)
+    facts = [each["text"] for each in body(Format.SLACK, of)["blocks"][1]["fields"]]
+    assert facts[2:4] == ["*Spent*\n$1.29", "*Reserved*\n$0.004999"]
+    assert body(Format.STANDARD, of)["data"]["limit"]["used"] == "1.291282"
+
+
+def test_budget_that_refused_a_create_says_so() -> None:
+    """It is used up although less than its whole amount was spent."""
+    refused = alert(100, has_refused=True)
+    assert body(Format.STANDARD, refused)["data"]["reason"] == "create_refused"
+    assert "A prediction was refused: less is left than its estimate." in str(body(Format.SLACK, refused))
+    for other in (alert(80, has_refused=True), alert(100), alert(100, used=1_500_000, has_refused=True)):
+        assert "reason" not in body(Format.STANDARD, other)["data"]
+        assert "refused" not in str(body(Format.TEAMS, other))
+
+
+def test_key_is_named_beside_its_id() -> None:
+    """Nobody knows a key by its id."""
+    of = alert(scope="key/b84nvdi65u4a", key_name="nightly")
+    assert body(Format.SLACK, of)["blocks"][1]["fields"][1]["text"] == "*Key*\nnightly (b84nvdi65u4a)"
+    data = body(Format.STANDARD, of)["data"]
+    assert (data["key"], data["key_name"]) == ("b84nvdi65u4a", "nightly")
 
 
 @given(st.text(st.characters(codec="utf-8"), min_size=1, max_size=200), st.integers(1, 100))
