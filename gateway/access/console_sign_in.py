@@ -95,19 +95,24 @@ class ConsoleSignIn:
         )
         return StartedSignIn(url, sign_in_attempts.seal(attempt, key, self._clock.now()))
 
-    async def finish(self, cookie: str, query: Mapping[str, str], redirect_uri: str) -> tuple[Person, str]:
+    async def finish(self, name: str, cookie: str, query: Mapping[str, str], redirect_uri: str) -> tuple[Person, str]:
         """Return who signed in, and the page to open. Raise `Forbidden` or `IssuerUnavailable`.
 
-        `cookie` is what the browser kept since the start, `query` the answer of the issuer.
+        `name` is the issuer at whose `redirect_uri` the browser came back, `cookie` what it kept since the start, and
+        `query` the answer.
         """
         attempt = sign_in_attempts.unseal(cookie, self._key, self._clock.now())
         issuer = None if attempt is None else console_roles.named(self._settings.value.issuers, attempt.issuer)
-        if attempt is None or issuer is None or attempt.state in self._used:
+        if attempt is None or issuer is None or attempt.issuer != name or attempt.state in self._used:
             raise Forbidden(_NOT_STARTED)
         self._used[attempt.state] = None
         found = await self._person(attempt, issuer, query, redirect_uri)
         if isinstance(found, Person):
             self._observer.signed_in(issuer.name, Outcome.LEAD if found.team else Outcome.OPERATOR)
+            logger.info(
+                "a person signed in to the console",
+                extra={"issuer": issuer.name, "user": found.user, "team": found.team},
+            )
             return found, attempt.next
         self._observer.signed_in(issuer.name, found.outcome)
         logger.warning("a sign-in to the console failed", extra={"issuer": issuer.name, "reason": found.detail})

@@ -23,7 +23,7 @@ from gateway.domain.ports.records import KeyPlace, Keys
 from gateway.domain.records import Key
 from gateway.domain.scopes import Scope, narrow, normal_origin
 from gateway.domain.teams import Caller, Team, Teams
-from gateway.errors import Conflict, Forbidden, NotFound, Unauthenticated, Unprocessable
+from gateway.errors import Conflict, Forbidden, InvalidField, NotFound, Unauthenticated, Unprocessable
 from gateway.runtime.live import LiveSettings
 
 _NO_KEY = "There is no such key."
@@ -216,7 +216,10 @@ class KeyService:
         """
         key = await self._manageable(authority, key_id)
         if authority.caller is not None:
-            _refuse_beyond(await self._grants(authority, self._team(key)), key)
+            allowed = await self._grants(authority, self._team(key))
+            # Also a key that was created before its team was narrowed: its secret may be known.
+            if fields := grants.beyond_as_used(allowed, key):
+                raise _not_yours(fields)
         revoked = await self._store.revoke_key(key_id, self._clock.now(), actor=authority.actor)
         if revoked is None:
             raise NotFound(_NO_KEY)
@@ -294,7 +297,11 @@ def _refuse_invalid(request: KeyRequest, now: float) -> None:
 def _refuse_beyond(allowed: Grants, key: Key) -> None:
     """Raise `Forbidden` for a key that a holder could not create."""
     if not allowed.is_operator and (fields := grants.beyond(allowed, key)):
-        raise Forbidden(_NOT_YOURS + "; ".join(f"{field.field}: {field.description}" for field in fields[:3]))
+        raise _not_yours(fields)
+
+
+def _not_yours(fields: list[InvalidField]) -> Forbidden:
+    return Forbidden(_NOT_YOURS + "; ".join(f"{field.field}: {field.description}" for field in fields[:3]))
 
 
 def _refuse_new(allowed: Grants, old: Key, new: Key) -> None:

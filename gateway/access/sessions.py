@@ -114,7 +114,8 @@ class Sessions:
                 # Expiry is checked below, by the gateway's clock.
                 options={"require": ["exp", "sub", "aud"], "verify_exp": False},
             )
-        except jwt.InvalidTokenError as exc:
+        except (jwt.InvalidTokenError, ValueError) as exc:
+            # ValueError: bytes that are not UTF-8.
             raise Unauthenticated("The session is not valid.") from exc
         if claims["exp"] <= self._clock.now():
             raise Unauthenticated("The session has expired.")

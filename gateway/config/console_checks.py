@@ -67,6 +67,12 @@ def warnings(config: Config) -> Iterator[Problem]:
             "ops.public_url",
             "is plain http: whoever listens on the way has the tokens and sessions of operators; use https",
         )
+    if (ops.public_url or "").startswith("https:") and not config.server.trusted_proxies:
+        yield Problem(
+            "server.trusted_proxies",
+            "is empty, and [ops] public_url is https, so a proxy is in front: everybody has the proxy's address, and "
+            "ten failed sign-ins of anybody keep all others from signing in to the console",
+        )
     tables = [(index, issuer.console) for index, issuer in enumerate(config.issuers) if issuer.console is not None]
     for index, console in tables:
         if _REFRESH in console.scopes:

@@ -158,6 +158,12 @@ def warnings(config: Config) -> Iterator[Problem]:
             claim = given or ""
             if any(word in claim.split(".") for word in _WRITTEN_BY_USERS):
                 yield Problem(f"{path}.{name}", f"{claim} can be written by users themselves: name another claim")
+            elif claim in _CHANGED_BY_USERS and name != "user_claim":
+                yield Problem(
+                    f"{path}.{name}",
+                    f"{claim} can be changed by users themselves at many providers: name a claim that only "
+                    "administrators set",
+                )
         if issuer.user_claim in _CHANGED_BY_USERS:
             yield Problem(
                 f"{path}.user_claim",

@@ -10,6 +10,9 @@ from functools import lru_cache
 
 _DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 _DATE_LENGTH = 10
+_FIRST = datetime(1, 1, 1, tzinfo=UTC).timestamp()
+_END = datetime(9999, 12, 31, tzinfo=UTC).timestamp() + 86_400
+"""Years have four digits. With a zone or a fraction, a time can be in another one by UTC."""
 _RFC3339 = re.compile(
     r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d(?::\d\d)?)(?:[.,](\d{1,30}))?([Zz]|[+-]\d\d:?\d\d)?",
     re.ASCII,
@@ -24,7 +27,11 @@ def parse(text: str) -> float:
     if len(text) == _DATE_LENGTH and _DATE.fullmatch(text):
         return datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()
     seconds, fraction = _split(text.strip())
-    return seconds + (float(f"0.{fraction}") if fraction else 0.0)
+    at = seconds + (float(f"0.{fraction}") if fraction else 0.0)
+    if not _FIRST <= at < _END:
+        # `render` could not write it.
+        raise ValueError("expected a time of the years 1 to 9999, in UTC")
+    return at
 
 
 def nanoseconds(text: str) -> int:

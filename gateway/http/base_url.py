@@ -6,7 +6,7 @@ See docs/architecture.md, Invariants 11.
 import re
 from collections.abc import Sequence
 from functools import lru_cache
-from ipaddress import IPv4Network, IPv6Network, ip_address
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
 
 from aiohttp import web
 
@@ -14,7 +14,7 @@ from gateway.domain.links import origin_of
 from gateway.errors import BadRequest
 from gateway.http.keys import SETTINGS
 
-_HOST = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9._-]{0,252})|\[[0-9A-Fa-f:.]{2,45}\])(?::\d{1,5})?")
+_HOST = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9._-]{0,252})|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
 
 
 def base_of(request: web.Request) -> str:
@@ -99,9 +99,20 @@ def _origin(request: web.Request) -> str:
 
 @lru_cache(256)
 def _origin_of(scheme: str, host: str) -> str:
-    if scheme not in ("http", "https") or not _HOST.fullmatch(host):
+    if scheme not in ("http", "https") or not _HOST.fullmatch(host) or not _is_address_in(host):
         raise BadRequest("The Host header is missing or malformed.")
     return f"{scheme}://{host}"
+
+
+def _is_address_in(host: str) -> bool:
+    """Return whether what is in brackets is an IPv6 address: readers of links refuse anything else."""
+    if not host.startswith("["):
+        return True
+    try:
+        IPv6Address(host[1 : host.index("]")])
+    except ValueError:
+        return False
+    return True
 
 
 def is_trusted(remote: str | None, networks: Sequence[IPv4Network | IPv6Network]) -> bool:

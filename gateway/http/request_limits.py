@@ -60,10 +60,18 @@ def address_of(request: web.Request) -> str | None:
     if networks and is_trusted(address, networks):
         # Each proxy appends the address of its client. Entries before the first untrusted address may be forged.
         for entry in reversed(",".join(request.headers.getall("X-Forwarded-For", ())).split(",")):
-            address = entry.strip() or address
+            address = _without_port(entry.strip()) or address
             if not is_trusted(address, networks):
                 break
     return None if address is None else rate_limited_address(address)
+
+
+def _without_port(entry: str) -> str:
+    """Return the address of an entry of X-Forwarded-For, to which some proxies add the port of the client."""
+    if entry.startswith("["):
+        return entry[1:].partition("]")[0]
+    host, colon, port = entry.rpartition(":")
+    return host if colon and port.isdecimal() and ":" not in host else entry
 
 
 def rate_limited_address(text: str) -> str:

@@ -13,7 +13,7 @@ from gateway.app import running
 from gateway.config import Config
 from gateway.http.ops import dashboard_issuers
 from gateway.http.ops.dashboard_access import ADMIN_COOKIE, COOKIE
-from tests.support.console_sign_in import BACK, TEAMS, come_back, go, signed_in, table
+from tests.support.console_sign_in import BACK, CONSOLE, TEAMS, come_back, go, signed_in, table
 from tests.support.dashboard import OURS, look, sign_in, token_of, visitor
 from tests.support.issuers import Provider, provider
 from tests.support.secret_scanner import SecretScanner
@@ -158,6 +158,26 @@ async def test_answer_counts_once_and_in_its_browser(stack: Stack, issuer: Provi
         assert (again.status, len(issuer.redeemed)) == (403, 1)
 
 
+async def test_issuer_cannot_have_the_answer_of_another_one(
+    open_gateway: OpenGateway, guarded: dict[str, Any], issuer: Provider
+):
+    """It sends on somebody who signs in, with what it was asked for at the other one, and wants the code."""
+    async with provider() as bad:
+        given = {"issuer": bad.url, "name": "bad", "allow_private_addresses": True, "console": CONSOLE}
+        both = table(issuer) | {"issuers": [*table(issuer)["issuers"], given]}
+        async with open_gateway(**both, **guarded) as stack, visitor(stack) as victim, visitor(stack) as attacker:
+            wanted = URL(await go(attacker)).query
+            sent = await look(victim, "/dashboard/sign-in/start?issuer=bad")
+            asked = URL(str(sent.headers["Location"])).query
+            own = str(URL(stack.ops_url).with_path(BACK))
+            assert asked["redirect_uri"] == f"{own.removesuffix('id')}bad"
+            # The other one has registered its own address only.
+            forged = {**asked, "redirect_uri": own} | {name: wanted[name] for name in ("nonce", "code_challenge")}
+            answer = issuer.sign_in(str(URL(f"{issuer.url}/authorization").with_query(forged)), groups="platform")
+            assert (await come_back(victim, answer)).status == 403
+            assert (issuer.redeemed, bad.redeemed) == ([], [])
+
+
 async def test_page_of_another_site_uses_up_nothing(stack: Stack):
     """An image or a frame cannot count as failed sign-ins of whoever looks at it. A window does."""
     async with visitor(stack) as browser:
@@ -190,6 +210,9 @@ async def test_sign_in_that_cannot_start_is_a_page(stack: Stack, issuer: Provide
         assert (await look(browser, "/dashboard/sign-in/start?issuer=other")).status == 404
         refused = await look(browser, "/dashboard/sign-in/start?issuer=id", headers={"Host": "evil.example"})
         assert (refused.status, "needs [ops] public_url" in refused.text) == (403, True)
+        for path in ("start?issuer=id", "callback/id?code=x"):
+            for host in ("[1.2.3.4]", "[::::]", "[::1"):
+                assert (await look(browser, f"/dashboard/sign-in/{path}", headers={"Host": host})).status == 400
         assert (await sign_in(browser, stack.keys["beta"])).status == 303
 
 
@@ -286,7 +309,7 @@ async def test_wrong_tokens_in_the_header_are_limited(open_gateway: OpenGateway,
 async def test_without_a_token_nobody_needs_to_sign_in(open_gateway: OpenGateway, issuer: Provider):
     """Everybody on the machine is an operator."""
     async with open_gateway(**table(issuer)) as stack, visitor(stack) as browser:
-        for path in ("start?issuer=id", "callback?code=x"):
+        for path in ("start?issuer=id", "callback/id?code=x"):
             assert (await look(browser, f"/dashboard/sign-in/{path}")).headers["Location"] == "/dashboard"
 
 

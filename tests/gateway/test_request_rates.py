@@ -207,11 +207,13 @@ async def test_publishable_key_limits_each_address(open_gateway: OpenGateway):
         assert [await from_("192.0.2.1"), await from_("192.0.2.1"), await from_("192.0.2.2")] == [200, 429, 200]
         assert await from_("198.51.100.9, 192.0.2.1") == 429
         assert await from_("192.0.2.1, 10.1.2.3") == 429
+        assert [await from_("192.0.2.1:4711"), await from_("192.0.2.1, 10.1.2.3:4711")] == [429, 429]
         assert [await from_("2001:db8::1"), await from_("2001:db8::2"), await from_("2001:db8:0:1::1")] == [
             200,
             429,
             200,
         ]
+        assert [await from_("[2001:db8::3]"), await from_("[2001:db8::3]:4711")] == [429, 429]
         assert [await from_("::ffff:192.0.2.1"), await from_("unknown"), await from_("garbage")] == [429, 200, 429]
         assert [await from_(None), await from_(None)] == [200, 429]
         assert [(await poll(stack)).status for _ in range(3)] == [200] * 3

@@ -11,7 +11,7 @@ from tests.support.dashboard import look
 from tests.support.issuers import Provider
 from tests.support.session_calls import Reply
 
-BACK = "/dashboard/sign-in/callback"
+BACK = "/dashboard/sign-in/callback/id"
 CONSOLE: dict[str, Any] = {
     "client_id": "console",
     "operator_claim": "groups",

@@ -104,18 +104,26 @@ def beyond(grants: Grants, key: Key) -> list[InvalidField]:
     return [InvalidField("invalid_value", field, reason) for field, reason in _beyond(grants, key)]
 
 
-def _beyond(grants: Grants, key: Key) -> Iterator[tuple[str, str]]:
+def beyond_as_used(grants: Grants, key: Key) -> list[InvalidField]:
+    """Return the same for a key as it works: what its team does not have any more, it does not have either."""
+    return [InvalidField("invalid_value", field, reason) for field, reason in _beyond(grants, key, as_used=True)]
+
+
+def _beyond(grants: Grants, key: Key, *, as_used: bool = False) -> Iterator[tuple[str, str]]:
     team = grants.team
     whose = f"team {team.name}" if grants.is_operator or grants.is_lead else "your key"
     wanted = sorted(team.scopes) if key.scopes is None else key.scopes
+    if as_used:
+        wanted = sorted(scoping.narrow(team.scopes, wanted))
     if outside := [scope for scope in wanted if scope not in grants.scopes]:
         yield "scopes", _refusal(outside, whose, [scope for scope in Scope if scope in grants.scopes])
     patterns = team.models if key.models is None else key.models
-    if outside := [each for each in patterns if scoping.patterns_outside(team.models, team.without_aliases([each]))]:
+    outside = [each for each in patterns if scoping.patterns_outside(team.models, team.without_aliases([each]))]
+    if outside and not as_used:
         yield "models", _refusal(outside, whose, team.models, team)
     elif grants.models is not None and (outside := _outside(grants.models, patterns, team.aliases)):
         yield "models", _refusal(outside, whose, grants.models, team)
-    if outside := scoping.origins_outside(team.listed_origins, key.origins or ()):
+    if not as_used and (outside := scoping.origins_outside(team.listed_origins, key.origins or ())):
         yield "origins", _refusal(outside, f"team {team.name}", team.listed_origins)
     if grants.expires_at is not None and (key.expires_at is None or key.expires_at > grants.expires_at):
         yield "expires_at", "a key cannot expire later than the one that creates it"

@@ -177,9 +177,9 @@ def page_after(asked: str) -> str:
     """
     if len(asked) > _LONGEST_PATH or not _PATH.fullmatch(asked):
         return CONSOLE
-    path = urlsplit(asked).path
-    segments = unquote(path).replace("\\", "/").split("/")
-    # Browsers remove `.` and `..` also where they are encoded.
+    path = unquote(urlsplit(asked).path).replace("\\", "/")
+    segments = path.split("/")
+    # Browsers remove `.` and `..` also where they are encoded, and the gateway finds routes by the decoded path.
     if "" in segments[1:-1] or "." in segments or ".." in segments or f"{path}/".startswith(f"{_SIGN_IN}/"):
         return CONSOLE
     return asked

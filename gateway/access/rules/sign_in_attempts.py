@@ -46,7 +46,8 @@ def unseal(cookie: str, key: bytes, now: float) -> SignInAttempt | None:
             options={"require": ["exp", "aud"], "verify_exp": False},
         )
         attempt = msgspec.convert(claims, SignInAttempt)
-    except (jwt.InvalidTokenError, msgspec.ValidationError):
+    except (jwt.InvalidTokenError, msgspec.ValidationError, ValueError):
+        # ValueError: bytes that are not UTF-8.
         return None
     return attempt if claims["exp"] > now else None
 

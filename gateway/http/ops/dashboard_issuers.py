@@ -27,14 +27,16 @@ if TYPE_CHECKING:
 
 START: Final = f"{SIGN_IN}/start"
 CALLBACK: Final = f"{SIGN_IN}/callback"
-"""Where issuers send browsers back to: the redirect URI, without its origin."""
+"""Where issuers send browsers back to, each to an address of its own: the redirect URI, without origin and name.
+
+So an issuer cannot send somebody to another one and have the code from there brought to itself (RFC 9700, 4.4)."""
 ATTEMPT_COOKIE: Final = "gateway_sign_in"
 
 
 def add_routes(app: web.Application) -> None:
     """Register the routes."""
     app.router.add_get(START, start, allow_head=False)
-    app.router.add_get(CALLBACK, finish, allow_head=False)
+    app.router.add_get(f"{CALLBACK}/{{issuer}}", finish, allow_head=False)
 
 
 def choices(request: web.Request, asked: str) -> list[tuple[str, str]]:
@@ -67,7 +69,7 @@ async def start(request: web.Request) -> web.Response:
         return redirect(PATH)
     name, asked = request.query.get("issuer", ""), request.query.get(NEXT, "")
     try:
-        started = await request.app[CONSOLE_SIGN_IN].start(name, _redirect_uri(request), asked)
+        started = await request.app[CONSOLE_SIGN_IN].start(name, _redirect_uri(request, name), asked)
     except (BadRequest, Forbidden, NotFound, IssuerUnavailable) as exc:
         return refused(request, renderer, exc)
     response = redirect(started.url)
@@ -85,7 +87,7 @@ async def start(request: web.Request) -> web.Response:
 
 
 async def finish(request: web.Request) -> web.Response:
-    """Handle `GET /dashboard/sign-in/callback`: an issuer's answer. Open a session."""
+    """Handle `GET /dashboard/sign-in/callback/<issuer>`: an issuer's answer. Open a session."""
     renderer = request.app[RENDERER]
     if renderer is None:
         return not_installed(request)
@@ -94,11 +96,11 @@ async def finish(request: web.Request) -> web.Response:
     if request.headers.get("Sec-Fetch-Dest", "document") != "document":
         # A page of another site cannot use up the attempts of whoever looks at it.
         raise Forbidden("An issuer sends the whole window back, not a part of a page.")
-    attempts, address = request.app[SIGN_IN_ATTEMPTS], address_of(request)
+    attempts, address, name = request.app[SIGN_IN_ATTEMPTS], address_of(request), request.match_info["issuer"]
     try:
         attempts.begin(address)
         person, page = await request.app[CONSOLE_SIGN_IN].finish(
-            request.cookies.get(ATTEMPT_COOKIE, ""), _given_once(request), _redirect_uri(request)
+            name, request.cookies.get(ATTEMPT_COOKIE, ""), _given_once(request), _redirect_uri(request, name)
         )
     except (BadRequest, Forbidden, IssuerUnavailable, RateLimited) as exc:
         response = refused(request, renderer, exc)
@@ -118,9 +120,9 @@ def _given_once(request: web.Request) -> dict[str, str]:
     return {name: query[name] for name in query if len(query.getall(name)) == 1}
 
 
-def _redirect_uri(request: web.Request) -> str:
-    """Return where an issuer sends the browser back to. Raise `Forbidden` if the config does not say."""
+def _redirect_uri(request: web.Request, name: str) -> str:
+    """Return where an issuer of that name sends the browser back to. Raise `Forbidden` if the config does not say."""
     origin = base_url.ops_origin(request)
     if request.app[SETTINGS].value.ops_public_url is None and not is_loopback(urlsplit(origin).hostname or ""):
         raise Forbidden("Signing in at an issuer needs [ops] public_url, the address at which people open the console.")
-    return f"{origin}{CALLBACK}"
+    return f"{origin}{CALLBACK}/{name}"

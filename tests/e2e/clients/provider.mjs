@@ -38,7 +38,7 @@ const provider = new Provider(issuer, {
       client_id: "console",
       client_secret: "console-secret+/:%",
       application_type: "native", // so that the console may be plain http on this machine, at any port
-      redirect_uris: ["http://localhost/dashboard/sign-in/callback"],
+      redirect_uris: ["http://localhost/dashboard/sign-in/callback/id"],
       grant_types: ["authorization_code"],
       response_types: ["code"],
     },

@@ -101,9 +101,9 @@ def answered(asked: dict[str, str], **more: str) -> dict[str, str]:
     return {"state": asked["state"], "code": "the-code"} | more
 
 
-async def refused(service: ConsoleSignIn, cookie: str, query: dict[str, str]) -> GatewayError:
+async def refused(service: ConsoleSignIn, cookie: str, query: dict[str, str], name: str = "id") -> GatewayError:
     with pytest.raises((Forbidden, IssuerUnavailable)) as caught:
-        await service.finish(cookie, query, BACK)
+        await service.finish(name, cookie, query, BACK)
     return caught.value
 
 
@@ -112,7 +112,7 @@ async def test_operator_and_lead_sign_in(service, source: FakeIssuer, clock: Man
     for groups, team in ((["platform", "red-leads"], None), ("red-leads", "red")):
         cookie, asked = await begin(service)
         source.gives(id_token(clock, asked, groups=groups))
-        person, page = await service.finish(cookie, answered(asked), BACK)
+        person, page = await service.finish("id", cookie, answered(asked), BACK)
         assert (person.issuer, person.user, person.team, page) == ("id", "id:ann", team, "/dashboard/usage")
         sent = source.redeemed[-1]
         assert sign_in.challenge_of(sent["code_verifier"]) == asked["code_challenge"]
@@ -189,20 +189,24 @@ async def test_answer_counts_once(service, source: FakeIssuer, clock: ManualCloc
     """The cookie of a browser can be copied; its second use is refused before the issuer is asked."""
     cookie, asked = await begin(service)
     source.gives(id_token(clock, asked))
-    await service.finish(cookie, answered(asked), BACK)
+    await service.finish("id", cookie, answered(asked), BACK)
     assert "has ended" in (await refused(service, cookie, answered(asked))).detail
     assert len(source.redeemed) == 1
 
 
 async def test_issuers_cannot_be_mixed_up(service, source: FakeIssuer, clock: ManualClock):
-    """A code of one is not sent to another one that has itself named (RFC 9207), nor does its ID token count there."""
+    """A code of one is not sent to another one: it comes back at another address, and may name itself (RFC 9207).
+
+    Nor does its ID token count there.
+    """
     cookie, asked = await begin(service, "other")
     source.gives(id_token(clock, asked))
-    assert isinstance(await refused(service, cookie, answered(asked, iss=ISSUER)), Forbidden)
+    assert isinstance(await refused(service, cookie, answered(asked, iss=ISSUER), "other"), Forbidden)
+    cookie, asked = await begin(service, "other")
+    source.gives(id_token(clock, asked))
+    assert "was not started" in (await refused(service, cookie, answered(asked), "id")).detail
     assert source.redeemed == []
-    cookie, asked = await begin(service, "other")
-    source.gives(id_token(clock, asked))
-    assert "another issuer" in (await refused(service, cookie, answered(asked))).detail
+    assert "another issuer" in (await refused(service, cookie, answered(asked), "other")).detail
 
 
 async def test_refusal_of_the_issuer_is_told_without_its_words(service, source: FakeIssuer):

@@ -308,3 +308,19 @@ async def test_lead_does_not_touch_keys_of_others(service, store):
         for act in (service.revoke(LEAD, key_id), service.rotate(LEAD, key_id, 60.0)):
             with pytest.raises(refusal):
                 await act
+
+
+async def test_key_of_a_team_that_was_narrowed_can_be_revoked(store, clock):
+    """Its secret may be known. It can do no more than its team, whatever it was given; nor does it get that back."""
+    narrow = replace(RED, scopes=frozenset({Scope.READ, Scope.KEYS}), models=("acme/one",))
+    service = KeyService(store, teams_of(narrow), access_of(), clock)
+    wide = key("wide", scopes=("read", "predict", "admin"), models=("acme/*",), created_at=START)
+    lead = replace(LEAD, caller=replace(LEAD.caller, team=narrow))
+    store.issued |= {"wide": wide, "holder": OWN, "bound": replace(OWN, id="bound", models=("acme/two",))}
+    with pytest.raises(Forbidden):
+        await service.rotate(lead, "wide", 60.0)
+    with pytest.raises(Forbidden, match="models"):
+        await service.revoke(held(replace(OWN, id="bound"), narrow), "wide")
+    for authority in (lead, held(OWN, narrow)):
+        store.issued["wide"] = wide
+        assert (await service.revoke(authority, "wide")).state == "revoked"

@@ -74,6 +74,13 @@ async def test_new_ops_token_ends_all_sessions(sessions: Sessions, authenticator
     assert await Sessions(SECRET, access_of(ops_token="the token"), authenticator, clock).read(cookie) == Viewer()
 
 
+@pytest.mark.parametrize("cookie", ["\udcff", "eyJ9.e30.\udcff"])
+async def test_cookie_that_is_no_text_is_refused(sessions: Sessions, cookie: str):
+    """Bytes that are not UTF-8 are one that is not valid, as everything else is."""
+    with pytest.raises(Unauthenticated):
+        await sessions.read(cookie)
+
+
 async def test_unsigned_session_is_refused(sessions: Sessions, clock: ManualClock):
     """A forged cookie, one without a signature, a browser token, nonsense."""
     claims = {"sub": "operators", "aud": "replicate-gateway-dashboard", "exp": int(clock.now()) + 60}

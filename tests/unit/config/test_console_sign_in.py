@@ -58,6 +58,7 @@ def test_secret_comes_from_the_environment_or_a_file(tmp_path: Path):
         ({}, {"token_env": "OPS", "host": "0.0.0.0"}, "issuers[0].console", "public_url is not set"),
         ({}, {}, "issuers[0].console", "everybody on this machine is an operator"),
         ({}, OPS | {"public_url": "http://ops.example.com"}, "ops.public_url", "is plain http"),
+        ({}, OPS, "server.trusted_proxies", "keep all others from signing in"),
         ({"scopes": ["openid", "offline_access"]}, OPS, "issuers[0].console.scopes", "does not use"),
         (
             {"operator_claim": "user_metadata.role"},
@@ -65,6 +66,7 @@ def test_secret_comes_from_the_environment_or_a_file(tmp_path: Path):
             "issuers[0].console.operator_claim",
             "can be written by users themselves",
         ),
+        ({"operator_claim": "nickname"}, OPS, "issuers[0].console.operator_claim", "changed by users themselves"),
     ],
 )
 def test_probable_mistakes_are_warned_of(console: dict[str, Any], ops: dict[str, Any], path: str, message: str):

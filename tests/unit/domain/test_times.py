@@ -42,12 +42,19 @@ def test_every_form_of_a_time_is_read(text, at):
         "", "now", "2024", "2024-13-01", "2024-02-30", "2024-04-22T", "2024-04-22T25:00:00Z", "2024-04-22T24:00:00Z",
         "2024-04-22T11:15:60Z", "2024-04-22T11:15:14.Z", "2024-04-22T11:15:14+99:99", "2024-04-22T11:15:14ZZ",
         "1713784514", "0000-01-01", "٢٠٢٤-01-01", "2024-04-22T11:15:14.٥Z", "2024-04-22T11:15:14." + "1" * 31 + "Z",
+        "9999-12-31T23:59:59-00:01", "9999-12-31T23:59:59.9999999Z", "0001-01-01T00:00:00+00:01",
     ],
 )  # fmt: skip
 def test_invalid_time_is_refused(text):
     """A filter with a typing error gets a 400, not an empty list."""
     with pytest.raises(ValueError, match=r".+"):
         times.parse(text)
+
+
+@pytest.mark.parametrize("text", ["0001-01-01T00:00:00.000Z", "9999-12-31T23:59:59.000Z"])
+def test_first_and_last_time_are_written_as_they_are_read(text):
+    """A key can have either as its expiry, and has to be listed."""
+    assert times.render(times.parse(text)) == text
 
 
 @given(SECONDS, st.text("0123456789", min_size=1, max_size=30))

@@ -223,6 +223,7 @@ def test_the_page_that_was_asked_for_is_opened(path: str):
         "/dashboard/%5c..%5cadmin",
         "/dashboard//evil.example", "/dashboard/a\r\nSet-Cookie: x=y", "/dashboard/a\tb", "/dashboard/ä",
         "/dashboard/sign-in", "/dashboard/sign-in/start?issuer=x", "/dashboard/sign-in?next=/dashboard",
+        "/dashboard/%73ign-in/start?issuer=x", "/dashboard/sign%2Din", "/dashboard/sign-in%2Fstart?issuer=x",
         "/dashboard?" + "x" * 1000, " /dashboard", "/dashboard\n",
     ],
 )  # fmt: skip

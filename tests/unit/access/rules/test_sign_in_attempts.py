@@ -50,7 +50,7 @@ def test_cookie_names_neither_nonce_nor_verifier():
 @pytest.mark.parametrize(
     "cookie",
     [
-        "", "nonsense", "a.b.c", signed(OTHER), signed(None, "none"),
+        "", "nonsense", "a.b.c", "\udcff", signed(OTHER), signed(None, "none"),
         signed(b"k" * 64, "HS512"),
         signed(aud="replicate-gateway-dashboard"), signed(aud=None), signed(exp=None), signed(exp=999),
         signed(issuer=1), signed(state=None), signed(next=[]),
