@@ -62,6 +62,7 @@ from gateway.http.request_body import refuse_own_key_in_head, release
 from gateway.http.response_memory import SMALL_RESPONSE
 from gateway.http.route import CLOSED_TO_PAGES, CREATES, OPEN_ROUTES, Route
 from gateway.http.route_table import Match, NoMatch, RouteTable
+from gateway.operations.rules import overview_rows
 
 logger = logging.getLogger(__name__)
 
@@ -70,6 +71,7 @@ _PLAIN_PATH = re.compile(r"(?:/[A-Za-z0-9_.:@=+~-]+)*/?")
 _DOTS = frozenset({".", ".."})
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _FIRST_ERROR = 400
+_NO_ROUTE = "no route"
 # Paths that may hold a ticket: an error does not show it, and is that of a ticket that does not exist.
 _TICKETS = re.compile("/(?:v1/)?(?:outputs|streams)/")
 _LONGEST_SHOWN = 100
@@ -213,8 +215,17 @@ class Pipeline:
     def _record_error(self, request: Request, status: int, detail: str, *, is_upstreams: bool = False) -> None:
         """Record an error for the console."""
         caller, route = request.get(CALLER), request.get(ROUTE)
-        what = f"{route.name if route else access_log.UNMATCHED}: {status}"
-        self._recent_errors.note(caller.team.name if caller else None, what, detail, is_upstreams=is_upstreams)
+        user, target = access_log.user_and_target(request)
+        self._recent_errors.note(
+            caller.team.name if caller else None,
+            f"{overview_rows.route_words(route.name) if route else _NO_ROUTE}: {status}",
+            detail,
+            is_upstreams=is_upstreams,
+            key=(caller.key_name or caller.key_id) if caller else None,
+            user=user,
+            target=target,
+            request_id=request.get(REQUEST_ID),
+        )
 
 
 async def _answer_expectation(request: Request) -> None:
