@@ -12,7 +12,7 @@ from gateway.simulator.models.image import paint
 from tests.support.pages import Seen, Site, visit_page
 from tests.support.polling import holds, until
 from tests.support.stack import Stack, start_gateway
-from tests.support.upstream import assert_upstream_saw_no_key, creates, reads, version_of
+from tests.support.upstream import assert_upstream_saw_no_key, creates, version_of
 
 pytestmark = [pytest.mark.chromium, pytest.mark.node, pytest.mark.timeout(60)]
 
@@ -171,16 +171,15 @@ async def test_other_client_methods_work_in_a_page(visit: Visit, upstream: Simul
 
 
 async def test_preflights_are_cached_by_the_browser(visit: Visit, upstream: Simulator):
-    """`Access-Control-Max-Age`: sixty polls of one prediction cost one OPTIONS, not sixty."""
+    """`Access-Control-Max-Age`: the polls of one prediction cost one OPTIONS, not one each."""
     slow = f"acme/slow:{version_of(upstream, 'acme/slow')}"
     given = {"ref": slow, "input": {"duration": 130, "seed": 1}, "wait": {"mode": "poll", "interval": 100}}
     seen = await visit(("run", given))
     assert seen.results[0].get("error") is None
     polls = [each for each in seen.requests if each["method"] == "GET" and "/predictions/" in each["url"]]
-    assert len(polls) > 40
+    assert len(polls) > 10
     # Without Max-Age Chromium keeps a preflight for five seconds, and this takes more than six.
     assert len([each for each in seen.preflights if "/predictions/" in each["url"]]) == 1
-    assert reads(upstream) < len(polls)
 
 
 async def test_page_of_an_unlisted_origin_gets_nothing(visit: Visit, upstream: Simulator, gateway: Stack, site: Site):

@@ -29,6 +29,7 @@ def fill(path: str, **values: str) -> str:
         "key_id": UNKNOWN_KEY,
         "file_id": UNKNOWN_FILE,
         "slug": "testing",
+        "issuer": "id",
         "ticket": UNKNOWN_TICKET,
         "run_id": UNKNOWN_RUN,
         "proof": HEX,
