@@ -53,13 +53,21 @@ async def test_server_without_a_free_connection_is_told(limited: str) -> None:
     """When one is free again, everything goes on."""
     store = PostgresStore(limited, decide=1, read=1, timeout_seconds=1.0)
     await store.open()
-    taken = [psycopg.connect(limited) for _ in range(3)]
+    taken = [await connected(limited) for _ in range(3)]
     with pytest.raises(StoreAway, match="has too many connections"):
         await refused(store)
     for each in taken:
         each.close()
     await answered(store)
     await store.close()
+
+
+async def connected(url: str) -> psycopg.Connection[Any]:
+    """Connect as soon as the server has ended what another has closed."""
+    async for _ in attempts():
+        with suppress(psycopg.OperationalError):
+            return psycopg.connect(url)
+    raise AssertionError("no connection became free")
 
 
 async def refused(store: PostgresStore) -> None:

@@ -44,7 +44,7 @@ def assert_told_from(body: bytes, result: dict[str, Any]) -> None:
     assert output_texts(body) == result["output"]
     first, *parts = without_comments(body).split(b"\n\n")
     assert body.startswith(b": hi\n\n")
-    assert first.startswith(b"event: logs\nid: %d:0\ndata: " % (second - 1))
+    assert first.startswith(b"event: logs\nid: %d:1000003\ndata: " % (second - 1))
     said = "\n".join(line.removeprefix(b"data:").removeprefix(b" ").decode() for line in first.split(b"\n")[2:])
     assert said == result["logs"]
     assert [part.split(b"\n")[1] for part in parts[:-1]] == [b"id: %d:%d" % (second, n) for n in range(len(parts) - 1)]

@@ -300,3 +300,9 @@ def count_user(db: Database, day: int, team: str, user: str, sums: dict[str, int
     """Count something for a user: by name for the first of a team and day, for the rest together."""
     who = {"team": team, "day": day, "user": user, "most": MOST_USERS_A_DAY, "other": OTHER}
     db.execute("count_user", {**who, **sums})
+
+
+def count_users(db: Database, day: int, counted: Iterable[tuple[str, str, dict[str, int]]]) -> None:
+    """Count something for each of several users, in order: a team, the user's name, the sums."""
+    bound = {"day": day, "most": MOST_USERS_A_DAY, "other": OTHER}
+    db.executemany("count_user", [{"team": team, "user": user, **bound, **sums} for team, user, sums in counted])
