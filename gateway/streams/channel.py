@@ -80,6 +80,9 @@ class Channel:
                 break
             if number % _AT_ONCE == 0 or len(event.raw) > LONG:
                 await asyncio.sleep(0)
+                # Before the next is appended: readers who came to the end meanwhile wait there for the listener.
+                await self._pump()
+                new_bytes = 0
         if new_bytes:
             await self._pump()
 
