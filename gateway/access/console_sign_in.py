@@ -109,6 +109,10 @@ class ConsoleSignIn:
         found = await self._person(attempt, issuer, query, redirect_uri)
         if isinstance(found, Person):
             self._observer.signed_in(issuer.name, Outcome.LEAD if found.team else Outcome.OPERATOR)
+            logger.info(
+                "a person signed in to the console",
+                extra={"issuer": issuer.name, "user": found.user, "team": found.team},
+            )
             return found, attempt.next
         self._observer.signed_in(issuer.name, found.outcome)
         logger.warning("a sign-in to the console failed", extra={"issuer": issuer.name, "reason": found.detail})

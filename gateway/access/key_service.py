@@ -4,7 +4,7 @@
 """
 
 import secrets
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 
 import msgspec
 from msgspec import UNSET
@@ -17,7 +17,7 @@ from gateway.access.rules.key_requests import KeyRequest
 from gateway.access.rules.key_rows import IssuedRow, KeyRow, KeyRows, RevokedRow
 from gateway.domain import times
 from gateway.domain.audit import Actor, by_key, key_of
-from gateway.domain.limits import NO_LIMITS
+from gateway.domain.limits import NO_LIMITS, Allowance
 from gateway.domain.ports.clock import Clock
 from gateway.domain.ports.records import KeyPlace, Keys
 from gateway.domain.records import Key
@@ -120,6 +120,15 @@ class KeyService:
         ]
         last = shown[-1] if len(found) > limit else None
         return KeyRows(keys=rows, next=None if last is None else (last.created_at, last.id))
+
+    async def with_limits(self, team: str | None, most: int) -> Sequence[tuple[Key, Allowance]]:
+        """Return the valid keys with limits, of one team or of all: those of the config, and of the `most` newest."""
+        settings, now = self._settings.value, self._clock.now()
+        issued = await self._store.newest_keys(team=team, created_by=None, limit=most, older_than=None)
+        of_config = [key for key in settings.keys.values() if team in (None, key.team)]
+        keys = [key for key in (*of_config, *issued) if api_keys.is_valid(key, now)]
+        limited = [(key, settings.allowances.get(key.id) or key.allowance or NO_LIMITS) for key in keys]
+        return [(key, allowance) for key, allowance in limited if not allowance.is_unlimited]
 
     async def names_of(self, actors: Collection[str], team: str | None) -> dict[str, str]:
         """Return the names of the keys that are among the actors, of one team or of all."""

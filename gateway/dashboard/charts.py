@@ -21,7 +21,7 @@ MOST_SERIES: Final = 6
 """Number of distinguishable colors in `page.css`."""
 
 _MOST_KEPT = 256
-_STYLE: Final = pygal.style.Style(legend_font_size=18)
+_STYLE: Final = pygal.style.Style(legend_font_size=18, label_font_size=14)
 """Its sizes only make room: the stylesheet's font is larger on phones."""
 _DROPPED = frozenset({"defs", "desc", "title", "script", "style"})
 _UNUSED = frozenset({"plot overlay", "plot text-overlay", "plot tooltip-overlay", "titles"})

@@ -1,6 +1,7 @@
 """Amounts, shares and times as the pages show them."""
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -11,6 +12,7 @@ from gateway.domain import money, times, windows
 _CENT = money.MICROUSD_PER_USD // 100
 _SHORT_VERSION = 12
 _SHORT_ID = 12
+_EVENTS = {"asked": "requested", "cancel asked": "cancel requested", "waited": "held"}
 _VERSION = re.compile(r"[0-9a-f]{64}")
 _WORD_START = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
@@ -44,15 +46,18 @@ def short_id(text: str) -> Markup:
     return Markup('<span title="{}">{}…</span>').format(text, text[:_SHORT_ID])
 
 
+def cut(text: str) -> Markup:
+    """Return a name as HTML that a wide page shortens to two lines. The whole is the title."""
+    return Markup('<span class="cut" title="{0}">{0}</span>').format(text)
+
+
 def target(text: str) -> Markup:
     """Return a target as HTML, with its version shortened. The full one is the title."""
     model, _, version = text.rpartition(":")
-    if len(version) <= _SHORT_VERSION:
-        return Markup.escape(text)
-    shown = f"{model}:{version[:_SHORT_VERSION]}…" if model else f"{version[:_SHORT_VERSION]}…"
-    return (
-        Markup('<span title="{}">{}</span>').format(text, shown) if _VERSION.fullmatch(version) else Markup.escape(text)
-    )
+    if not _VERSION.fullmatch(version):
+        return cut(text)
+    short = f"{version[:_SHORT_VERSION]}…"
+    return Markup('<span class="cut" title="{}">{}</span>').format(text, f"{model}:{short}" if model else short)
 
 
 def percent(fraction: float | None) -> str:
@@ -92,6 +97,21 @@ def plain(value: Any) -> str:
     return value if isinstance(value, str) else msgspec.json.encode(value).decode()
 
 
+def limit_value(value: Any) -> str:
+    """Return a limit as text. One of each user or address has several: `requests_per_minute 6, burst 2`."""
+    return ", ".join(f"{name} {each}" for name, each in value.items()) if isinstance(value, Mapping) else str(value)
+
+
 def error_title(name: str) -> str:
     """Return the name of an error class as text: `BudgetExceeded` becomes "Budget exceeded"."""
     return _WORD_START.sub(" ", name).capitalize()
+
+
+def event_title(what: str) -> str:
+    """Return an event of a prediction's timeline in words."""
+    return _EVENTS.get(what, what)
+
+
+def name_title(name: str) -> str:
+    """Return the name of a field in words: `usd_per_second` becomes "USD per second"."""
+    return " ".join("USD" if word == "usd" else word for word in name.split("_"))

@@ -102,13 +102,17 @@ def _environment() -> jinja2.Environment:
         "percent": formats.percent,
         "target": formats.target,
         "short_id": formats.short_id,
+        "cut": formats.cut,
         "plain": formats.plain,
+        "limit_value": formats.limit_value,
         "time": formats.moment,
         "shown_time": formats.shown_time,
         "day": windows.text_of,
         "month": formats.month,
         "duration": formats.duration,
         "error_title": formats.error_title,
+        "event_title": formats.event_title,
+        "name_title": formats.name_title,
         "labelled": tables.labelled,
     }
     environment.globals |= {
@@ -171,9 +175,10 @@ def _sources(days: Sequence[DayUsage]) -> str:
 
 def _targets(rows: Sequence[Usage]) -> str:
     """Render the targets with the most predictions."""
-    busiest = sorted(rows, key=boards.predictions, reverse=True)[:_RANKED]
+    used = [row for row in rows if boards.predictions(row)]
+    busiest = sorted(used, key=boards.predictions, reverse=True)[:_RANKED]
     teams = {row.team for row in rows}
-    labels = tuple(f"{row.what or '–'}" + (f" · {row.team}" if len(teams) > 1 else "") for row in busiest)
+    labels = tuple(f"{row.what or 'corrections'}" + (f" · {row.team}" if len(teams) > 1 else "") for row in busiest)
     series: tuple[Series, ...] = (
         ("run", tuple(float(row.runs) for row in busiest)),
         ("joined", tuple(float(row.joined) for row in busiest)),

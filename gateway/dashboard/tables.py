@@ -21,7 +21,7 @@ OVERVIEW: Final = {
     "budgets": ("Team", "Today", "This month", "Held for runs in progress", "Projected for the month"),
     "spend_days": ("Day", "Spent", "Saved", "Seconds"),
     "sources_days": ("Day", "Run", "Joined", "Hit"),
-    "recent_errors": ("Time", "Team", "Request", "Reason"),
+    "recent_errors": ("Time", "Team", "Request", "Reason", "Key and user", "Count"),
     "runs": ("Started", "Prediction", "Team", "Target", "Status"),
     "targets": ("Target", "Team", *_SUMS),
     "users": ("User", "Team", "Predictions", "Spent", "Saved"),

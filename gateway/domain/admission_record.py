@@ -27,7 +27,14 @@ class Limit(msgspec.Struct, frozen=True, array_like=True):
     @classmethod
     def of_status(cls, status: LimitStatus) -> "Limit":
         """Take the limit from its status."""
-        return cls(status.name, status.of, status.kind, status.limit, "=".join(status.tag.values()))
+        # One of a tag is recorded as one of its team: the version before tags had limits reads these records too.
+        of = SubjectKind.TEAM if status.tag else status.of
+        return cls(status.name, of, status.kind, status.limit, "=".join(status.tag.values()))
+
+    @property
+    def whose(self) -> SubjectKind:
+        """Whose limit it is. `of` does not know tags."""
+        return SubjectKind.TAG if self.tag else self.of
 
 
 class Admitted(msgspec.Struct, frozen=True, array_like=True):

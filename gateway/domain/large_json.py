@@ -11,6 +11,7 @@ No step works on more than some times `STEP` bytes.
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
+from itertools import islice
 from typing import Final
 
 import msgspec
@@ -26,6 +27,10 @@ MOST_FIELDS: Final = 10_000
 """A large object of more fields is refused: to decode so many in one call takes long, too."""
 _MOST_AT_ONCE: Final = 50_000
 """Items of an array that are decoded in one call."""
+_DEEPEST: Final = 100_000
+"""Brackets that are open at once in a text that is not checked. In others, the decoder refuses fewer."""
+_MOST_STEPS: Final = 300_000
+"""Marks that are looked at in a text that is not checked. Others have few, unless they have many fields."""
 _ROUNDS: Final = 8
 """Levels of brackets that are taken out of a piece in one call each."""
 
@@ -97,7 +102,8 @@ def decode_string(document: bytes, start: int, end: int) -> str:
 def find(document: bytes, name: bytes) -> tuple[int, int] | None:
     """Return where the value of a field begins and ends, of the first with that name; `None` if there is none.
 
-    The name is given as it is written, with its quotes. The document is not checked.
+    The name is given as it is written, with its quotes. The document is not checked, and not gone through to the end if
+    it has more than `MOST_FIELDS` fields, or so many brackets that it is hardly JSON.
     """
     start = after_spaces(document, 0)
     if document[start : start + 1] != b"{":
@@ -105,7 +111,7 @@ def find(document: bytes, name: bytes) -> tuple[int, int] | None:
     marks = _marks(document, start, check=None)
     before = next(marks, 0)
     with suppress(msgspec.DecodeError):
-        for colon, after in zip(marks, marks, strict=False):
+        for colon, after in islice(zip(marks, marks, strict=False), MOST_FIELDS):
             low, high = after_spaces(document, before + 1), _before_spaces(document, colon)
             if high - low == len(name) and document[low:high] == name:
                 return after_spaces(document, colon + 1), _before_spaces(document, after)
@@ -162,6 +168,7 @@ def _marks(document: bytes, at: int, check: Callable[[bytes], object] | None = _
     for a name, or a closing bracket for any value.
     """
     stack = last = b""
+    steps = iter(range(_MOST_STEPS)) if check is None else None
     while at < len(document):
         part = document[at : at + STEP]
         is_end = at + STEP >= len(document)
@@ -176,7 +183,9 @@ def _marks(document: bytes, at: int, check: Callable[[bytes], object] | None = _
             if check is not None:
                 check(b"".join((_opened(stack, last), part[:size], b"" if is_end else _closed(after, ending))))
             if lowest <= 1:
-                yield from (at + mark for mark in _marks_in(masked, len(stack)))
+                yield from (at + mark for mark in _marks_in(masked, len(stack), steps))
+            if len(after) > _DEEPEST:
+                raise msgspec.DecodeError("JSON is malformed: too many brackets")
             at, stack, last = at + size, after, ending
         at = after_spaces(document, at)
     if stack:
@@ -214,10 +223,12 @@ def _nested(stack: bytes, masked: bytes) -> tuple[int, bytes]:
     return lowest, stack[:lowest] + bytes(opened)
 
 
-def _marks_in(masked: bytes, depth: int) -> Iterator[int]:
+def _marks_in(masked: bytes, depth: int, steps: Iterator[int] | None) -> Iterator[int]:
     """Yield where the marks of the top level are in a piece, before which so many brackets are open."""
     at = 0
     while found := (_NEXT_AT_TOP if depth <= 1 else _NEXT_BRACKET).match(masked, at):
+        if steps is not None and next(steps, None) is None:
+            raise msgspec.DecodeError("JSON is malformed: too many brackets")
         mark, at = found[1], found.end()
         depth -= mark in _CLOSING
         if depth == 0 or (depth == 1 and mark in b",:"):
@@ -291,10 +302,10 @@ def next_boundary(document: bytes, at: int) -> int:
     escape = masked.rfind(b"\\", max(0, len(masked) - _LONGEST_ESCAPE + 1))
     is_cut = escape >= 0 and masked[escape + 1 : escape + 2] in (b"", b"u")
     end = at + (escape if is_cut else len(masked))
-    if end - at > _LONGEST_CHARACTER:
-        # Nor in a character, where the text is UTF-8.
+    if end - at > _LONGEST_CHARACTER and document[end : end + 1] >= b"\x80":
+        # Nor in a character, where the text is UTF-8. Elsewhere, what is before can be the end of an escape.
         for before in range(end, end - _LONGEST_CHARACTER, -1):
-            if document[before : before + 1] < b"\x80" or document[before] >= _FIRST_OF_CHARACTER:
+            if document[before] >= _FIRST_OF_CHARACTER:
                 return before
     return end
 

@@ -80,15 +80,16 @@ def log_request(
     """
     state = request.state
     caller, about, hold = state.get(CALLER), state.get(VIEW), state.get(HOLD)
+    user, target = user_and_target(request)
     recurring = (
         # Stream requests carry no key; they count for the team that owns the prediction.
         caller.team.name if caller else about.prediction.team if about else None,
         caller.key_id if caller else None,
         caller.key_name or None if caller else None,
-        _user(request, caller, about),
+        user,
         route.name if route else UNMATCHED,
         route.template if route else None,
-        about.run.target[:_LONGEST_NAME] if about else _named_target(request),
+        target,
         request.method,
         status,
         cache_result(response),
@@ -117,6 +118,13 @@ def log_request(
         ids = (state[REQUEST_ID], about.prediction.id)
         line = logs.Line(_FORM_WITH_PREDICTION, (*recurring, about.run.id), ids, numbers, more)
     logs.info(logger, "request", line)
+
+
+def user_and_target(request: Request) -> tuple[str | None, str | None]:
+    """Return whom a request was for and the model or deployment that it named, as the log has them."""
+    caller, about = request.get(CALLER), request.get(VIEW)
+    target = about.run.target[:_LONGEST_NAME] if about else _named_target(request)
+    return _user(request, caller, about), target
 
 
 def _user(request: Request, caller: Caller | None, about: PredictionView | None) -> str | None:

@@ -26,7 +26,16 @@ from aiohttp import HttpVersion11, web
 
 from gateway.domain.limits import OWN_OF_PAGES, SubjectKind
 from gateway.domain.teams import Caller
-from gateway.errors import BudgetExceeded, CallerLeft, Forbidden, GatewayError, HeadTooLarge, NotFound
+from gateway.errors import (
+    BudgetExceeded,
+    CallerLeft,
+    Forbidden,
+    GatewayError,
+    HeadTooLarge,
+    LimitReached,
+    NotFound,
+    RateLimited,
+)
 from gateway.http import access_log, base_url, cors, errors, request_limits, response_body
 from gateway.http.common_headers import add_common_headers, new_id
 from gateway.http.handlers.outputs import ANY_ORIGIN
@@ -53,6 +62,7 @@ from gateway.http.request_body import refuse_own_key_in_head, release
 from gateway.http.response_memory import SMALL_RESPONSE
 from gateway.http.route import CLOSED_TO_PAGES, CREATES, OPEN_ROUTES, Route
 from gateway.http.route_table import Match, NoMatch, RouteTable
+from gateway.operations.rules import overview_rows
 
 logger = logging.getLogger(__name__)
 
@@ -61,6 +71,7 @@ _PLAIN_PATH = re.compile(r"(?:/[A-Za-z0-9_.:@=+~-]+)*/?")
 _DOTS = frozenset({".", ".."})
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _FIRST_ERROR = 400
+_NO_ROUTE = "no route"
 # Paths that may hold a ticket: an error does not show it, and is that of a ticket that does not exist.
 _TICKETS = re.compile("/(?:v1/)?(?:outputs|streams)/")
 _LONGEST_SHOWN = 100
@@ -204,8 +215,17 @@ class Pipeline:
     def _record_error(self, request: Request, status: int, detail: str, *, is_upstreams: bool = False) -> None:
         """Record an error for the console."""
         caller, route = request.get(CALLER), request.get(ROUTE)
-        what = f"{route.name if route else access_log.UNMATCHED}: {status}"
-        self._recent_errors.note(caller.team.name if caller else None, what, detail, is_upstreams=is_upstreams)
+        user, target = access_log.user_and_target(request)
+        self._recent_errors.note(
+            caller.team.name if caller else None,
+            f"{overview_rows.route_words(route.name) if route else _NO_ROUTE}: {status}",
+            detail,
+            is_upstreams=is_upstreams,
+            key=(caller.key_name or caller.key_id) if caller else None,
+            user=user,
+            target=target,
+            request_id=request.get(REQUEST_ID),
+        )
 
 
 async def _answer_expectation(request: Request) -> None:
@@ -224,17 +244,22 @@ async def _answer_expectation(request: Request) -> None:
 
 
 def _as_shown(error: GatewayError, caller: Caller | None) -> GatewayError:
-    """Return the error without amounts that a web page may not see: budgets of its team or key, and their usage."""
-    if caller is None or not caller.is_public or not isinstance(error, BudgetExceeded):
+    """Return the error without what a web page may not see: budgets of its team or key, limits of tags, their usage."""
+    if caller is None or not caller.is_public or not isinstance(error, LimitReached) or error.limit is None:
         return error
-    if error.limit is None or error.limit["of"] in OWN_OF_PAGES:
-        return error
-    of = "one of your cost tags" if error.limit["of"] == SubjectKind.TAG else f"your {error.limit['of']}"
-    whose = f"the limit {error.limit['name']} of {of}"
-    detail = f"Over budget: {whose} is used up or reserved."
-    if error.retry_after is None:
-        detail = f"Over budget: this prediction is estimated at more than {whose}. It can never pass under this budget."
-    return BudgetExceeded(detail, retry_after=error.retry_after)
+    name, of = error.limit["name"], error.limit["of"]
+    if isinstance(error, BudgetExceeded) and of not in OWN_OF_PAGES:
+        whose = f"the limit {name} of " + ("one of your cost tags" if of == SubjectKind.TAG else f"your {of}")
+        detail = f"Over budget: {whose} is used up or reserved."
+        if error.retry_after is None:
+            detail = (
+                f"Over budget: this prediction is estimated at more than {whose}. It can never pass under this budget."
+            )
+        return BudgetExceeded(detail, retry_after=error.retry_after)
+    if of == SubjectKind.TAG:
+        detail = f"Request was throttled: the limit {name} of one of your cost tags is reached."
+        return RateLimited(detail, retry_after=error.retry_after)
+    return error
 
 
 def _detail_of(response: web.StreamResponse) -> str:

@@ -18,7 +18,7 @@ import msgspec
 
 from gateway.domain import quota, webhook_places
 from gateway.domain.create_request import CreateCommand
-from gateway.domain.limits import Subject, SubjectKind
+from gateway.domain.limits import Limits, Subject, SubjectKind
 from gateway.domain.ports.clock import Clock
 from gateway.domain.ports.observers import LimitObserver
 from gateway.domain.quota import Granted, LimitKind, LimitStatus, Refused, ReservationRequest, RunLimits
@@ -334,6 +334,11 @@ def run_limits_of(
 def run_limits_of_team(team: Team) -> RunLimits | None:
     """Return the limits on runs of a team itself; `None` if it has none."""
     return _run_limits_of(Subject(SubjectKind.TEAM, team.name, team.allowance.own, "team"))
+
+
+def run_limits_of_key(key_id: str, limits: Limits) -> RunLimits | None:
+    """Return the limits on runs of a key itself; `None` if it has none."""
+    return _run_limits_of(Subject(SubjectKind.KEY, key_id, limits, "key"))
 
 
 def run_limits_of_tags(team: Team, tagged: str) -> tuple[RunLimits, ...]:

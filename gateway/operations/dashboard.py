@@ -25,6 +25,7 @@ from gateway.operations.health import OK
 from gateway.operations.ports import DeliveryCounter, Figures
 from gateway.operations.recent_errors import RecentErrors
 from gateway.operations.rules import dashboard_view as board
+from gateway.operations.rules import overview_rows
 from gateway.operations.rules.dashboard_view import MOST_ROWS, MOST_USERS, ActiveRun, Board, Budget, Live, Refusal
 from gateway.runtime.live import LiveSettings
 
@@ -32,6 +33,7 @@ REFRESH_SECONDS = 1.0
 _MOST_BOARDS = 1000
 _USERS_SECONDS = 10.0
 _MOST_ERRORS = 20
+_MOST_FOLDED = 1000
 
 
 class Sources(msgspec.Struct, frozen=True, kw_only=True):
@@ -107,7 +109,7 @@ class DashboardService:
                 waiting=self._sources.waiting(whose),
             ),
             runs=_active(runs),
-            recent_errors=self._recent_errors.newest(whose, _MOST_ERRORS),
+            recent_errors=overview_rows.folded(self._recent_errors.newest(whose, _MOST_FOLDED))[:_MOST_ERRORS],
             refusals=self._refusals(whose),
             refused_origins=self._recent_errors.refused_origins.newest(MOST_ROWS) if whose is None else (),
         )
@@ -143,16 +145,9 @@ class DashboardService:
         )
 
     def _refusals(self, whose: str | None) -> tuple[Refusal, ...]:
-        counted = [
-            Refusal(team=team, reason=reason, count=count)
-            for (team, reason), count in self._figures.refusals_by_limit().items()
-            if whose in (None, team)
-        ]
-        if whose is None:
-            by_reason = self._figures.refusals_by_reason().items()
-            counted += [Refusal(team=None, reason=reason, count=count) for reason, count in by_reason]
-        counted.sort(key=lambda each: (-each.count, each.team or "", each.reason))
-        return tuple(counted[:MOST_ROWS])
+        by_limit = {key: count for key, count in self._figures.refusals_by_limit().items() if whose in (None, key[0])}
+        by_error = self._figures.refusals_by_reason() if whose is None else {}
+        return tuple(overview_rows.refusals(by_limit, by_error)[:MOST_ROWS])
 
 
 def _active(runs: Iterable[Run]) -> tuple[ActiveRun, ...]:

@@ -57,9 +57,19 @@ class RecentErrors:
         self._rings = {team: self._rings.get(team, deque(maxlen=PER_TEAM)) for team in names}
 
     def note(
-        self, team: str | None, what: str, detail: str, prediction: str | None = None, *, is_upstreams: bool = False
+        self,
+        team: str | None,
+        what: str,
+        detail: str,
+        prediction: str | None = None,
+        *,
+        is_upstreams: bool = False,
+        key: str | None = None,
+        user: str | None = None,
+        target: str | None = None,
+        request_id: str | None = None,
     ) -> None:
-        """Record an error of a caller."""
+        """Record an error of a caller, with what is known of its request."""
         error = RecentError(
             at=self._clock.now(),
             team=team,
@@ -67,6 +77,10 @@ class RecentErrors:
             detail=detail[:LONGEST_DETAIL],
             prediction=prediction,
             is_upstreams=is_upstreams,
+            key=key,
+            user=user,
+            target=target,
+            request_id=request_id,
         )
         self._rings.get(team, self._rings[None]).append(error)
 
@@ -74,7 +88,8 @@ class RecentErrors:
         """Remember a run that has failed, for the team that started it."""
         run = ended.run
         if run.status is Status.FAILED:
-            self.note(run.team, "failed", _error_of(run.document), run.leader_id or None, is_upstreams=True)
+            leader, reason = run.leader_id or None, _error_of(run.document)
+            self.note(run.team, "failed", reason, leader, is_upstreams=True, target=run.target)
 
     def newest(self, team: str | None, limit: int) -> tuple[RecentError, ...]:
         """Return the most recent errors of a team, or of everybody (`None`), newest first."""

@@ -7,14 +7,15 @@ import msgspec
 
 from gateway.domain import quota, windows
 from gateway.domain.ledger import By
+from gateway.domain.limits import Allowance
 from gateway.domain.ports.clock import Clock
 from gateway.domain.quota import RunLimits
 from gateway.domain.teams import Team, Teams
 from gateway.domain.windows import Window
-from gateway.money.limit_queue import run_limits_of_tags, run_limits_of_team
+from gateway.money.limit_queue import run_limits_of_key, run_limits_of_tags, run_limits_of_team
 from gateway.money.ports import Ledger
 from gateway.money.rules import refusals
-from gateway.operations.rules import tag_limits
+from gateway.operations.rules import limit_rows, tag_limits
 from gateway.runtime.live import LiveSettings
 
 
@@ -43,6 +44,15 @@ class TeamList(msgspec.Struct, frozen=True):
     """There is one page."""
 
 
+class LimitedKey(msgspec.Struct, frozen=True, kw_only=True):
+    """A valid key with limits."""
+
+    id: str
+    name: str
+    team: str
+    allowance: Allowance
+
+
 class TeamService:
     """Reads the state of teams."""
 
@@ -67,6 +77,21 @@ class TeamService:
                 for name, team in teams.items()
             ]
         )
+
+    async def further_limits(self, keys: Sequence[LimitedKey]) -> Mapping[str, Sequence[Mapping[str, Any]]]:
+        """Return what `list` leaves out, by team: request rates, limits of each user and address, and those of keys."""
+        teams, now = self._teams.value, self._clock.now()
+        found = {name: limit_rows.stated(team.allowance, "team") for name, team in teams.items()}
+        limits = {key.id: run_limits_of_key(key.id, key.allowance.own) for key in keys}
+        scopes = [each.scope for each in limits.values() if each is not None]
+        meters = await self._ledger.meters(scopes, now) if scopes else {}
+        for key in keys:
+            if key.team in found:
+                of, counted = f"key {key.name}", limits[key.id]
+                statuses = () if counted is None else quota.statuses([counted], meters, now)
+                found[key.team] += [refusals.shown(status) | {"of": of} for status in statuses]
+                found[key.team] += limit_rows.stated(key.allowance, of)
+        return found
 
     async def _limits(self, team: Team, since: int, until: int) -> Sequence[RunLimits]:
         own = run_limits_of_team(team)

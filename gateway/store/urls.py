@@ -1,5 +1,6 @@
 """Create the store for a `[store] url`."""
 
+import re
 from contextlib import AbstractContextManager
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -13,6 +14,8 @@ from gateway.store.sqlite import SQLiteStore
 from gateway.store.sqlite.bulk import locked_file, migrate_file
 
 _MISSING = "PostgreSQL needs the extra postgres: pip install 'WHEEL[postgres]', or '.[postgres]' in a checkout."
+_AFTER_USER = re.compile("[:?#]")
+_PARAMETERS = re.compile("[?#]")
 _FORMS = "sqlite:///relative/path or sqlite:////absolute/path"
 
 
@@ -39,10 +42,13 @@ def migrate_store(url: str, password: str | None = None, listen_url: str | None 
 
 def shown(url: str) -> str:
     """Return an address without password and parameters, which can be secrets."""
-    scheme, _, rest = url.partition("?")[0].partition("#")[0].partition("://")
+    scheme, _, rest = url.partition("://")
     place, slash, path = rest.partition("/")
-    user, at, host = place.rpartition("@")
-    return f"{scheme}://{user.partition(':')[0]}{at}{host}{slash}{path}"
+    # As PostgreSQL reads it: what is before the first `@` is user and password, in which `?` and `#` are allowed.
+    user, at, host = place.partition("@") if "@" in place else ("", "", place)
+    host, *parameters = _PARAMETERS.split(host, maxsplit=1)
+    end = "" if parameters else slash + _PARAMETERS.split(path, maxsplit=1)[0]
+    return f"{scheme}://{_AFTER_USER.split(user, maxsplit=1)[0]}{at}{host}{end}"
 
 
 def lock_store(url: str, password: str | None = None, *, create: bool) -> AbstractContextManager[Writing]:

@@ -139,7 +139,7 @@ async def test_outage_is_an_error_after_a_moment_and_heals_by_itself(store: Post
 
 
 async def test_two_steps_that_wait_for_each_other_are_both_done(url: str) -> None:
-    """PostgreSQL ends one of them, which runs again."""
+    """PostgreSQL ends one of them, which runs again. It can meet the other once more before that one has ended."""
     stores = [PostgresStore(url, decide=1, read=1) for _ in range(2)]
     for each in stores:
         await each.open()
@@ -161,7 +161,7 @@ async def test_two_steps_that_wait_for_each_other_are_both_done(url: str) -> Non
         return step
 
     await asyncio.gather(stores[0]._write(crossing("a", "b", 0)), stores[1]._write(crossing("b", "a", 1)))
-    assert len(runs) == 3
+    assert len(runs) >= 3
     assert [await stores[0].model_of(each) for each in ("a", "b")] == ["acme/toy++", "acme/toy++"]
     for each in stores:
         await each.close()

@@ -320,6 +320,8 @@ def test_database_of_an_older_version_is_migrated_with_an_entry(
         ("sqlite:////data/gateway.db", "sqlite:////data/gateway.db"),
         ("postgresql://u:secret@h:5432/d?password=secret", "postgresql://u@h:5432/d"),
         ("postgresql://h/d?host=/tmp#secret", "postgresql://h/d"),
+        ("postgresql://u:se?cret@h/d", "postgresql://u@h/d"),
+        ("postgresql://u:se#cret@h?host=/secret", "postgresql://u@h"),
     ],
 )
 def test_address_in_the_audit_log_has_no_secrets(address: str, text: str) -> None:

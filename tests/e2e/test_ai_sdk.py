@@ -110,9 +110,10 @@ async def test_generate_video_polls_for_the_result(sdk: Play, upstream: Simulato
     assert creates(upstream) == 1
     polls = done.find("GET")[:-1]
     if generation == "3":
-        assert len(polls) > 5
+        # How many depends on the machine; the gateway's own reads do not depend on them.
+        assert polls
         assert "prefer" not in done.requests[0].headers
-        assert reads(upstream) < len(polls) * 2
+        assert reads(upstream) < 12
     assert all(each.url.startswith(f"{gateway.base_url}/predictions/") and each.authorized for each in polls)
     assert not done.requests[-1].authorized
 

@@ -167,7 +167,7 @@ class TestWithAToken:
         seen = await page("look", secret=gateway.keys["beta"])
         assert seen["violations"] == []
         assert seen["cookie"] == ""
-        assert seen["heading"] == "Usage of team beta"
+        assert seen["heading"] == "Overview of team beta"
         (sums,) = told_by_the_command_line(gateway, "--team", "beta", "--by", "team")["rows"]
         assert seen["tiles"]["Spent"] == usd(sums["spend_microusd"])
         assert "teams" not in seen["tables"]

@@ -73,11 +73,11 @@ async def gateway(upstream: Simulator, tmp_path: Path) -> AsyncIterator[ReadmeGa
 async def test_keys_are_created_listed_rotated_and_revoked(gateway: ReadmeGateway):
     """A key takes effect in the running gateway, and what the team may not do is refused."""
     lines = [line.partition("  #")[0] for line in _lines(blocks(KEYS, "Commands", "sh")[0])]
-    create, limited, show, change, rotate, revoke = lines
+    create, limited, show, change, rotate, revoke, _ = lines
     key = (await gateway.shell(gateway.here(create))).strip()
     assert (await gateway.shell(limited)).startswith("rgw_")
     listed = await gateway.shell(show)
-    assert re.search(r"^\S+ +acme +ci .* requests_per_minute=60,budget_usd_per_day=5$", listed, re.MULTILINE)
+    assert re.search(r"^\S+ +acme +ci .* requests_per_minute=60,budget_usd_per_day=5 +cli:\S+$", listed, re.MULTILINE)
     (key_id,) = re.findall(r"^(\S+) +acme +web ", listed, re.MULTILINE)
     asked = f"curl -s -o /dev/null -w '%{{http_code}}' {gateway.origin}/gateway/limits -H 'Origin: {ORIGIN}' -H "
     assert await gateway.shell(f"{asked} 'Authorization: Bearer {key}'") == "200"

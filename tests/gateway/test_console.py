@@ -242,3 +242,48 @@ async def test_team_without_the_scope_keys_cannot_send_webhooks_again(
         async with store_of(stack) as store:
             states = {each.id: each.state for each in await store.deliveries()}
         assert states[other] is DeliveryState.DEAD
+
+
+async def test_every_limit_of_a_team_and_its_keys_is_shown(open_gateway: OpenGateway, guarded: dict[str, Any]):
+    """Rates, those of each user, and those of keys, with what is used where it is counted; no other team's."""
+    key = {"name": "mobile", "concurrent_predictions": 3, "per_user": {"requests_per_minute": 6}}
+    teams = {
+        "beta": {"requests_per_minute": 120, "per_user": {"budget_usd_per_day": 0.5}, "keys": [key]},
+        "alpha": {"requests_per_minute": 77},
+    }
+    async with open_gateway(prices=PRICES, teams=teams, **guarded) as stack, visitor(stack) as lead:
+        async with open_session(stack) as operator:
+            made = {"team": "beta", "name": "made", "limits": {"budget_usd_per_month": 2}}
+            asked = {"json": made, "headers": {"Authorization": f"Bearer {stack.keys['alpha']}"}}
+            assert (await ask(operator, "POST", f"{stack.ops_url}/admin/keys", **asked)).status == 201
+        async with open_session(stack, "beta.mobile") as mobile:
+            await finished(mobile, (await create(mobile, named(stack), STORY)).json["id"])
+        assert (await sign_in(lead, stack.keys["beta"])).status == 303
+        page = (await look(lead, "/dashboard/limits")).text
+        rows = {(row[0], row[1]): row[2:] for row in Tables(page).rows["limits-1"]}
+        assert rows["requests_per_minute", "team"][2] == "120"
+        assert rows["budget_usd_per_day", "each user"] == ["–", "–", "$0.50", "–", "–"]
+        assert rows["concurrent_predictions", "key mobile"][:4] == ["0", "0", "3", "3"]
+        assert rows["requests_per_minute", "each user of key mobile"][2] == "6"
+        assert rows["budget_usd_per_month", "key made"][2:4] == ["$2.00", "$2.00"]
+        assert "77" not in [row[2] for row in rows.values()]
+
+
+async def test_form_for_a_key_reports_all_that_is_wrong_and_the_answer_shows_its_limits(open_gateway: OpenGateway):
+    async with open_gateway() as stack, visitor(stack) as operator:
+        token = token_of((await look(operator, "/dashboard/keys")).text)
+
+        async def send(**fields: str) -> Any:
+            form = {"data": {"form_token": token, "team": "beta", **fields}, "headers": OURS}
+            return await ask(operator, "POST", "/dashboard/keys/create", **form)
+
+        wrong = {"budget_usd_per_day": "abc", "requests_per_minute": "-1", "origins": "foo.example.com"}
+        refused = await send(**wrong)
+        assert refused.status == 422
+        for field in ("limits.budget_usd_per_day", "limits.requests_per_minute", "origins"):
+            assert f"<li>{field}:" in refused.text, field
+        made = await send(budget_usd_per_day="1", requests_per_minute="60")
+        assert made.status == 200
+        assert "budget_usd_per_day: 1" in made.text
+        assert "requests_per_minute: 60" in made.text
+        assert 'id="copy"' in made.text

@@ -77,9 +77,8 @@ async def test_figures_equal_the_ledger(open_gateway: OpenGateway):
         assert budgets["beta"][4].endswith("above the budget")
         assert budgets["alpha"][3] == "$0.25"
         assert shown.rows["runs"][0][1:4] == [slow, "alpha", named(stack, "acme/slow")]
-        assert ["Limit: dollars", "beta", "1"] in shown.rows["refusals"]
-        assert ["Budget exceeded", "–", "1"] in shown.rows["refusals"]
-        assert [row[1:3] for row in shown.rows["recent-errors"]] == [["beta", "predictions.create: 402"]]
+        assert shown.rows["refusals"] == [["Budget used up", "beta", "1"]]
+        assert [row[1:3] for row in shown.rows["recent-errors"]] == [["beta", "create: 402"]]
         assert "Over budget: your team has" in shown.rows["recent-errors"][0][3]
         await cancel_prediction(alpha, slow)
 
@@ -91,7 +90,7 @@ async def test_failures_and_upstream_refusals_are_shown_with_reasons(open_gatewa
         assert (await create(alpha, named(stack), {"prompt": 5})).status == 422
         assert (await ask(alpha, "GET", "/v1/predictions/" + "z" * 26)).status == 404
         rows = Tables((await look(operator)).text).rows["recent-errors"]
-        assert [row[2] for row in rows] == ["predictions.create: 422", "failed"]
+        assert [row[2] for row in rows] == ["create: 422", f"failed {named(stack, 'acme/fail')}"]
         assert "prompt" in rows[0][3]
         assert rows[1][3].startswith("division by zero")
 
@@ -109,7 +108,7 @@ async def test_team_sees_only_its_own_data(open_gateway: OpenGateway, guarded: d
         theirs = (await create(alpha, named(stack, "acme/slow"), {"duration": 3000.0})).json["id"]
         assert (await sign_in(lead, stack.keys["beta"])).status == 303
         page = await look(lead)
-        assert "Usage of team beta" in page.text
+        assert "Overview of team beta" in page.text
         assert "alpha" not in page.text
         assert theirs not in page.text
         shown = Tables(page.text)

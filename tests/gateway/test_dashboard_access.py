@@ -78,7 +78,7 @@ async def test_tls_terminating_proxy_makes_the_cookie_secure(open_gateway: OpenG
 async def test_programs_authenticate_with_a_header(open_gateway: OpenGateway, guarded: dict[str, Any]):
     """The ops token or a key works; a wrong one is a 401, not a sign-in form."""
     async with open_gateway(**guarded) as stack:
-        expected = {stack.keys["alpha"]: "Requests in progress", stack.keys["beta"]: "Usage of team beta"}
+        expected = {stack.keys["alpha"]: "Requests in progress", stack.keys["beta"]: "Overview of team beta"}
         for secret, words in expected.items():
             async with visitor(stack, Authorization=f"Bearer {secret}") as program:
                 page = await look(program)

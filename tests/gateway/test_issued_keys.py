@@ -30,7 +30,7 @@ REFUSED: list[tuple[str, str, Any, int, str | None]] = [
     ("POST", "keys/zzzzzzzzzzzz/rotate", {"overlap_seconds": -1}, 422, "overlap_seconds"),
     ("GET", "keys?cursor=nonsense", None, 422, "cursor"),
     ("GET", "keys?limit=1001", None, 422, "limit"),
-    ("GET", "keys?teams=alpha", None, 422, ""),
+    ("GET", "keys?teams=alpha", None, 422, "teams"),
     ("GET", "keys?team=", None, 422, "team"),
     ("GET", "audit?since=yesterday", None, 422, "since"),
     ("GET", "audit?cursor=WzEuMCwgIngiXQ==", None, 422, "cursor"),
@@ -143,7 +143,7 @@ async def test_limits_of_an_issued_key_are_enforced(stack: Stack):
     assert [(each["name"], each["of"]) for each in shown if each["of"] == "key"] == [("concurrent_predictions", "key")]
     await admin(stack, "PATCH", path, {"limits": {"concurrent_predictions": None, "budget_usd_per_day": 0.000001}})
     refused = assert_problem(await create(stack, key=key), 402, origin=None)
-    assert "your key has $0.000001 per day" in refused["detail"]
+    assert "the whole budget of your key: $0.000001 per day" in refused["detail"]
     await admin(stack, "PATCH", path, {"limits": {"budget_usd_per_day": None, "requests_per_minute": 2, "burst": 2}})
     statuses = [(await ask(stack, "GET", "/v1/models", key=key)).status for _ in range(3)]
     assert statuses == [200, 200, 429]

@@ -36,7 +36,10 @@ async def test_gateway_shares_charges_and_restarts_on_postgresql(
         await teach_version(alpha, "acme/storyteller", version_of(upstream, "acme/storyteller"))
         replies = await asyncio.gather(*(create(alpha, versioned_model(stack), Prefer="wait") for _ in range(20)))
         assert {(reply.status, reply.json["status"]) for reply in replies} == {(201, "succeeded")}
-        assert sorted(str(reply.cache) for reply in replies) == sorted([JOINED] * 19 + [STORED])
+        # One that arrives when the run has ended is a hit.
+        *others, own = sorted((str(reply.cache) for reply in replies), key=STORED.__eq__)
+        assert own == STORED
+        assert all(cache == JOINED or "; hit" in cache for cache in others)
         ids = {reply.json["id"] for reply in replies}
         assert len(ids) == 20
         usage = (await ask(alpha, "GET", "/gateway/usage")).json

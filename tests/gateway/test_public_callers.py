@@ -79,7 +79,8 @@ async def test_budget_refusal_shows_a_page_only_amounts_of_its_user(open_gateway
         refused = await people.predict(ALICE)
         problem = assert_problem(refused, 402)
         assert problem["title"] == "Budget exceeded"
-        assert int(refused.headers["Retry-After"]) >= 1
+        # The estimate is above the whole budget: to wait does not help.
+        assert "Retry-After" not in refused.headers
         shown = refused.text.replace(refused.headers["X-Request-Id"], "") + str(refused.headers.getall("RateLimit", []))
         assert ("0.000123" in shown) == ("microusd" in shown) == (whose == "user")
         if whose == "team":

@@ -72,6 +72,7 @@ async def test_budget_of_a_value_refuses_its_creates_and_no_others(open_gateway:
 async def test_page_sees_no_amounts_of_its_tags(open_gateway: OpenGateway):
     """The tags of its token have a budget of all visitors, like its team."""
     team = TEAM | {"origins": [ORIGIN]}
+    team["per_tag"] = TEAM["per_tag"] | {"feature": {"predictions_per_minute": 1, "burst": 1}}
     async with open_gateway(prices=PRICES, tags=TAGS, teams={"alpha": team}) as stack, open_session(stack) as alpha:
         given = {"ttl_seconds": 60, "user": "ann", "tags": {"project": "apollo"}}
         token = (await ask(alpha, "POST", "/gateway/tokens", json=given)).json["token"]
@@ -85,6 +86,14 @@ async def test_page_sees_no_amounts_of_its_tags(open_gateway: OpenGateway):
         assert (await ask(alpha, "GET", "/gateway/limits", headers=of_page)).json == {"limits": []}
         explained = (await ask(alpha, "GET", f"/gateway/explain/{made}", headers=of_page)).json
         assert explained["limits"]["passed"] == []
+        # Nor does it see the rates of its tags: it waits as long as it is told to.
+        given["tags"] = {"feature": "search"}
+        token = (await ask(alpha, "POST", "/gateway/tokens", json=given)).json["token"]
+        of_page |= {"Authorization": f"Bearer {token}"}
+        await spend(alpha, named(stack), **of_page)
+        throttled = await create(alpha, named(stack), OWN, **of_page)
+        assert (throttled.status, "Retry-After" in throttled.headers, "limit" in throttled.json) == (429, True, False)
+        assert "predictions_per_minute of one of your cost tags is reached" in throttled.json["detail"]
 
 
 async def test_alert_names_the_value_whose_budget_is_used(open_gateway: OpenGateway):

@@ -1,4 +1,4 @@
-// What pages that update themselves share.
+// What pages that update themselves share, and the button that copies a new key.
 
 // The Content-Security-Policy allows only this policy to create HTML.
 export const policy = window.trustedTypes?.createPolicy("gateway", { createHTML: (html) => html }) ?? { createHTML: (html) => html };
@@ -33,4 +33,18 @@ export function run({ start, stop }) {
     if (persisted && pause.getAttribute("aria-pressed") === "false") start();
   });
   start();
+}
+
+const copy = document.getElementById("copy");
+// Browsers offer the clipboard to pages of https and of this machine only.
+if (copy && navigator.clipboard) {
+  copy.hidden = false;
+  copy.addEventListener("click", async () => {
+    try {
+      await navigator.clipboard.writeText(document.getElementById("secret").textContent);
+      setState("Copied.");
+    } catch {
+      setState("The browser did not allow it. Select the key and copy it.");
+    }
+  });
 }

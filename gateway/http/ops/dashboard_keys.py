@@ -13,7 +13,7 @@ from aiohttp import web
 
 from gateway.access.key_service import Authority
 from gateway.access.rules.grants import NEVER_GRANTED
-from gateway.access.rules.key_requests import AllowanceRequest, KeyRequest
+from gateway.access.rules.key_requests import AllowanceRequest, KeyRequest, invalid_fields
 from gateway.access.sessions import Viewer
 from gateway.domain.audit import Action, AuditFilter, by_key
 from gateway.domain.scopes import Scope
@@ -21,7 +21,7 @@ from gateway.domain.teams import Caller
 from gateway.errors import Conflict, GatewayError, InvalidField, Unprocessable
 from gateway.http import errors
 from gateway.http.json_body import read_cursor, write_cursor
-from gateway.http.keys import KEY_SERVICE, STORE, TEAMS
+from gateway.http.keys import CLOCK, KEY_SERVICE, STORE, TEAMS
 from gateway.http.ops.audit import place_of
 from gateway.http.ops.dashboard_access import PATH, Visit, for_visitors, next_page, read_form
 from gateway.operations.rules import audit_rows
@@ -61,8 +61,9 @@ async def create_key(visit: Visit) -> web.Response:
     """Handle `POST /dashboard/keys/create`. The page that answers shows the secret, once."""
     fields = await read_form(visit.request)
     visit.require_manager()
+    now = visit.request.app[CLOCK].now()
     try:
-        made = await visit.request.app[KEY_SERVICE].create(_authority(visit), _request_of(fields, visit.team))
+        made = await visit.request.app[KEY_SERVICE].create(_authority(visit), _request_of(fields, visit.team, now))
     except (Unprocessable, Conflict) as exc:
         return await _keys_page(visit, status=errors.status_of(exc), problem=exc, fields=fields)
     return await visit.page("key", entry="keys", made=made, replaced=None)
@@ -159,8 +160,8 @@ def _authority(visit: Visit) -> Authority:
     return Authority(actor=visit.actor, caller=visit.caller, is_lead=visit.viewer.leads_team)
 
 
-def _request_of(fields: Fields, team: str | None) -> KeyRequest:
-    """Return what a form asks for. Empty fields are left out. Raise `Unprocessable` for a limit that is no number."""
+def _request_of(fields: Fields, team: str | None, now: float) -> KeyRequest:
+    """Return what a form asks for. Empty fields are left out. Raise `Unprocessable` with all that is wrong in it."""
     given: dict[str, Any] = {"team": team or _text(fields, "team")}
     if name := _text(fields, "name"):
         given["name"] = name
@@ -171,21 +172,34 @@ def _request_of(fields: Fields, team: str | None) -> KeyRequest:
             given[name] = tuple(listed)
     if expires := _text(fields, "expires_at"):
         given["expires_at"] = expires
-    limits = {name: _number(name, text) for name in _LIMITS if (text := _text(fields, name))}
+    limits: dict[str, Decimal | int] = {}
+    problems: list[InvalidField] = []
+    for name in _LIMITS:
+        if text := _text(fields, name):
+            try:
+                limits[name] = _limit(name, text)
+            except ValueError as exc:
+                problems.append(InvalidField("invalid_value", f"limits.{name}", str(exc)))
     if limits:
-        try:
-            given["limits"] = msgspec.convert(limits, AllowanceRequest)
-        except msgspec.ValidationError as exc:
-            raise Unprocessable.field("limits", str(exc)) from exc
-    return KeyRequest(**given)
+        given["limits"] = msgspec.convert(limits, AllowanceRequest)
+    request = KeyRequest(**given)
+    if problems:
+        raise Unprocessable([*invalid_fields(request, now), *problems])
+    return request
 
 
-def _number(name: str, text: str) -> Decimal | int:
+def _limit(name: str, text: str) -> Decimal | int:
+    """Return the value of a limit. Raise `ValueError`."""
     kind: type[Decimal] | type[int] = Decimal if name.startswith(_DOLLARS) else int
     try:
-        return kind(text)
+        found = kind(text)
     except (InvalidOperation, ValueError):
-        raise Unprocessable([InvalidField("invalid_value", f"limits.{name}", "expected a number")]) from None
+        raise ValueError("expected a number") from None
+    try:
+        msgspec.convert({name: found}, AllowanceRequest)
+    except msgspec.ValidationError as exc:
+        raise ValueError(str(exc)) from None
+    return found
 
 
 def _text(fields: Fields, name: str) -> str:

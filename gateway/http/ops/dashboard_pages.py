@@ -12,10 +12,11 @@ from gateway.domain import windows
 from gateway.domain.ledger import By, Grouping
 from gateway.domain.windows import Window
 from gateway.errors import NotFound, Unprocessable
-from gateway.http.keys import CLOCK, SETTINGS, STORE, TEAMS, USAGE
+from gateway.http.keys import CLOCK, KEY_SERVICE, SETTINGS, STORE, TEAMS, USAGE
 from gateway.http.ops import answers, nodes
 from gateway.http.ops.dashboard_access import PATH, Visit, for_visitors, next_page, read_form, redirect
 from gateway.money.rules import usage_table
+from gateway.operations.teams import LimitedKey
 from gateway.webhooks.rules import rows as delivery_rows
 from gateway.webhooks.rules.deliveries import DeliveryState
 
@@ -89,10 +90,18 @@ def _asked_usage(visit: Visit) -> _AskedUsage:
 @for_visitors
 async def show_limits(visit: Visit) -> web.Response:
     """Handle `GET /dashboard/limits`: the limits of teams, as used."""
-    listed = (await visit.request.app[TEAMS].list()).results
+    app = visit.request.app
+    listed = (await app[TEAMS].list()).results
     teams = [msgspec.to_builtins(each) for each in listed if visit.team in (None, each.name)]
-    for limit in (limit for team in teams for limit in team["limits"]):
-        limit["remaining_is_nothing"] = float(limit["remaining"]) <= 0
+    keys = [
+        LimitedKey(id=key.id, name=key.name, team=key.team, allowance=allowance)
+        for key, allowance in await app[KEY_SERVICE].with_limits(visit.team, MOST_ROWS)
+    ]
+    further = await app[TEAMS].further_limits(keys)
+    for team in teams:
+        team["limits"] += further.get(team["name"], [])
+        for limit in team["limits"]:
+            limit["remaining_is_nothing"] = float(limit.get("remaining", 1)) <= 0
     return await visit.page("limits", teams=teams)
 
 

@@ -70,6 +70,13 @@ class RecentError(msgspec.Struct, frozen=True, kw_only=True):
     prediction: str | None = None
     is_upstreams: bool = False
     """Whether the detail is Replicate's or the model's, which can quote the input."""
+    key: str | None = None
+    """The name of the caller's key."""
+    user: str | None = None
+    target: str | None = None
+    request_id: str | None = None
+    count: int = 1
+    """How many equal errors it stands for, of which it is the newest."""
 
 
 class RefusedOrigin(msgspec.Struct, frozen=True, kw_only=True):

@@ -115,7 +115,7 @@ def _started(admitted: Admitted | None, intended_at: float) -> Iterator[Timeline
 def _waited(admitted: Admitted | None, at: float) -> Iterator[TimelineEvent]:
     if admitted is not None and admitted.waited_for is not None:
         limit = admitted.waited_for
-        of = f"{limit.of} {limit.tag}" if limit.tag else limit.of
+        of = f"{limit.whose} {limit.tag}" if limit.tag else limit.whose
         yield TimelineEvent(at, "waited", f"{admitted.waited_seconds:.3f} seconds for {limit.name} of the {of}")
 
 
@@ -164,17 +164,17 @@ def _limits(admitted: Admitted | None, *, shows_team: bool) -> dict[str, object]
     if admitted is None:
         return {"passed": [], "waited_for": None, "waited_seconds": 0.0}
     waited_for = admitted.waited_for
-    if waited_for is not None and not shows_team and waited_for.of not in OWN_OF_PAGES:
+    if waited_for is not None and not shows_team and waited_for.whose not in OWN_OF_PAGES:
         waited_for = None
     return {
-        "passed": [_limit(each) for each in admitted.limits if shows_team or each.of in OWN_OF_PAGES],
+        "passed": [_limit(each) for each in admitted.limits if shows_team or each.whose in OWN_OF_PAGES],
         "waited_for": None if waited_for is None else _limit(waited_for),
         "waited_seconds": round(admitted.waited_seconds, 3),
     }
 
 
 def _limit(limit: Limit) -> dict[str, object]:
-    body: dict[str, object] = {"name": limit.name, "of": limit.of}
+    body: dict[str, object] = {"name": limit.name, "of": limit.whose}
     if limit.tag:
         body["tag"], _, body["value"] = limit.tag.partition("=")
     body["limit"] = refusals.amount(limit.kind, limit.limit)

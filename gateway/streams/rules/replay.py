@@ -3,7 +3,8 @@
 A replay depends only on the run's document. Every process builds the same bytes, so a reader can resume a replay with
 `Last-Event-ID`. Ids are `<unix s>:<n>` as upstream's, with the second of the run's completion. Ends for a single reader
 have numbers from `OWN_ENDS` on, more than upstream sends in one second. So no other event has their ids, and a reader
-that resumes after one is known to have received the end (`is_own_end`).
+that resumes after one is known to have received the end (`is_own_end`). The event of a run's logs has such a number
+too, because a process with less room has a replay without it (`first_after_logs`).
 """
 
 import re
@@ -31,7 +32,7 @@ _REMOVED = "The data of this prediction has been removed."
 OWN_ENDS = 1_000_000
 _STEP = 64 * 1024
 """Characters of a text that are framed in one step."""
-_CANCELED, _LOST, _LOST_DONE = range(OWN_ENDS, OWN_ENDS + 3)
+_CANCELED, _LOST, _LOST_DONE, _LOGS = range(OWN_ENDS, OWN_ENDS + 4)
 
 
 class _Document(msgspec.Struct):
@@ -175,6 +176,12 @@ def is_own_end(event_id: str) -> bool:
     return pair is not None and pair[1] in (_CANCELED, _LOST_DONE)
 
 
+def first_after_logs(event_id: str) -> str | None:
+    """Return the id of the event after that of a run's logs; `None` if this is not the id of those."""
+    pair = order(event_id)
+    return f"{pair[0] + 1}:0" if pair is not None and pair[1] == _LOGS else None
+
+
 def _with_logs(events: Iterator[Event], logs: Raw, second: int, most_bytes: int) -> Iterator[Event]:
     """Yield the event of a run's logs before the others, if all have at most so many bytes."""
     ahead: deque[Event] = deque()
@@ -199,7 +206,7 @@ def _logs(logs: Raw, second: int, most_bytes: int) -> Event | None:
     text = bytes(logs).strip()
     if not text.startswith(b'"') or text == b'""':
         return None
-    event = frame("logs", f"{second - 1}:0", _text(text))
+    event = frame("logs", f"{second - 1}:{_LOGS}", _text(text))
     return event if len(event.raw) <= most_bytes else None
 
 

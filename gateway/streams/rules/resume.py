@@ -55,6 +55,10 @@ def resume(log: EventLog, last_event_id: str | None) -> ResumeAt | NotYet | Gap 
     found = log.after(last_event_id)
     if isinstance(found, int):
         return Complete() if log.is_closed and found == log.end else ResumeAt(found)
+    first = replay.first_after_logs(last_event_id)
+    if first is not None and log.after(first) == log.start() + 1:
+        # The same replay, without the logs.
+        return ResumeAt(log.start())
     return Gap(REST_DROPPED if isinstance(found, Dropped) else UNKNOWN)
 
 

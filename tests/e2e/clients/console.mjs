@@ -91,6 +91,9 @@ export const read = async (page) => {
     wide: [...document.querySelectorAll("body *")]
       .filter((each) => each.tagName !== "THEAD" && each.clientWidth && each.scrollWidth > each.clientWidth && getComputedStyle(each).overflowX !== "visible")
       .map((each) => each.id || each.getAttribute("aria-label") || each.className || each.tagName),
+    wideTables: [...document.querySelectorAll(".scroll")]
+      .filter((box) => box.querySelector("table") && box.scrollWidth > box.clientWidth)
+      .map((box) => [box.querySelector("tbody").id, box.scrollWidth, box.clientWidth].join(" ")),
     cookie: document.cookie,
     text: document.body.textContent,
     pictures: document.images.length,

@@ -35,3 +35,19 @@ def test_what_cannot_be_decoded_is_shown_as_it_is(raw: bytes):
     shown = texts_of(PredictionData(output=msgspec.Raw(raw)))["output"]
     assert shown.text == raw.decode(errors="replace")[:MOST_TEXT]
     assert shown.is_cut == (len(raw) > MOST_TEXT)
+
+
+@pytest.mark.parametrize(
+    ("output", "expected"),
+    [
+        (["Once", " upon", " a time."], "Once upon a time."),
+        (["https://a.example/x", "and text"], '[\n  "https://a.example/x",\n  "and text"\n]'),
+        (["data:text/plain,x"], '[\n  "data:text/plain,x"\n]'),
+        (["a", 1], '[\n  "a",\n  1\n]'),
+        ([], "[]"),
+    ],
+)
+def test_text_of_a_language_model_is_joined(output: list[object], expected: str):
+    """Not a list of files, and not the list of texts of an input."""
+    assert texts_of(PredictionData(output=output))["output"].text == expected
+    assert "[" in texts_of(PredictionData(input=msgspec.Raw(msgspec.json.encode(output))))["input"].text

@@ -97,6 +97,15 @@ def test_some_fields_are_those_of_all(value, indent, step):
             assert text[slice(*place)] == bytes(found[name])
 
 
+@pytest.mark.parametrize("inner", [b"[]{}" * 50, b"[" * 200, b"".join(b'"k":1,' for _ in range(50))])
+def test_search_ends_in_what_is_hardly_json(inner, monkeypatch):
+    """Nothing has checked such a text, and to go through all of it can take minutes."""
+    for name, bound in (("STEP", 40), ("_MOST_STEPS", 60), ("_DEEPEST", 60), ("MOST_FIELDS", 20)):
+        monkeypatch.setattr(large_json, name, bound)
+    assert large_json.find(b'{"a":1,' + inner + b'"logs":2}', b'"logs"') is None
+    assert large_json.find(b'{"a":[' + b"[[]]," * 5 + b'1],"logs":2}', b'"logs"') is not None
+
+
 @settings(max_examples=20)
 @given(OBJECTS)
 def test_objects_and_arrays_are_written_as_the_encoder_writes_them(value):
@@ -137,6 +146,7 @@ def test_strings_are_decoded_as_the_decoder_decodes_them(text, step, is_ascii, h
         b'{"a":"' + b"\\ude00" * LONG + b'"}', b'{"a":1' + b" " * LONG + b'"' + b"x" * LONG + b'"}',
         b'{"a":[' + b"1," * LONG + b"]}", b'{"a":[' + b"1," * LONG + b"1]}", b'{"a":1,' + b" " * LONG + b"}",
         b'{"a":[' + b" " * LONG + b",1]}", b'{"a":[' + b"[" * LONG + b"]" * LONG + b"]}", b'{"a":{' * 9 + b"}" * 18,
+        b'{"a":["' + b'","'.join(b"x" * each + b"\\\\\x80" + b"x" * LONG for each in range(40)) + b'"]}',
         b'{"a":' + b"[{" * LONG + b"]}" * LONG + b"}", b'{"a":' + b"[]" * LONG + b"}", b'{"a":1}' + b"}" * LONG,
     ],
 )  # fmt: skip

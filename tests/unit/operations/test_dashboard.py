@@ -136,8 +136,8 @@ async def test_operators_see_all_runs_oldest_first(dashboard: DashboardService):
     assert (board.live.requests, board.live.runs, board.live.streams, board.live.waiting) == (7, 3, 9, 5)
     assert [(each.team, each.reason, each.count) for each in board.refusals] == [
         (None, "NotFound", 9),
-        ("blue", "dollars", 3),
-        ("red", "rate", 2),
+        ("blue", "Budget used up", 3),
+        ("red", "Predictions per minute", 2),
     ]
     assert [each.team for each in board.budgets] == ["red", "blue"]
     assert board.budgets[0].exceeds
@@ -149,7 +149,7 @@ async def test_team_sees_only_its_own(dashboard: DashboardService):
     board = await dashboard.board("blue")
     assert [each.prediction for each in board.runs] == ["of-early"]
     assert (board.live.requests, board.live.runs, board.live.streams, board.live.waiting) == (None, 1, 5, 2)
-    assert [(each.team, each.reason) for each in board.refusals] == [("blue", "dollars")]
+    assert [(each.team, each.reason) for each in board.refusals] == [("blue", "Budget used up")]
     assert [each.team for each in (*board.budgets, *board.teams, *board.targets)] == ["blue"] * 3
     assert board.recent_errors == ()
     assert "'red'" not in str(board)

@@ -41,7 +41,7 @@ def test_logs_are_replayed_as_one_event_before_the_output():
     with_logs = document(["a", "b"], logs="Using seed: 1\nLoading…")
     events = replay(with_logs, 0.0, most_bytes=1_000)
     assert [(event.id, event.name, event.data()) for event in events] == [
-        (f"{AT - 1}:0", "logs", "Using seed: 1\nLoading…"),
+        (f"{AT - 1}:1000003", "logs", "Using seed: 1\nLoading…"),
         (f"{AT}:0", "output", "a"),
         (f"{AT}:1", "output", "b"),
         (f"{AT}:2", "done", "{}"),

@@ -39,6 +39,18 @@ def test_reader_with_an_id_gets_what_came_after():
     assert resume(log_of("10:0", "10:1"), "10:1") == ResumeAt(2)
 
 
+def test_reader_of_replayed_logs_goes_on_in_a_replay_without_them():
+    """Another process had no room for the logs. The other events are the same."""
+    body = b'{"status":"succeeded","output":["a","b"],"logs":"x","completed_at":"2023-10-31T17:46:11Z"}'
+    logs = replay.replay(body, 0.0, most_bytes=PLENTY)[0]
+    log = EventLog(PLENTY)
+    for event in replay.replay(body, 0.0):
+        log.append(event)
+    assert logs.id is not None
+    assert resume(log, logs.id) == ResumeAt(0)
+    assert resume(log_of("9:0", done="9:1"), logs.id) == Gap(UNKNOWN)
+
+
 def test_dropped_events_are_reported_as_gone():
     """Beginning in the middle, or going on beyond a gap, would look like the whole."""
     log = log_of(*(f"10:{n}" for n in range(10)), max_bytes=100)
