@@ -69,7 +69,7 @@ def split(document: bytes, names: Collection[str] | None = None) -> dict[str, Ra
     With `names`, return only those fields. Without, an object of more than `MOST_FIELDS` is refused with
     `ValidationError`.
     """
-    start = _after_spaces(document, 0)
+    start = after_spaces(document, 0)
     if names is None and len(document) < WHOLE and not has_more_than(MOST_FIELDS, document, b":"):
         return _decode_object(document)
     if document[start : start + 1] != b"{":
@@ -84,7 +84,7 @@ def split(document: bytes, names: Collection[str] | None = None) -> dict[str, Ra
             raise msgspec.ValidationError(f"Object has more than {MOST_FIELDS} fields")
         name = _decode_name(document[before + 1 : colon])
         if names is None or name in names:
-            fields[name] = Raw(view[_after_spaces(document, colon + 1) : _before_spaces(document, after)])
+            fields[name] = Raw(view[after_spaces(document, colon + 1) : _before_spaces(document, after)])
         before = after
     return fields
 
@@ -105,16 +105,16 @@ def find(document: bytes, name: bytes) -> tuple[int, int] | None:
     The name is given as it is written, with its quotes. The document is not checked, and not gone through to the end if
     it has more than `MOST_FIELDS` fields, or so many brackets that it is hardly JSON.
     """
-    start = _after_spaces(document, 0)
+    start = after_spaces(document, 0)
     if document[start : start + 1] != b"{":
         return None
     marks = _marks(document, start, check=None)
     before = next(marks, 0)
     with suppress(msgspec.DecodeError):
         for colon, after in islice(zip(marks, marks, strict=False), MOST_FIELDS):
-            low, high = _after_spaces(document, before + 1), _before_spaces(document, colon)
+            low, high = after_spaces(document, before + 1), _before_spaces(document, colon)
             if high - low == len(name) and document[low:high] == name:
-                return _after_spaces(document, colon + 1), _before_spaces(document, after)
+                return after_spaces(document, colon + 1), _before_spaces(document, after)
             before = after
     return None
 
@@ -124,7 +124,7 @@ def items(array: bytes) -> Iterator[Raw]:
 
     Of a large array they are raised where they are found. To free a list of a million items takes long, too.
     """
-    start = _after_spaces(array, 0)
+    start = after_spaces(array, 0)
     is_small = len(array) < WHOLE and not has_more_than(_MOST_AT_ONCE, array, b",")
     if is_small or array[start : start + 1] != b"[":
         return iter(_decode_array(array))
@@ -136,7 +136,7 @@ def _items(array: bytes, start: int) -> Iterator[Raw]:
     marks = _marks(array, start)
     before = next(marks, 0)
     for after in marks:
-        low = _after_spaces(array, before + 1)
+        low = after_spaces(array, before + 1)
         if low < after:
             yield Raw(view[low : _before_spaces(array, after)])
         before = after
@@ -187,7 +187,7 @@ def _marks(document: bytes, at: int, check: Callable[[bytes], object] | None = _
             if len(after) > _DEEPEST:
                 raise msgspec.DecodeError("JSON is malformed: too many brackets")
             at, stack, last = at + size, after, ending
-        at = _after_spaces(document, at)
+        at = after_spaces(document, at)
     if stack:
         raise msgspec.DecodeError("Input data was truncated")
 
@@ -322,7 +322,8 @@ def _scalar(document: bytes, at: int) -> tuple[int, bytes]:
     return at, b"".join(token)
 
 
-def _after_spaces(document: bytes, at: int) -> int:
+def after_spaces(document: bytes, at: int) -> int:
+    """Return the place of the first character from a place on that is no white space."""
     while found := _SPACE.match(document, at, at + STEP):
         at = found.end()
         if len(found[0]) < STEP:

@@ -19,11 +19,12 @@ from urllib.parse import unquote
 import msgspec
 from msgspec import Raw
 
-from gateway.domain import large_bytes, large_json, surrogates, urls
+from gateway.domain import json_scan, large_bytes, large_json, surrogates, urls
 from gateway.domain.json_scan import LINK_START, link_starts, mask
 from gateway.errors import Unprocessable
 
 FILE_ID = r"[A-Za-z0-9_-]{8,100}"
+_LONGEST_FILE_ID = 100
 
 FILES = b"/files/"
 """In every link of a file. An input without it can contain nothing that `lead_files_back` changes."""
@@ -114,14 +115,27 @@ def file_document(document: bytes, base: str) -> bytes:
 
 def lead_files_back(given: bytes, upstream_base: str, base: str) -> bytes:
     """Rewrite upstream's file links in an input to the gateway's: the strings that `Policy.translate_files` wrote."""
-    return _written_link(upstream_base).sub(lambda found: _encode(f"{base}/files/{found[1].decode()}"), given)
+    written = _written_link(upstream_base)
+    longest = len(written.pattern) + _LONGEST_FILE_ID
+    view = memoryview(given)
+    pieces: list[bytes | memoryview] = []
+    end = 0
+    # In pieces, for the sake of the other threads.
+    for low in range(0, len(given), json_scan.SLICE):
+        high = low + json_scan.SLICE
+        for found in written.finditer(given, max(low, end), high + longest):
+            if found.start() >= high:
+                break
+            if not given.startswith(b":", large_json.after_spaces(given, found.end())):
+                pieces += [view[end : found.start()], _encode(f"{base}/files/{found[1].decode()}")]
+                end = found.end()
+    return large_bytes.joined([*pieces, view[end:]]) if pieces else given
 
 
 @lru_cache(maxsize=8)
 def _written_link(upstream_base: str) -> re.Pattern[bytes]:
-    # A quote behind a backslash is a part of a longer text, and a string before a colon is a key.
-    link = re.escape(f'"{upstream_base}/files/') + rf'({FILE_ID})"(?!\s*+:)'
-    return re.compile(rb"(?<!\\)" + link.encode())
+    # A quote behind a backslash is a part of a longer text. A string before a colon is a key; that is not looked for.
+    return re.compile(rb"(?<!\\)" + (re.escape(f'"{upstream_base}/files/') + rf'({FILE_ID})"').encode())
 
 
 class FileLink(msgspec.Struct, frozen=True):

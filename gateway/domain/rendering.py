@@ -16,6 +16,7 @@ from msgspec import Raw
 from gateway.domain import documents, large_bytes, large_json, surrogates, times
 from gateway.domain import links as rewrite
 from gateway.domain.documents import Family, Fields
+from gateway.domain.json_scan import contains
 from gateway.domain.records import PredictionView, Source, Status
 
 _decode = surrogates.split
@@ -41,6 +42,8 @@ class SplitDocument(msgspec.Struct, frozen=True, dict=True):
     one before them (`_joined`)."""
     urls: dict[str, str | None] | None
     """Its links; `None` if it has no `urls`."""
+    may_have_files: bool
+    """Whether its input may have links of files."""
 
     @cached_property
     def times(self) -> dict[str, float | None]:
@@ -54,17 +57,20 @@ def split(document: bytes, *, to_keep: bool = True) -> SplitDocument:
     """Read a document for `render`. Raise the decoder's errors. `to_keep`: it will be shown several times."""
     fields = _decode(document if document.isascii() else documents.readable(document))
     urls = _links_of(fields["urls"]) if "urls" in fields else None
-    is_joined = to_keep and len(document) < surrogates.LARGE
-    return SplitDocument(document, _joined(fields) if is_joined else fields, urls)
+    is_small = len(document) < surrogates.LARGE
+    may_have_files = rewrite.FILES in document if is_small else contains(document, rewrite.FILES)
+    return SplitDocument(
+        document, _joined(fields, may_have_files) if to_keep and is_small else fields, urls, may_have_files
+    )
 
 
-def _joined(fields: Fields) -> Fields:
+def _joined(fields: Fields, may_have_files: bool) -> Fields:
     """Join neighbours that no prediction changes: the first of them gets a value that continues with the others.
 
     So most of a document is written by copying a few pieces.
     """
     joined: Fields = {}
-    changed = _CHANGED | {"input"} if rewrite.FILES in bytes(fields.get("input", documents.NULL)) else _CHANGED
+    changed = _CHANGED | {"input"} if may_have_files else _CHANGED
     for is_changed, names in groupby(fields, changed.__contains__):
         part: Fields = {}
         for name in names:
@@ -117,8 +123,8 @@ def render(
         fields["deadline"] = documents.text(times.render(prediction.deadline_at))
     if prediction.source in _SHARING:
         _show_own_times(fields, read, prediction.created_at)
-    if upstream_base is not None and rewrite.FILES in (given := bytes(fields.get("input", documents.NULL))):
-        fields["input"] = Raw(rewrite.lead_files_back(given, upstream_base, base))
+    if read.may_have_files and upstream_base is not None and "input" in fields:
+        fields["input"] = Raw(rewrite.lead_files_back(large_bytes.copied(fields["input"]), upstream_base, base))
     if links and "output" in fields:
         fields["output"] = Raw(rewrite.replace_addresses(large_bytes.copied(fields["output"]), links))
     if prediction.canceled_at is not None:

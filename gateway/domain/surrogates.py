@@ -17,6 +17,8 @@ from gateway.domain.json_scan import LONE_HALF, contains, mask, unmask
 
 LARGE = 1 << 18
 """Bytes of a body that is worth remembering."""
+_STEP = 1 << 15
+"""Bytes in which escapes are replaced in one call: they may be all escapes."""
 MAX_HALVES = 10_000
 """Lone surrogates of a body that are kept as they are."""
 _last: list[tuple[bytes, dict[str, Raw]] | None] = [None]
@@ -54,7 +56,7 @@ def _pieces(text: bytes) -> Iterator[bytes]:
     """Cut a text where no escape, and no pair of escapes, is cut. In it, each backslash before a letter begins one."""
     start = 0
     while start < len(text):
-        cut = _CUT.search(text, start + LARGE)
+        cut = _CUT.search(text, start + _STEP)
         end = cut.start() if cut is not None else len(text)
         yield text[start:end]
         start = end

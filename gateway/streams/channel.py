@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Protocol
 
 from gateway.errors import GatewayError
-from gateway.streams.rules.event_log import EventLog
+from gateway.streams.rules.event_log import LONG, EventLog
 from gateway.streams.rules.sse import Event
 
 
@@ -78,8 +78,11 @@ class Channel:
             new_bytes += len(event.raw)
             if self.log.is_closed:
                 break
-            if number % _AT_ONCE == 0:
+            if number % _AT_ONCE == 0 or len(event.raw) > LONG:
                 await asyncio.sleep(0)
+                # Before the next is appended: readers who came to the end meanwhile wait there for the listener.
+                await self._pump()
+                new_bytes = 0
         if new_bytes:
             await self._pump()
 

@@ -14,10 +14,12 @@ from aiohttp.abc import AbstractStreamWriter
 
 from gateway.http.response_body import ClientDisconnected
 from gateway.http.server import Connection
-from gateway.http.sse import fan_out, handler
+from gateway.http.sse import connection, fan_out, handler
 from gateway.http.sse.connection import Block, Reader
 from gateway.http.sse.fan_out import FanOut
+from gateway.streams import channel
 from gateway.streams.channel import Channel
+from gateway.streams.rules import event_log
 from gateway.streams.rules.event_log import EventLog
 from gateway.streams.rules.replay import frame
 from gateway.streams.rules.sse import Event
@@ -138,6 +140,7 @@ class Scene:
                     group.create_task(self.read(known))
                 for line, reader in self.choice.sample(self.lines, min(8, len(self.lines))):
                     self.disturb(self.choice.random(), line, reader)
+            await asyncio.sleep(0)  # the last reader may not have begun
             while len(self.ends) < len(self.lines):
                 for line, _ in self.lines:
                     line.is_stuck = False
@@ -162,14 +165,18 @@ async def test_random_interleavings_lose_and_repeat_no_event(monkeypatch: pytest
     monkeypatch.setattr(fan_out, "WRITES_PER_YIELD", 2)
     monkeypatch.setattr(fan_out, "BLOCK_BYTES", 200)
     monkeypatch.setattr(handler, "BLOCK_BYTES", 200)
+    monkeypatch.setattr(connection, "_PIECE", 50)
     seen = set()
     for seed in range(ORDERS):
+        for module in (fan_out, handler, channel):
+            monkeypatch.setattr(module, "LONG", 100 if seed % 2 else event_log.LONG)
         scene = Scene(seed)
         await scene.play()
         assert scene.channel.listener is None
         for last_event_id, how, line in scene.ends:
             first = next((n + 1 for n, each in enumerate(scene.said) if each.id == last_event_id), 0)
             due = b"".join(each.raw for each in scene.said[first:])
+            assert b"x" + HEARTBEAT.data not in line.taken, "a heartbeat within an event"
             taken = line.taken.replace(HEARTBEAT.data, b"").removeprefix(HI)
             reported, _, gone = taken.partition(b"event: error\n")
             seen.add(how)

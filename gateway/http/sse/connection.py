@@ -20,6 +20,7 @@ from aiohttp.abc import AbstractStreamWriter
 from gateway.domain.ports.observers import UpstreamObserver
 from gateway.http.response_body import ClientDisconnected
 from gateway.http.server import Connection, end_with_input, set_ack_timeout
+from gateway.streams.rules.event_log import LONG
 
 HEADERS = {
     # Clients that see no charset decode Latin-1.
@@ -30,6 +31,9 @@ HEADERS = {
     # The URL is the permission: it must not leak into another site's logs.
     "Referrer-Policy": "no-referrer",
 }
+
+_PIECE = LONG
+"""Bytes of a long event that are written at once."""
 
 
 class Block(NamedTuple):
@@ -51,6 +55,7 @@ class Reader:
         "_connection",
         "_is_chunked",
         "_last_buffered",
+        "_rest",
         "_stalled_heartbeats",
         "_start",
         "_transport",
@@ -88,6 +93,8 @@ class Reader:
         self._transport = connection.transport
         self._is_chunked = is_chunked
         self._wakeup: asyncio.Future[None] | None = None
+        self._rest: memoryview | None = None
+        """What is left of a long event, which the reader's own task writes."""
         self._last_buffered = self._stalled_heartbeats = 0
 
     @classmethod
@@ -142,6 +149,19 @@ class Reader:
             if not self._transport.get_write_buffer_size():
                 return
         self.wake()
+
+    def begin(self, event: bytes) -> None:
+        """Begin a long event. The reader is live again when its own task has written it with `write_rest`."""
+        self._rest = memoryview(event)
+        self.wake()
+
+    def write_rest(self) -> bool:
+        """Write the next piece of a long event; return false if there is none."""
+        if self._rest is None:
+            return False
+        self.write(Block.of(bytes(self._rest[:_PIECE])))
+        self._rest = self._rest[_PIECE:] or None
+        return True
 
     def report_first_event(self, observer: UpstreamObserver) -> None:
         """Report how long the caller waited for its first event, once."""

@@ -12,7 +12,7 @@ from gateway.domain.ports.observers import UpstreamObserver
 from gateway.domain.records import PredictionView
 from gateway.http.sse.connection import Block, Reader
 from gateway.streams.channel import Channel
-from gateway.streams.rules.event_log import EventLog
+from gateway.streams.rules.event_log import LONG, EventLog
 
 BLOCK_BYTES = 32 * 1024
 WRITES_PER_YIELD = 200
@@ -84,14 +84,17 @@ class FanOut:
             if not live:
                 break
             data, after = log.read(self._cursor, BLOCK_BYTES)
-            block = Block.of(data)
+            block = Block.of(data) if len(data) <= LONG else None
             sent = 0
             for reader in live:
                 # During a yield it may have disconnected, or its own task may have read ahead.
                 if not reader.is_live or reader.cursor != self._cursor:
                     continue
                 reader.cursor = after
-                reader.write(block)
+                if block is None:
+                    reader.begin(data)
+                else:
+                    reader.write(block)
                 if reader.requested_at is not None:
                     reader.report_first_event(self._observer)
                 sent += len(data)

@@ -39,6 +39,7 @@ from gateway.http.sse.fan_out import BLOCK_BYTES
 from gateway.http.sse.registry import OPEN_STREAMS
 from gateway.streams.channel import Channel
 from gateway.streams.rules import replay, resume
+from gateway.streams.rules.event_log import LONG
 from gateway.streams.rules.resume import Complete, Gap, NotYet, ResumeAt
 
 # Upstream's streams start with the same bytes (docs/replicate-api.md, Streaming). Clients ignore comments.
@@ -134,6 +135,8 @@ class _StreamWriter:
         reader.write(_GREETING)
         while True:
             await reader.drain()
+            if reader.write_rest():
+                continue
             if reader.canceled_at is not None:
                 # The prediction was canceled for this caller; a run that it shared may go on.
                 reader.write(Block.of(replay.canceled_done(reader.canceled_at).raw))
@@ -171,7 +174,10 @@ class _StreamWriter:
         data, self.reader.cursor = self.channel.log.read(cursor, BLOCK_BYTES)
         if not data:
             return False
-        self.reader.write(Block.of(data))
+        if len(data) > LONG:
+            self.reader.begin(data)
+        else:
+            self.reader.write(Block.of(data))
         self.reader.report_first_event(self._observer)
         self._observer.events_sent(len(data))
         return True

@@ -13,7 +13,7 @@ builds the log again, with the same event numbers.
 
 import re
 from array import array
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 
 import msgspec
@@ -24,6 +24,8 @@ from gateway.streams.rules.sse import Event, is_done, read_event
 OUTPUT, ERROR = "output", "error"
 _ID = re.compile(r"([0-9]{1,15}):([0-9]{1,15})")
 _LINE_ENDS = (b"\n"[0], b"\r"[0])
+LONG = 256 * 1024
+"""Bytes of an event that is not parsed again, and written in pieces."""
 
 
 class Dropped(msgspec.Struct, frozen=True):
@@ -55,6 +57,7 @@ class EventLog:
         "_first",
         "_head",
         "_last_id",
+        "_long_ids",
         "has_error",
         "is_closed",
         "max_bytes",
@@ -77,6 +80,8 @@ class EventLog:
         self._first = 0
         self._last_id: str | None = None
         self._dropped_id: str | None = None  # the highest id among dropped events
+        # The ids of long events, by the events' ends.
+        self._long_ids: dict[int, str | None] = {}
 
     @property
     def end(self) -> int:
@@ -105,7 +110,10 @@ class EventLog:
         if not event.raw:
             raise ValueError("the event is empty")
         number = self.end
-        self._add(event.raw)
+        self._buffer += event.raw
+        self._ends.append(self._base + len(self._buffer))
+        if len(event.raw) > LONG:
+            self._long_ids[self._ends[-1]] = event.id
         if event.id:
             self._last_id = event.id
         self.outputs += event.name == OUTPUT
@@ -200,6 +208,8 @@ class EventLog:
                 raise ValueError(f"not an event log: a chunk starts at {chunk.first}, expected {log.end}")
             log._buffer += chunk.data
             log._ends += chunk.ends
+            if len(chunk.data) > LONG:
+                log._note_long(log.end - len(chunk.ends))
             log._last_id = chunk.last_id
             log._dropped_id = chunk.dropped_id
             log.is_closed = chunk.is_closed
@@ -207,10 +217,6 @@ class EventLog:
             log.has_error = chunk.has_error
             log._drop()
         return log
-
-    def _add(self, raw: bytes) -> None:
-        self._buffer += raw
-        self._ends.append(self._base + len(self._buffer))
 
     def _begin(self, index: int) -> int:
         return self._ends[index - 1] if index > self._head else self._base
@@ -225,8 +231,9 @@ class EventLog:
         if last < self._head:
             return
         for index in range(self._head, last + 1):
-            if event_id := self._event_at(index).id:
+            if event_id := self._id_at(index):
                 self._dropped_id = _later(self._dropped_id, event_id)
+            self._long_ids.pop(self._ends[index], None)
         dropped_bytes = self._ends[last] - self._base
         del self._buffer[:dropped_bytes]
         self._base += dropped_bytes
@@ -236,8 +243,17 @@ class EventLog:
             del self._ends[: self._head]
             self._head = 0
 
-    def _event_at(self, index: int) -> Event:
-        return read_event(bytes(self._buffer[self._begin(index) - self._base : self._ends[index] - self._base]))
+    def _note_long(self, number: int) -> None:
+        """Note the ids of long events from the event with that number on."""
+        for index in range(self._head + number - self._first, len(self._ends)):
+            if self._ends[index] - self._begin(index) > LONG:
+                self._long_ids[self._ends[index]] = self._id_at(index)
+
+    def _id_at(self, index: int) -> str | None:
+        end = self._ends[index]
+        if end in self._long_ids:
+            return self._long_ids[end]
+        return read_event(bytes(self._buffer[self._begin(index) - self._base : end - self._base])).id
 
     def _find(self, event_id: str) -> int | None:
         """Return the number of the first event with this id.
@@ -247,21 +263,32 @@ class EventLog:
         wanted = event_id.encode("utf-8", "replace")
         if not wanted:
             return None
-        found = (self._find_line(event_id, prefix + wanted) for prefix in (b"id: ", b"id:"))
+        low = 0
+        for end, long_id in self._long_ids.items():
+            index = bisect_left(self._ends, end, self._head)
+            if (found := self._find_between(event_id, wanted, low, self._begin(index) - self._base)) is not None:
+                return found
+            if long_id == event_id:
+                return self._first + index - self._head
+            low = end - self._base
+        return self._find_between(event_id, wanted, low, len(self._buffer))
+
+    def _find_between(self, event_id: str, wanted: bytes, low: int, high: int) -> int | None:
+        found = (self._find_line(event_id, prefix + wanted, low, high) for prefix in (b"id: ", b"id:"))
         return min((number for number in found if number is not None), default=None)
 
-    def _find_line(self, event_id: str, line: bytes) -> int | None:
+    def _find_line(self, event_id: str, line: bytes, low: int, high: int) -> int | None:
         """Return the first event that has this line and whose last `id` line it is, so that it is the event's id."""
-        at = self._buffer.find(line)
+        at = self._buffer.find(line, low, high)
         while at >= 0:
             after = at + len(line)
-            begins = at == 0 or self._buffer[at - 1] in _LINE_ENDS
+            begins = at == low or self._buffer[at - 1] in _LINE_ENDS
             if begins and after < len(self._buffer) and self._buffer[after] in _LINE_ENDS:
                 index = bisect_right(self._ends, self._base + at, self._head)
-                if self._event_at(index).id == event_id:
+                if self._id_at(index) == event_id:
                     return self._first + index - self._head
                 after = self._ends[index] - self._base
-            at = self._buffer.find(line, after)
+            at = self._buffer.find(line, after, high)
         return None
 
 

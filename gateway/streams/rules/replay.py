@@ -30,6 +30,8 @@ _REASONS = {
 _DEFAULT_ERROR = "Prediction failed"
 _REMOVED = "The data of this prediction has been removed."
 OWN_ENDS = 1_000_000
+_STEP = 64 * 1024
+"""Characters of a text that are framed in one step."""
 _CANCELED, _LOST, _LOST_DONE, _LOGS = range(OWN_ENDS, OWN_ENDS + 4)
 
 
@@ -53,10 +55,36 @@ def frame(event: str, event_id: str, data: str) -> Event:
     """
     if _LINE_END.search(event + event_id) or "\0" in event_id:
         raise ValueError("a name or an id must be one line, and an id must not contain NUL")
+    head = f"event: {event}\nid: {event_id}\n"
+    if len(data) > _STEP:
+        pieces = chain((head,), _data_lines(data), ("\n",))
+        return Event(large_bytes.joined(map(str.encode, pieces)), event_id, event, False)
     # A long line is found to be one at once.
     split = _LINE_END.split(data) if "\n" in data or "\r" in data else [data]
     lines = "".join(f"data: {line}\n" if line else "data:\n" for line in split)
-    return Event(f"event: {event}\nid: {event_id}\n{lines}\n".encode(), event_id, event, False)
+    return Event(f"{head}{lines}\n".encode(), event_id, event, False)
+
+
+def _data_lines(data: str) -> Iterator[str]:
+    """Yield the `data` lines of a long text, piece by piece."""
+    start = 0
+    has_begun = False
+    while start < len(data):
+        end = start + _STEP
+        end += data[end - 1 : end + 1] == "\r\n"
+        first, *others = _LINE_END.split(data[start:end])
+        if first:
+            yield first if has_begun else f"data: {first}"
+            has_begun = True
+        if others:
+            yield "\n" if has_begun else "data:\n"
+            last = others.pop()
+            yield "".join(f"data: {line}\n" if line else "data:\n" for line in others)
+            has_begun = bool(last)
+            if last:
+                yield f"data: {last}"
+        start = end
+    yield "\n" if has_begun else "data:\n"
 
 
 def replay(

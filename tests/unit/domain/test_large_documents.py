@@ -49,12 +49,14 @@ def piece_by_piece() -> Iterator[None]:
     """Take every document for a very large one."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(surrogates, "LARGE", 13)
+        patched.setattr(surrogates, "_STEP", 13)
         patched.setattr(json_scan, "SLICE", 64)
         patched.setattr(large_json, "WHOLE", 0)
         patched.setattr(large_json, "STEP", 13)
         patched.setattr(large_bytes, "WHOLE", 30)
         patched.setattr(large_bytes, "STEP", 7)
         patched.setattr(documents, "_SLICE", 11)
+        patched.setattr(replay, "_STEP", 3)
         surrogates.forget()
         yield
         surrogates.forget()

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gateway.streams.rules import event_log
 from gateway.streams.rules.event_log import Behind, Dropped, EventLog, Unknown, order
 from gateway.streams.rules.replay import frame
 from gateway.streams.rules.sse import Event, EventSplitter, read_event
@@ -268,6 +269,25 @@ def test_no_reader_misses_or_repeats_an_event(steps, max_bytes: int):
         # Nothing is dropped that there was room for.
         assert not log.dropped or len(kept) == 1 or log.size + len(story[log.dropped - 1].raw) > max_bytes
     check_ids(log, story)
+
+
+@given(STEPS, st.integers(1, 600))
+@settings(max_examples=100, deadline=None)
+def test_long_events_are_found_and_dropped_as_others_are(steps, max_bytes: int):
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(event_log, "LONG", 60)
+        test_no_reader_misses_or_repeats_an_event.hypothesis.inner_test(steps, max_bytes)
+
+
+def test_id_in_a_long_text_is_none():
+    """A long event is not searched: its own id is known."""
+    log = EventLog(10 * event_log.LONG)
+    log.append(output(1, "x" * event_log.LONG + "\rid: 7:7\n"))
+    log.append(output(2))
+    assert log.after("7:7") == Unknown()
+    again = EventLog.from_chunks([log.chunk_from(0).dump()], 10 * event_log.LONG)
+    for each in (log, again):
+        assert [each.after(f"1698774369:{number}") for number in (1, 2)] == [1, 2]
 
 
 def check_ids(log: EventLog, story: list[Event]) -> None:

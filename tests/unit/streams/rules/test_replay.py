@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.streams.rules import replay as rules
 from gateway.streams.rules.event_log import EventLog, order
 from gateway.streams.rules.replay import canceled_done, frame, is_own_end, replay, with_links
 from gateway.streams.rules.sse import EventSplitter, is_done, read_event
@@ -253,6 +254,15 @@ def test_framed_text_reads_back(text: str, name: str, number: int):
     assert read_event(event.raw) == event
     assert EventSplitter(10_000).feed(event.raw) == [event]
     assert event.data() == text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+@given(st.text(st.sampled_from("ab\r\n \u20ac"), max_size=30), st.integers(1, 6))
+def test_long_text_is_framed_piece_by_piece(text: str, step: int):
+    """As the same text in one call, wherever it is cut."""
+    whole = frame("output", "1:0", text)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(rules, "_STEP", step)
+        assert frame("output", "1:0", text) == whole
 
 
 JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda each: st.lists(each, max_size=4))
