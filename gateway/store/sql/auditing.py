@@ -99,9 +99,7 @@ def _rebuild(db: Database, day: int) -> None:
     users = db.execute("rebuild_users", of_day).fetchall()
     count_users(db, day, [(team, user, dict(zip(_SUMS, sums, strict=True))) for team, user, *sums in users])
     tags = db.execute("rebuild_tags", of_day).fetchall()
-    count_tags(
-        db, [((team, tag, day, value), dict(zip(_SUMS, sums, strict=True))) for team, tag, value, *sums in values]
-    )
+    count_tags(db, [((team, tag, day, value), dict(zip(_SUMS, sums, strict=True))) for team, tag, value, *sums in tags])
     db.executemany(
         "spend",
         [
