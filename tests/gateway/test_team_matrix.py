@@ -36,8 +36,8 @@ LOOKED_AT = ("keys", "webhooks", "audit", "predictions", "usage")
 
 def paths(route: OpsRoute, ids: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     """Yield the paths of a route with each id of a team, and the id; else the path as it is."""
-    if "{" not in route.path:
-        yield route.path, ""
+    if "{" not in route.path or "{issuer}" in route.path:
+        yield fill(route.path), ""
         return
     for each in dict.fromkeys(ids.values()):
         yield fill(route.path, id=each, name=each, place="0"), each
