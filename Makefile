@@ -11,8 +11,9 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # range, so pip is installed first, from its own lines of the file. The checkout itself, a folder, has no hash.
 LOCKED := $(PIP) install --no-require-hashes -c constraints.txt
 SRC    := gateway tests bench grafana hatch_build.py
-# The tests wait more than they compute: six workers keep two cores busy. Each takes up to a gigabyte of memory.
-WORKERS ?= $(shell $(PYTHON) -c 'import os; print((os.cpu_count() or 1) * 3)')
+# The tests wait as much as they compute. More workers than two for each processor are faster, but then tests with real
+# servers and browsers meet the time-outs that they test. Each takes up to a gigabyte of memory.
+WORKERS ?= $(shell $(PYTHON) -c 'import os; print((os.cpu_count() or 1) * 2)')
 
 # What Python compiles is kept: the tests are compiled with all that an assertion says when it fails.
 unexport PYTHONDONTWRITEBYTECODE
