@@ -26,12 +26,12 @@ NODES = 3
 STARTS_SECONDS = 40
 """How long a process may take to start on a crowded machine."""
 TOKENS = 40
-SERVER = "drain_seconds = 1"
+SERVER = "drain_seconds = 2"
 TASKS = {"wait": 4, "poll": 4, "stream": 6}
 """How many calls of each kind go on at a time."""
 SETTINGS = {
     # In the simulator's seconds, of which twenty are one: most waits last longer than a drain.
-    "duration": {"wait": 40, "poll": 10, "stream": 40},
+    "duration": {"wait": 60, "poll": 10, "stream": 60},
     "interval": 20,
     "tokens": TOKENS,
 }

@@ -5,7 +5,7 @@ import { createParser } from "eventsource-parser";
 import Replicate from "replicate";
 import { baseUrl, key, pause, play } from "./script.mjs";
 
-// Node's fetch keeps idle connections for 4 seconds, so a gateway should drain for longer. Here it drains for one.
+// Node's fetch keeps idle connections for 4 seconds, so a gateway should drain for longer. Here it drains for two.
 const DISPATCHER = Symbol.for("undici.globalDispatcher.1");
 await fetch("data:,"); // It exists after the first call.
 globalThis[DISPATCHER] = new globalThis[DISPATCHER].constructor({ keepAliveTimeout: 500 });

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.domain import json_scan, large_json, links
+from gateway.domain import links
 from gateway.domain.links import MAX_FILE_LINKS, FileLink
 from gateway.errors import Unprocessable
 from tests.support.json_strategies import SPELLED, VALUES, dumps
@@ -355,47 +355,3 @@ def test_url_is_replaced_only_as_a_whole_string(spelled, before, after):
     changed = links.replace_addresses(body, {url: "https://g/1", "https://elsewhere/": "x"})
     assert changed == body.replace(f'"{spelled}" ]'.encode(), b'"https://g/1" ]')
     assert links.replace_addresses(body, {}) == body
-
-
-@pytest.mark.parametrize(
-    ("given", "shown"),
-    [
-        (f'{{"image":"{UPSTREAM}", "n":1.50}}', f'{{"image":"{LINK}", "n":1.50}}'),
-        (f'["{UPSTREAM}",{{"a" : "{UPSTREAM}"}}]', f'["{LINK}",{{"a" : "{LINK}"}}]'),
-        (f'"{UPSTREAM}"', f'"{LINK}"'),
-    ],
-)
-def test_file_links_of_an_input_lead_back(given: str, shown: str) -> None:
-    assert links.lead_files_back(given.encode(), API, BASE) == shown.encode()
-
-
-@pytest.mark.parametrize(
-    "given",
-    [
-        f'{{"{UPSTREAM}" : 1}}',
-        f'"see {UPSTREAM}"',
-        f'"{UPSTREAM} and more"',
-        f'"he says \\"{UPSTREAM}"',
-        f'"{UPSTREAM}/download"',
-        f'"https://cdn.example.com/v1/files/{"a" * 20}"',
-        '"https://api.replicate.com/v1/files/short"',
-    ],
-)
-def test_other_texts_of_an_input_stay_as_they_are(given: str) -> None:
-    """Keys, longer texts, other hosts and other routes."""
-    assert links.lead_files_back(given.encode(), API, BASE) == given.encode()
-
-
-@given(
-    st.lists(
-        st.sampled_from([f'"{UPSTREAM}"', f'"{UPSTREAM}', UPSTREAM, '"', "\\", ":", " ", "\n", ",", '"x"', "xyz"]),
-        max_size=20,
-    ).map("".join),
-    st.integers(1, 120),
-)
-def test_file_links_of_a_large_input_lead_back_piece_by_piece(given: str, size: int) -> None:
-    whole = links.lead_files_back(given.encode(), API, BASE)
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(json_scan, "SLICE", size)
-        patched.setattr(large_json, "STEP", 2)
-        assert links.lead_files_back(given.encode(), API, BASE) == whole
