@@ -1,7 +1,7 @@
 """Checks across several values: required secrets, and settings that must agree with each other."""
 
 import difflib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from importlib.util import find_spec
 from urllib.parse import urlsplit
 
@@ -11,7 +11,7 @@ from gateway.config.listeners import Ops, Server
 from gateway.config.model import Config
 from gateway.config.positions import Location
 from gateway.config.report import Report
-from gateway.config.secrets import SecretMissing, from_environment, from_file
+from gateway.config.secret_settings import SecretSettings
 from gateway.config.sections import ModelPrice, Store, Upstream
 from gateway.config.teams import Team, TeamKey
 from gateway.config.values import is_loopback, is_postgres, is_wildcard
@@ -27,25 +27,12 @@ def resolve(config: Config, environ: Mapping[str, str], report: Report, *, servi
 
     With `serving=False` (commands other than `serve`), a missing secret is no problem.
     """
-
-    def fetch(location: Location, read: Callable[[], str]) -> str | None:
-        if report.is_bad(location):
-            return None
-        try:
-            return read()
-        except SecretMissing as missing:
-            if serving:
-                report.add_bad(location, str(missing))
-            return None
-
-    def fetch_env(location: Location, name: str | None) -> str | None:
-        return fetch(location, lambda: from_environment(name, environ)) if name else None
-
+    secrets = SecretSettings(environ, report, serving=serving)
     teams = []
     for index, team in enumerate(config.teams):
         keys = []
         for number, key in enumerate(team.keys):
-            value = fetch_env(("teams", index, "keys", number, "key_env"), key.key_env)
+            value = secrets.in_variable(("teams", index, "keys", number, "key_env"), key.key_env)
             keys.append(key.with_value(value) if value and not key.sha256 else key)
         teams.append(team.model_copy(update={"keys": tuple(keys)}))
     if serving and config.tracing.enabled and find_spec("opentelemetry") is None:
@@ -62,74 +49,44 @@ def resolve(config: Config, environ: Mapping[str, str], report: Report, *, servi
         report.add(("issuers",), "needs the extra oidc: pip install 'WHEEL[oidc]', or '.[oidc]' in a checkout")
     return config.model_copy(
         update={
-            "ops": config.ops.with_token(_ops_token(config.ops, report, fetch, fetch_env, serving=serving)),
-            "upstream": config.upstream.with_token(_upstream_token(config.upstream, environ, report, fetch) or ""),
-            "store": config.store.with_password(_store_password(config.store, report, fetch, fetch_env)),
+            "ops": config.ops.with_token(_ops_token(config.ops, report, secrets, serving=serving)),
+            "upstream": config.upstream.with_token(_upstream_token(config.upstream, report, secrets) or ""),
+            "store": config.store.with_password(_store_password(config.store, secrets)),
             "teams": tuple(teams),
             "issuers": tuple(
-                console_checks.with_client_secret(issuer, ("issuers", index), report, fetch, fetch_env)
+                console_checks.with_client_secret(issuer, ("issuers", index), secrets)
                 for index, issuer in enumerate(config.issuers)
             ),
         }
     )
 
 
-def _ops_token(
-    ops: Ops,
-    report: Report,
-    fetch: Callable[[Location, Callable[[], str]], str | None],
-    fetch_env: Callable[[Location, str | None], str | None],
-    *,
-    serving: bool,
-) -> str | None:
-    by_env, by_file = ("ops", "token_env"), ("ops", "token_file")
-    path = ops.token_file
-    if path is None:
-        token = fetch_env(by_env, ops.token_env)
-    else:
-        if ops.token_env is not None:
-            report.add(by_file, "token_env is given too; remove one of them", uses=[by_env])
-        token = fetch(by_file, lambda: from_file(path))
+def _ops_token(ops: Ops, report: Report, secrets: SecretSettings, *, serving: bool) -> str | None:
+    token = secrets.in_file_or_variable(
+        ("ops",), "token", name=ops.token_env, path=ops.token_file, is_name_given=ops.token_env is not None
+    )
     if serving and token is not None and len(token) < _SHORTEST_OPS_TOKEN:
         message = (
             f"contains a token of fewer than {_SHORTEST_OPS_TOKEN} characters, which can be guessed; "
             "create one with: openssl rand -hex 32"
         )
-        report.add(by_env if path is None else by_file, message)
+        report.add(("ops", "token_env" if ops.token_file is None else "token_file"), message)
         return None
     return token
 
 
-def _upstream_token(
-    upstream: Upstream,
-    environ: Mapping[str, str],
-    report: Report,
-    fetch: Callable[[Location, Callable[[], str]], str | None],
-) -> str | None:
-    by_env, by_file = ("upstream", "token_env"), ("upstream", "token_file")
-    if report.is_bad(by_file):
+def _upstream_token(upstream: Upstream, report: Report, secrets: SecretSettings) -> str | None:
+    if report.is_bad(("upstream", "token_file")):
         return None
-    path = upstream.token_file
-    if path is None:
-        return fetch(by_env, lambda: from_environment(upstream.token_env, environ))
-    if "token_env" in upstream.model_fields_set:
-        report.add(by_file, "token_env is given too; remove one of them", uses=[by_env])
-    return fetch(by_file, lambda: from_file(path))
+    is_name_given = "token_env" in upstream.model_fields_set
+    return secrets.in_file_or_variable(
+        ("upstream",), "token", name=upstream.token_env, path=upstream.token_file, is_name_given=is_name_given
+    )
 
 
-def _store_password(
-    store: Store,
-    report: Report,
-    fetch: Callable[[Location, Callable[[], str]], str | None],
-    fetch_env: Callable[[Location, str | None], str | None],
-) -> str | None:
-    by_env, by_file = ("store", "password_env"), ("store", "password_file")
-    path = store.password_file
-    if path is None:
-        return fetch_env(by_env, store.password_env)
-    if store.password_env is not None:
-        report.add(by_file, "password_env is given too; remove one of them", uses=[by_env])
-    return fetch(by_file, lambda: from_file(path))
+def _store_password(store: Store, secrets: SecretSettings) -> str | None:
+    name, path = store.password_env, store.password_file
+    return secrets.in_file_or_variable(("store",), "password", name=name, path=path, is_name_given=name is not None)
 
 
 def compare(config: Config, report: Report) -> None:

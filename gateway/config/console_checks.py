@@ -1,6 +1,6 @@
 """Checks and warnings of signing in to the console at an issuer."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 from gateway.config.issuers import ConsoleSignIn, Issuer
@@ -9,32 +9,22 @@ from gateway.config.model import Config
 from gateway.config.positions import Location
 from gateway.config.problems import Problem
 from gateway.config.report import Report
-from gateway.config.secrets import from_file
+from gateway.config.secret_settings import SecretSettings
 from gateway.config.values import is_loopback
 
 _OPENID = "openid"
 _REFRESH = "offline_access"
 
 
-def with_client_secret(
-    issuer: Issuer,
-    at: Location,
-    report: Report,
-    fetch: Callable[[Location, Callable[[], str]], str | None],
-    fetch_env: Callable[[Location, str | None], str | None],
-) -> Issuer:
+def with_client_secret(issuer: Issuer, at: Location, secrets: SecretSettings) -> Issuer:
     """Return an issuer with the secret of its client resolved."""
     console = issuer.console
     if console is None:
         return issuer
-    by_env, by_file = (*at, "console", "client_secret_env"), (*at, "console", "client_secret_file")
-    path = console.client_secret_file
-    if path is None:
-        secret = fetch_env(by_env, console.client_secret_env)
-    else:
-        if console.client_secret_env is not None:
-            report.add(by_file, "client_secret_env is given too; remove one of them", uses=[by_env])
-        secret = fetch(by_file, lambda: from_file(path))
+    name, path = console.client_secret_env, console.client_secret_file
+    secret = secrets.in_file_or_variable(
+        (*at, "console"), "client_secret", name=name, path=path, is_name_given=name is not None
+    )
     return issuer.model_copy(update={"console": console.with_client_secret(secret)})
 
 
