@@ -3,8 +3,6 @@
 Nothing is stored. What a browser must bring back is in a cookie (`rules/sign_in_attempts.py`).
 """
 
-import hashlib
-import hmac
 import logging
 import secrets
 from collections.abc import Mapping
@@ -16,7 +14,7 @@ from gateway.access.authentication import AccessSettings
 from gateway.access.external_identities import RETRY_SECONDS, ExternalIdentities
 from gateway.access.issuer_endpoints import IssuerEndpoints
 from gateway.access.ports import KeysUnread, SignInSource
-from gateway.access.rules import console_roles, sign_in, sign_in_attempts
+from gateway.access.rules import console_cookies, console_roles, sign_in, sign_in_attempts
 from gateway.access.rules.console_roles import Person
 from gateway.access.rules.discovery import Endpoints
 from gateway.access.rules.issuers import Issuer, IssuerSettings
@@ -74,8 +72,7 @@ class ConsoleSignIn:
 
     @property
     def _key(self) -> bytes:
-        """Return the key of all attempts. Like that of sessions, it follows the ops token."""
-        return hmac.new(self._secret, (self._access.value.ops_token or "").encode(), hashlib.sha256).digest()
+        return console_cookies.key_of(self._secret, self._access.value.ops_token)
 
     async def start(self, name: str, redirect_uri: str, asked: str) -> StartedSignIn:
         """Start a sign-in at an issuer, for the page `asked`. Raise `NotFound` or `IssuerUnavailable`."""

@@ -8,11 +8,11 @@ becomes invalid when the operators' token changes, because the signing key is de
 import hashlib
 import hmac
 
-import jwt
 import msgspec
 
 from gateway.access.authentication import AccessSettings, Authenticator
-from gateway.access.rules import console_roles
+from gateway.access.rules import console_cookies, console_roles
+from gateway.access.rules.console_cookies import ExpiredCookie, InvalidCookie
 from gateway.access.rules.console_roles import Person
 from gateway.access.rules.issuers import IssuerSettings
 from gateway.domain.audit import BY_OPERATORS, Actor, by_key
@@ -24,7 +24,6 @@ from gateway.runtime.live import LiveSettings
 TTL_SECONDS = 8 * 3600
 """One working day."""
 
-_ALGORITHM = "HS256"
 _AUDIENCE = "replicate-gateway-dashboard"
 _OPERATORS = "operators"
 _PERSON = "person"
@@ -76,8 +75,7 @@ class Sessions:
 
     @property
     def _key(self) -> bytes:
-        """Return the key of all signatures. It follows the ops token: another token ends every session."""
-        return hmac.new(self._secret, (self._settings.value.ops_token or "").encode(), hashlib.sha256).digest()
+        return console_cookies.key_of(self._secret, self._settings.value.ops_token)
 
     def open(self, caller: Caller | None) -> str:
         """Return the cookie of a new session: of a caller, or of the operators (`None`)."""
@@ -90,8 +88,7 @@ class Sessions:
         return self._sealed({"sub": _PERSON, "person": msgspec.to_builtins(person)})
 
     def _sealed(self, claims: dict[str, object]) -> str:
-        claims |= {"aud": _AUDIENCE, "exp": int(self._clock.now()) + TTL_SECONDS}
-        return jwt.encode(claims, self._key, algorithm=_ALGORITHM)
+        return console_cookies.seal(claims, _AUDIENCE, self._key, int(self._clock.now()) + TTL_SECONDS)
 
     def form_token(self, cookie: str) -> str:
         """Return what a form of this session must send back. Without a session (`""`), it is the same for all.
@@ -106,19 +103,11 @@ class Sessions:
         Raise `Unauthenticated` if the cookie is invalid or expired, or if what it was opened with is no longer valid.
         """
         try:
-            claims = jwt.decode(
-                cookie,
-                self._key,
-                algorithms=[_ALGORITHM],
-                audience=_AUDIENCE,
-                # Expiry is checked below, by the gateway's clock.
-                options={"require": ["exp", "sub", "aud"], "verify_exp": False},
-            )
-        except (jwt.InvalidTokenError, ValueError) as exc:
-            # ValueError: bytes that are not UTF-8.
+            claims = console_cookies.unseal(cookie, _AUDIENCE, self._key, self._clock.now(), "sub")
+        except ExpiredCookie as exc:
+            raise Unauthenticated("The session has expired.") from exc
+        except InvalidCookie as exc:
             raise Unauthenticated("The session is not valid.") from exc
-        if claims["exp"] <= self._clock.now():
-            raise Unauthenticated("The session has expired.")
         if claims["sub"] == _OPERATORS:
             return Viewer()
         if claims["sub"] == _PERSON:

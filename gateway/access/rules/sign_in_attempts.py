@@ -1,6 +1,6 @@
 """A sign-in that was started in a browser: what the browser keeps until it returns from the issuer.
 
-It is a signed cookie (JWT, RFC 7519, HS256) with a random state. Nonce and PKCE verifier are derived from the state
+It is a signed cookie (`console_cookies.py`) with a random state. Nonce and PKCE verifier are derived from the state
 with a key of the gateway, so whoever reads the cookie or the addresses does not know the verifier.
 """
 
@@ -9,12 +9,13 @@ import hmac
 from base64 import urlsafe_b64encode
 from typing import Final
 
-import jwt
 import msgspec
+
+from gateway.access.rules import console_cookies
+from gateway.access.rules.console_cookies import InvalidCookie
 
 TTL_SECONDS: Final = 600
 """How long a person may take at the issuer."""
-_ALGORITHM: Final = "HS256"
 _AUDIENCE: Final = "replicate-gateway-sign-in"
 
 
@@ -30,26 +31,15 @@ class SignInAttempt(msgspec.Struct, frozen=True, kw_only=True):
 
 def seal(attempt: SignInAttempt, key: bytes, now: float) -> str:
     """Return the cookie of an attempt that begins now."""
-    claims = {"aud": _AUDIENCE, "exp": int(now) + TTL_SECONDS, **msgspec.structs.asdict(attempt)}
-    return jwt.encode(claims, key, algorithm=_ALGORITHM)
+    return console_cookies.seal(msgspec.structs.asdict(attempt), _AUDIENCE, key, int(now) + TTL_SECONDS)
 
 
 def unseal(cookie: str, key: bytes, now: float) -> SignInAttempt | None:
     """Return the attempt of a cookie; `None` if it is not one of this gateway, or is too old."""
     try:
-        claims = jwt.decode(
-            cookie,
-            key,
-            algorithms=[_ALGORITHM],
-            audience=_AUDIENCE,
-            # Expiry is checked below, by the gateway's clock.
-            options={"require": ["exp", "aud"], "verify_exp": False},
-        )
-        attempt = msgspec.convert(claims, SignInAttempt)
-    except (jwt.InvalidTokenError, msgspec.ValidationError, ValueError):
-        # ValueError: bytes that are not UTF-8.
+        return msgspec.convert(console_cookies.unseal(cookie, _AUDIENCE, key, now), SignInAttempt)
+    except (InvalidCookie, msgspec.ValidationError):
         return None
-    return attempt if claims["exp"] > now else None
 
 
 def nonce_of(state: str, key: bytes) -> str:
