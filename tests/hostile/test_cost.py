@@ -50,6 +50,7 @@ from gateway.webhooks.rules import events
 from tests.support import records
 from tests.support.growth import assert_linear
 from tests.support.hostile import TEXTS, VALUES, keys, long_unless, string
+from tests.support.replays import replay as replayed
 
 BASE = "https://api.replicate.com/v1"
 TRUSTED = ("*.replicate.com", "replicate.delivery", "*.replicate.delivery")
@@ -206,11 +207,11 @@ def _show(value: bytes) -> object:
 
 
 def _replayed(value: bytes) -> object:
-    return replay.replay(_document(value), 0.0)
+    return replayed(_document(value), 0.0)
 
 
 def _with_links(value: bytes) -> object:
-    return replay.with_links(replay.replay(_document(value), 0.0), {"x": "y"})
+    return replay.with_links(replayed(_document(value), 0.0), {"x": "y"})
 
 
 BODIES: Mapping[str, Work] = {

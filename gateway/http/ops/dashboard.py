@@ -22,17 +22,16 @@ from gateway.http.ops.dashboard_access import (
     COOKIES,
     NEXT,
     PATH,
-    RENDERER,
     SIGN_IN,
     Visit,
     authenticate_key,
     for_visitors,
     html,
-    not_installed,
     open_session,
     read_fields,
     redirect,
     viewer_of,
+    with_renderer,
 )
 from gateway.http.ops.dashboard_streams import OPEN_PAGES
 from gateway.http.ops.guards import SIGN_IN_ATTEMPTS, address_of, is_ops_token
@@ -93,22 +92,18 @@ async def show_overview(visit: Visit) -> web.Response:
     return html(await asyncio.to_thread(visit.renderer.overview, board, visit.frame("board")))
 
 
-async def show_sign_in(request: web.Request) -> web.Response:
+@with_renderer
+async def show_sign_in(request: web.Request, renderer: "Renderer") -> web.Response:
     """Handle `GET /dashboard/sign-in`. Redirect to the dashboard if no operators' token is configured."""
-    renderer = request.app[RENDERER]
-    if renderer is None:
-        return not_installed(request)
     asked = page_after(request.query.get(NEXT, ""))
     if request.app[ACCESS].value.ops_token is None:
         return redirect(asked)
     return html(renderer.sign_in(None, dashboard_issuers.choices(request, asked), asked))
 
 
-async def sign_in(request: web.Request) -> web.Response:
+@with_renderer
+async def sign_in(request: web.Request, renderer: "Renderer") -> web.Response:
     """Handle `POST /dashboard/sign-in`: exchange the operators' token or a key for a session cookie."""
-    renderer = request.app[RENDERER]
-    if renderer is None:
-        return not_installed(request)
     if not base_url.is_own_page(request):
         raise Forbidden("This form can only be submitted from the gateway's own page.")
     fields = await read_fields(request)
@@ -147,11 +142,9 @@ async def show_file(request: web.Request) -> web.Response:
     return web.Response(body=asset.body, content_type=asset.content_type, charset="utf-8")
 
 
-async def events(request: web.Request) -> web.StreamResponse:
+@with_renderer
+async def events(request: web.Request, renderer: "Renderer") -> web.StreamResponse:
     """Handle `GET /dashboard/events`: stream the sections of the page that changed."""
-    renderer = request.app[RENDERER]
-    if renderer is None:
-        return not_installed(request)
     team = (await viewer_of(request)).team
     try:
         with request.app[OPEN_PAGES].place(team):

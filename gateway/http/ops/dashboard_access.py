@@ -98,13 +98,23 @@ class Visit:
 Handler = Callable[[Visit], Awaitable[web.StreamResponse]]
 
 
+def with_renderer(
+    handler: Callable[[web.Request, "Renderer"], Awaitable[web.StreamResponse]],
+) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    """Give a handler what renders pages. Without the extra, say how to install it."""
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        renderer = request.app[RENDERER]
+        return _not_installed(request) if renderer is None else await handler(request, renderer)
+
+    return handle
+
+
 def for_visitors(handler: Handler) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     """Make a handler of visits one of requests. Redirect browsers that are not signed in."""
 
-    async def handle(request: web.Request) -> web.StreamResponse:
-        renderer: Renderer | None = request.app[RENDERER]
-        if renderer is None:
-            return not_installed(request)
+    @with_renderer
+    async def handle(request: web.Request, renderer: "Renderer") -> web.StreamResponse:
         try:
             viewer = await viewer_of(request)
         except Unauthenticated:
@@ -222,7 +232,7 @@ def html(text: str, *, status: int = 200) -> web.Response:
     return web.Response(status=status, text=text, content_type=HTML)
 
 
-def not_installed(request: web.Request) -> web.Response:
+def _not_installed(request: web.Request) -> web.Response:
     """Say how to install what the console needs."""
     body = request.app[ASSETS][assets.MISSING].body
     return web.Response(status=501, body=body, content_type=HTML, charset="utf-8")

@@ -13,12 +13,11 @@ from gateway.http.keys import ACCESS, CONSOLE_SIGN_IN, SESSIONS, SETTINGS
 from gateway.http.ops.dashboard_access import (
     NEXT,
     PATH,
-    RENDERER,
     SIGN_IN,
     html,
-    not_installed,
     open_session,
     redirect,
+    with_renderer,
 )
 from gateway.http.ops.guards import SIGN_IN_ATTEMPTS, address_of, is_loopback
 
@@ -60,11 +59,9 @@ def refused(
     return response
 
 
-async def start(request: web.Request) -> web.Response:
+@with_renderer
+async def start(request: web.Request, renderer: "Renderer") -> web.Response:
     """Handle `GET /dashboard/sign-in/start?issuer=&next=`: send the browser to an issuer."""
-    renderer = request.app[RENDERER]
-    if renderer is None:
-        return not_installed(request)
     if request.app[ACCESS].value.ops_token is None:
         return redirect(PATH)
     name, asked = request.query.get("issuer", ""), request.query.get(NEXT, "")
@@ -86,11 +83,9 @@ async def start(request: web.Request) -> web.Response:
     return response
 
 
-async def finish(request: web.Request) -> web.Response:
+@with_renderer
+async def finish(request: web.Request, renderer: "Renderer") -> web.Response:
     """Handle `GET /dashboard/sign-in/callback/<issuer>`: an issuer's answer. Open a session."""
-    renderer = request.app[RENDERER]
-    if renderer is None:
-        return not_installed(request)
     if request.app[ACCESS].value.ops_token is None:
         return redirect(PATH)
     if request.headers.get("Sec-Fetch-Dest", "document") != "document":

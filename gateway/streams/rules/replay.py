@@ -87,23 +87,6 @@ def _data_lines(data: str) -> Iterator[str]:
     yield "\n" if has_begun else "data:\n"
 
 
-def replay(
-    document: bytes,
-    ended_at: float,
-    *,
-    output: bytes | None = None,
-    sent: int = 0,
-    error_sent: bool = False,
-    last_id: str | None = None,
-    most_bytes: int = 0,
-) -> list[Event]:
-    """Return what `events_of` yields."""
-    found = events_of(
-        document, ended_at, output=output, sent=sent, error_sent=error_sent, last_id=last_id, most_bytes=most_bytes
-    )
-    return list(found)
-
-
 def events_of(
     document: bytes,
     ended_at: float,

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from gateway.streams.rules import replay as rules
 from gateway.streams.rules.event_log import EventLog, order
-from gateway.streams.rules.replay import canceled_done, frame, is_own_end, replay, with_links
+from gateway.streams.rules.replay import canceled_done, frame, is_own_end, with_links
 from gateway.streams.rules.sse import EventSplitter, is_done, read_event
+from tests.support.replays import replay
 
 COMPLETED = "2023-10-31T17:46:11.25Z"
 AT = 1698774371

@@ -14,6 +14,7 @@ from gateway.streams.rules.resume import (
     ResumeAt,
     resume,
 )
+from tests.support.replays import replay as replayed
 
 PLENTY = 1_000_000
 
@@ -42,9 +43,9 @@ def test_reader_with_an_id_gets_what_came_after():
 def test_reader_of_replayed_logs_goes_on_in_a_replay_without_them():
     """Another process had no room for the logs. The other events are the same."""
     body = b'{"status":"succeeded","output":["a","b"],"logs":"x","completed_at":"2023-10-31T17:46:11Z"}'
-    logs = replay.replay(body, 0.0, most_bytes=PLENTY)[0]
+    logs = replayed(body, 0.0, most_bytes=PLENTY)[0]
     log = EventLog(PLENTY)
-    for event in replay.replay(body, 0.0):
+    for event in replayed(body, 0.0):
         log.append(event)
     assert logs.id is not None
     assert resume(log, logs.id) == ResumeAt(0)
