@@ -80,7 +80,7 @@ SAYINGS: dict[str, Callable[[bytes], object]] = {
     "page": lambda document: links.split_page(document.replace(b'"id"', b'"next"')),
     "linked": lambda document: links.replace_addresses(document, {LINK: "https://g/x"}),
     "quoted": lambda document: secrets.are_quoted(document, ("s3cret-value",)),
-    "events": lambda document: replay.replay(document, 1.0),
+    "events": lambda document: list(replay.events_of(document, 1.0)),
     "struck": lambda document: secrets.strike_document(document, ("s3cret-value",)),
 }
 
