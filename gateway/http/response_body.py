@@ -31,6 +31,14 @@ class ClientDisconnected(Exception):
     """The client's connection is closed."""
 
 
+async def begin(request: web.Request, response: web.StreamResponse) -> None:
+    """Send the header section of a response. Raise `ClientDisconnected` if the connection is closed."""
+    try:
+        await response.prepare(request)
+    except ConnectionError as exc:
+        raise ClientDisconnected from exc
+
+
 async def send(request: web.Request, response: web.StreamResponse, chunk: bytes, patience: float | None = None) -> None:
     """Send a chunk of a body.
 
@@ -113,9 +121,9 @@ async def _write(
 ) -> web.StreamResponse:
     """Write a body as fast as the client takes it. Disconnect a client that does not keep the pace."""
     response.content_length = size
-    await response.prepare(request)
     pace, now = pace_of(request), asyncio.get_running_loop().time
     try:
+        await begin(request, response)
         for piece in pieces:
             for at in range(0, len(piece), _PIECE):
                 began = now()
@@ -125,7 +133,7 @@ async def _write(
                 pace.moved(len(part))
                 await asyncio.sleep(0)
         await response.write_eof()
-    except ClientDisconnected:
+    except (ClientDisconnected, ConnectionError):
         abort(request)
     return response
 

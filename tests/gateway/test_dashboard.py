@@ -8,6 +8,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from yarl import URL
 
 from gateway.access.rules.api_keys import new_key
 from gateway.dashboard.formats import usd
@@ -167,6 +168,21 @@ async def test_event_stream_sends_everything_once_and_then_changes(open_gateway:
                 changed = json.loads(event.partition("data: ")[2])
         assert "refusals" not in changed
         assert {"updated", "month", "teams", "spend-chart"} <= set(changed)
+
+
+async def test_page_that_is_closed_before_its_event_stream_begins_is_no_error(gateway: Stack):
+    """A browser that goes on to another page ends the connection while the request is being handled."""
+    url = URL(gateway.ops_url)
+    reader, writer = await asyncio.open_connection(url.host, url.port)
+    for path in ("/dashboard", "/dashboard/events"):
+        writer.write(f"GET {path} HTTP/1.1\r\nHost: {url.authority}\r\n\r\n".encode())
+    # The end of the input arrives while the first request is being handled.
+    writer.write_eof()
+    received = await reader.read()
+    writer.close()
+    assert received.startswith(b"HTTP/1.1 200 OK")
+    assert b"event: board" not in received
+    assert b"HTTP/1.1 500" not in received
 
 
 async def test_number_of_live_pages_is_limited(

@@ -18,7 +18,7 @@ from gateway.http.handlers.creates import JSON
 from gateway.http.handlers.predictions import cursor_of, page_links
 from gateway.http.handlers.uploads import open_upload
 from gateway.http.keys import CALLER, CLOCK, DOWNLOADS, FILES, UPLOADS, UPSTREAM, UPSTREAM_SECONDS
-from gateway.http.response_body import ClientDisconnected, abort, page_room, respond, send
+from gateway.http.response_body import ClientDisconnected, abort, begin, page_room, respond, send
 
 logger = logging.getLogger(__name__)
 
@@ -106,7 +106,7 @@ async def _download(request: web.Request, file_id: str, downloads: Transfers) ->
             response.headers["Content-Security-Policy"] = "sandbox"
             response.headers["Content-Disposition"] = "attachment"
             response.headers.update(download.headers)
-            await response.prepare(request)
+            await begin(request, response)
             if request.method == "HEAD":
                 return response
             async for chunk in download.chunks:

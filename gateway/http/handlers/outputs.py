@@ -15,7 +15,7 @@ from aiohttp import web
 from gateway.errors import GatewayError, NotFound, OutputLost
 from gateway.http import errors, response_body
 from gateway.http.keys import METRICS, OUTPUTS, STREAM_ORIGINS
-from gateway.http.response_body import ClientDisconnected, abort, send
+from gateway.http.response_body import ClientDisconnected, abort, begin, send
 from gateway.outputs.downloads import Found, OutputService
 from gateway.outputs.ports import StoredObject
 from gateway.outputs.rules import outputs, ranges
@@ -84,7 +84,7 @@ async def send_copy(
     """Send bytes `start` to `stop` (exclusive) of a copy."""
     try:
         async with service.open(found) as stored, asyncio.timeout(_SEND_SECONDS):
-            await response.prepare(request)
+            await begin(request, response)
             await _send_range(request, response, stored, start, stop)
             await response.write_eof()
         request.app[METRICS].output_served(stop - start)

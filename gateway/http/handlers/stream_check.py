@@ -10,7 +10,7 @@ from aiohttp import web
 from gateway.errors import RateLimited, Unprocessable, UpstreamUnavailable
 from gateway.http import base_url
 from gateway.http.keys import CLOCK
-from gateway.http.response_body import ClientDisconnected, send
+from gateway.http.response_body import ClientDisconnected, begin, send
 from gateway.http.server import end_with_input
 from gateway.http.sse.connection import HEADERS
 from gateway.runtime.live import LiveSettings
@@ -88,7 +88,7 @@ async def check_stream(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(headers=HEADERS)
         try:
             end_with_input(request)
-            await response.prepare(request)
+            await begin(request, response)
             await send(request, response, _GREETING + first.raw)
             await _send_events(request, response, seconds)
         except asyncio.CancelledError:

@@ -35,7 +35,7 @@ from gateway.http.ops.dashboard_access import (
 )
 from gateway.http.ops.dashboard_streams import OPEN_PAGES
 from gateway.http.ops.guards import SIGN_IN_ATTEMPTS, address_of, is_ops_token
-from gateway.http.response_body import ClientDisconnected, abort, send
+from gateway.http.response_body import ClientDisconnected, abort, begin, send
 from gateway.http.server import end_with_input
 from gateway.http.sse.connection import HEADERS as STREAM_HEADERS
 from gateway.runtime.sleep import sleep_until_event
@@ -156,10 +156,10 @@ async def events(request: web.Request, renderer: "Renderer") -> web.StreamRespon
 
 async def _send_updates(request: web.Request, renderer: "Renderer", team: str | None) -> web.StreamResponse:
     response = web.StreamResponse(headers=STREAM_HEADERS)
-    end_with_input(request)
-    await response.prepare(request)
     closing, shown = request.app[OPEN_PAGES].closing, dict[str, str]()
     try:
+        end_with_input(request)
+        await begin(request, response)
         while not closing.is_set():
             await _send(request, response, await _changed_sections(request, renderer, team, shown))
             await sleep_until_event(request.app[CLOCK], _UPDATE_SECONDS, closing)

@@ -18,6 +18,7 @@ from yarl import URL
 
 from gateway.errors import GatewayError, StoreUnavailable
 from gateway.http import errors
+from gateway.http.response_body import ClientDisconnected, abort, begin, send
 from gateway.metrics.catalogue import NAMESPACE
 from gateway.metrics.merging import merge
 
@@ -87,10 +88,16 @@ class _Operators:
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=_SECONDS, sock_read=_SILENT_SECONDS)
         async with _asked(worker, request, timeout, body) as answer:
             response = web.StreamResponse(status=answer.status, headers=_kept(answer.headers))
-            await response.prepare(request)
-            async for part in answer.content.iter_any():
-                await response.write(part)
-            await response.write_eof()
+            try:
+                await begin(request, response)
+                async for part in answer.content.iter_any():
+                    await send(request, response, part)
+                await response.write_eof()
+            except ClientDisconnected:
+                pass
+            except (aiohttp.ClientError, TimeoutError):
+                # The worker has ended, or the client's connection, while the response was being sent.
+                abort(request)
             return response
 
     async def _ask_all(self, request: web.Request) -> dict[str, _Answer | None]:

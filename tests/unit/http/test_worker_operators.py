@@ -5,6 +5,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import aiohttp
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
@@ -96,6 +97,27 @@ async def test_everything_else_is_passed_to_one_worker_and_back_unchanged(open_w
     assert await answer.text() == "2 POST /dashboard/sign%2Fin?a=%20b localhost token=x"
     assert answer.headers["Location"] == "/dashboard"
     assert [each.partition("=")[0] for each in answer.headers.getall("Set-Cookie")] == ["a", "b"]
+
+
+async def test_response_of_a_worker_that_ends_is_not_complete(open_workers):
+    """What was sent cannot be taken back; another response may not follow in the middle of it."""
+
+    async def partial(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        response.content_length = 1000
+        await response.prepare(request)
+        await response.write(b"x" * 100)
+        assert request.transport is not None
+        request.transport.abort()
+        return response
+
+    app = web.Application()
+    app.router.add_get("/audit", partial)
+    client = await open_workers(app)
+    answer = await client.get("/audit")
+    assert answer.status == 200
+    with pytest.raises(aiohttp.ClientError):
+        await answer.read()
 
 
 @pytest.mark.parametrize("path", ["/metrics", "/readyz", "/dashboard", "/admin/cache"])
