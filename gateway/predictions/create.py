@@ -49,6 +49,7 @@ from gateway.predictions.ports.sharing import (
     Shared,
     ShareRequest,
     Started,
+    Unidentified,
 )
 from gateway.predictions.run_creator import MAY_NOT_CREATE, RunCreator
 from gateway.runtime.live import LiveSettings
@@ -248,6 +249,9 @@ class CreateService:
                 return self._hit(outcome)
             case Joined(view):
                 return await self._join(attempts.context, identity, view)
+            case Unidentified(run):
+                await self._joins.identify(attempts.context, run)
+                return RetryCreate()
             case Replayed(view):
                 return await self._replay(attempts.context, identity, view)
             case Pending():

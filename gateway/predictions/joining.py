@@ -30,7 +30,7 @@ class RetryCreate(msgspec.Struct, frozen=True):
     """The attempt recorded nothing, for a reason that is not the request's own: it may be tried again."""
 
     error: GatewayError | None = None
-    """What kept the run from being created; `None` if the prediction was detached from another request's run."""
+    """What kept the run from being created; `None` if the model of another request's run decides what is equal."""
 
 
 class JoinService:
@@ -88,6 +88,13 @@ class JoinService:
         finally:
             self._in_progress.pop(view.prediction.id, None)
             ended.set()
+
+    async def identify(self, context: CreateContext, run: Run) -> None:
+        """Give a run that has ended its final identity, for an equal request. Raise `StoreUnavailable`.
+
+        Whoever started it has not done so yet, or has ended before it could.
+        """
+        await self._identities.settle(run, context)
 
     async def _complete(
         self, context: CreateContext, identity: Identity, view: PredictionView

@@ -18,9 +18,10 @@ from gateway.predictions.ports.sharing import (
     Refused,
     Replayed,
     Started,
+    Unidentified,
 )
 from gateway.store.interface import Store
-from tests.support.records import NOW, Wish, finish, go, idempotency, lead, live, prediction, wish
+from tests.support.records import NOW, Wish, finish, go, idempotency, lead, live, prediction, start, wish
 
 TEAM = "team/red"
 MONEY = ReservationRequest(100, 10, (RunLimits(of=SubjectKind.TEAM, scope=TEAM, concurrent=1, microusd_per_day=100),))
@@ -82,6 +83,35 @@ async def test_request_that_was_identified_before_its_model_was_known_starts_no_
     assert await wished.start(store) == ModelNamed()
     await nothing_left(store, "run3")
     assert len(await store.predictions_of("run1")) == 2
+
+
+async def test_run_that_has_ended_without_its_final_identity_gets_it_first(store: Store) -> None:
+    """It may be a hit then, so no other run is started, whether or not the request's model is known."""
+    named = await found_nothing(store, "2", fingerprint="F", provisional="P")
+    unnamed = await found_nothing(store, "3", provisional="P", unnamed_version="a" * 64)
+    await go(store, "1", provisional="P")
+    run = await finish(store, "1")
+    for wished in (named, unnamed):
+        assert await wished.share(store) == Unidentified(run)
+        assert await wished.start(store) == Unidentified(run)
+    assert await store.settle_identity("run1", "F", NOW + 1000)
+    assert isinstance(await named.start(store), Hit)
+    for name in ("run2", "run3"):
+        await nothing_left(store, name)
+
+
+@pytest.mark.parametrize("status", [Status.FAILED, Status.CANCELED])
+async def test_run_that_has_failed_without_its_final_identity_is_not_waited_for(store: Store, status: Status) -> None:
+    await go(store, "1", provisional="P")
+    await finish(store, "1", status=status)
+    assert isinstance(await start(store, "2", fingerprint="F", provisional="P"), Started)
+
+
+async def test_run_without_its_final_identity_whose_data_was_removed_is_no_hit(store: Store) -> None:
+    await go(store, "1", provisional="P")
+    await finish(store, "1")
+    await store.clear_data("run1", b"removed")
+    assert isinstance(await start(store, "2", fingerprint="F", provisional="P"), Started)
 
 
 async def test_start_prefers_a_finished_run_to_an_open_one(store: Store) -> None:

@@ -319,6 +319,7 @@ async def test_every_statement_uses_an_index(store: SQLiteStore, name: str) -> N
         ("entry_to_hit", "entries_by_fingerprint (fingerprint=? AND ended_at>?)"),
         ("run_to_join", "runs_by_fingerprint (fingerprint=?)"),
         ("run_to_join_provisionally", "runs_by_provisional (provisional=?)"),
+        ("run_without_identity", "runs_unidentified (provisional=?)"),
         ("settle_identity", "runs_by_fingerprint (fingerprint=?)"),
         ("someone_waits", "predictions_waiting (run_id=?)"),
         ("deadlines", "predictions_waiting (run_id=?)"),

@@ -40,7 +40,7 @@ TEXTS: dict[str, list[Any]] = {
     "from_id": ["p2", message_id("p3hook"), "none"],
     "leader_id": ["up1"],
     "fingerprint": ["F", "G", None],
-    "provisional": ["P", None],
+    "provisional": ["P", "Q", None],
     "team": ["red", "blue", "none"],
     "user": ["ann", "none"],
     "owner": ["user:ann", "none"],

@@ -127,6 +127,23 @@ async def test_node_that_shuts_down_leaves_its_runs_to_the_others(opened: Open, 
     assert creates(upstream) == 1
 
 
+async def test_run_that_has_ended_before_its_identity_is_known_is_hit_on_another_node(
+    opened: Open, upstream: Simulator
+):
+    """One node waits for the model's schema when another one, which has it, is asked for the same."""
+    (one, _), (two, _) = await opened(), await opened()
+    version = version_of(upstream, "acme/storyteller")
+    upstream.faults.set(Fault("delay", operation="models.versions.get", seconds=60, times=1))
+    async with sessions(one, two) as (first, second):
+        assert (await create(first, version, Prefer="wait")).json["status"] == "succeeded"
+        await until(lambda: upstream.requests.count("models.versions.get") == 1)
+        equal = await create(second, version)
+        upstream.faults.clear()
+        assert equal.is_hit, equal.cache
+        assert (await create(first, version)).is_hit
+    assert creates(upstream) == 1
+
+
 async def test_runs_are_shared_among_the_survivors(opened: Open, upstream: Simulator):
     (one, leave), (two, _), (three, _) = await opened(), await opened(), await opened()
     async with sessions(one, two, three) as (first, second, third):

@@ -40,6 +40,8 @@ async def fill(store: Store) -> None:
     await lead(store, "2", provisional="P", idempotency=idempotency(), reservation=demand())
     await go(store, "3", fingerprint="G", prediction_=HOOK, webhook_place=PLACE)
     await join(store, "3hook", "G", prediction_={"deadline_at": NOW + 60} | HOOK, webhook_place=PLACE)
+    await go(store, "7", provisional="Q")
+    await finish(store, "7")
     for sha256 in ("a" * 64, "b" * 64):
         await store.claim_object(sha256, 3, NOW, NOW + 60)
     await store.keep_copies("run1", [COPY], NOW + 900)

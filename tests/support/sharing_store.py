@@ -34,6 +34,7 @@ from gateway.predictions.ports.sharing import (
     ShareRequest,
     Started,
     StartOutcome,
+    Unidentified,
 )
 from tests.support.fakes import FakeStore
 
@@ -140,6 +141,8 @@ class SharingStore(FakeStore):
             return Hit(self._added(request, run, Source.HIT), 7)
         if (run := self._open(request.may_join)) is not None:
             return Joined(self._added(request, run, Source.JOINED))
+        if (ended := self._unidentified(request.may_join)) is not None:
+            return Unidentified(ended)
         if request.unnamed_version in self.versions:
             return ModelNamed()
         return None
@@ -189,6 +192,17 @@ class SharingStore(FakeStore):
             if is_same and (run.fingerprint is None or wanted.fingerprint is None):
                 return run
         return None
+
+    def _unidentified(self, wanted: OpenRuns | None) -> Run | None:
+        if wanted is None or wanted.provisional is None:
+            return None
+        found = [
+            run
+            for run in self.runs.values()
+            if run.provisional == wanted.provisional and run.fingerprint is None and run.status is Status.SUCCEEDED
+            if run.state is RunState.ENDED
+        ]
+        return max(found, key=lambda run: run.ended_at or 0.0, default=None)
 
     async def record_created(self, run: Run, prediction: Prediction, settlement: Settlement | None = None) -> Recorded:
         """Turn an intent into a run."""

@@ -97,6 +97,12 @@ class ModelNamed(msgspec.Struct, frozen=True):
     """The model of `unnamed_version` is known by now, so the request has another identity. Nothing was recorded."""
 
 
+class Unidentified(msgspec.Struct, frozen=True):
+    """`run` has succeeded with the request's provisional identity, and has no final one yet. Nothing was recorded."""
+
+    run: Run
+
+
 class Nothing(msgspec.Struct, frozen=True):
     """There is no run to share. Nothing was recorded."""
 
@@ -113,7 +119,7 @@ class Refused(msgspec.Struct, frozen=True):
     refusal: LimitRefused
 
 
-Shared = Hit | Joined | Replayed | Pending | Mismatched | ModelNamed
+Shared = Hit | Joined | Replayed | Pending | Mismatched | Unidentified | ModelNamed
 ShareOutcome = Shared | Nothing | Refused
 StartOutcome = Shared | Started | Refused
 
@@ -145,9 +151,11 @@ class Sharing(Protocol):
            run that ended last. The step marks the cache entry as used and writes a ledger line with the amount saved.
         3. `may_join` finds an open run: `Joined`. If both the run and the request have a fingerprint, the fingerprints
            decide, whatever the provisional identities say.
-        4. The model of `unnamed_version` was recorded (`learn_version`): `ModelNamed`. A run that was started before
+        4. A run with the provisional identity of `may_join` has succeeded, and has no final identity yet:
+           `Unidentified`. Once it has that (`settle_identity`), it may be a hit.
+        5. The model of `unnamed_version` was recorded (`learn_version`): `ModelNamed`. A run that was started before
            may have its final identity, by which this request does not look for it.
-        5. `Nothing`.
+        6. `Nothing`.
 
         A hit or a join with a webhook takes the place of its `completed` event (`webhook_place`) in the same step. If
         no place is free, the outcome is `Refused` in place of `Hit` or `Joined`.

@@ -4,7 +4,7 @@
 run as they are read; {run_written}: without the document, which the step that wrote it has.
 {run_columns}: the columns of a run `r`, without its document and request if both have more than :most_bytes, and the
 bytes that were so left out. {view}: the columns of a prediction `p`, and those of its run `r`.
-{open}: a run that can be joined.
+{open}: a run that can be joined. {unidentified}: one that has succeeded without its final identity.
 {found}: the columns of a search's result; {wanted}: its filters.
 {shown}: a prediction whose id a caller can know. The id of the prediction that starts a run is a placeholder until
 upstream's id is known, even if the run's end was recorded before.
@@ -43,6 +43,8 @@ _LEFT_OUT = f"CASE WHEN {_IS_LARGE} THEN length(r.document) + length(r.request) 
 _CONDITIONS = {
     # Must be spelled as in the partial indexes; otherwise SQLite does not use them.
     "{open}": "state IN ('intended', 'live') AND cancel_asked_at IS NULL",
+    "{unidentified}": """provisional IS NOT NULL AND fingerprint IS NULL
+        AND state = 'ended' AND status = 'succeeded' AND data_removed = 0""",
     "{open_other}": "other.state IN ('intended', 'live') AND other.cancel_asked_at IS NULL",
     "{shown}": "r.state <> 'intended' AND (r.upstream_id IS NOT NULL OR p.id <> r.leader_id)",
 }

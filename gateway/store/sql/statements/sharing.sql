@@ -15,6 +15,11 @@ SELECT {run_columns} FROM runs AS r
 WHERE provisional = :provisional AND {open} AND (fingerprint IS NULL OR CAST(:fingerprint AS TEXT) IS NULL)
 ORDER BY intended_at, id LIMIT 1 {shared};
 
+-- name: run_without_identity
+SELECT {run_columns} FROM runs AS r
+WHERE provisional = :provisional AND {unidentified}
+ORDER BY ended_at DESC LIMIT 1;
+
 -- name: end_of_run
 SELECT fingerprint, ended_at FROM runs WHERE id = :id;
 
