@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from blockbuster import BlockBuster, blockbuster_ctx
+from blockbuster import blockbuster_ctx
 from xdist.scheduler import LoadScopeScheduling
 
 from tests.support.order import mixed
@@ -49,11 +49,14 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
-@pytest.fixture(autouse=True)
-def no_blocking_calls() -> Iterator[BlockBuster]:
-    """Fail a test in which code of the gateway blocks the event loop: a file read, a sleep, a socket, a lock."""
-    with blockbuster_ctx("gateway") as detector:
-        yield detector
+@pytest.fixture(scope="session", autouse=True)
+def no_blocking_calls() -> Iterator[None]:
+    """Fail a test in which code of the gateway blocks the event loop: a file read, a sleep, a socket, a lock.
+
+    For the whole session, because replacing 58 functions and restoring them takes longer than many tests.
+    """
+    with blockbuster_ctx("gateway"):
+        yield
 
 
 @pytest.fixture(autouse=True)
