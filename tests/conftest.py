@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web_app
 from blockbuster import blockbuster_ctx
 from xdist.scheduler import LoadScopeScheduling
 
@@ -67,6 +68,16 @@ def restored_log_levels() -> Iterator[None]:
     yield
     for logger, level in zip(loggers, levels, strict=True):
         logger.setLevel(level)
+
+
+@pytest.fixture(autouse=True)
+def released_applications() -> Iterator[None]:
+    """Release the gateways of a test: aiohttp keeps the last 1,024 pairs of a handler and its applications.
+
+    A process that serves has few. Here they would be a thousand gateways, which the garbage collector goes through.
+    """
+    yield
+    web_app._cached_build_middleware.cache_clear()
 
 
 @pytest.hookimpl(trylast=True)
