@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from blockbuster import BlockBuster, blockbuster_ctx
+from aiohttp import web_app
+from blockbuster import blockbuster_ctx
 from xdist.scheduler import LoadScopeScheduling
 
 from tests.support.order import mixed
@@ -49,11 +50,14 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
-@pytest.fixture(autouse=True)
-def no_blocking_calls() -> Iterator[BlockBuster]:
-    """Fail a test in which code of the gateway blocks the event loop: a file read, a sleep, a socket, a lock."""
-    with blockbuster_ctx("gateway") as detector:
-        yield detector
+@pytest.fixture(scope="session", autouse=True)
+def no_blocking_calls() -> Iterator[None]:
+    """Fail a test in which code of the gateway blocks the event loop: a file read, a sleep, a socket, a lock.
+
+    For the whole session, because replacing 58 functions and restoring them takes longer than many tests.
+    """
+    with blockbuster_ctx("gateway"):
+        yield
 
 
 @pytest.fixture(autouse=True)
@@ -64,6 +68,16 @@ def restored_log_levels() -> Iterator[None]:
     yield
     for logger, level in zip(loggers, levels, strict=True):
         logger.setLevel(level)
+
+
+@pytest.fixture(autouse=True)
+def released_applications() -> Iterator[None]:
+    """Release the gateways of a test: aiohttp keeps the last 1,024 pairs of a handler and its applications.
+
+    A process that serves has few. Here they would be a thousand gateways, which the garbage collector goes through.
+    """
+    yield
+    web_app._cached_build_middleware.cache_clear()
 
 
 @pytest.hookimpl(trylast=True)

@@ -1,10 +1,9 @@
 """Fixtures of the contract tests: a store of every backend in turn."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from blockbuster import blockbuster_ctx
 
 from gateway.store.interface import Store
 from tests.support.stores import ALL_BACKENDS, BACKENDS, StoreMaker
@@ -54,9 +53,3 @@ async def store(another: StoreMaker) -> AsyncIterator[Store]:
     await made.open()
     yield made
     await made.close()
-
-
-@pytest.fixture(autouse=True)
-def nothing_blocks_the_event_loop() -> Iterator[None]:
-    with blockbuster_ctx("gateway"):
-        yield

@@ -12,9 +12,12 @@ _TURNS = 50
 
 
 async def settle() -> None:
-    """Run everything that can run without time passing."""
+    """Run everything that can run without time passing: until nothing else is ready, or for fifty turns."""
+    ready = getattr(asyncio.get_running_loop(), "_ready", None)
     for _ in range(_TURNS):
         await asyncio.sleep(0)
+        if ready is not None and not ready:
+            return
 
 
 class ManualClock:
