@@ -13,7 +13,7 @@ const FLAGS = [
   "--disable-component-update",
   "--disable-sync",
 ];
-const TIMEOUT = 20_000;
+const TIMEOUT = 60_000;
 
 const scenarios = {
   // Text and image, with fetch and EventSource.
@@ -28,6 +28,16 @@ const scenarios = {
   },
 
   async cancel(page) {
+    // Both runs last until they are canceled, however slow the browser is.
+    await page.evaluate(() => {
+      const network = window.fetch;
+      window.fetch = (url, init = {}) => {
+        const { input } = init.method === "POST" && init.body ? JSON.parse(init.body) : {};
+        if (!input) return network(url, init);
+        const long = "max_tokens" in input ? { max_tokens: 4096, token_delay: 0.1 } : { duration: 600 };
+        return network(url, { ...init, body: JSON.stringify({ input: { ...input, ...long } }) });
+      };
+    });
     // Without a seed each is a run of its own. What was run before would be there at once, and past cancelling.
     for (const seed of await page.locator("input.seed").all()) await seed.fill("");
     await page.getByRole("button", { name: "Stream text" }).click();
@@ -158,7 +168,7 @@ async function seen(page, kind) {
   }, kind);
 }
 
-const browser = await chromium.launch({ executablePath, args: FLAGS });
+const browser = await chromium.launch({ executablePath, timeout: TIMEOUT, args: FLAGS });
 try {
   const page = await (await browser.newContext()).newPage();
   page.setDefaultTimeout(TIMEOUT);

@@ -82,12 +82,18 @@ def released_applications() -> Iterator[None]:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Give a property test, which is a hundred tests in one, three times the time of a test. Mix tests for workers."""
+    """Give a property test, which is a hundred tests in one, three times the time of a test. Mix tests for workers.
+
+    The time of a test that is marked is at least that of the others, which is longer in CI.
+    """
+    usual = float(config.getini("timeout") or 0)
     for item in items:
         function = getattr(item, "obj", None)
         is_property = getattr(function, "is_hypothesis_test", False) or item.name == "runTest"
-        if is_property and item.get_closest_marker("timeout") is None:
-            item.add_marker(pytest.mark.timeout(max(60.0, float(item.config.getini("timeout") or 0))))
+        marker = item.get_closest_marker("timeout")
+        wanted = float(marker.args[0]) if marker is not None else 60.0 if is_property else usual
+        if wanted < usual or (is_property and marker is None):
+            item.add_marker(pytest.mark.timeout(max(wanted, usual)), append=False)
     if hasattr(config, "workerinput"):
         places = mixed([item.nodeid for item in items])
         items.sort(key=lambda item: places[item.nodeid])

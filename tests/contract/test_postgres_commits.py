@@ -36,7 +36,7 @@ def url() -> str:
 def cutting(url: str, plan: Plan, **settings: Any) -> Iterator[tuple[Proxy, PostgresStore]]:
     """Yield a store whose connections are cut as it commits."""
     with proxy(server().folder, plan) as made:
-        yield made, PostgresStore(made.url(url), **{"decide": 2, "read": 1} | settings)
+        yield made, PostgresStore(made.url(url), **{"timeout_seconds": 600.0, "decide": 2, "read": 1} | settings)
 
 
 def without_numbers(answer: str) -> str:

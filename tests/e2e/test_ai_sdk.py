@@ -8,8 +8,9 @@ import pytest
 
 from gateway.simulator import Simulator
 from gateway.simulator.models.image import paint
+from tests.support.http_calls import until_polled
 from tests.support.node import Play, node_22
-from tests.support.simulator_models import FILM, INLINE_PICTURE, add_film, add_inline
+from tests.support.simulator_models import FILM, INLINE_PICTURE, add_film, add_inline, hold_runs_until
 from tests.support.stack import Stack
 from tests.support.upstream import creates, version_of
 
@@ -86,7 +87,8 @@ async def test_image_input_is_sent_as_a_data_uri(sdk: Play, upstream: Simulator)
 
 async def test_image_that_takes_longer_than_the_wait(sdk: Play, upstream: Simulator, generation: str, gateway: Stack):
     """Version 3 polls `urls.get`, with its key since the origin is the base's; version 2 fails."""
-    add_inline(upstream, seconds=36)
+    add_inline(upstream)
+    hold_runs_until(upstream, "acme/inline", partial(until_polled, gateway))
     done = await sdk("image", model="acme/inline", prompt="p", options={"maxWaitTimeInSeconds": 1}, maxRetries=0)
     assert done.requests[0].status == 202
     assert creates(upstream) == 1

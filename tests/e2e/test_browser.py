@@ -11,6 +11,7 @@ from gateway.simulator import Simulator
 from gateway.simulator.models.image import paint
 from tests.support.pages import Seen, Site, visit_page
 from tests.support.polling import holds, until
+from tests.support.simulator_models import hold_runs_until_read
 from tests.support.stack import Stack, start_gateway
 from tests.support.upstream import assert_upstream_saw_no_key, creates, version_of
 
@@ -68,11 +69,12 @@ async def test_page_runs_streams_and_generates_an_image(
 ):
     """Awaited text, streamed text and a picture appear on the page; the console shows no error."""
     storyteller = f"acme/storyteller:{version_of(upstream, 'acme/storyteller')}"
+    hold_runs_until_read(upstream, "meta/meta-llama-3-8b-instruct", after=2)
     seen = await visit(
         ("run", {"ref": storyteller, "input": STORY}),
         # Of another seed: an equal request would be answered from the first one's run.
         ("run", {"ref": storyteller, "input": STORY | {"seed": 8}, "wait": {"mode": "poll", "interval": 50}}),
-        ("stream", {"ref": "meta/meta-llama-3-8b-instruct", "input": STORY | {"duration": 20.0}}),
+        ("stream", {"ref": "meta/meta-llama-3-8b-instruct", "input": STORY}),
         ("paint", {"ref": "black-forest-labs/flux-schnell", "input": {"prompt": "a lake", "seed": 3}}),
         key=gateway.keys["alpha.page"] if credential == "publishable key" else None,
     )

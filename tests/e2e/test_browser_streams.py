@@ -12,14 +12,13 @@ from gateway.simulator import Simulator
 from tests.support.installation import Installation, install
 from tests.support.pages import Site, visit_page
 from tests.support.polling import attempts
+from tests.support.simulator_models import hold_runs
 from tests.support.stack import Stack, start_gateway
 from tests.support.upstream import assert_upstream_saw_no_key, version_of
 
 pytestmark = [pytest.mark.chromium, pytest.mark.node, pytest.mark.timeout(90)]
 
-STORY = {"prompt": "a llama in the snow", "seed": 7, "max_tokens": 24, "duration": 20.0}
-# A token each quarter of a second: long enough for Chromium to come back, which it does after three seconds.
-LONG_STORY = STORY | {"max_tokens": 40, "duration": 200.0}
+STORY = {"prompt": "a llama in the snow", "seed": 7, "max_tokens": 24}
 TOLD_AT = 8
 
 
@@ -69,7 +68,7 @@ async def test_npm_replicate_runs_and_streams_with_a_browser_token(
     seen = await visit_page(
         site.listed,
         [
-            ("run", {"ref": ref, "input": STORY | {"duration": 2.0}}),
+            ("run", {"ref": ref, "input": STORY}),
             ("stream", {"ref": ref, "input": STORY | {"seed": 8}}),
             ("stream", {"ref": "black-forest-labs/flux-schnell", "input": {"prompt": "a lake", "seed": 3}}),
         ],
@@ -91,13 +90,14 @@ async def test_event_source_survives_a_kill_of_the_gateway(
     installation: Installation, upstream: Simulator, site: Site, tmp_path: Path
 ):
     """`kill -9` in mid-stream and a new process on the same port: the page sees one text, nothing repeated or lost."""
+    go_on = hold_runs(upstream, "acme/storyteller", after=TOLD_AT)
     async with installation.serving() as process:
         token = await token_for(installation.origin, installation.keys["alpha"], site)
         version = version_of(upstream, "acme/storyteller")
         visiting = asyncio.create_task(
             visit_page(
                 site.listed,
-                [("follow", {"version": version, "input": LONG_STORY, "tellAt": TOLD_AT})],
+                [("follow", {"version": version, "input": STORY, "tellAt": TOLD_AT})],
                 base_url=installation.base_url,
                 key=token,
                 profile=tmp_path / "profile",
@@ -113,6 +113,7 @@ async def test_event_source_survives_a_kill_of_the_gateway(
     said_by_then = len(upstream.predictions[0].output or ())
     assert upstream.predictions[0].completed_us is None
     async with installation.serving():
+        go_on.set()
         seen = await visiting
     outcome: dict[str, Any] = seen.results[0]
     assert outcome.get("error") is None
@@ -140,9 +141,10 @@ async def test_page_that_closes_its_streams_leaves_none_open(
     """close(), abort(), cancel(), the client's signal: each connection ends while the page is open; none cancels a
     run.
     """
+    hold_runs(upstream, "acme/storyteller", after=2)
     token = await token_for(gateway.origin, gateway.keys["alpha"], site)
     version = version_of(upstream, "acme/storyteller")
-    given = {"version": version, "ref": f"acme/storyteller:{version}", "input": {"prompt": "hi", "duration": 600.0}}
+    given = {"version": version, "ref": f"acme/storyteller:{version}", "input": {"prompt": "hi"}}
     visiting = asyncio.create_task(
         visit_page(site.listed, [("leave", given)], base_url=gateway.base_url, key=token, profile=tmp_path / "profile")
     )

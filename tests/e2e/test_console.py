@@ -40,7 +40,6 @@ async def played(stack: Stack, scenario: str, folder: Path, **more: Any) -> Any:
         scenario,
         base_url=stack.base_url,
         key=stack.keys["alpha"],
-        seconds=150,
         executable=require_tool("chromium"),
         profile=str(folder / "profile"),
         address=f"{stack.ops_url}/dashboard",

@@ -93,7 +93,6 @@ def told_by_the_command_line(stack: Stack, *options: str) -> Any:
         check=True,
         capture_output=True,
         text=True,
-        timeout=30,
     )
     return json.loads(done.stdout)
 

@@ -5,7 +5,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 import urllib.parse
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ pytestmark = pytest.mark.timeout(120)
 def drive(scenario: str, address: str) -> Any:
     """Run a scenario in Chromium, and return its observations."""
     command, environ = drive_command(scenario, address)
-    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=100, check=False)
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -208,7 +207,6 @@ def paste(line: str, folder: Path) -> str:
         env=clean_environment() | {"PATH": path},
         capture_output=True,
         text=True,
-        timeout=60,
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -230,10 +228,8 @@ def test_hit_links_to_the_stored_copy_of_an_image(demo: Started) -> None:
     key = {"Authorization": f"Bearer {demo.keys['lab']}", "Prefer": "wait"}
     body = {"input": {"prompt": "a demo", "seed": 7}}
     path = f"{demo.base_url}/models/black-forest-labs/flux-schnell/predictions"
-    deadline = time.monotonic() + 10
     link = ""
-    while not link.startswith(f"{demo.origin}/outputs/"):
-        assert time.monotonic() < deadline, link
+    while not link.startswith(f"{demo.origin}/outputs/"):  # until it is stored
         (link,) = ask("POST", path, body, **key).json["output"]
     picture = ask("GET", link)
     assert (picture.status, picture.headers["content-type"].partition("/")[0]) == (200, "image")

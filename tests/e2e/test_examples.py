@@ -80,7 +80,7 @@ async def express(folder: Path, environ: dict[str, str], port: int) -> AsyncIter
 
 async def run(command: list[str], folder: Path, environ: dict[str, str]) -> str:
     done = await asyncio.to_thread(
-        subprocess.run, command, cwd=folder, env=environ, capture_output=True, text=True, timeout=60, check=False
+        subprocess.run, command, cwd=folder, env=environ, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout

@@ -7,7 +7,6 @@ import asyncio
 import logging
 import random
 import signal
-import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -20,16 +19,14 @@ from tests.support.polling import attempts
 from tests.support.postgres import emptied_database, new_database
 from tests.support.rounds import amounts
 from tests.support.serve_command import ServeCommand
+from tests.support.simulator_models import hold_runs
 from tests.support.upstream import version_of
 from tests.support.webhook_receiver import Receiver, start_receiver
 
 logger = logging.getLogger(__name__)
 
 LEASE = 3.0
-FINISHED_SECONDS = 15.0
-"""Within which everything that was acknowledged has ended: the runs here take up to five seconds."""
-STARTS_SECONDS = 40
-"""How long a process may take to start on a crowded machine."""
+ENDED = "SELECT count(*) FROM nodes WHERE ended_at IS NOT NULL"
 CREATES = 24
 STREAMS = 2
 """Runs in a round whose streams are read on every node."""
@@ -52,29 +49,23 @@ async def receiver() -> AsyncIterator[Receiver]:
 @pytest.mark.parametrize("rounds", amounts(1, 100))
 async def test_killed_node_loses_nothing(cluster: Cluster, receiver: Receiver, rounds: int):
     """No id is lost, no run is a second one, webhooks and streams arrive whole, and the ledger is upstream's record."""
-    took = []
     for seed in range(rounds):
         victim = random.Random(seed).randrange(NODES)
-        killed_at = 0.0
 
         async def kill(node: int = victim) -> None:
-            nonlocal killed_at
             await cluster.kill(node)
-            killed_at = time.monotonic()
 
         await play(cluster, receiver, seed, victim, kill, creates=CREATES, streams=STREAMS)
         # The others have it all: the victim is not needed for it.
-        await settled(cluster, FINISHED_SECONDS, without=victim)
-        took.append(time.monotonic() - killed_at)
-        assert took[-1] < FINISHED_SECONDS, f"in round {seed}"
+        await settled(cluster, without=victim)
         await cluster.start(victim)
-        await settled(cluster, FINISHED_SECONDS)
+        await settled(cluster)
         await check(cluster, receiver)
     assert len(cluster.asked) == rounds * (CREATES + STREAMS)
     taken_over = "SELECT count(*) FROM notes WHERE owner_before <> 0 AND owner_before <> owner"
     assert (await cluster.rows(taken_over))[0][0] >= rounds
     assert cluster.resumed >= rounds
-    logger.warning("%d rounds, %d streams resumed, finished after %s", rounds, cluster.resumed, sorted(took))
+    logger.warning("%d rounds, %d streams resumed", rounds, cluster.resumed)
 
 
 @pytest.mark.parametrize("rounds", amounts(1, 50))
@@ -84,14 +75,17 @@ async def test_node_that_stood_still_writes_nothing_of_its_old_runs(cluster: Clu
         victim = random.Random(seed).randrange(NODES)
 
         async def stand_still(node: int = victim) -> None:
+            ended = await cluster.rows(ENDED)
             cluster.signal(node, signal.SIGSTOP)
-            await asyncio.sleep(1.5 * LEASE)
+            async for _ in attempts():
+                if await cluster.rows(ENDED) != ended:
+                    break
             cluster.signal(node, signal.SIGCONT)
 
         await play(cluster, receiver, seed, victim, stand_still, creates=CREATES, streams=STREAMS)
-        await settled(cluster, FINISHED_SECONDS)
+        await settled(cluster)
         await check(cluster, receiver)
-    lost = await cluster.rows("SELECT count(*) FROM nodes WHERE ended_at IS NOT NULL")
+    lost = await cluster.rows(ENDED)
     assert lost[0][0] >= rounds
     logger.warning("%d rounds, %d streams resumed, %d nodes ended", rounds, cluster.resumed, lost[0][0])
 
@@ -100,15 +94,19 @@ async def test_restart_after_a_kill_does_not_wait_for_the_lease(upstream: Simula
     """The new process sees that the old one has ended, and has its runs and its shares of the account's rates."""
     url = await asyncio.to_thread(emptied_database)
     command = ServeCommand(tmp_path, upstream.base_url, upstream.token, store_url=url)
-    body = {"version": version_of(upstream, "acme/slow"), "input": {"duration": 60}}
-    async with command.serving(seconds=STARTS_SECONDS) as gateway, command.caller(gateway.origin) as caller:
+    go_on = hold_runs(upstream, "acme/slow")
+    body = {"version": version_of(upstream, "acme/slow"), "input": {"duration": 0}}
+    async with command.serving() as gateway, command.caller(gateway.origin) as caller:
         async with caller.post("/v1/predictions", json=body) as response:
             prediction = (await response.json())["id"]
         gateway.signal(signal.SIGKILL)
         await gateway.ended()
-    async with command.serving(seconds=STARTS_SECONDS) as gateway, command.caller(gateway.origin) as caller:
+    # Its lease lasts until long after the start of the next process, however slow that is.
+    await asyncio.to_thread(extend_leases, url)
+    async with command.serving() as gateway, command.caller(gateway.origin) as caller:
         async with caller.post("/v1/predictions", json=body) as response:
             assert response.status == 201
+        go_on.set()
         async for _ in attempts():
             async with caller.get(f"/v1/predictions/{prediction}") as response:
                 if (await response.json())["status"] == "succeeded":
@@ -119,3 +117,8 @@ async def test_restart_after_a_kill_does_not_wait_for_the_lease(upstream: Simula
             return connection.execute("SELECT ended_at < expires_at FROM nodes ORDER BY number LIMIT 1").fetchall()
 
     assert await asyncio.to_thread(ended) == [(True,)]
+
+
+def extend_leases(url: str) -> None:
+    with psycopg.connect(url) as connection:
+        connection.execute("UPDATE nodes SET expires_at = expires_at + 1000")

@@ -7,18 +7,18 @@ import pytest
 from gateway.simulator import Simulator
 from gateway.simulator.models.image import paint
 from tests.support.node import Play
-from tests.support.polling import until
+from tests.support.simulator_models import hold_runs, hold_runs_until_read
 from tests.support.stack import Stack
 from tests.support.upstream import creates, version_of
 
 pytestmark = pytest.mark.node
 
-# Slow enough to be listened to while it runs, on a busy machine too; one that has ended is replayed.
-STORY = {"prompt": "a llama in the snow", "seed": 7, "max_tokens": 24, "duration": 20.0}
+STORY = {"prompt": "a llama in the snow", "seed": 7, "max_tokens": 24}
 
 
 async def test_text_streams_token_by_token(replicate_js: Play, upstream: Simulator, gateway: Stack, storyteller: str):
     """`stream()` yields what upstream sent, each event with its id, and ends with `done`; the stream needs no key."""
+    hold_runs_until_read(upstream, "acme/storyteller", after=2)
     done = await replicate_js("stream", ref=f"acme/storyteller:{storyteller}", input=STORY)
     events = done.result
     assert [event["event"] for event in events].count("done") == 1
@@ -89,18 +89,20 @@ async def test_model_without_streaming_is_refused_by_the_client(replicate_js: Pl
 
 async def test_aborted_stream_cancels_no_run(replicate_js: Play, upstream: Simulator, storyteller: str):
     """Closing the stream is no cancel: the prediction can be fetched afterwards."""
+    go_on = hold_runs(upstream, "acme/storyteller", after=6)
     done = await replicate_js(
         "abortStream",
         ref=f"acme/storyteller:{storyteller}",
-        input={**STORY, "max_tokens": 40, "duration": 30},
+        input={**STORY, "max_tokens": 40},
         events=5,
     )
     assert done.result["ended"] == "AbortError"
     assert len(done.result["events"]) >= 5
     assert upstream.requests.count("predictions.cancel") == 0
     prediction = upstream.predictions[0]
-    await until(lambda: prediction.terminal)
-    after = await replicate_js("waitFor", id=prediction.id, patience=5)
+    assert not prediction.terminal
+    go_on.set()
+    after = await replicate_js("waitFor", id=prediction.id, polls=500)
     assert after.result == "succeeded"
     after = await replicate_js("get", id=prediction.id)
     assert len(after.result["output"]) == 41

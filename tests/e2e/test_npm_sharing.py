@@ -11,6 +11,7 @@ import pytest
 from gateway.simulator import Fault, Simulator
 from gateway.simulator.models.image import paint
 from tests.support.node import Play, run_script
+from tests.support.simulator_models import hold_runs_until_read
 from tests.support.stack import Stack, start_gateway
 from tests.support.upstream import creates, version_of
 
@@ -63,8 +64,8 @@ async def test_burst_without_a_seed_is_as_many_runs(sharing: Play, upstream: Sim
 
 async def test_streams_of_one_run_are_equal_for_all(sharing: Play, upstream: Simulator, storyteller: str):
     """Six pages stream one deterministic request: one run, and every page gets every event."""
-    given = STORY | {"duration": 8.0}
-    done = await sharing("streams", ref=f"acme/storyteller:{storyteller}", input=given, times=6)
+    hold_runs_until_read(upstream, "acme/storyteller", after=2)
+    done = await sharing("streams", ref=f"acme/storyteller:{storyteller}", input=STORY, times=6)
     assert done.error is None
     assert len(done.result) == 6
     assert all(events == done.result[0] for events in done.result)

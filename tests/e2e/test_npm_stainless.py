@@ -8,9 +8,10 @@ import pytest
 from gateway.domain.scopes import Scope
 from gateway.simulator import Simulator
 from gateway.simulator.models.image import paint
+from tests.support.http_calls import until_polled
 from tests.support.node import Play
 from tests.support.polling import until
-from tests.support.simulator_models import INLINE_PICTURE, add_inline
+from tests.support.simulator_models import INLINE_PICTURE, add_inline, hold_runs_until
 from tests.support.stack import Stack
 from tests.support.upstream import creates, reads, version_of
 
@@ -38,18 +39,19 @@ async def test_run_blocks_on_request(stainless: Play, upstream: Simulator):
     assert not [name for name in upstream.requests[0].headers if name.startswith("x-stainless")]
 
 
-async def test_run_polls_by_default(stainless: Play, upstream: Simulator):
+async def test_run_polls_by_default(stainless: Play, upstream: Simulator, gateway: Stack):
     """Without `wait` this client polls; the polls end at the gateway."""
+    hold_runs_until(upstream, "acme/slow", partial(until_polled, gateway, 150))
     version = version_of(upstream, "acme/slow")
     done = await stainless(
         "run",
         ref=f"acme/slow:{version}",
-        input={"prompt": "patience", "duration": 40, "steps": 10, "seed": 1},
+        input={"prompt": "patience", "duration": 2, "steps": 10, "seed": 1},
         wait={"mode": "poll", "interval": 5},
     )
     assert done.result["output"] == "patience (seed 1, 10 steps)"
     polls = done.count("GET")
-    assert polls > 30
+    assert polls >= 150
     assert creates(upstream) == 1
     assert reads(upstream) < polls / 2
 

@@ -15,12 +15,13 @@ from tests.support.doc_blocks import blocks, replaced
 from tests.support.polling import until
 from tests.support.ports import free_port
 from tests.support.proxies import DOCUMENT, Proxy, nginx, traefik
+from tests.support.simulator_models import hold_runs
 from tests.support.stack import Stack, start_gateway
 
 pytestmark = pytest.mark.timeout(60)
 
 PROXIES = {"nginx": nginx, "traefik": traefik}
-STORY = {"prompt": "a llama in the snow", "seed": 7, "max_tokens": 24, "duration": 20.0}
+STORY = {"prompt": "a llama in the snow", "seed": 7, "max_tokens": 24}
 CACHE = "proxy_cache_path {folder}/cache keys_zone=streams:1m;"
 
 
@@ -69,6 +70,7 @@ async def test_prediction_streams_through_and_its_ticket_is_in_no_log(upstream: 
     but no ticket, also when the gateway is down and every request is an error.
     """
     port, own_port = free_port(), free_port()
+    go_on = hold_runs(upstream, "acme/official-storyteller", after=2)
     async with PROXIES[kind](tmp_path, port, own_port) as proxy, proxy.session() as session:
         async with serving(upstream, tmp_path, port, own_port=own_port) as stack:
             headers = {"Authorization": f"Bearer {stack.keys['alpha']}"}
@@ -82,6 +84,7 @@ async def test_prediction_streams_through_and_its_ticket_is_in_no_log(upstream: 
                 assert "Content-Encoding" not in stream.headers
                 early = await stream.content.readuntil(b"event: output")
                 assert upstream.predictions[0].completed_us is None, "the first token is here while the model writes"
+                go_on.set()
                 whole = early + await stream.content.read()
             assert whole.count(b"event: output\n") == len(upstream.predictions[0].output)
             assert whole.count(b"event: done\n") == 1

@@ -4,14 +4,17 @@ import asyncio
 import json
 import sys
 from contextlib import AsyncExitStack
+from functools import partial
 
 import pytest
 from replicate.exceptions import ModelError, ReplicateError
 
 from gateway.simulator import Simulator
 from gateway.simulator.faults import Fault
+from tests.support.http_calls import until_polled
 from tests.support.polling import attempts, until
 from tests.support.python_client import Python, python_client
+from tests.support.simulator_models import hold_runs_until, hold_runs_until_read
 from tests.support.stack import Stack
 from tests.support.tools import clean_environment
 from tests.support.upstream import creates, reads, version_of
@@ -44,10 +47,11 @@ async def test_run_of_a_version_reads_its_schema_and_returns_an_iterator(
     assert upstream.requests.count("models.versions.get") == 2
 
 
-async def test_run_without_waiting_polls_the_gateway_not_upstream(python: Python, upstream: Simulator):
+async def test_run_without_waiting_polls_the_gateway_not_upstream(python: Python, upstream: Simulator, gateway: Stack):
     """`wait=False`: polls come as fast as the caller likes and end at the gateway."""
+    hold_runs_until(upstream, "acme/slow", partial(until_polled, gateway, 100))
     version = version_of(upstream, "acme/slow")
-    given = {"prompt": "patience", "duration": 40, "steps": 10, "seed": 1}
+    given = {"prompt": "patience", "duration": 2, "steps": 10, "seed": 1}
     python.client.poll_interval = 0.005
     output = await python.do(python.client, "run", f"acme/slow:{version}", input=given, wait=False)
     assert output == "patience (seed 1, 10 steps)"
@@ -56,10 +60,11 @@ async def test_run_without_waiting_polls_the_gateway_not_upstream(python: Python
     assert creates(upstream) == 1
 
 
-async def test_expired_wait_continues_by_polling(python: Python, upstream: Simulator):
-    """A wait of one second for a run of two: `starting`, then polls, then the whole output."""
+async def test_expired_wait_continues_by_polling(python: Python, upstream: Simulator, gateway: Stack):
+    """A wait that is too short: `starting`, then polls, then the whole output."""
+    hold_runs_until(upstream, "acme/slow", partial(until_polled, gateway))
     version = version_of(upstream, "acme/slow")
-    given = {"prompt": "patience", "duration": 36, "steps": 10, "seed": 1}
+    given = {"prompt": "patience", "duration": 2, "steps": 10, "seed": 1}
     output = await python.do(python.client, "run", f"acme/slow:{version}", input=given, wait=1)
     assert output == "patience (seed 1, 10 steps)"
     assert python.sent[0].headers["prefer"] == "wait=1"
@@ -67,9 +72,12 @@ async def test_expired_wait_continues_by_polling(python: Python, upstream: Simul
     assert creates(upstream) == 1
 
 
-async def test_text_later_than_the_wait_arrives_in_full(python: Python, upstream: Simulator, storyteller: str):
+async def test_text_later_than_the_wait_arrives_in_full(
+    python: Python, upstream: Simulator, gateway: Stack, storyteller: str
+):
     """Output that was there when the wait expired is not taken for all of it."""
-    given = {**STORY, "max_tokens": 60, "duration": 36}
+    hold_runs_until(upstream, "acme/storyteller", partial(until_polled, gateway), after=30)
+    given = {**STORY, "max_tokens": 60}
     output = await python.do(python.client, "run", f"acme/storyteller:{storyteller}", input=given, wait=1)
     assert output == upstream.predictions[0].output
     assert len(output) == 61
@@ -89,8 +97,8 @@ async def test_failed_run_raises_the_models_message(python: Python, upstream: Si
 async def test_text_streams_token_by_token(python: Python, upstream: Simulator, gateway: Stack, ref: str):
     """`replicate.stream()`: every event has an id, nothing is trimmed, `done` ends it; the key stays at the gateway."""
     full = f"{ref}:{version_of(upstream, ref)}" if ref == "acme/storyteller" else ref
-    # Slow enough to be listened to while it runs.
-    events = await python.do(python.client, "stream", full, input=STORY | {"duration": 20.0})
+    hold_runs_until_read(upstream, ref, after=2)
+    events = await python.do(python.client, "stream", full, input=STORY)
     output = [event.data for event in events if event.event.value == "output"]
     assert output == upstream.predictions[0].output
     assert "".join(str(event) for event in events) == "".join(output)

@@ -27,6 +27,7 @@ from tests.support.readme import (
     serve_readme,
     serving,
 )
+from tests.support.simulator_models import hold_runs
 from tests.support.tools import require_tool
 
 pytestmark = pytest.mark.timeout(90)
@@ -204,6 +205,8 @@ class Interrupted:
         self.origin = origin
         self.refusals = 0
         self.refused = 0
+        self.passed = b""
+        """What callers were sent."""
         self._open: set[asyncio.Transport] = set()
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
@@ -224,6 +227,7 @@ class Interrupted:
             with contextlib.suppress(ConnectionError):
                 async for chunk in response.content.iter_any():
                     await answer.write(chunk)
+                    self.passed += chunk
             self._open.discard(request.transport)
             return answer
 
@@ -256,7 +260,8 @@ async def test_event_source_resumes_after_a_proxys_error(
     """After a lost connection and a 502, where EventSource alone gives up, no word is missing."""
     (recipe,) = blocks(BROWSERS, "EventSource", "js")
     # Chromium comes back after three seconds, is refused, and the recipe comes back three seconds later.
-    recipe = replaced(recipe, {'prompt: "Write a haiku"': 'prompt: "Write a haiku", duration: 240, max_tokens: 40'})
+    go_on = hold_runs(upstream, "meta/meta-llama-3-8b-instruct", after=6)
+    recipe = replaced(recipe, {'prompt: "Write a haiku"': 'prompt: "Write a haiku", max_tokens: 40'})
     async with serve_readme(upstream, tmp_path, site.listed) as gateway:
         proxy = Interrupted(gateway.origin)
         app = web.Application()
@@ -271,10 +276,11 @@ async def test_event_source_resumes_after_a_proxys_error(
         )
 
         async def trouble() -> None:
-            await until(lambda: bool(upstream.predictions) and len(upstream.predictions[0].output or ()) > 4)
+            await until(lambda: proxy.passed.count(b"event: output") > 4)
             proxy.interrupt()
             await until(lambda: proxy.refused > 0)
             assert not upstream.predictions[0].terminal
+            go_on.set()
             await release_when_read(gateway, site)
 
         try:

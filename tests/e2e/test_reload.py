@@ -11,6 +11,7 @@ import aiohttp
 from gateway.simulator import Simulator
 from tests.support.polling import attempts, until
 from tests.support.serve_command import ServeCommand, ServingProcess
+from tests.support.simulator_models import hold_runs
 from tests.support.upstream import creates, version_of
 
 LONG = aiohttp.ClientTimeout(total=None)
@@ -40,13 +41,14 @@ async def test_reload_with_waiting_and_streaming_callers(upstream: Simulator, tm
     """One caller waits and one streams through a bad config and a good one; both get their end from one process."""
     installed = ServeCommand(tmp_path, upstream.base_url, upstream.token)
     slow, story = version_of(upstream, "acme/slow"), version_of(upstream, "acme/storyteller")
+    go_on = [hold_runs(upstream, model) for model in ("acme/slow", "acme/storyteller")]
     async with installed.serving() as gateway, installed.caller(gateway.origin) as alpha:
-        asked = {"version": story, "input": {"prompt": "a", "duration": 60}}
+        asked = {"version": story, "input": {"prompt": "a"}}
         reported = await (await alpha.post("/v1/predictions", json=asked)).json()
         listening = await alpha.get(reported["urls"]["stream"], timeout=LONG)
         assert (await listening.content.readline()).startswith(b":")
-        wait = {"version": slow, "input": {"duration": 60}}
-        waiting = asyncio.create_task(alpha.post("/v1/predictions", json=wait, headers={"Prefer": "wait=30"}))
+        wait = {"version": slow, "input": {"duration": 2}}
+        waiting = asyncio.create_task(alpha.post("/v1/predictions", json=wait, headers={"Prefer": "wait=60"}))
         await until(lambda: creates(upstream) >= 2)
 
         path = installed.configure()
@@ -58,13 +60,15 @@ async def test_reload_with_waiting_and_streaming_callers(upstream: Simulator, tm
         assert problems == ["server.max_body_bytes", "server.pubic_url", "teams[0].keys[0].key_env"]
         assert (await alpha.get("/v1/models")).status == 200
 
-        body = {"version": slow, "input": {"duration": 60, "note": "x" * 2000}}
+        body = {"version": slow, "input": {"note": "x" * 2000}}
         path.write_text(good.replace("port = 0\n", "port = 1\nmax_body_bytes = 1000\n", 1))
         taken = await reloaded(gateway, "taken")
         assert taken["changed"] == ["server.max_body_bytes"]
         assert taken["needs_restart"] == ["server.port"]
         assert (await alpha.post("/v1/predictions", json=body)).status == 413
 
+        for each in go_on:
+            each.set()
         answer = await waiting
         assert (answer.status, (await answer.json())["status"]) == (201, "succeeded")
         assert b"event: done" in await listening.content.read()

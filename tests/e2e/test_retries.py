@@ -42,9 +42,11 @@ async def python(gateway: Stack) -> AsyncIterator[Python]:
 async def test_npm_replicate_sends_a_throttled_create_six_times(replicate_js: Play, upstream: Simulator):
     """It ignores `Retry-After` and does not pause. One of its six POSTs reaches upstream, which refuses it."""
     upstream.faults.set(Fault("throttle", operation=CREATE))
+    began = time.monotonic()
     done = await replicate_js("run", ref="acme/official-storyteller", input=STORY, team="beta")
     assert done.error["status"] == 429
-    assert 28 <= int(done.error["headers"]["retry-after"]) <= 30
+    # What is left of upstream's 30 seconds.
+    assert 29 - (time.monotonic() - began) <= int(done.error["headers"]["retry-after"]) <= 30
     assert done.count("POST") == 6
     assert creates(upstream) == 1
     assert upstream.predictions == []
@@ -75,12 +77,12 @@ async def test_npm_replicate_sends_an_interrupted_create_once(replicate_js: Play
 
 @pytest.mark.node
 async def test_npm_replicate_repeats_a_failed_read_six_times(replicate_js: Play, upstream: Simulator):
-    """The gateway tries each three times, with pauses, until its breaker opens: about ten in all, not 18."""
+    """The gateway tries each three times, with pauses, until its breaker opens: fewer than 18 in all."""
     upstream.faults.set(Fault("error", operation="hardware.list", status=503))
     done = await replicate_js("hardware")
     assert done.error["status"] == 503
     assert done.count("GET") == 6
-    assert 3 <= upstream.requests.count("hardware.list") <= 12
+    assert 3 <= upstream.requests.count("hardware.list") < 18
 
 
 @pytest.mark.node

@@ -20,22 +20,23 @@ from tests.support.polling import attempts, until
 from tests.support.postgres import emptied_database
 from tests.support.rounds import amounts
 from tests.support.serve_command import ServeCommand, ServingProcess
+from tests.support.simulator_models import hold_runs
 from tests.support.upstream import creates, version_of
 
 NODES = 3
-STARTS_SECONDS = 40
-"""How long a process may take to start on a crowded machine."""
 TOKENS = 40
-SERVER = "drain_seconds = 2"
+SERVER = "drain_seconds = 5"
 TASKS = {"wait": 4, "poll": 4, "stream": 6}
 """How many calls of each kind go on at a time."""
 SETTINGS = {
-    # In the simulator's seconds, of which twenty are one: most waits last longer than a drain.
-    "duration": {"wait": 60, "poll": 10, "stream": 60},
+    # In the simulator's seconds, of which twenty are one.
+    "duration": {"poll": 10},
     "interval": 20,
     "tokens": TOKENS,
 }
-MODELS = {"slow": "acme/slow", "story": "acme/storyteller"}
+MODELS = {"slow": "acme/slow", "held": "acme/analyze", "story": "acme/storyteller"}
+HELD = ("wait", "stream")
+"""Kinds of calls that go on until all nodes have been restarted: each loses its node once."""
 
 
 class Node:
@@ -49,9 +50,9 @@ class Node:
 
     async def start(self) -> None:
         """Start it, and wait until the balancer knows that it is ready."""
-        process = self._process = await self._stack.enter_async_context(self.command.serving(seconds=STARTS_SECONDS))
+        process = self._process = await self._stack.enter_async_context(self.command.serving())
         self._balancer.add(process.origin)
-        await until(lambda: process.origin in self._balancer.ready, STARTS_SECONDS)
+        await until(lambda: process.origin in self._balancer.ready)
 
     async def restart(self) -> None:
         """Ask it to stop, and start its successor meanwhile, as Kubernetes does when a pod is deleted."""
@@ -73,6 +74,7 @@ async def test_rolling_restart_is_not_noticed(passes: int, upstream: Simulator, 
     """No request fails, no event of a stream is lost or comes twice, and no run is started twice."""
     url = await asyncio.to_thread(emptied_database)
     done = tmp_path / "done"
+    go_on = [hold_runs(upstream, MODELS["held"]), hold_runs(upstream, MODELS["story"], after=2)]
     async with balancing() as balancer, AsyncExitStack() as stack:
         nodes = installed(upstream, tmp_path, url, balancer)
         for node in nodes:
@@ -80,12 +82,17 @@ async def test_rolling_restart_is_not_noticed(passes: int, upstream: Simulator, 
         await asyncio.gather(*(node.start() for node in nodes))
         calling = asyncio.create_task(keep_calling(nodes[0].command, upstream, balancer, done))
         stack.callback(calling.cancel)
-        await until(lambda: creates(upstream) >= sum(TASKS.values()))
         for _ in range(passes):
+            await until(lambda: calling.done() or held(upstream) == sum(TASKS[kind] for kind in HELD))
             for node in nodes:
                 await node.restart()
                 assert not calling.done(), calling.result().error
+            for each in go_on:
+                each.set()
+                each.clear()
         done.touch()
+        for each in go_on:
+            each.set()
         called = await calling
         assert called.error is None
         assert balancer.refused == []
@@ -108,6 +115,11 @@ def installed(upstream: Simulator, folder: Path, url: str, balancer: Balancer) -
     return [Node(command, balancer) for command in commands]
 
 
+def held(upstream: Simulator) -> int:
+    """Count the runs that are held."""
+    return sum(each.input["prompt"].startswith(HELD) and not each.terminal for each in upstream.predictions)
+
+
 async def keep_calling(command: ServeCommand, upstream: Simulator, balancer: Balancer, done: Path) -> Outcome:
     """Run the client until the file exists."""
     refs = {name: f"{model}:{version_of(upstream, model)}" for name, model in MODELS.items()}
@@ -116,7 +128,6 @@ async def keep_calling(command: ServeCommand, upstream: Simulator, balancer: Bal
         "keepCalling",
         base_url=f"{balancer.origin}/v1",
         key=command.key,
-        seconds=3600,
         until=str(done),
         tasks=TASKS,
         **refs,

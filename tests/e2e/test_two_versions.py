@@ -21,11 +21,9 @@ from tests.support.polling import attempts, until
 from tests.support.postgres import new_database
 from tests.support.rounds import split
 from tests.support.serve_command import ServeCommand
+from tests.support.simulator_models import hold_runs
 from tests.support.upstream import version_of
 from tests.support.versions import version_after, version_before
-
-STARTS_SECONDS = 40
-"""How long a process may take to start on a crowded machine."""
 
 
 class Calls:
@@ -74,11 +72,11 @@ async def test_neighbouring_versions_serve_together(
         path=str(await asyncio.to_thread(version, tmp_path / "code")),
     )  # fmt: skip
     await asyncio.to_thread(check_code, other)
-    async with today.serving(seconds=STARTS_SECONDS) as one, today.caller(one.origin) as first:
+    async with today.serving() as one, today.caller(one.origin) as first:
         calls = Calls(upstream, first)
         stop = asyncio.Event()
         calling = asyncio.create_task(keep_calling(calls, stop))
-        async with other.serving(seconds=STARTS_SECONDS) as two, other.caller(two.origin) as second:
+        async with other.serving() as two, other.caller(two.origin) as second:
             stop.set()
             await calling
             calls = Calls(upstream, first, second)
@@ -89,9 +87,11 @@ async def test_neighbouring_versions_serve_together(
                 await calls.cancel(there, cancelled)
                 await calls.ends(here, cancelled, "canceled")
                 await calls.ends(there, slow)
-            left = await calls.create(1, duration=60)
+            go_on = hold_runs(upstream, "acme/slow")
+            left = await calls.create(1, duration=2)
             two.signal(signal.SIGTERM)
             assert await two.ended() == 0
+            go_on.set()
         await calls.ends(0, left)
         await until(lambda: all(each.terminal for each in upstream.predictions))
         async for _ in attempts():
@@ -100,7 +100,7 @@ async def test_neighbouring_versions_serve_together(
     for command in (today, other):
         assert [line for line in command.log.splitlines() if '"level":"ERROR"' in line.replace(" ", "")] == []
     # And back: a version that met a later schema starts on it again.
-    async with today.serving(seconds=STARTS_SECONDS) as one, today.caller(one.origin) as first:
+    async with today.serving() as one, today.caller(one.origin) as first:
         calls = Calls(upstream, first)
         await calls.ends(0, await calls.create(0))
 

@@ -80,7 +80,7 @@ async def served_by_both(gateway: ServingProcess) -> None:
 
 async def test_workers_are_one_gateway(installed: ServeCommand, upstream: Simulator):
     """Equal requests are one run; one scrape shows all workers; one that is killed comes back; a signal stops all."""
-    async with installed.serving(seconds=STARTS_SECONDS) as gateway:
+    async with installed.serving() as gateway:
         await served_by_both(gateway)
         body = {
             "version": version_of(upstream, "acme/storyteller"),
@@ -114,7 +114,7 @@ async def test_workers_are_one_gateway(installed: ServeCommand, upstream: Simula
 
 async def test_workers_end_with_their_supervisor(installed: ServeCommand):
     """Nobody would restart them, or see their metrics."""
-    async with installed.serving(seconds=STARTS_SECONDS) as gateway:
+    async with installed.serving() as gateway:
         await served_by_both(gateway)
         workers = children(gateway.process.pid)
         gateway.signal(signal.SIGKILL)

@@ -20,15 +20,22 @@ from tests.support.polling import attempts, until
 from tests.support.postgres import emptied_database
 from tests.support.secret_scanner import LogScanner
 from tests.support.session_calls import ask, create, finished, get, open_session, versioned_model
+from tests.support.simulator_models import hold_runs
 from tests.support.stack import OpenGateway, Stack
 from tests.support.upstream import creates, version_of
 
 CREATE = "predictions.create"
 TIMES = LeaseTimes(lease=30.0, renew=0.3, margin=0.3, look=0.1)
 """A lease lasts long enough for a crowded machine; nodes are ended by the tests."""
-SLOW = {"duration": 60}
-"""Three seconds of the simulator's time."""
+SLOW = {"duration": 0}
+"""The input of a run that ends as soon as it is no longer held."""
 Open = Callable[[], Awaitable[tuple[Stack, Callable[[], Awaitable[None]]]]]
+
+
+@pytest.fixture
+def go_on(upstream: Simulator) -> asyncio.Event:
+    """Runs of `acme/slow` do not end before this is set."""
+    return hold_runs(upstream, "acme/slow")
 
 
 @pytest.fixture
@@ -115,7 +122,9 @@ async def test_nodes_are_listed_with_what_they_say_of_themselves(opened: Open):
     assert "limit" in (await nodes_of(one, "?limit=1001"))["detail"]
 
 
-async def test_node_that_shuts_down_leaves_its_runs_to_the_others(opened: Open, upstream: Simulator):
+async def test_node_that_shuts_down_leaves_its_runs_to_the_others(
+    opened: Open, upstream: Simulator, go_on: asyncio.Event
+):
     (one, leave), (two, _) = await opened(), await opened()
     async with sessions(one, two) as (first, second):
         made = await start_slow(first, one)
@@ -123,6 +132,7 @@ async def test_node_that_shuts_down_leaves_its_runs_to_the_others(opened: Open, 
         assert (await waiting).json["status"] in ("starting", "processing")
         await leave()
         await until_taken(1, two)
+        go_on.set()
         assert (await finished(second, made))["status"] == "succeeded"
     assert creates(upstream) == 1
 
@@ -144,12 +154,13 @@ async def test_run_that_has_ended_before_its_identity_is_known_is_hit_on_another
     assert creates(upstream) == 1
 
 
-async def test_runs_are_shared_among_the_survivors(opened: Open, upstream: Simulator):
+async def test_runs_are_shared_among_the_survivors(opened: Open, upstream: Simulator, go_on: asyncio.Event):
     (one, leave), (two, _), (three, _) = await opened(), await opened(), await opened()
     async with sessions(one, two, three) as (first, second, third):
         made = await asyncio.gather(*(start_slow(first, one) for _ in range(60)))
         await leave()
         await until_taken(60, two, three)
+        go_on.set()
         for session, ids in ((second, made[::2]), (third, made[1::2])):
             ends = await asyncio.gather(*(finished(session, each) for each in ids))
             assert {each["status"] for each in ends} == {"succeeded"}
@@ -157,7 +168,7 @@ async def test_runs_are_shared_among_the_survivors(opened: Open, upstream: Simul
 
 
 async def test_node_without_a_lease_drops_its_runs_and_joins_again(
-    opened: Open, upstream: Simulator, url: str, log_scanner: LogScanner
+    opened: Open, upstream: Simulator, url: str, log_scanner: LogScanner, go_on: asyncio.Event
 ):
     (one, _), (two, _) = await opened(), await opened()
     async with sessions(one, two) as (first, second):
@@ -168,6 +179,7 @@ async def test_node_without_a_lease_drops_its_runs_and_joins_again(
                 break
         assert await metric(one, "node_leases_lost_total") == 1
         await until_taken(1, one, two)
+        go_on.set()
         for session in (first, second):
             assert (await finished(session, made))["status"] == "succeeded"
         again = await start_slow(first, one)
@@ -177,7 +189,7 @@ async def test_node_without_a_lease_drops_its_runs_and_joins_again(
 
 
 async def test_waiter_on_a_node_that_loses_the_run_gets_its_end(
-    opened: Open, upstream: Simulator, url: str, log_scanner: LogScanner
+    opened: Open, upstream: Simulator, url: str, log_scanner: LogScanner, go_on: asyncio.Event
 ):
     (one, _), (two, _) = await opened(), await opened()
     async with sessions(one, two) as (first, second):
@@ -186,6 +198,7 @@ async def test_waiter_on_a_node_that_loses_the_run_gets_its_end(
         await until(lambda: creates(upstream) == 1)
         await end(url, one)
         await until_taken(1, one, two)
+        go_on.set()
         reply = await waiting
         assert (reply.status, reply.json["status"]) == (201, "succeeded")
         assert (await get(second, reply.json["id"]))["status"] == "succeeded"
@@ -270,7 +283,7 @@ def keep_nodes_from_joining(url: str) -> psycopg.Connection[Any]:
 
 
 async def test_run_that_a_node_has_taken_without_learning_of_it_is_followed(
-    opened: Open, upstream: Simulator, url: str, log_scanner: LogScanner
+    opened: Open, upstream: Simulator, url: str, log_scanner: LogScanner, go_on: asyncio.Event
 ):
     """The answer of the step that took it was lost: the run is owned, and no other node looks for it."""
     (one, leave), (two, _) = await opened(), await opened()
@@ -285,6 +298,7 @@ async def test_run_that_a_node_has_taken_without_learning_of_it_is_followed(
         await asyncio.to_thread(take)
         await leave()
         await until_taken(1, two)
+        go_on.set()
         assert (await finished(second, made))["status"] == "succeeded"
     assert creates(upstream) == 1
     log_scanner.errors.clear()

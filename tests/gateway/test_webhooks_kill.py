@@ -71,7 +71,7 @@ async def test_thousand_queued_webhooks_survive_kill_9(upstream, installation: I
         receiver.messages.clear()
         receiver.answer = answering(200)
         async with installation.serving():
-            await receiver.until(lambda: set(receiver.ids) == expected, seconds=60)
+            await receiver.until(lambda: set(receiver.ids) == expected)
             async with installation.caller("alpha") as session, session.get("/v1/webhooks/default/secret") as answer:
                 secret = Webhook((await answer.json())["key"])
         for message in receiver.messages:

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 def build_wheel(source: Path, folder: Path) -> Path:
     """Build a wheel with the packages of this environment, as the image does."""
     command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", str(folder)]
-    subprocess.run([*command, str(source)], check=True, capture_output=True, timeout=100)
+    subprocess.run([*command, str(source)], check=True, capture_output=True)
     (built,) = folder.glob("*.whl")
     return built
 
@@ -28,7 +28,7 @@ def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The source archive, built as `make package` builds it."""
     folder = tmp_path_factory.mktemp("sdist")
     command = [Path(sys.executable).parent / "hatchling", "build", "-t", "sdist", "-d", folder]
-    subprocess.run(command, check=True, capture_output=True, timeout=100, cwd=ROOT)
+    subprocess.run(command, check=True, capture_output=True, cwd=ROOT)
     (built,) = folder.glob("*.tar.gz")
     return built
 
@@ -52,13 +52,13 @@ def environment(released_wheel: Path, tmp_path_factory: pytest.TempPathFactory) 
     Every package must have a hash in constraints.txt, the wheel its own.
     """
     folder = tmp_path_factory.mktemp("environment") / "venv"
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True, timeout=60)
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
     command = [sys.executable, "-m", "pip", "--python", str(folder / "bin" / "python"), "install", "-q"]
     digest = hashlib.sha256(released_wheel.read_bytes()).hexdigest()
     wanted = f"replicate-gateway[speed,simulator,otel] @ {released_wheel.as_uri()}#sha256={digest}"
     done = subprocess.run(
         [*command, "--require-hashes", "-c", str(ROOT / "constraints.txt"), wanted],
-        check=False, capture_output=True, text=True, timeout=200,
+        check=False, capture_output=True, text=True,
     )  # fmt: skip
     if done.returncode and "Could not find a version that satisfies" in done.stderr:
         absent(f"the package index does not have what constraints.txt names: {done.stderr[-500:]}")

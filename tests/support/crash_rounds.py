@@ -11,7 +11,6 @@ import random
 import secrets
 import sqlite3
 import sys
-import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +23,7 @@ from gateway.access.rules.api_keys import new_key
 from gateway.simulator import Simulator
 from gateway.simulator.models import schema
 from gateway.simulator.models.job import Job, Program
+from tests.support.polling import SECONDS, attempts
 from tests.support.ports import free_port
 from tests.support.stack import start_upstream
 
@@ -42,16 +42,7 @@ TEAMS = ("alpha", "beta")
 TERMINAL = {"succeeded", "failed", "canceled", "aborted"}
 
 
-_START_SECONDS = 15.0
-
-
-_LOAD_SECONDS = 8.0
-
-
-_QUIET_SECONDS = 12.0
-
-
-_RETRY_SECONDS = 10.0
+_AFTER_SECONDS = 0.3
 
 
 _RETRY_PAUSE = 0.1
@@ -141,8 +132,6 @@ class Matrix:
         self.folder = folder
         self.database = folder / "gateway.db"
         self.postgres = postgres
-        self.patience = 1.0 if postgres is None else 3.0
-        """How much longer than with a file a restarted gateway may take to have everything in hand."""
         self.is_away = False
         """Whether the database may be away, so that callers get 503."""
         self.keys = {team: new_key(secrets.token_bytes).key for team in TEAMS}
@@ -184,14 +173,14 @@ class Matrix:
                 stderr=out,
             )
         child = Child(process, log)
-        until = time.monotonic() + _START_SECONDS
         async with aiohttp.ClientSession() as session:
-            while time.monotonic() < until and not child.is_dead:
+            async for _ in attempts():
+                if child.is_dead:
+                    break
                 with contextlib.suppress(aiohttp.ClientError):
                     async with session.get(f"{self.origin}/healthz") as answer:
                         if answer.status == 200:
                             return child
-                await asyncio.sleep(0.02)
         if child.is_dead and point and b"killed" in log.read_bytes():
             # The point lies on the way up.
             return child
@@ -200,7 +189,7 @@ class Matrix:
     def session(self) -> aiohttp.ClientSession:
         """Return a session of many connections, for all callers of one life of the gateway."""
         connector = aiohttp.TCPConnector(limit=0)
-        return aiohttp.ClientSession(self.origin, connector=connector, timeout=aiohttp.ClientTimeout(total=15))
+        return aiohttp.ClientSession(self.origin, connector=connector, timeout=aiohttp.ClientTimeout(total=SECONDS))
 
     def _headers(self, team: str) -> dict[str, str]:
         return {"Authorization": f"Bearer {self.keys[team]}"}
@@ -214,10 +203,13 @@ class Matrix:
             died = asyncio.create_task(child.process.wait())
             everybody = asyncio.gather(*callers)
             ends: set[asyncio.Future[Any]] = {died, everybody}
-            await asyncio.wait(ends, timeout=_LOAD_SECONDS, return_when=asyncio.FIRST_COMPLETED)
-            if not died.done() and everybody.done():
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            if not died.done():
                 # What is left for the point to come by happens without callers: ends, cancels, searches.
-                await asyncio.wait({died}, timeout=1.5)
+                quiet = asyncio.create_task(self.quiet())
+                await asyncio.wait({died, quiet}, return_when=asyncio.FIRST_COMPLETED)
+                quiet.cancel()
+                await asyncio.wait({died}, timeout=_AFTER_SECONDS)
             killer.cancel()
             died.cancel()
             await asyncio.gather(killer, died, return_exceptions=True)
@@ -291,13 +283,12 @@ class Matrix:
             await asyncio.gather(*(self._retry(session, each) for each in orders if each.key or each.shared))
 
     async def _retry(self, session: aiohttp.ClientSession, asked: Asked) -> None:
-        known, until = list(asked.ids), time.monotonic() + _RETRY_SECONDS * self.patience
-        while True:
+        known = list(asked.ids)
+        async for _ in attempts(pause=_RETRY_PAUSE):
             prediction_id = await self.create(session, asked)
             status = asked.statuses[-1]
-            if status not in (409, 429, 503, 504) or time.monotonic() > until:
+            if status not in (409, 429, 503, 504):
                 break
-            await asyncio.sleep(_RETRY_PAUSE)
         if asked.key is not None and known:
             assert prediction_id in known, f"a retry with its key gave another prediction ({status})"
         is_wanted = asked.body["input"]["duration"] != "long"
@@ -305,11 +296,9 @@ class Matrix:
 
     async def quiet(self) -> None:
         """Wait until nothing is open, here or upstream."""
-        until = time.monotonic() + _QUIET_SECONDS * self.patience
-        while self.open_runs() or not all(each.terminal for each in self.upstream.predictions):
-            running = [each.status for each in self.upstream.predictions if not each.terminal]
-            assert time.monotonic() < until, f"still open: {self.open_runs()}; upstream: {running}"
-            await asyncio.sleep(0.05)
+        async for _ in attempts(pause=0.05):
+            if all(each.terminal for each in self.upstream.predictions) and not self.open_runs():
+                break
 
     def rows(self, query: str) -> list[tuple[Any, ...]]:
         """Read the database beside the gateway."""

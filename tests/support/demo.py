@@ -73,8 +73,8 @@ def started(port: int, folder: Path, *options: str, **environ: str) -> Iterator[
         if process.poll() is None:
             process.send_signal(signal.SIGINT)
         try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
+            process.wait()
+        finally:
             process.kill()
             process.wait()
         assert process.stdout
@@ -118,7 +118,7 @@ class Answer:
 def ask(method: str, url: str, body: Any = None, **headers: str) -> Answer:
     """Send a request without following redirects. `Host` can be set."""
     parts = urllib.parse.urlsplit(url)
-    connection = http.client.HTTPConnection(parts.netloc, timeout=10)
+    connection = http.client.HTTPConnection(parts.netloc)
     with contextlib.closing(connection):
         data = None if body is None else json.dumps(body)
         spelled = {name.replace("_", "-"): value for name, value in headers.items()}

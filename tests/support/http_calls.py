@@ -232,6 +232,20 @@ async def metrics_of(stack: Stack) -> str:
         return await response.text()
 
 
+async def until_polled(stack: Stack, times: int = 1) -> None:
+    """Wait until the gateway has answered so many more polls of predictions."""
+    before = await _polls(stack)
+    async for _ in attempts():
+        if await _polls(stack) >= before + times:
+            return
+
+
+async def _polls(stack: Stack) -> float:
+    start = 'replicate_gateway_polls_total{served_by="gateway"} '
+    lines = (await metrics_of(stack)).splitlines()
+    return sum(float(line.removeprefix(start)) for line in lines if line.startswith(start))
+
+
 async def until_metric(stack: Stack, text: str) -> None:
     """Wait until the metrics page contains a text."""
     async for _ in attempts():

@@ -5,11 +5,12 @@ The database notes who changes a run. At the end of a round, callers, upstream a
 
 import asyncio
 import contextlib
+import itertools
 import random
 import secrets
 import sys
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -24,7 +25,8 @@ from gateway.simulator import Simulator
 from gateway.simulator.prediction import Prediction
 from tests.support.polling import attempts, until
 from tests.support.ports import free_port
-from tests.support.stream_rounds import Reading, check_streams, read_everywhere, request_of
+from tests.support.simulator_models import hold_runs
+from tests.support.stream_rounds import MODEL, Reading, check_streams, read_everywhere, request_of
 from tests.support.tools import clean_environment
 from tests.support.upstream import version_of
 from tests.support.webhook_receiver import Receiver
@@ -32,6 +34,7 @@ from tests.support.webhook_receiver import Receiver
 _ROOT = Path(__file__).parents[2]
 NODES = 3
 USD_PER_SECOND = "0.001525"
+_RUNNING = 2
 TERMINAL = {"succeeded", "failed", "canceled", "aborted"}
 _CONFIG = """
 [server]
@@ -134,6 +137,8 @@ class Cluster:
             self.nodes.append(Node(number, folder, f"http://127.0.0.1:{port}", f"http://127.0.0.1:{ops_port}"))
         self.asked: list[Asked] = []
         self.readings: list[Reading] = []
+        self.go_on = [hold_runs(upstream, model, after=2) for model in ("acme/slow", MODEL)]
+        """Runs end after a test has set these."""
         self.resumed = 0
         """Readers that went on at another node."""
 
@@ -169,7 +174,7 @@ class Cluster:
                 stderr=output,
             )  # fmt: skip
         async with aiohttp.ClientSession() as session:
-            async for _ in attempts(60):
+            async for _ in attempts():
                 assert node.process.returncode is None, node.log.read_text()[-2000:]
                 with contextlib.suppress(aiohttp.ClientError):
                     async with session.get(f"{node.origin}/readyz") as response:
@@ -198,6 +203,12 @@ class Cluster:
             connector=aiohttp.TCPConnector(limit=0),
         )
 
+    def is_busy(self, asked: Sequence[Asked], node: int) -> bool:
+        """Say whether what a node was asked for runs, and every stream has a reader on every node."""
+        prompts = {each.prompt for each in asked if each.node == node}
+        running = {each.input["prompt"] for each in self.upstream.predictions}
+        return len(prompts & running) >= _RUNNING and all(each.has_begun for each in self.readings)
+
     async def rows(self, query: str) -> list[tuple[Any, ...]]:
         """Read the database beside the nodes."""
 
@@ -221,7 +232,10 @@ async def play(
     """Let callers create, wait and read streams on all nodes, and something happen to one of them in the middle of it.
 
     Returns when every caller has got an answer, or has lost its connection to the victim, and streams have ended.
+    Runs end after it has happened.
     """
+    for go_on in cluster.go_on:
+        go_on.clear()
     dice = random.Random(seed)
     version = version_of(cluster.upstream, "acme/slow")
     asked = []
@@ -238,11 +252,16 @@ async def play(
         ]
         stories = [Asked(f"{seed} story {number}", node=number % NODES) for number in range(streams)]
         cluster.asked += stories
-        tasks += [asyncio.create_task(_tell(cluster, sessions, each, victim)) for each in stories]
-        # In the middle of it: the victim has runs to follow, and creates on their way.
-        await until(lambda: sum(bool(each.ids) for each in asked if each.node == victim) >= 2)
+        readings = [[Reading(each.prompt, node) for node in range(NODES)] for each in stories]
+        cluster.readings += itertools.chain(*readings)
+        for each, readers in zip(stories, readings, strict=True):
+            tasks.append(asyncio.create_task(_tell(cluster, sessions, each, readers, victim)))
+        # In the middle of it: the victim has runs to follow, readers, and creates on their way.
+        await until(lambda: cluster.is_busy(asked, victim))
         await asyncio.sleep(dice.uniform(0.0, 0.3))
         await happens()
+        for go_on in cluster.go_on:
+            go_on.set()
         await asyncio.gather(*tasks)
     finally:
         for session in sessions:
@@ -261,11 +280,11 @@ async def _call(
     await asyncio.sleep(chance * 0.6)
     body: dict[str, Any] = {
         "version": version,
-        # At twenty times the speed: two to five seconds.
-        "input": {"duration": 40 + 60 * chance, "prompt": asked.prompt},
+        # At twenty times the speed: up to three seconds after they may end.
+        "input": {"duration": 60 * chance, "prompt": asked.prompt},
     }
     if asked.is_shared:
-        body["input"] |= {"duration": 60, "seed": 7}
+        body["input"] |= {"duration": 20, "seed": 7}
     if asked.hooked:
         body["webhook"] = f"{receiver.url}/{len(cluster.asked)}"
         body["webhook_events_filter"] = ["completed"]
@@ -281,7 +300,9 @@ async def _call(
         assert asked.node == victim, "a node that lives has cut a connection"
 
 
-async def _tell(cluster: Cluster, sessions: list[aiohttp.ClientSession], asked: Asked, victim: int) -> None:
+async def _tell(
+    cluster: Cluster, sessions: list[aiohttp.ClientSession], asked: Asked, readings: list[Reading], victim: int
+) -> None:
     """Create a run that streams, and read its stream on every node."""
     body = request_of(cluster.upstream, asked.prompt)
     try:
@@ -294,15 +315,15 @@ async def _tell(cluster: Cluster, sessions: list[aiohttp.ClientSession], asked: 
         assert asked.node == victim, "a node that lives has cut a connection"
         return
     asked.ids.append(answer["id"])
-    cluster.readings += await read_everywhere(cluster, NODES, asked.prompt, answer["urls"]["stream"])
+    await read_everywhere(cluster, readings, answer["urls"]["stream"])
 
 
-async def settled(cluster: Cluster, seconds: float, *, without: int | None = None) -> None:
+async def settled(cluster: Cluster, *, without: int | None = None) -> None:
     """Wait until everything that callers were told of has ended, on every node but one."""
     sessions = [cluster.caller(number) for number in range(NODES) if number != without]
     try:
         open_ids = {each for asked in cluster.asked for each in asked.ids}
-        async for number in attempts(seconds, pause=0.1):
+        async for number in attempts(pause=0.1):
             for prediction in tuple(open_ids):
                 async with sessions[number % len(sessions)].get(f"/v1/predictions/{prediction}") as response:
                     assert response.status == 200, f"{prediction} is lost: {response.status}"
@@ -317,7 +338,7 @@ async def settled(cluster: Cluster, seconds: float, *, without: int | None = Non
 
 async def check(cluster: Cluster, receiver: Receiver) -> None:
     """Compare what callers, upstream, receivers and the ledger say. Call when it is quiet."""
-    async for _ in attempts(60, pause=0.2):
+    async for _ in attempts(pause=0.2):
         is_over = all(each.terminal for each in cluster.upstream.predictions)
         if is_over and not await cluster.rows("SELECT id FROM runs WHERE state IN ('intended', 'live')"):
             break
@@ -365,7 +386,7 @@ async def _check_writers(cluster: Cluster) -> None:
 
 async def _check_webhooks(cluster: Cluster, receiver: Receiver) -> None:
     hooked = {asked.ids[0] for asked in cluster.asked if asked.hooked and asked.ids}
-    await receiver.until(lambda: hooked <= {message.json["id"] for message in receiver.messages}, 40)
+    await receiver.until(lambda: hooked <= {message.json["id"] for message in receiver.messages})
     ids: dict[str, set[str]] = defaultdict(set)
     for message in receiver.messages:
         ids[message.json["id"]].add(message.id)

@@ -7,6 +7,7 @@ from typing import Any
 
 import aiohttp
 
+from gateway.nodes.membership import LeaseTimes
 from tests.support.polling import attempts
 from tests.support.session_calls import open_session
 from tests.support.stack import OpenGateway, Stack
@@ -26,7 +27,8 @@ class Nodes:
 
 @contextlib.asynccontextmanager
 async def open_nodes(open_gateway: OpenGateway, database: str, count: int = 2, **settings: Any) -> AsyncIterator[Nodes]:
-    """Open gateways on one database. They listen to each other's news."""
+    """Open gateways on one database. They listen to each other's news. Their leases last longer than any test."""
+    settings = {"lease_times": LeaseTimes(lease=600.0)} | settings
     async with AsyncExitStack() as stack:
         stacks: list[Stack] = []
         for _ in range(count):

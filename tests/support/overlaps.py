@@ -17,7 +17,7 @@ from gateway.store.postgres.dialect import READING_SQL
 from gateway.store.sql.connections import Lane
 from gateway.store.sql.database import Database, Parameters, Rows
 from gateway.store.sql.locks import Lock
-from tests.support.polling import attempts
+from tests.support.polling import SECONDS, attempts
 
 T = TypeVar("T")
 Work = Callable[[PostgresStore], Awaitable[Any]]
@@ -36,7 +36,7 @@ class Gate:
     def stop(self) -> None:
         """Say that the step is here, and wait until the gate is open."""
         self.reached.set()
-        assert self.opened.wait(10)
+        assert self.opened.wait(SECONDS)
 
 
 def store_of(url: str, gate: Gate | None = None, without: Iterable[Lock | str] = ()) -> PostgresStore:
@@ -75,7 +75,8 @@ def store_of(url: str, gate: Gate | None = None, without: Iterable[Lock | str] =
 
             return super()._run_in_lane(stopped, durable=durable, erases=erases, lane=lane)
 
-    return ChangedStore(url, decide=1, read=1)
+    # A step may stand at its gate for longer than callers wait.
+    return ChangedStore(url, timeout_seconds=600.0, decide=1, read=1)
 
 
 async def overlapped(

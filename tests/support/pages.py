@@ -58,7 +58,6 @@ def bundle_page(clients: Path, to: Path, script: Path | None = None) -> Path:
         env=clean_environment(),
         check=True,
         capture_output=True,
-        timeout=60,
     )
     return to
 

@@ -17,7 +17,6 @@ from tests.support.polling import attempts
 from tests.support.tools import clean_environment, make_certificate, require_tool
 
 DOCUMENT = "docs/proxies.md"
-_START_SECONDS = 15
 _NGINX = """
 daemon off;
 worker_processes 1;
@@ -132,7 +131,7 @@ async def _running(command: Sequence[str], proxy: Proxy) -> AsyncIterator[None]:
             *command, env=clean_environment(), stdin=asyncio.subprocess.DEVNULL, stdout=output, stderr=output
         )
     try:
-        async with asyncio.timeout(_START_SECONDS), proxy.session() as session:
+        async with proxy.session() as session:
             async for _ in attempts():
                 assert process.returncode is None, said.read_text()[-2000:]
                 # Traefik listens before it has read its routes and its certificate.

@@ -74,7 +74,7 @@ async def live_through(store: PostgresStore, name: str) -> None:
 
 
 async def main(url: str, name: str) -> None:
-    store = PostgresStore(url, decide=2, read=1)
+    store = PostgresStore(url, timeout_seconds=600.0, decide=2, read=1)
     await store.open()
     found = [await spend(store, name), await share(store, name)]
     await live_through(store, name)

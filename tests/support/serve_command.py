@@ -85,8 +85,8 @@ class ServeCommand:
         return path
 
     @asynccontextmanager
-    async def serving(self, *, seconds: float = 15) -> AsyncIterator[ServingProcess]:
-        """Start the process, and end it on exit."""
+    async def serving(self) -> AsyncIterator[ServingProcess]:
+        """Start the process, wait until it serves or has ended, and end it on exit."""
         config = self.configure()
         with (self.folder / "log.txt").open("ab") as log:
             process = await asyncio.create_subprocess_exec(
@@ -96,8 +96,7 @@ class ServeCommand:
             )  # fmt: skip
         assert process.stdout is not None
         try:
-            async with asyncio.timeout(seconds):
-                line = (await process.stdout.readline()).decode()
+            line = (await process.stdout.readline()).decode()
             found = _SERVES.search(line)
             assert found is not None, line + self.log[-2000:]
             yield ServingProcess(process, found[1], found[2])

@@ -19,6 +19,9 @@ from tests.support.postgres_proxy import Cut, Proxy, every
 StoreMaker = Callable[[], Store]
 """Makes one more store on the same data each time it is called, as another process would."""
 
+_PATIENT = 600.0
+"""How long steps may take: connecting for each commit takes time, thousands may wait, and machines are slow."""
+
 
 class Backend(Protocol):
     """A kind of store."""
@@ -41,14 +44,13 @@ def sqlite_maker(folder: Path, *, in_order: bool = False) -> StoreMaker:
 def postgres_maker(folder: Path, *, in_order: bool = False) -> StoreMaker:
     """Return a maker of PostgreSQL stores on one database."""
     url = emptied_database()
-    return lambda: PostgresStore(url, decide=1 if in_order else 3, read=1)
+    return lambda: PostgresStore(url, timeout_seconds=_PATIENT, decide=1 if in_order else 3, read=1)
 
 
 def cut_maker(folder: Path, *, in_order: bool = False) -> StoreMaker:
     """Return a maker of PostgreSQL stores whose connections are lost with the answer to each commit."""
     url = cutting_proxy().url(emptied_database())
-    # Connecting for each commit takes time, and thousands may wait.
-    return lambda: PostgresStore(url, timeout_seconds=600.0, decide=1 if in_order else 3, read=1)
+    return lambda: PostgresStore(url, timeout_seconds=_PATIENT, decide=1 if in_order else 3, read=1)
 
 
 @cache
@@ -62,7 +64,9 @@ def cutting_proxy() -> Proxy:
 def pooled_maker(folder: Path, *, in_order: bool = False) -> StoreMaker:
     """Return a maker of PostgreSQL stores on one database, behind PgBouncer in transaction mode."""
     url = emptied_database()
-    return lambda: PostgresStore(pooled(url), listen_url=url, decide=1 if in_order else 3, read=1)
+    return lambda: PostgresStore(
+        pooled(url), listen_url=url, timeout_seconds=_PATIENT, decide=1 if in_order else 3, read=1
+    )
 
 
 BACKENDS: dict[str, Backend] = {"sqlite": sqlite_maker, "postgres": postgres_maker}

@@ -6,6 +6,7 @@ Whatever happens, each of them gets upstream's stream, byte for byte.
 
 import asyncio
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 from urllib.parse import urlsplit
@@ -18,11 +19,8 @@ from tests.support.polling import attempts
 from tests.support.upstream import version_of
 
 MODEL = "acme/storyteller"
-_DURATION = 60
-"""At twenty times the speed: three seconds."""
 _TOKENS = 40
 _RETRY = b"retry: 1000\n\n"
-_SECONDS = 60.0
 
 
 class Nodes(Protocol):
@@ -47,6 +45,8 @@ class Reading:
     """On which it began."""
     body: bytes = b""
     connections: int = 0
+    has_begun: bool = False
+    """Whether a node has answered it."""
 
     @property
     def is_over(self) -> bool:
@@ -58,22 +58,20 @@ def request_of(upstream: Simulator, prompt: str) -> dict[str, Any]:
     """Return the body of a create of a run that streams."""
     return {
         "version": version_of(upstream, MODEL),
-        "input": {"prompt": prompt, "duration": _DURATION, "tokens": _TOKENS},
+        "input": {"prompt": prompt, "max_tokens": _TOKENS},
         "stream": True,
     }
 
 
-async def read_everywhere(nodes: Nodes, count: int, prompt: str, url: str) -> list[Reading]:
-    """Read a stream on every node at once, to its end."""
-    readings = [Reading(prompt, node) for node in range(count)]
+async def read_everywhere(nodes: Nodes, readings: Sequence[Reading], url: str) -> None:
+    """Read a stream to its end: one reader on each node."""
     path = "/v1/" + urlsplit(url).path.partition("/v1/")[2]
-    await asyncio.gather(*(_read(nodes, count, each, path) for each in readings))
-    return readings
+    await asyncio.gather(*(_read(nodes, len(readings), each, path) for each in readings))
 
 
 async def _read(nodes: Nodes, count: int, reading: Reading, path: str) -> None:
     node = reading.node
-    async for _ in attempts(_SECONDS, pause=0.05):
+    async for _ in attempts(pause=0.05):
         headers = {"Accept": "text/event-stream"}
         if ids := re.findall(rb"^id: (.*)$", reading.body, re.MULTILINE):
             headers["Last-Event-ID"] = ids[-1].decode()
@@ -83,6 +81,7 @@ async def _read(nodes: Nodes, count: int, reading: Reading, path: str) -> None:
             async with nodes.caller(node) as session, session.get(path, headers=headers) as response:
                 assert response.status in (200, 503), f"a stream was refused: {response.status}"
                 if response.status == 200:
+                    reading.has_begun = True
                     async for chunk in response.content.iter_any():
                         received += chunk
         except (aiohttp.ClientError, TimeoutError):

@@ -15,7 +15,9 @@ const args = [
 
 /** Open a page, have something done with it, and say what the console said and what was requested. */
 async function visit({ executable, profile, page: address }, act) {
-  const context = await chromium.launchPersistentContext(profile, { executablePath: executable, args, headless: true });
+  const options = { executablePath: executable, timeout: 60_000, args, headless: true };
+  const context = await chromium.launchPersistentContext(profile, options);
+  context.setDefaultTimeout(60_000);
   try {
     const page = await context.newPage();
     const complaints = [];

@@ -21,6 +21,7 @@ export const phone = { width: 390, height: 844 };
 export async function inBrowser({ executable, profile, scheme = "light", viewport = wide }, act) {
   const context = await chromium.launchPersistentContext(profile, {
     executablePath: executable,
+    timeout: 60_000,
     args,
     headless: true,
     colorScheme: scheme,
@@ -28,6 +29,7 @@ export async function inBrowser({ executable, profile, scheme = "light", viewpor
     isMobile: viewport === phone,
     hasTouch: viewport === phone,
   });
+  context.setDefaultTimeout(60_000);
   try {
     const page = await context.newPage();
     const complaints = [];

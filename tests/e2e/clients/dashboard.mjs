@@ -198,7 +198,6 @@ await play({
   /** For each person: ask for a page, sign in at the issuer with the keyboard, look at pages, and sign out. */
   async issuer({ address, asked, issuer, people, paths, ...how }) {
     return inBrowser(how, async (page, context) => {
-      page.setDefaultTimeout(15_000);
       const { origin } = new URL(address);
       // The provider's forms name fonts of another host.
       await page.route(

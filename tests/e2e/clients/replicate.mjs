@@ -122,12 +122,13 @@ await play({
     return { ...brief(created), webhook: created.webhook, filter: created.webhook_events_filter };
   },
 
-  /** Wait as `run()` does, but not for longer than some seconds. */
-  async waitFor({ id, patience }) {
+  /** Wait as `run()` does, but for so many polls at most. */
+  async waitFor({ id, polls }) {
     const replicate = client();
     const prediction = await replicate.predictions.get(id);
-    const late = pause(patience * 1000).then(() => "still waiting");
-    return Promise.race([replicate.wait(prediction, { interval: 50 }).then(({ status }) => status), late]);
+    let left = polls;
+    const waited = await replicate.wait(prediction, { interval: 50 }, async () => left-- === 0);
+    return waited.status;
   },
 
   async get({ id }) {

@@ -5,7 +5,7 @@ import { createParser } from "eventsource-parser";
 import Replicate from "replicate";
 import { baseUrl, key, pause, play } from "./script.mjs";
 
-// Node's fetch keeps idle connections for 4 seconds, so a gateway should drain for longer. Here it drains for two.
+// Node's fetch keeps idle connections for 4 seconds, so a gateway should drain for longer. Here it drains for five, on slow machines too.
 const DISPATCHER = Symbol.for("undici.globalDispatcher.1");
 await fetch("data:,"); // It exists after the first call.
 globalThis[DISPATCHER] = new globalThis[DISPATCHER].constructor({ keepAliveTimeout: 500 });
@@ -38,9 +38,9 @@ async function readStream(url) {
 }
 
 const kinds = {
-  async wait(prompt, { slow, duration }) {
+  async wait(prompt, { held }) {
     let seen = 0;
-    const output = await replicate.run(slow, { input: { prompt, duration: duration.wait } }, () => {
+    const output = await replicate.run(held, { input: { prompt, text: prompt } }, () => {
       seen += 1;
     });
     // The first is the create's answer, and the last is the result.
@@ -52,9 +52,9 @@ const kinds = {
     return { output: await replicate.run(slow, { input, wait: { mode: "poll", interval } }) };
   },
 
-  async stream(prompt, { story, duration, tokens }) {
+  async stream(prompt, { story, tokens }) {
     const version = story.split(":")[1];
-    const input = { prompt, duration: duration.stream, max_tokens: tokens };
+    const input = { prompt, max_tokens: tokens };
     const { urls } = await replicate.predictions.create({ version, input });
     return readStream(urls.stream);
   },

@@ -10,7 +10,7 @@ await play({
     const context = await chromium.launchPersistentContext(profile, { executablePath: executable, args, headless: true });
     try {
       const page = await context.newPage();
-      page.setDefaultTimeout(15_000);
+      page.setDefaultTimeout(60_000);
       // The provider's forms name fonts of another host.
       const own = [address, settings.issuer, new URL(settings.gateway).origin];
       await page.route(
