@@ -124,6 +124,17 @@ async def test_killed_connection_is_opened_again_and_nothing_waiting_is_lost():
         assert two.observer.count("news_reconnected") == 1
 
 
+async def test_names_that_become_due_as_the_connection_ends_are_sent_on_the_next_one():
+    """Both are noticed at once. The names do not wait for a heartbeat."""
+    async with nodes(Node(), Node(name="two")) as (one, two):
+        killed = await server_process()
+        two.news.tell(Topic.RUN, "r1")
+        # The event loop stands still meanwhile.
+        with psycopg.connect(database(), autocommit=True) as connection:
+            connection.execute("SELECT pg_terminate_backend(%s, 10000)", [killed])
+        await until(lambda: one.names(Topic.RUN) == ["r1"])
+
+
 async def test_silent_connection_is_given_up():
     """A server that is gone without a word answers no heartbeat."""
     hasty = Node(name="two", heartbeat_seconds=0.2, deadline_seconds=0.5)

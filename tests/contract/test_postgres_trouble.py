@@ -63,7 +63,7 @@ async def setting(store: PostgresStore, name: str, lane: Lane = Lane.DECIDE) -> 
 
 async def test_sessions_have_deadlines_and_sync_what_counts(store: PostgresStore) -> None:
     assert await setting(store, "statement_timeout") == "10min"
-    assert await setting(store, "lock_timeout") == "10min"
+    assert await setting(store, "lock_timeout") == "2s"
     assert await setting(store, "idle_in_transaction_session_timeout") == "20min"
     assert await setting(store, "jit") == "off"
     assert await setting(store, "transaction_isolation") == "read committed"

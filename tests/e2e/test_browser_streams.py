@@ -11,7 +11,7 @@ import pytest
 from gateway.simulator import Simulator
 from tests.support.installation import Installation, install
 from tests.support.pages import Site, visit_page
-from tests.support.polling import attempts
+from tests.support.polling import attempts, until
 from tests.support.simulator_models import hold_runs
 from tests.support.stack import Stack, start_gateway
 from tests.support.upstream import assert_upstream_saw_no_key, version_of
@@ -112,7 +112,10 @@ async def test_event_source_survives_a_kill_of_the_gateway(
         await process.wait()
     said_by_then = len(upstream.predictions[0].output or ())
     assert upstream.predictions[0].completed_us is None
+    read = upstream.requests.count("streams.get")
     async with installation.serving():
+        # The page is back while the run goes on.
+        await until(lambda: upstream.requests.count("streams.get") > read)
         go_on.set()
         seen = await visiting
     outcome: dict[str, Any] = seen.results[0]

@@ -3,23 +3,28 @@
 import asyncio
 import json
 import sys
+import time
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from functools import partial
+from pathlib import Path
 
 import pytest
 from replicate.exceptions import ModelError, ReplicateError
 
 from gateway.simulator import Simulator
 from gateway.simulator.faults import Fault
-from tests.support.http_calls import until_polled
+from tests.support.http_calls import until_metric, until_polled
 from tests.support.polling import attempts, until
 from tests.support.python_client import Python, python_client
 from tests.support.simulator_models import hold_runs_until, hold_runs_until_read
-from tests.support.stack import Stack
+from tests.support.stack import Stack, start_gateway
+from tests.support.system_clocks import AdvancingClock
 from tests.support.tools import clean_environment
-from tests.support.upstream import creates, reads, version_of
+from tests.support.upstream import creates, paced_reads, reads, version_of
 
 STORY = {"prompt": "a llama in the snow", "seed": 7, "max_tokens": 24}
+WAIT = 20
 
 
 async def test_run_waits_for_an_official_model_in_one_request(python: Python, upstream: Simulator):
@@ -49,36 +54,77 @@ async def test_run_of_a_version_reads_its_schema_and_returns_an_iterator(
 
 async def test_run_without_waiting_polls_the_gateway_not_upstream(python: Python, upstream: Simulator, gateway: Stack):
     """`wait=False`: polls come as fast as the caller likes and end at the gateway."""
-    hold_runs_until(upstream, "acme/slow", partial(until_polled, gateway, 100))
+    hold_runs_until(upstream, "acme/slow", partial(until_polled, gateway, 40))
+    began = time.monotonic()
     version = version_of(upstream, "acme/slow")
     given = {"prompt": "patience", "duration": 2, "steps": 10, "seed": 1}
     python.client.poll_interval = 0.005
     output = await python.do(python.client, "run", f"acme/slow:{version}", input=given, wait=False)
     assert output == "patience (seed 1, 10 steps)"
     polls = len([each for each in python.sent if "/predictions/" in each.url])
-    assert reads(upstream) < polls
+    assert polls >= 40
+    assert reads(upstream) <= paced_reads(time.monotonic() - began)
     assert creates(upstream) == 1
 
 
-async def test_expired_wait_continues_by_polling(python: Python, upstream: Simulator, gateway: Stack):
+@pytest.fixture
+def clock() -> AdvancingClock:
+    """The gateway's clock, where a wait is to expire: this client gives its wait half a second more, and no longer."""
+    return AdvancingClock()
+
+
+@pytest.fixture
+async def advanced(
+    upstream: Simulator, tmp_path: Path, a_quiet_gateway: None, clock: AdvancingClock
+) -> AsyncIterator[Stack]:
+    """A gateway with that clock."""
+    async with start_gateway(upstream, tmp_path, clock=clock) as stack:
+        yield stack
+
+
+@pytest.fixture
+async def waiting(advanced: Stack, is_async: bool) -> AsyncIterator[Python]:
+    """The client of team alpha at that gateway."""
+    client = python_client(advanced.keys["alpha"], advanced.origin, is_async=is_async)
+    yield client
+    await client.close()
+
+
+async def expire_wait(stack: Stack, clock: AdvancingClock) -> None:
+    """Let the wait of a create expire when the gateway has read what its run has given so far."""
+    await until_metric(stack, 'replicate_gateway_waiters{kind="sync"} 1.0')
+    await until(lambda: stack.upstream.predictions[0].log_parts)
+    before = reads(stack.upstream)
+    await until(lambda: reads(stack.upstream) > before + 1)
+    clock.advance(WAIT)
+
+
+async def test_expired_wait_continues_by_polling(
+    waiting: Python, upstream: Simulator, advanced: Stack, clock: AdvancingClock
+):
     """A wait that is too short: `starting`, then polls, then the whole output."""
-    hold_runs_until(upstream, "acme/slow", partial(until_polled, gateway))
+    hold_runs_until(upstream, "acme/slow", partial(until_polled, advanced), after=1)
     version = version_of(upstream, "acme/slow")
     given = {"prompt": "patience", "duration": 2, "steps": 10, "seed": 1}
-    output = await python.do(python.client, "run", f"acme/slow:{version}", input=given, wait=1)
+    output, _ = await asyncio.gather(
+        waiting.do(waiting.client, "run", f"acme/slow:{version}", input=given, wait=WAIT), expire_wait(advanced, clock)
+    )
     assert output == "patience (seed 1, 10 steps)"
-    assert python.sent[0].headers["prefer"] == "wait=1"
-    assert python.sent[0].status == 202
+    assert waiting.sent[0].headers["prefer"] == f"wait={WAIT}"
+    assert waiting.sent[0].status == 202
     assert creates(upstream) == 1
 
 
 async def test_text_later_than_the_wait_arrives_in_full(
-    python: Python, upstream: Simulator, gateway: Stack, storyteller: str
+    waiting: Python, upstream: Simulator, advanced: Stack, storyteller: str, clock: AdvancingClock
 ):
     """Output that was there when the wait expired is not taken for all of it."""
-    hold_runs_until(upstream, "acme/storyteller", partial(until_polled, gateway), after=30)
+    hold_runs_until(upstream, "acme/storyteller", partial(until_polled, advanced), after=30)
     given = {**STORY, "max_tokens": 60}
-    output = await python.do(python.client, "run", f"acme/storyteller:{storyteller}", input=given, wait=1)
+    output, _ = await asyncio.gather(
+        waiting.do(waiting.client, "run", f"acme/storyteller:{storyteller}", input=given, wait=WAIT),
+        expire_wait(advanced, clock),
+    )
     assert output == upstream.predictions[0].output
     assert len(output) == 61
 

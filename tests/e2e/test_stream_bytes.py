@@ -127,6 +127,8 @@ async def read_events(url: str) -> list[tuple[str, str, str, int | None]]:
     events = []
     async with httpx.AsyncClient(timeout=None) as client, httpx_sse.aconnect_sse(client, "GET", url) as source:
         async for event in source.aiter_sse():
+            if event.event == "message":  # a comment, such as a heartbeat: httpx-sse makes an empty event of it
+                continue
             events.append((event.event, event.data, event.id, event.retry))
             if event.event == "done":
                 break

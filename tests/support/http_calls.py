@@ -235,7 +235,7 @@ async def metrics_of(stack: Stack) -> str:
 async def until_polled(stack: Stack, times: int = 1) -> None:
     """Wait until the gateway has answered so many more polls of predictions."""
     before = await _polls(stack)
-    async for _ in attempts():
+    async for _ in attempts(pause=0.05):
         if await _polls(stack) >= before + times:
             return
 

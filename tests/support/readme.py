@@ -175,7 +175,7 @@ async def release_when_read(gateway: ReadmeGateway, site: Site) -> None:
             async with session.get(f"{gateway.ops_url}/metrics") as answer:
                 metrics = await answer.text()
             if (
-                'http_requests_total{code="200",method="GET",route="streams.read"}' in metrics
+                re.search(r'http_requests_total\{code="200",method="GET",route="streams.read"\} [1-9]', metrics)
                 and 'sse_streams{side="downstream"} 0.0' in metrics
             ):
                 break

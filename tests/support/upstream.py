@@ -1,9 +1,14 @@
 """What the simulator has and has received."""
 
+import math
+
+from gateway.predictions.rules.polling import next_poll_seconds
 from gateway.simulator import Simulator
 from tests.support.stack import Stack
 
 CREATES = "*predictions.create"
+_READS_BESIDES = 3
+"""Such as one when a stream has ended."""
 
 
 def version_of(upstream: Simulator, ref: str) -> str:
@@ -21,6 +26,14 @@ def creates(upstream: Simulator) -> int:
 def reads(upstream: Simulator) -> int:
     """Count the reads of single predictions and trainings that upstream received."""
     return upstream.requests.count("predictions.get") + upstream.requests.count("trainings.get")
+
+
+def paced_reads(seconds: float) -> int:
+    """Return how many reads of a run the gateway sends by itself in so many seconds, at most."""
+    count, age = _READS_BESIDES, 0.0
+    while age < seconds:
+        count, age = count + 1, age + next_poll_seconds(age, 1, math.inf)
+    return count
 
 
 def assert_upstream_saw_no_key(stack: Stack) -> None:

@@ -165,6 +165,9 @@ class PostgresNews:
         own = connection.info.backend_pid
         connection.add_notify_handler(lambda notify: self._receive(notify.pid, notify.payload, own))
         answered_at = loop.time()
+        if self._is_due:
+            # The last connection ended as names became due: the wake-up for both was used up by its end.
+            self._wake.set()
         while True:
             await self._wait_for_work(connection, answered_at + self._heartbeat_seconds)
             self._read(connection, own)
