@@ -68,12 +68,19 @@ def restored_log_levels() -> Iterator[None]:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Give a property test, which is a hundred tests in one, three times the time of a test. Mix tests for workers."""
+    """Give a property test, which is a hundred tests in one, three times the time of a test. Mix tests for workers.
+
+    Where `-o timeout` gives each test more time, because the machine is slow, none that names its time has less.
+    """
+    least = float(config.getini("timeout") or 0)
     for item in items:
+        given = item.get_closest_marker("timeout")
+        if given is not None and given.args[0] < least:
+            item.add_marker(pytest.mark.timeout(least), append=False)
         function = getattr(item, "obj", None)
         is_property = getattr(function, "is_hypothesis_test", False) or item.name == "runTest"
-        if is_property and item.get_closest_marker("timeout") is None:
-            item.add_marker(pytest.mark.timeout(max(60.0, float(item.config.getini("timeout") or 0))))
+        if is_property and given is None:
+            item.add_marker(pytest.mark.timeout(max(60.0, least)))
     if hasattr(config, "workerinput"):
         places = mixed([item.nodeid for item in items])
         items.sort(key=lambda item: places[item.nodeid])
