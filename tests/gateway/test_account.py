@@ -200,8 +200,8 @@ async def test_reads_over_the_account_rate_get_429_after_the_queue_time(open_gat
 
 async def test_run_polling_continues_when_reads_exhaust_the_account_rate(open_gateway: OpenGateway):
     """Polls of runs own half of the requests: a run ends for its caller however many others read."""
-    limits = {"requests_per_minute": 240}
-    async with open_gateway(upstream=limits, cache={"metadata_ttl_seconds": 0}) as stack, open_session(stack) as alpha:
+    patient = {"upstream": {"requests_per_minute": 240}, "teams": {"alpha": {"max_wait_seconds": 300}}}
+    async with open_gateway(**patient, cache={"metadata_ttl_seconds": 0}) as stack, open_session(stack) as alpha:
         reads = [asyncio.create_task(alpha.get(f"/v1/models?n={number}")) for number in range(200)]
         await shown(stack, 'waiters{kind="call"} 1')
         made = await create(stack, model=FAST)

@@ -210,11 +210,12 @@ async def test_freed_places_are_used_while_another_create_is_slow(open_gateway: 
         for number in (1, 2):
             waiting.append(asyncio.create_task(create(alpha, named(stack), OWN)))
             await until_metric(stack, f'waiters{{kind="limit"}} {number}.0')
-        stack.upstream.faults.set(Fault("delay_headers", operation="*predictions.create", times=1, seconds=3))
+        stack.upstream.faults.set(Fault("delay_headers", operation="*predictions.create", times=1, seconds=600))
         for each in running:
             await cancel(alpha, each)
         assert (await waiting[1]).status == 201
         assert not waiting[0].done()
+        stack.upstream.faults.clear()
         assert (await waiting[0]).status == 201
 
 
@@ -268,10 +269,12 @@ async def test_trainings_are_reserved_and_settled_like_predictions(open_gateway:
     async with open_gateway(prices=PRICES, teams={"alpha": team}) as stack, open_session(stack) as alpha:
         version = version_of(stack.upstream, "acme/storyteller")
         path = f"/v1/models/acme/storyteller/versions/{version}/trainings"
-        body = {"destination": "acme/painter", "input": {"train_data": "https://example.com/data.zip"}}
-        made = await ask(alpha, "POST", path, json=body)
+        given = {"train_data": "https://example.com/data.zip", "num_train_epochs": 1000}
+        made = await ask(alpha, "POST", path, json={"destination": "acme/painter", "input": given})
         assert made.status == 201, made.text
         assert (await create(alpha, named(stack), OWN)).status == 429
+        # It has been long enough.
+        stack.upstream.clock.speed = 1e6
         async for _ in attempts():
             if (await usage(alpha))["total"]["predictions"]["run"] != 0:
                 break

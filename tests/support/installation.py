@@ -56,7 +56,7 @@ class Installation:
                 env=self.environ, stdin=asyncio.subprocess.DEVNULL, stdout=output, stderr=output,
             )  # fmt: skip
         try:
-            async with asyncio.timeout(10), aiohttp.ClientSession() as session:
+            async with aiohttp.ClientSession() as session:
                 async for _ in attempts():
                     assert process.returncode is None, (self.folder / "output.txt").read_text()[-2000:]
                     with contextlib.suppress(aiohttp.ClientError):

@@ -11,6 +11,8 @@ from typing import Any
 from aiohttp import web
 from multidict import CIMultiDict
 
+from tests.support.polling import SECONDS
+
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -55,7 +57,7 @@ class Receiver:
         """Return the statuses in the messages about one prediction."""
         return [message.json["status"] for message in self.of(prediction_id)]
 
-    async def until(self, done: Callable[[], object], seconds: float = 15.0) -> None:
+    async def until(self, done: Callable[[], object], seconds: float = SECONDS) -> None:
         """Wait until a condition about the messages holds."""
         async with asyncio.timeout(seconds), self._arrived:
             await self._arrived.wait_for(lambda: bool(done()))
