@@ -185,10 +185,8 @@ async def test_create_over_a_rate_is_held_until_its_turn(open_gateway: OpenGatew
 
 async def test_create_waits_for_a_concurrency_place(open_gateway: OpenGateway):
     """One at a time: the second starts when the first is cancelled, and `Prefer: wait` counts from the beginning."""
-    async with (
-        open_gateway(prices=PRICES, teams={"alpha": {"concurrent_predictions": 1}}) as stack,
-        open_session(stack) as alpha,
-    ):
+    team = {"concurrent_predictions": 1, "max_wait_seconds": 300}
+    async with open_gateway(prices=PRICES, teams={"alpha": team}) as stack, open_session(stack) as alpha:
         first = (await create(alpha, named(stack), LONG)).json["id"]
         second = asyncio.create_task(create(alpha, named(stack), OWN))
         await until_metric(stack, 'waiters{kind="limit"} 1.0')

@@ -63,7 +63,7 @@ def hold_runs(upstream: Simulator, ref: str = "acme/storyteller", *, waits: int 
     program, go_on = version.program, asyncio.Event()
 
     async def run(job: Job) -> None:
-        await program.run(cast(Job, _HeldJob(job, go_on, waits)))
+        await program.run(job if go_on.is_set() else cast(Job, _HeldJob(job, go_on, waits)))
 
     version.program = dataclasses.replace(program, run=run)
     return go_on
