@@ -70,17 +70,16 @@ def restored_log_levels() -> Iterator[None]:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Give a property test, which is a hundred tests in one, three times the time of a test. Mix tests for workers.
 
-    Where `-o timeout` gives each test more time, because the machine is slow, none that names its time has less.
+    The time of a test that is marked is at least that of the others, which is longer in CI.
     """
-    least = float(config.getini("timeout") or 0)
+    usual = float(config.getini("timeout") or 0)
     for item in items:
-        given = item.get_closest_marker("timeout")
-        if given is not None and given.args[0] < least:
-            item.add_marker(pytest.mark.timeout(least), append=False)
         function = getattr(item, "obj", None)
         is_property = getattr(function, "is_hypothesis_test", False) or item.name == "runTest"
-        if is_property and given is None:
-            item.add_marker(pytest.mark.timeout(max(60.0, least)))
+        marker = item.get_closest_marker("timeout")
+        wanted = float(marker.args[0]) if marker is not None else 60.0 if is_property else usual
+        if wanted < usual or (is_property and marker is None):
+            item.add_marker(pytest.mark.timeout(max(wanted, usual)), append=False)
     if hasattr(config, "workerinput"):
         places = mixed([item.nodeid for item in items])
         items.sort(key=lambda item: places[item.nodeid])

@@ -84,7 +84,7 @@ async def test_no_cache_replaces_the_cached_result(gateway: Stack):
 
 async def test_no_cache_joins_a_run_in_progress(gateway: Stack):
     """A run that has not finished yet is fresh enough."""
-    hold_runs(gateway.upstream)
+    hold_runs(gateway.upstream, "acme/storyteller")
     async with open_session(gateway) as alpha:
         await create(alpha, versioned_model(gateway))
         assert (await create(alpha, versioned_model(gateway), Gateway_Cache="no-cache")).cache == JOINED
@@ -96,7 +96,7 @@ async def test_no_store_is_never_shared(gateway: Stack):
     async with open_session(gateway) as alpha:
         await warm(alpha, gateway)
         assert (await create(alpha, versioned_model(gateway), Gateway_Cache="no-store")).bypass == "no-store"
-        hold_runs(gateway.upstream)
+        hold_runs(gateway.upstream, "acme/storyteller")
         other = STORY | {"seed": 8}
         alone = await create(alpha, versioned_model(gateway), other, Gateway_Cache="no-store")
         assert alone.bypass == "no-store"
@@ -120,7 +120,7 @@ async def test_max_age_accepts_only_a_young_enough_result(upstream: Simulator, t
 
 async def test_only_if_cached_creates_no_run(gateway: Stack):
     """Nothing cached: 504 at once and no create. A run in progress or a finished one is used."""
-    go_on = hold_runs(gateway.upstream)
+    go_on = hold_runs(gateway.upstream, "acme/storyteller")
     async with open_session(gateway) as alpha:
         refused = await create(alpha, versioned_model(gateway), Gateway_Cache="only-if-cached")
         assert refused.status == 504

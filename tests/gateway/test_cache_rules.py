@@ -90,7 +90,7 @@ async def test_cache_rules_override_a_targets_schema(upstream: Simulator, tmp_pa
         clock.advance(61)
         assert (await create(alpha, versioned_model(stack, hello), {"text": "x", "note": 3})).cache == STORED
         # Joined while it runs, kept for nobody afterwards.
-        go_on = hold_runs(upstream)
+        go_on = hold_runs(upstream, "acme/storyteller")
         cold = await create(alpha, versioned_model(stack))
         assert cold.cache == "replicate-gateway; fwd=miss"
         joined = await create(alpha, versioned_model(stack))
@@ -201,7 +201,7 @@ async def test_teams_share_nothing_by_default(upstream: Simulator, tmp_path: Pat
 
 async def test_teams_with_shared_cache_have_their_own_predictions(upstream: Simulator, tmp_path: Path):
     """`share = "all"`: one run, in progress and afterwards; still no team sees another team's prediction."""
-    go_on = hold_runs(upstream)
+    go_on = hold_runs(upstream, "acme/storyteller")
     async with (
         start_gateway(upstream, tmp_path, cache={"share": "all"}) as stack,
         open_session(stack) as alpha,

@@ -46,7 +46,7 @@ async def test_request_after_a_stream_that_was_ended_is_answered(open_gateway: O
     """The client may send it on the connection of the stream, whose response did not say that it closes."""
     async with AsyncExitStack() as closed_last:
         async with open_gateway() as stack:
-            hold_runs(stack.upstream)
+            hold_runs(stack.upstream, "acme/storyteller")
             alpha = await closed_last.enter_async_context(stack.caller())
             prediction = (await create(stack, model="acme/storyteller", prompt="hi")).json
             opened = asyncio.Event()

@@ -114,7 +114,7 @@ async def test_explanation_of_a_shared_run_hides_other_teams_ids(open_gateway: O
         open_session(stack) as alpha,
         open_session(stack, "beta") as beta,
     ):
-        go_on = hold_runs(stack.upstream)
+        go_on = hold_runs(stack.upstream, "acme/storyteller")
         theirs = (await create(alpha, named(stack), STORY)).json["id"]
         run = (await explain(alpha, theirs))["run"]
         joined = (await create(beta, named(stack), STORY)).json["id"]

@@ -69,7 +69,7 @@ async def test_repeated_create_returns_the_first_prediction(gateway: Stack):
 
 async def test_replay_of_a_cancelled_prediction_is_cancelled(gateway: Stack):
     """The key stands for its prediction, whatever state that is in."""
-    hold_runs(gateway.upstream)
+    hold_runs(gateway.upstream, "acme/storyteller")
     async with open_session(gateway) as alpha:
         first = await keyed(alpha, gateway, "order-1")
         await cancel(alpha, first.json["id"])
@@ -172,7 +172,7 @@ async def test_corrected_body_may_reuse_the_key_after_422(gateway: Stack):
 
 async def test_key_on_a_shared_run_replays_its_own_prediction(gateway: Stack):
     """A hit and a join are remembered as such, so a repeat makes no second prediction."""
-    go_on = hold_runs(gateway.upstream)
+    go_on = hold_runs(gateway.upstream, "acme/storyteller")
     async with open_session(gateway) as alpha:
         run_creator = await keyed(alpha, gateway, "lead", STORY)
         joined = await keyed(alpha, gateway, "join", STORY)

@@ -14,7 +14,7 @@ NO_ROOM = {"memory_bytes": 1, "followed_bytes": 1}
 async def test_predictions_are_the_same_without_room_in_memory(open_gateway: OpenGateway):
     """Get, list, stream, sync wait, cancel and hits."""
     async with open_gateway(cache=NO_ROOM) as stack:
-        go_on = hold_runs(stack.upstream)
+        go_on = hold_runs(stack.upstream, "acme/storyteller")
         made = await create(stack, model="acme/storyteller", prompt="hi", duration=60.0)
         path = f"/v1/predictions/{made.json['id']}"
         first = await ask(stack, "GET", path)

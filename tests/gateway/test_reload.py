@@ -284,7 +284,7 @@ async def test_open_streams_and_waits_survive_a_reload(both: Opened):
 async def test_removed_team_is_shut_out_and_its_runs_go_on(both: Opened):
     """Its streams end and do not reopen; its runs end, and are there when the team comes back."""
     stack, file = both
-    go_on = hold_runs(stack.upstream)
+    go_on = hold_runs(stack.upstream, "acme/storyteller")
     made = await create(stack, key="beta", model="acme/storyteller", prompt="hi")
     url = made.json["urls"]["stream"]
     listening = asyncio.create_task(ask(stack, "GET", url, key=None))

@@ -225,7 +225,7 @@ async def test_learned_version_survives_a_restart(upstream: Simulator, tmp_path:
 
 async def test_joined_callers_keep_their_own_wait_and_webhook(gateway: Stack):
     """One waits, one waits briefly, one does not: each gets its own response and its own webhook in the body."""
-    go_on = hold_runs(gateway.upstream)
+    go_on = hold_runs(gateway.upstream, "acme/storyteller")
     async with open_session(gateway) as alpha:
         run_creator = await create(alpha, versioned_model(gateway))
         webhook = {"version": versioned_model(gateway), "input": STORY, "webhook": "https://example.com/mine"}
@@ -259,7 +259,7 @@ async def test_joined_callers_keep_their_own_wait_and_webhook(gateway: Stack):
 
 async def test_expired_wait_of_a_joined_caller_is_202_starting(gateway: Stack):
     """Though the run has long begun: any other status would be taken for the result."""
-    hold_runs(gateway.upstream)
+    hold_runs(gateway.upstream, "acme/storyteller")
     async with open_session(gateway) as alpha:
         run_creator = (await create(alpha, versioned_model(gateway))).json["id"]
         async for _ in attempts():

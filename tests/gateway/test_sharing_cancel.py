@@ -77,7 +77,7 @@ async def test_ten_concurrent_cancels_send_one_upstream_cancel(gateway: Stack):
 
 async def test_first_caller_may_cancel_and_others_get_the_result(gateway: Stack):
     """The caller whose request created the run leaves; its id stays canceled, the others succeed."""
-    go_on = hold_runs(gateway.upstream)
+    go_on = hold_runs(gateway.upstream, "acme/storyteller")
     async with open_session(gateway) as alpha:
         run_creator = (await create(alpha, versioned_model(gateway))).json["id"]
         follower = asyncio.create_task(create(alpha, versioned_model(gateway), Prefer="wait"))
@@ -120,7 +120,7 @@ async def test_waiting_create_is_answered_by_its_own_cancel(gateway: Stack):
 
 async def test_cancel_ends_one_callers_stream_only(gateway: Stack):
     """The stream of the cancelled prediction ends with `done`, canceled; another caller's goes on to the end."""
-    go_on = hold_runs(gateway.upstream)
+    go_on = hold_runs(gateway.upstream, "acme/storyteller")
     async with open_session(gateway) as alpha:
         gone, stays = [(await create(alpha, versioned_model(gateway))).json for _ in range(2)]
         await cancel(alpha, gone["id"])
@@ -136,7 +136,7 @@ async def test_cancel_ends_one_callers_stream_only(gateway: Stack):
 
 async def test_disconnects_cancel_no_run(gateway: Stack):
     """Every waiting caller disconnects: the run goes on and is a hit for the next caller."""
-    go_on = hold_runs(gateway.upstream)
+    go_on = hold_runs(gateway.upstream, "acme/storyteller")
     async with open_session(gateway) as leaving:
         waits = [asyncio.create_task(create(leaving, versioned_model(gateway), Prefer="wait")) for _ in range(5)]
         await until(lambda: gateway.upstream.predictions)
@@ -171,7 +171,7 @@ async def test_create_after_the_last_cancel_is_a_new_run(gateway: Stack):
 
 async def test_run_that_succeeds_despite_its_cancel_is_cached(gateway: Stack):
     """Upstream could not stop it: the caller who cancelled still sees canceled, the next one gets a hit."""
-    go_on = hold_runs(gateway.upstream)
+    go_on = hold_runs(gateway.upstream, "acme/storyteller")
     gateway.upstream.faults.set(Fault("cancel_race"))
     async with open_session(gateway) as alpha:
         only = (await create(alpha, versioned_model(gateway))).json["id"]

@@ -32,7 +32,7 @@ def brief(answer: Any) -> tuple[str, bool, str]:
 
 async def test_estimate_follows_a_request_from_run_to_hit(gateway: Stack):
     """Run before, join while it runs, hit afterwards, run again when the last caller has cancelled."""
-    go_on = hold_runs(gateway.upstream)
+    go_on = hold_runs(gateway.upstream, "acme/storyteller")
     async with open_session(gateway) as alpha:
         before = await estimate(alpha, versioned_model(gateway))
         assert brief(before) == ("run", True, "seed")
@@ -53,7 +53,7 @@ async def test_estimate_follows_a_request_from_run_to_hit(gateway: Stack):
         assert brief(await estimate(alpha, versioned_model(gateway), Gateway_Cache="max-age=0"))[0] == "run"
         listed = (await ask(alpha, "GET", CREATED)).json["results"]
         assert [each["id"] for each in listed] == [made]
-        hold_runs(gateway.upstream)
+        hold_runs(gateway.upstream, "acme/storyteller")
         long = (await create(alpha, versioned_model(gateway), LONG)).json["id"]
         await cancel(alpha, long)
         assert brief(await estimate(alpha, versioned_model(gateway), LONG))[0] == "run"

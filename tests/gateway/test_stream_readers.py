@@ -214,7 +214,7 @@ async def test_disconnect_is_noticed_in_a_silent_stream(still: tuple[Stack, Manu
 
 async def test_callers_of_a_shared_run_stream_by_their_own_tickets(gateway: Stack):
     """A joined caller and a hit read the same bytes; only the reader of a cancelled one gets its end at once."""
-    go_on = hold_runs(gateway.upstream, waits=1)
+    go_on = hold_runs(gateway.upstream, "acme/storyteller", after=1)
     given = {"prompt": "hi", "seed": 7}
     lead, joined, leaver = [(await create(gateway, model="acme/storyteller", **given)).json for _ in range(3)]
     urls = [each["urls"]["stream"] for each in (lead, joined, leaver)]

@@ -36,7 +36,7 @@ def ticket(stack: Stack, url: str) -> str:
 async def test_deploy_in_the_middle_of_a_stream_loses_no_event(open_gateway: OpenGateway):
     """The old process ends each stream between two events and asks to reconnect; the new one goes on from there."""
     async with open_gateway() as stack:
-        go_on = hold_runs(stack.upstream, waits=3)
+        go_on = hold_runs(stack.upstream, "acme/storyteller", after=3)
         reply = (await create(stack, model="acme/storyteller", prompt="hi", seed=7)).json
         keys, url = stack.keys, reply["urls"]["stream"]
         first = asyncio.create_task(read_stream(stack, url))
@@ -91,7 +91,6 @@ class Listener:
 @pytest.mark.timeout(60)
 async def test_kill_in_the_middle_of_a_stream_loses_no_event(installation: Installation, upstream: Simulator):
     """`kill -9` again and again while three clients read: each ends up with what upstream sent."""
-    go_on = hold_runs(upstream, waits=1000)
     given = {"prompt": "hi", "seed": 7, "max_tokens": 1000, "token_delay": 2}
     body = {"version": version_of(upstream, "acme/storyteller"), "input": given}
     listeners = [Listener() for _ in range(3)]
@@ -109,7 +108,8 @@ async def test_kill_in_the_middle_of_a_stream_loses_no_event(installation: Insta
                 process.send_signal(signal.SIGKILL)
                 await process.wait()
             else:
-                go_on.set()
+                # The rest comes at once.
+                upstream.clock.speed = 1e6
             await asyncio.gather(*reading)
             for each in listeners:
                 each.count = 0

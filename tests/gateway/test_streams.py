@@ -82,7 +82,7 @@ async def test_stream_is_relayed_byte_for_byte_and_ends_after_done(gateway: Stac
 
 async def test_stream_needs_no_key_and_forwards_none(gateway: Stack):
     """The ticket is the permission; a client that sends its key anyway does no harm."""
-    go_on = hold_runs(gateway.upstream)
+    go_on = hold_runs(gateway.upstream, "acme/storyteller")
     url = await made(gateway)
     assert (await read_live(gateway, url, go_on)).status == 200
     for authorization in ("", f"Bearer {gateway.keys['alpha']}", f"Token {gateway.keys['beta']}", "Bearer wrong"):
@@ -120,7 +120,7 @@ async def test_last_event_id_resumes_a_stream(gateway: Stack):
 
 async def test_cancelled_predictions_stream_ends_with_its_reason(gateway: Stack):
     """Readers get `done` with the reason, late ones too, and upstream is not asked."""
-    hold_runs(gateway.upstream)
+    hold_runs(gateway.upstream, "acme/storyteller")
     reply = await create(gateway, model="acme/storyteller", prompt="hi")
     url = reply.json["urls"]["stream"]
     reading = asyncio.create_task(read_stream(gateway, url))
@@ -147,7 +147,7 @@ async def test_expired_ticket_is_404(open_gateway: OpenGateway):
 async def test_stream_url_survives_a_restart(open_gateway: OpenGateway):
     """A page that kept the URL gets the same bytes after a deploy: ids, and the logs so far."""
     async with open_gateway() as stack:
-        go_on = hold_runs(stack.upstream)
+        go_on = hold_runs(stack.upstream, "acme/storyteller")
         reply = (await create(stack, model="acme/storyteller", prompt="hi", seed=7)).json
         again = (await ask(stack, "GET", f"/v1/predictions/{reply['id']}")).json
         assert again["urls"] == reply["urls"]
@@ -181,7 +181,7 @@ async def test_unread_stream_is_rebuilt_from_the_output(open_gateway: OpenGatewa
 async def test_number_of_streams_is_limited_per_team_and_in_total(open_gateway: OpenGateway):
     """A page that leaks readers blocks itself, not other teams; closing one makes room."""
     async with open_gateway(streams={"max_per_team": 2, "max_total": 3}) as stack, AsyncExitStack() as open_streams:
-        hold_runs(stack.upstream)
+        hold_runs(stack.upstream, "acme/storyteller")
         alphas, betas = await made(stack), await made(stack, key="beta")
         first = await open_streams.enter_async_context(held(alphas))
         await open_streams.enter_async_context(held(alphas))
@@ -225,7 +225,7 @@ async def test_stream_on_an_untrusted_host_is_not_fetched(gateway: Stack):
 async def test_broken_stream_is_completed_from_the_result(gateway: Stack, fault: Fault, begins: bool):
     """Each piece of the output once and in order, no partial event, `done` once and last; no traceback, no key."""
     gateway.upstream.faults.set(fault)
-    go_on = hold_runs(gateway.upstream, waits=4)
+    go_on = hold_runs(gateway.upstream, "acme/storyteller", after=4)
     prediction = (await create(gateway, model="acme/storyteller", prompt="hi", seed=7)).json
     reply = await read_live(gateway, prediction["urls"]["stream"], go_on)
     assert reply.status == 200
@@ -245,7 +245,7 @@ async def test_broken_stream_is_completed_from_the_result(gateway: Stack, fault:
 
 async def test_reader_that_disconnects_cancels_nothing(gateway: Stack):
     """A closed tab is no cancel."""
-    go_on = hold_runs(gateway.upstream, waits=1)
+    go_on = hold_runs(gateway.upstream, "acme/storyteller", after=1)
     reply = await create(gateway, model="acme/storyteller", prompt="hi")
     async with held(reply.json["urls"]["stream"]) as response:
         await response.content.read(TOKEN_BYTES)
@@ -257,7 +257,7 @@ async def test_reader_that_disconnects_cancels_nothing(gateway: Stack):
 
 async def test_events_arrive_as_they_are_produced(gateway: Stack):
     """The first token arrives while the model still writes, not as one block at the end."""
-    hold_runs(gateway.upstream, waits=1)
+    hold_runs(gateway.upstream, "acme/storyteller", after=1)
     url = await made(gateway)
     async with held(url) as response:
         received = b""
@@ -271,7 +271,7 @@ async def test_shutdown_ends_open_streams_at_once(open_gateway: OpenGateway):
     """Twenty readers do not delay a deploy; what they have received ends after a whole event."""
     async with AsyncExitStack() as readers:
         async with open_gateway() as stack:
-            hold_runs(stack.upstream)
+            hold_runs(stack.upstream, "acme/storyteller")
             url = await made(stack)
             responses = [await readers.enter_async_context(held(url)) for _ in range(20)]
             heads = [await response.content.readany() for response in responses]

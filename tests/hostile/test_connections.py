@@ -204,7 +204,7 @@ async def test_connection_that_ends_before_a_request_is_complete_is_closed(gatew
 
 async def test_reader_of_a_stream_who_half_closes_has_left(gateway: Stack) -> None:
     """Event streams are read until the reader closes; one that has closed its half is not served on."""
-    hold_runs(gateway.upstream)
+    hold_runs(gateway.upstream, "acme/storyteller")
     made = await create(gateway, model="acme/storyteller", prompt="a b c d e f")
     path = urlsplit(made.json["urls"]["stream"]).path
     async with connection(gateway) as (reader, writer):

@@ -1,14 +1,21 @@
-"""Models that the simulator does not have, and a way to let its own models run until the test says so."""
+"""Models that the simulator does not have, and runs of its own models that wait in the middle of their work.
+
+A test that needs a run to be in progress holds it. How long its steps take depends on the machine.
+"""
 
 import asyncio
 import base64
-import dataclasses
-from typing import Any, cast
+import itertools
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import replace
+from functools import partial
+from typing import Any
 
 from gateway.simulator import Simulator
 from gateway.simulator.models import schema
 from gateway.simulator.models.image import paint
-from gateway.simulator.models.job import Job, Program
+from gateway.simulator.models.job import Job, Program, Run
+from tests.support.polling import until
 
 INLINE_PICTURE = paint("inline", 1, 16, 16)
 FILM = b"\x00\x00\x00\x18ftypmp42" + bytes(range(256)) * 4
@@ -53,34 +60,61 @@ def add_patient(upstream: Simulator, ref: str) -> asyncio.Event:
     return end
 
 
-def hold_runs(upstream: Simulator, ref: str = "acme/storyteller", *, waits: int = 0) -> asyncio.Event:
-    """Let the runs of a model's newest version stand still until the event that is returned is set.
+def hold_runs(upstream: Simulator, ref: str, *, after: int = 0) -> asyncio.Event:
+    """Let runs of a model stop after so many steps of their work, until the event that is returned is set.
 
-    They stand still where they wait for the first time, or after so many `waits`. When the event is set, they finish
-    without waiting.
+    A step is what takes time: a token, a line of the log.
     """
-    version = upstream.world.registry.models[ref].versions[-1]
-    program, go_on = version.program, asyncio.Event()
+    go_on = asyncio.Event()
 
-    async def run(job: Job) -> None:
-        await program.run(job if go_on.is_set() else cast(Job, _HeldJob(job, go_on, waits)))
+    async def released() -> None:
+        await go_on.wait()
 
-    version.program = dataclasses.replace(program, run=run)
+    hold_runs_until(upstream, ref, released, after=after)
     return go_on
 
 
+def hold_runs_until_read(upstream: Simulator, ref: str, *, after: int = 0) -> None:
+    """Let runs of a model stop after so many steps of their work, until their streams are read.
+
+    The streams are counted: each run has to be read once, and no other model may stream.
+    """
+    numbers = itertools.count(1)
+
+    async def read() -> None:
+        number = next(numbers)
+        await until(lambda: upstream.requests.count("streams.get") >= number)
+
+    hold_runs_until(upstream, ref, read, after=after)
+
+
+def hold_runs_until(upstream: Simulator, ref: str, condition: Callable[[], Awaitable[None]], *, after: int = 0) -> None:
+    """Let runs of a model stop after so many steps of their work, and wait for a condition."""
+
+    async def run(work: Run, job: Job) -> None:
+        await work(_HeldJob(job, condition, after))
+
+    for version in upstream.world.registry.models[ref].versions:
+        version.program = replace(version.program, run=partial(run, version.program.run))
+
+
 class _HeldJob:
-    """A job whose waits end when an event is set, but for the first ones."""
+    """A job that waits for a condition before one of its steps."""
 
-    def __init__(self, job: Job, go_on: asyncio.Event, waits: int) -> None:
-        self._job, self._go_on, self._waits = job, go_on, waits
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._job, name)
+    def __init__(self, job: Job, condition: Callable[[], Awaitable[None]], after: int) -> None:
+        self.input = job.input
+        self.metrics = job.metrics
+        self.log: Callable[[str], None] = job.log
+        self.emit: Callable[[str], None] = job.emit
+        self.give: Callable[[Any], None] = job.give
+        self.host: Callable[[str, bytes, str], str] = job.host
+        self.fetch: Callable[[str], Coroutine[Any, Any, bytes]] = job.fetch
+        self._job = job
+        self._condition = condition
+        self._left = after
 
     async def wait(self, seconds: float) -> None:
-        if self._waits and not self._go_on.is_set():
-            self._waits -= 1
-            await self._job.wait(seconds)
-        else:
-            await self._go_on.wait()
+        if not self._left:
+            await self._condition()
+        self._left -= 1
+        await self._job.wait(seconds)
