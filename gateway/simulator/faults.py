@@ -55,7 +55,8 @@ FAULT_KINDS: dict[str, FaultKind] = {
     ),
     "malformed_json": FaultKind("respond with the usual status and half of the body"),
     "delay_headers": FaultKind(
-        "process the request, then wait `seconds` before responding", parameters={"seconds": 1.0}
+        "process the request, then wait `seconds`, or until the fault is removed, before responding",
+        parameters={"seconds": 1.0},
     ),
     "slow_body": FaultKind("send the headers at once and the body slowly, over `seconds`", parameters={"seconds": 1.0}),
     "gzip": FaultKind("compress the response if the client accepts gzip"),

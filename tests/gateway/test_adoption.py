@@ -231,7 +231,7 @@ async def test_create_interrupted_by_a_shutdown_is_found_at_the_next_start(upstr
         start_gateway(upstream, tmp_path, server={"shutdown_grace_seconds": 1}) as stack,
         open_session(stack) as alpha,
     ):
-        upstream.faults.set(Fault("delay_headers", operation=CREATE, seconds=4.0))
+        upstream.faults.set(Fault("delay_headers", operation=CREATE, seconds=600))
         lost = [asyncio.create_task(create(alpha, versioned_model(stack), given)) for given in (STORY, UNSEEDED)]
         await until(lambda: len(upstream.predictions) == 2)
     await asyncio.gather(*lost, return_exceptions=True)
@@ -261,7 +261,7 @@ async def test_kill_9_between_create_and_record_loses_no_run(upstream: Simulator
     version = f"acme/storyteller:{version_of(upstream, 'acme/storyteller')}"
     given = [STORY, UNSEEDED, UNSEEDED, STORY | {"seed": 8}]
     async with installed.serving() as process, installed.caller("alpha") as alpha:
-        upstream.faults.set(Fault("delay_headers", operation=CREATE, seconds=5.0))
+        upstream.faults.set(Fault("delay_headers", operation=CREATE, seconds=600))
         lost = [asyncio.create_task(create(alpha, version, each)) for each in given]
         await until(lambda: len(upstream.predictions) == len(given))
         process.kill()

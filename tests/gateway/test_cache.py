@@ -1,5 +1,6 @@
 """The cache, seen from outside: what answers a later request, what does not, and the header that says why."""
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from gateway.domain import times
 from gateway.simulator import Simulator
 from tests.support.cached import PAINTING, warm
+from tests.support.http_calls import until_metric
 from tests.support.polling import attempts, stable
 from tests.support.session_calls import (
     CREATED,
@@ -22,6 +24,7 @@ from tests.support.session_calls import (
     open_session,
     versioned_model,
 )
+from tests.support.simulator_models import hold_runs
 from tests.support.stack import Stack, start_gateway
 from tests.support.system_clocks import AdvancingClock
 from tests.support.upstream import creates
@@ -81,10 +84,10 @@ async def test_no_cache_replaces_the_cached_result(gateway: Stack):
 
 async def test_no_cache_joins_a_run_in_progress(gateway: Stack):
     """A run that has not finished yet is fresh enough."""
-    given = STORY | {"duration": 20.0}
+    hold_runs(gateway.upstream, "acme/storyteller")
     async with open_session(gateway) as alpha:
-        await create(alpha, versioned_model(gateway), given)
-        assert (await create(alpha, versioned_model(gateway), given, Gateway_Cache="no-cache")).cache == JOINED
+        await create(alpha, versioned_model(gateway))
+        assert (await create(alpha, versioned_model(gateway), Gateway_Cache="no-cache")).cache == JOINED
     assert creates(gateway.upstream) == 1
 
 
@@ -93,10 +96,11 @@ async def test_no_store_is_never_shared(gateway: Stack):
     async with open_session(gateway) as alpha:
         await warm(alpha, gateway)
         assert (await create(alpha, versioned_model(gateway), Gateway_Cache="no-store")).bypass == "no-store"
-        other = STORY | {"seed": 8, "duration": 20.0}
+        hold_runs(gateway.upstream, "acme/storyteller")
+        other = STORY | {"seed": 8}
         alone = await create(alpha, versioned_model(gateway), other, Gateway_Cache="no-store")
         assert alone.bypass == "no-store"
-        assert (await create(alpha, versioned_model(gateway), other, Prefer="wait")).cache == STORED
+        assert (await create(alpha, versioned_model(gateway), other)).cache == STORED
     assert creates(gateway.upstream) == 4
 
 
@@ -116,9 +120,9 @@ async def test_max_age_accepts_only_a_young_enough_result(upstream: Simulator, t
 
 async def test_only_if_cached_creates_no_run(gateway: Stack):
     """Nothing cached: 504 at once and no create. A run in progress or a finished one is used."""
-    given = STORY | {"duration": 10.0}
+    go_on = hold_runs(gateway.upstream, "acme/storyteller")
     async with open_session(gateway) as alpha:
-        refused = await create(alpha, versioned_model(gateway), given, Gateway_Cache="only-if-cached")
+        refused = await create(alpha, versioned_model(gateway), Gateway_Cache="only-if-cached")
         assert refused.status == 504
         assert refused.headers["Content-Type"].startswith("application/problem+json")
         assert refused.json["title"] == "Not cached"
@@ -126,10 +130,15 @@ async def test_only_if_cached_creates_no_run(gateway: Stack):
         assert unseeded.status == 504
         assert "no-seed" in unseeded.json["detail"]
         assert creates(gateway.upstream) == 0
-        await create(alpha, versioned_model(gateway), given)
-        joined = await create(alpha, versioned_model(gateway), given, Gateway_Cache="only-if-cached", Prefer="wait")
+        await create(alpha, versioned_model(gateway))
+        joining = asyncio.create_task(
+            create(alpha, versioned_model(gateway), Gateway_Cache="only-if-cached", Prefer="wait")
+        )
+        await until_metric(gateway, 'waiters{kind="sync"} 1.0')
+        go_on.set()
+        joined = await joining
         assert (joined.cache, joined.json["status"]) == (JOINED, "succeeded")
-        assert (await create(alpha, versioned_model(gateway), given, Gateway_Cache="only-if-cached")).is_hit
+        assert (await create(alpha, versioned_model(gateway), Gateway_Cache="only-if-cached")).is_hit
     assert creates(gateway.upstream) == 1
 
 

@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from gateway.cli import main
 from gateway.simulator import Simulator
 from tests.support.cached import PAINTING, warm
+from tests.support.http_calls import until_metric
 from tests.support.polling import attempts
 from tests.support.session_calls import (
     CREATED,
@@ -20,11 +21,13 @@ from tests.support.session_calls import (
     STORY,
     ask,
     create,
+    finished,
     get,
     open_session,
     teach_version,
     versioned_model,
 )
+from tests.support.simulator_models import hold_runs
 from tests.support.stack import Stack, start_gateway
 from tests.support.system_clocks import AdvancingClock
 from tests.support.upstream import creates, version_of
@@ -87,11 +90,14 @@ async def test_cache_rules_override_a_targets_schema(upstream: Simulator, tmp_pa
         clock.advance(61)
         assert (await create(alpha, versioned_model(stack, hello), {"text": "x", "note": 3})).cache == STORED
         # Joined while it runs, kept for nobody afterwards.
-        given = STORY | {"duration": 10.0}
-        cold = await create(alpha, versioned_model(stack), given)
+        go_on = hold_runs(upstream, "acme/storyteller")
+        cold = await create(alpha, versioned_model(stack))
         assert cold.cache == "replicate-gateway; fwd=miss"
-        assert (await create(alpha, versioned_model(stack), given, Prefer="wait")).cache == JOINED
-        assert (await create(alpha, versioned_model(stack), given)).cache == "replicate-gateway; fwd=miss"
+        joined = await create(alpha, versioned_model(stack))
+        assert joined.cache == JOINED
+        go_on.set()
+        await finished(alpha, joined.json["id"])
+        assert (await create(alpha, versioned_model(stack))).cache == "replicate-gateway; fwd=miss"
         assert (await create(alpha, versioned_model(stack), {"prompt": "x", "temperature": 0})).bypass == "no-seed"
 
 
@@ -195,17 +201,20 @@ async def test_teams_share_nothing_by_default(upstream: Simulator, tmp_path: Pat
 
 async def test_teams_with_shared_cache_have_their_own_predictions(upstream: Simulator, tmp_path: Path):
     """`share = "all"`: one run, in progress and afterwards; still no team sees another team's prediction."""
-    given = STORY | {"duration": 10.0}
+    go_on = hold_runs(upstream, "acme/storyteller")
     async with (
         start_gateway(upstream, tmp_path, cache={"share": "all"}) as stack,
         open_session(stack) as alpha,
         open_session(stack, "beta") as beta,
     ):
-        mine, theirs = await asyncio.gather(
-            create(alpha, versioned_model(stack), given, Prefer="wait"),
-            create(beta, versioned_model(stack), given, Prefer="wait"),
+        creating = asyncio.gather(
+            create(alpha, versioned_model(stack), Prefer="wait"),
+            create(beta, versioned_model(stack), Prefer="wait"),
         )
-        hit = await create(beta, versioned_model(stack), given)
+        await until_metric(stack, 'waiters{kind="sync"} 2.0')
+        go_on.set()
+        mine, theirs = await creating
+        hit = await create(beta, versioned_model(stack))
         assert hit.is_hit
         assert {mine.json["status"], theirs.json["status"]} == {"succeeded"}
         ids = {"alpha": [mine.json["id"]], "beta": [theirs.json["id"], hit.json["id"]]}

@@ -1,6 +1,5 @@
 """The console over HTTP: who may look at what, whence its figures come, and what a browser may do with it."""
 
-import asyncio
 import json
 import secrets
 import time
@@ -162,10 +161,9 @@ async def test_event_stream_sends_everything_once_and_then_changes(open_gateway:
         assert "$0.00" in first["month"]
         await spend(alpha, named(stack), STORY)
         changed: dict[str, str] = {}
-        async with asyncio.timeout(10):
-            while "$0.25" not in changed.get("month", ""):
-                event = (await stream.content.readuntil(b"\n\n")).decode()
-                changed = json.loads(event.partition("data: ")[2])
+        while "$0.25" not in changed.get("month", ""):
+            event = (await stream.content.readuntil(b"\n\n")).decode()
+            changed = json.loads(event.partition("data: ")[2])
         assert "refusals" not in changed
         assert {"updated", "month", "teams", "spend-chart"} <= set(changed)
 
@@ -216,7 +214,7 @@ async def test_page_with_a_revoked_key_is_asked_to_sign_in(open_gateway: OpenGat
         key = Key(id=minted.id, team="beta", name="lead", sha256=minted.sha256, created_at=time.time())
         await beside.add_key(key, actor=BY_TEST)
         assert (await sign_in(lead, minted.key)).status == 303
-        async with lead.get("/dashboard/events") as stream, asyncio.timeout(10):
+        async with lead.get("/dashboard/events") as stream:
             await stream.content.readuntil(b"\n\n")
             await beside.revoke_key(key.id, time.time(), actor=BY_TEST)
             text = (await stream.content.read()).decode()
@@ -231,8 +229,7 @@ async def test_open_pages_do_not_delay_shutdown(open_gateway: OpenGateway):
         async with open_gateway() as stack:
             stream = await session.get(f"{stack.ops_url}/dashboard/events")
             await stream.content.readuntil(b"\n\n")
-        async with asyncio.timeout(3):
-            await stream.content.read()
+        await stream.content.read()
         stream.close()
 
 

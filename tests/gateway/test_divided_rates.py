@@ -92,7 +92,7 @@ async def test_callers_have_their_request_rates_on_three_gateways_together(nodes
 
 async def test_gateways_share_the_accounts_creates(nodes: Nodes, upstream: Simulator):
     """Creates that wait on three gateways go upstream at the account's rate, and no faster."""
-    await nodes.open(upstream={"creates_per_minute": 240}, teams={"alpha": {"max_wait_seconds": 10}})
+    await nodes.open(upstream={"creates_per_minute": 240}, teams={"alpha": {"max_wait_seconds": 60}})
     await nodes.each_has('account_rate_per_minute{lane="creates"} 240.0')
     began = time.monotonic()
     calls = [asyncio.create_task(nodes.create(number % 3, number)) for number in range(52)]

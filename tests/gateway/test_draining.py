@@ -10,7 +10,9 @@ import pytest
 
 from tests.support.polling import until
 from tests.support.samples import create
+from tests.support.simulator_models import hold_runs
 from tests.support.stack import OpenGateway
+from tests.support.system_clocks import PausedClock
 from tests.support.upstream import creates, version_of
 
 
@@ -44,8 +46,9 @@ async def test_request_after_a_stream_that_was_ended_is_answered(open_gateway: O
     """The client may send it on the connection of the stream, whose response did not say that it closes."""
     async with AsyncExitStack() as closed_last:
         async with open_gateway() as stack:
+            hold_runs(stack.upstream, "acme/storyteller")
             alpha = await closed_last.enter_async_context(stack.caller())
-            prediction = (await create(stack, model="acme/storyteller", prompt="hi", duration=600)).json
+            prediction = (await create(stack, model="acme/storyteller", prompt="hi")).json
             opened = asyncio.Event()
 
             async def read_on() -> tuple[bytes, str]:
@@ -91,12 +94,13 @@ async def test_request_whose_body_arrives_late_is_answered(open_gateway: OpenGat
 
 async def test_create_that_waits_for_the_accounts_turn_gets_it_while_the_gateway_stops(open_gateway: OpenGateway):
     """It was admitted. A client does not repeat a create that fails."""
-    upstream = {"creates_per_minute": 120}
-    async with open_gateway(upstream=upstream, teams={"alpha": {"max_wait_seconds": 10}}) as stack:
+    upstream, clock = {"creates_per_minute": 120}, PausedClock()
+    async with open_gateway(upstream=upstream, teams={"alpha": {"max_wait_seconds": 10}}, clock=clock) as stack:
         made = [
             asyncio.create_task(create(stack, model="acme/storyteller", prompt=f"{number}", max_tokens=2))
             for number in range(22)
         ]
         await until(lambda: creates(stack.upstream) >= 20)
         assert not all(each.done() for each in made)
+        clock.resume()
     assert {each.status for each in await asyncio.gather(*made)} == {201}

@@ -8,6 +8,7 @@ import aiohttp
 from tests.support.polling import attempts
 from tests.support.samples import UNKNOWN_ID
 from tests.support.session_calls import STORY, ask, cancel, create, finished, open_session
+from tests.support.simulator_models import hold_runs
 from tests.support.stack import OpenGateway, Stack
 from tests.support.upstream import version_of
 
@@ -113,12 +114,13 @@ async def test_explanation_of_a_shared_run_hides_other_teams_ids(open_gateway: O
         open_session(stack) as alpha,
         open_session(stack, "beta") as beta,
     ):
-        given = STORY | {"duration": 20.0}
-        theirs = (await create(alpha, named(stack), given)).json["id"]
+        go_on = hold_runs(stack.upstream, "acme/storyteller")
+        theirs = (await create(alpha, named(stack), STORY)).json["id"]
         run = (await explain(alpha, theirs))["run"]
-        joined = (await create(beta, named(stack), given)).json["id"]
+        joined = (await create(beta, named(stack), STORY)).json["id"]
+        go_on.set()
         await finished(beta, joined)
-        hit = (await create(beta, named(stack), given)).json["id"]
+        hit = (await create(beta, named(stack), STORY)).json["id"]
         for prediction, source in ((joined, "joined"), (hit, "hit")):
             reply = await ask(beta, "GET", f"/gateway/explain/{prediction}")
             assert theirs not in reply.text
@@ -158,8 +160,8 @@ async def test_undelivered_webhook_is_explained(open_gateway: OpenGateway):
         body = {"version": named(stack), "input": OWN, "webhook": "http://127.0.0.1:9/nobody"}
         made = (await ask(alpha, "POST", "/v1/predictions", json=body)).json["id"]
         await finished(alpha, made)
-        async with asyncio.timeout(10):
-            while "last error: " not in str(answer := await explain(alpha, made)):
-                await asyncio.sleep(0.05)
+        async for _ in attempts():
+            if "last error: " in str(answer := await explain(alpha, made)):
+                break
         (queued,) = [each for each in answer["timeline"] if each["what"] == "webhook queued"]
         assert queued["detail"].startswith("attempts: 1, last error: ")

@@ -129,7 +129,7 @@ class Scene:
 
     async def play(self) -> None:
         """Let readers come, read, stall and leave until the channel is complete; then let all read the rest."""
-        async with asyncio.timeout(15), asyncio.TaskGroup() as group:
+        async with asyncio.TaskGroup() as group:
             group.create_task(self.read(None))
             group.create_task(self.fill())
             while not self.channel.is_complete:

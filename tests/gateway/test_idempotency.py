@@ -14,6 +14,7 @@ from gateway.simulator import Fault, Simulator
 from tests.support.polling import attempts, until
 from tests.support.session_calls import (
     CREATED,
+    JOINED,
     STORED,
     STORY,
     Reply,
@@ -25,12 +26,13 @@ from tests.support.session_calls import (
     open_session,
     versioned_model,
 )
+from tests.support.simulator_models import hold_runs
 from tests.support.stack import Stack, start_gateway
 from tests.support.system_clocks import AdvancingClock
 from tests.support.upstream import creates
 
 # Nothing that could be shared: only the key makes two of these one.
-ANY = {"prompt": "whatever comes", "duration": 4.0}
+ANY = {"prompt": "whatever comes"}
 DAY = 24 * 3600.0
 
 
@@ -67,6 +69,7 @@ async def test_repeated_create_returns_the_first_prediction(gateway: Stack):
 
 async def test_replay_of_a_cancelled_prediction_is_cancelled(gateway: Stack):
     """The key stands for its prediction, whatever state that is in."""
+    hold_runs(gateway.upstream, "acme/storyteller")
     async with open_session(gateway) as alpha:
         first = await keyed(alpha, gateway, "order-1")
         await cancel(alpha, first.json["id"])
@@ -77,11 +80,14 @@ async def test_replay_of_a_cancelled_prediction_is_cancelled(gateway: Stack):
 
 async def test_concurrent_create_with_the_same_key_is_409(gateway: Stack):
     """Twenty at once: one creates, the others get 409 with a time to retry; then all see the prediction."""
-    gateway.upstream.faults.set(Fault("delay", operation="predictions.create", seconds=0.5))
+    gateway.upstream.faults.set(Fault("delay", operation="predictions.create", seconds=600))
     async with open_session(gateway) as alpha:
-        replies = await asyncio.gather(*(keyed(alpha, gateway, "order-1") for _ in range(20)))
-        assert sorted({reply.status for reply in replies}) == [201, 409]
-        assert sum(reply.status == 201 and not is_replay(reply) for reply in replies) == 1
+        creating = [asyncio.create_task(keyed(alpha, gateway, "order-1")) for _ in range(20)]
+        await until(lambda: sum(task.done() for task in creating) == 19)
+        gateway.upstream.faults.clear()
+        replies = await asyncio.gather(*creating)
+        assert sorted(reply.status for reply in replies) == [201] + 19 * [409]
+        assert not any(is_replay(reply) for reply in replies)
         for reply in replies:
             if reply.status == 409:
                 assert reply.headers["Retry-After"] == "1"
@@ -166,17 +172,18 @@ async def test_corrected_body_may_reuse_the_key_after_422(gateway: Stack):
 
 async def test_key_on_a_shared_run_replays_its_own_prediction(gateway: Stack):
     """A hit and a join are remembered as such, so a repeat makes no second prediction."""
-    given = STORY | {"duration": 10.0}
+    go_on = hold_runs(gateway.upstream, "acme/storyteller")
     async with open_session(gateway) as alpha:
-        run_creator = await keyed(alpha, gateway, "lead", given)
-        joined = await keyed(alpha, gateway, "join", given)
-        assert run_creator.cache == STORED
-        assert (await keyed(alpha, gateway, "join", given)).json["id"] == joined.json["id"]
+        run_creator = await keyed(alpha, gateway, "lead", STORY)
+        joined = await keyed(alpha, gateway, "join", STORY)
+        assert (run_creator.cache, joined.cache) == (STORED, JOINED)
+        assert (await keyed(alpha, gateway, "join", STORY)).json["id"] == joined.json["id"]
+        go_on.set()
         await finished(alpha, run_creator.json["id"])
-        hit = await keyed(alpha, gateway, "hit", given)
+        hit = await keyed(alpha, gateway, "hit", STORY)
         assert hit.is_hit
         for key, reply in (("lead", run_creator), ("join", joined), ("hit", hit)):
-            again = await keyed(alpha, gateway, key, given)
+            again = await keyed(alpha, gateway, key, STORY)
             assert (again.json["id"], is_replay(again)) == (reply.json["id"], True)
         assert len((await ask(alpha, "GET", CREATED)).json["results"]) == 3
     assert creates(gateway.upstream) == 1
@@ -203,7 +210,7 @@ async def test_key_left_by_a_crash_finds_its_run(upstream: Simulator, tmp_path: 
     """The gateway stopped between create and record; the caller's repeat gets the existing run."""
     server = {"shutdown_grace_seconds": 1}
     async with start_gateway(upstream, tmp_path, server=server) as stack, open_session(stack) as alpha:
-        upstream.faults.set(Fault("delay_headers", operation="predictions.create", seconds=4.0))
+        upstream.faults.set(Fault("delay_headers", operation="predictions.create", seconds=600))
         lost = asyncio.create_task(keyed(alpha, stack, "order-1"))
         await until(lambda: upstream.predictions)
     await asyncio.gather(lost, return_exceptions=True)

@@ -185,10 +185,8 @@ async def test_create_over_a_rate_is_held_until_its_turn(open_gateway: OpenGatew
 
 async def test_create_waits_for_a_concurrency_place(open_gateway: OpenGateway):
     """One at a time: the second starts when the first is cancelled, and `Prefer: wait` counts from the beginning."""
-    async with (
-        open_gateway(prices=PRICES, teams={"alpha": {"concurrent_predictions": 1}}) as stack,
-        open_session(stack) as alpha,
-    ):
+    team = {"concurrent_predictions": 1, "max_wait_seconds": 300}
+    async with open_gateway(prices=PRICES, teams={"alpha": team}) as stack, open_session(stack) as alpha:
         first = (await create(alpha, named(stack), LONG)).json["id"]
         second = asyncio.create_task(create(alpha, named(stack), OWN))
         await until_metric(stack, 'waiters{kind="limit"} 1.0')
@@ -210,11 +208,12 @@ async def test_freed_places_are_used_while_another_create_is_slow(open_gateway: 
         for number in (1, 2):
             waiting.append(asyncio.create_task(create(alpha, named(stack), OWN)))
             await until_metric(stack, f'waiters{{kind="limit"}} {number}.0')
-        stack.upstream.faults.set(Fault("delay_headers", operation="*predictions.create", times=1, seconds=3))
+        stack.upstream.faults.set(Fault("delay_headers", operation="*predictions.create", times=1, seconds=600))
         for each in running:
             await cancel(alpha, each)
         assert (await waiting[1]).status == 201
         assert not waiting[0].done()
+        stack.upstream.faults.clear()
         assert (await waiting[0]).status == 201
 
 
@@ -268,10 +267,12 @@ async def test_trainings_are_reserved_and_settled_like_predictions(open_gateway:
     async with open_gateway(prices=PRICES, teams={"alpha": team}) as stack, open_session(stack) as alpha:
         version = version_of(stack.upstream, "acme/storyteller")
         path = f"/v1/models/acme/storyteller/versions/{version}/trainings"
-        body = {"destination": "acme/painter", "input": {"train_data": "https://example.com/data.zip"}}
-        made = await ask(alpha, "POST", path, json=body)
+        given = {"train_data": "https://example.com/data.zip", "num_train_epochs": 1000}
+        made = await ask(alpha, "POST", path, json={"destination": "acme/painter", "input": given})
         assert made.status == 201, made.text
         assert (await create(alpha, named(stack), OWN)).status == 429
+        # It has been long enough.
+        stack.upstream.clock.speed = 1e6
         async for _ in attempts():
             if (await usage(alpha))["total"]["predictions"]["run"] != 0:
                 break

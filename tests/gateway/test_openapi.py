@@ -22,7 +22,7 @@ from gateway.http.ops.dashboard_access import PATH as PAGE
 from gateway.http.route import OPEN_ROUTES
 from gateway.http.routes import OWN
 from tests.support.http_calls import Reply, ask
-from tests.support.polling import attempts
+from tests.support.polling import SECONDS, attempts
 from tests.support.session_calls import STORY, create, finished, open_session
 from tests.support.spending import PRICES, named
 from tests.support.stack import OpenGateway, Stack
@@ -206,7 +206,7 @@ def fuzz(listener: Listener, base: str, key: str, clock: ShiftedClock) -> None:
                         headers={"Authorization": f"Bearer {key}"},
                         # A text of a valid form can still name a version, a scope or a time that does not exist.
                         excluded_checks=[positive_data_acceptance],
-                        timeout=5,
+                        timeout=SECONDS,
                     )
 
                 ask_case()

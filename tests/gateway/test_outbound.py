@@ -21,8 +21,8 @@ from tests.support.upstream_client import SHORT, client_of
 @pytest.mark.parametrize("fault", ["delay", "delay_headers", "slow_body"])
 async def test_create_that_times_out_is_uncertain_and_sent_once(upstream: Simulator, fault: str):
     """A response that does not arrive in time does not mean that nothing was created."""
-    upstream.faults.set(Fault(fault, seconds=1.0))
-    async with client_of(upstream.base_url, upstream.token) as (client, notes):
+    upstream.faults.set(Fault(fault, seconds=600))
+    async with client_of(upstream.base_url, upstream.token, read_seconds=SHORT) as (client, notes):
         with pytest.raises((UpstreamUncertain, UpstreamBroken)):
             await client.send("models.create", "POST", "/models", b"{}")
         assert notes.outcomes == ["timeout"]
@@ -31,8 +31,8 @@ async def test_create_that_times_out_is_uncertain_and_sent_once(upstream: Simula
 
 async def test_read_that_times_out_is_tried_three_times(upstream: Simulator):
     """A read may be repeated; then it is a 504 within a bounded time."""
-    upstream.faults.set(Fault("delay", seconds=1.0))
-    async with client_of(upstream.base_url, upstream.token) as (client, notes):
+    upstream.faults.set(Fault("delay", seconds=600))
+    async with client_of(upstream.base_url, upstream.token, read_seconds=SHORT) as (client, notes):
         with pytest.raises(UpstreamTimeout):
             await client.read("hardware.list", "/hardware")
         assert notes.outcomes == ["timeout"] * 3
@@ -51,7 +51,7 @@ async def test_gzip_bomb_is_cut_at_its_limit():
     packed = gzip.compress(b" " * 50_000_000)
     async with (
         raw_server(answer(packed, Content_Encoding="gzip", Connection="close")) as source,
-        client_of(source.url, max_answer_bytes=100_000, read_seconds=5.0) as (client, _),
+        client_of(source.url, max_answer_bytes=100_000) as (client, _),
     ):
         with pytest.raises(UpstreamBroken, match="larger"):
             await client.read("models.list", "/models")
@@ -69,8 +69,8 @@ async def test_refused_connection_is_unavailable_not_uncertain():
 
 async def test_cancelled_calls_free_their_connections(upstream: Simulator):
     """Callers who give up do not fill the pool and do not count as upstream's failures."""
-    upstream.faults.set(Fault("delay", operation="models.list", seconds=5.0))
-    async with client_of(upstream.base_url, upstream.token, read_seconds=10.0) as (client, notes):
+    upstream.faults.set(Fault("delay", operation="models.list", seconds=600))
+    async with client_of(upstream.base_url, upstream.token) as (client, notes):
         calls = [asyncio.create_task(client.read("models.list", "/models")) for _ in range(10)]
         await until(lambda: upstream.requests.count("models.list") == 10)
         for call in calls:
@@ -121,7 +121,7 @@ async def test_download_with_the_accounts_token_is_cut_before_it(before: int, sp
     body = b"x" * before + spelled.encode() + b"x" * 100_000
     async with (
         raw_server(answer(body, content_type="text/plain", Connection="close")) as source,
-        client_of(source.url, "r8_secret", read_seconds=5.0, transfer_seconds=5.0) as (client, _),
+        client_of(source.url, "r8_secret") as (client, _),
     ):
         got = bytearray()
 
@@ -141,7 +141,7 @@ async def test_download_arrives_whole(size: int):
     body = bytes(number % 251 for number in range(size))
     async with (
         raw_server(answer(body, content_type="text/plain", Connection="close")) as source,
-        client_of(source.url, "r8_secret", read_seconds=5.0, transfer_seconds=5.0) as (client, _),
+        client_of(source.url, "r8_secret") as (client, _),
         client.download("files.download", "/files/x/download") as download,
     ):
         assert b"".join([chunk async for chunk in download.chunks]) == body

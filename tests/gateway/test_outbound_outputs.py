@@ -4,6 +4,7 @@ import asyncio
 import itertools
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import aiohttp
 import pytest
@@ -31,11 +32,9 @@ class Heard:
 
 @asynccontextmanager
 async def fetcher(
-    heard: Heard | None = None, *, trusted: tuple[str, ...] = (), monotonic: Callable[[], float] = lambda: 0.0
+    heard: Heard | None = None, *, monotonic: Callable[[], float] = lambda: 0.0, **more: Any
 ) -> AsyncIterator[OutputFetcher]:
-    settings = FetchSettings(
-        base_url=OTHER_PORT, trusted_hosts=trusted, connect_seconds=SHORT, idle_seconds=SHORT, transfer_seconds=2
-    )
+    settings = FetchSettings(**({"base_url": OTHER_PORT, "trusted_hosts": ()} | more))
     connector = guarded_connector(allow_private=False, max_connections=2)
     async with new_session(2) as plain, aiohttp.ClientSession(connector=connector, trust_env=False) as guarded:
         yield OutputFetcher(guarded, plain, settings, heard or Heard(), monotonic=monotonic)
@@ -46,8 +45,8 @@ async def fetch(outputs: OutputFetcher, url: str) -> tuple[str, int | None, byte
         return fetched.content_type, fetched.size, b"".join([chunk async for chunk in fetched.chunks])
 
 
-async def failure(url: str, *, trusted: tuple[str, ...] = ()) -> NotCopied:
-    async with fetcher(trusted=trusted) as outputs:
+async def failure(url: str, **settings: Any) -> NotCopied:
+    async with fetcher(**settings) as outputs:
         with pytest.raises(NotCopied) as caught:
             await fetch(outputs, url)
     return caught.value
@@ -107,7 +106,7 @@ async def test_silent_output_host_is_given_up():
         await asyncio.Event().wait()
 
     async with raw_server(silent) as host:
-        assert (await failure(f"{host.url}/a.png")).reason == "unreachable"
+        assert (await failure(f"{host.url}/a.png", idle_seconds=SHORT)).reason == "unreachable"
     assert (await failure(f"{host.url}/a.png")).reason == "unreachable"
 
 
@@ -119,11 +118,10 @@ async def test_slow_output_hits_the_total_deadline():
         while True:
             writer.write(b"x")
             await writer.drain()
-            # The time of the deadline under test: a byte before each silence would be too long.
             await asyncio.sleep(SHORT / 4)
 
     async with raw_server(dribble) as host:
-        assert (await failure(f"{host.url}/a.png")).reason == "unreachable"
+        assert (await failure(f"{host.url}/a.png", transfer_seconds=SHORT)).reason == "unreachable"
 
 
 async def test_slow_output_gives_way_to_others():
@@ -146,7 +144,7 @@ async def test_trusted_host_names_resolve_to_public_addresses_only():
     async with raw_server(answer(b"secret")) as host:
         port = host.url.rpartition(":")[2]
         for name in ("localhost", "127.0.0.2", "169.254.169.254", "[::1]"):
-            error = await failure(f"https://{name}:{port}/a.png", trusted=(name.strip("[]"),))
+            error = await failure(f"https://{name}:{port}/a.png", trusted_hosts=(name.strip("[]"),))
             assert error.reason == "untrusted", name
         assert host.heads == []
 

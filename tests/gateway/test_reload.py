@@ -17,6 +17,7 @@ from tests.support.issuers import provider
 from tests.support.polling import until
 from tests.support.samples import create, finished
 from tests.support.secret_scanner import LogScanner
+from tests.support.simulator_models import hold_runs
 from tests.support.stack import OpenGateway, Stack, new_token, stack_config, start_gateway, start_upstream
 from tests.support.stream_host import HI, open_stream, stream_host, stream_url
 from tests.support.system_clocks import PausedClock
@@ -265,12 +266,15 @@ async def test_new_public_url_applies_to_links(both: Opened):
 async def test_open_streams_and_waits_survive_a_reload(both: Opened):
     """They end as if nothing had happened; upstream gets no second request."""
     stack, file = both
-    reported = await create(stack, model="acme/storyteller", prompt="hi", duration=30)
+    go_on = [hold_runs(stack.upstream, model) for model in ("acme/storyteller", "acme/slow")]
+    reported = await create(stack, model="acme/storyteller", prompt="hi")
     listening = asyncio.create_task(ask(stack, "GET", reported.json["urls"]["stream"], key=None))
-    waiting = asyncio.create_task(create(stack, headers={"Prefer": "wait=10"}, duration=30))
+    waiting = asyncio.create_task(create(stack, headers={"Prefer": "wait"}))
     await until(lambda: stack.upstream.requests.count("streams.get"))
     await until(lambda: stack.upstream.requests.count("predictions.create") == 2)
     assert await file.reload(streams={"max_per_team": 1, "heartbeat_seconds": 5}, cache={"memory_bytes": 1000})
+    for each in go_on:
+        each.set()
     assert b"event: done" in (await listening).body
     reply = await waiting
     assert (reply.status, reply.json["status"]) == (201, "succeeded")
@@ -280,7 +284,8 @@ async def test_open_streams_and_waits_survive_a_reload(both: Opened):
 async def test_removed_team_is_shut_out_and_its_runs_go_on(both: Opened):
     """Its streams end and do not reopen; its runs end, and are there when the team comes back."""
     stack, file = both
-    made = await create(stack, key="beta", model="acme/storyteller", prompt="hi", duration=60)
+    go_on = hold_runs(stack.upstream, "acme/storyteller")
+    made = await create(stack, key="beta", model="acme/storyteller", prompt="hi")
     url = made.json["urls"]["stream"]
     listening = asyncio.create_task(ask(stack, "GET", url, key=None))
     await until(lambda: stack.upstream.requests.count("streams.get"))
@@ -292,6 +297,7 @@ async def test_removed_team_is_shut_out_and_its_runs_go_on(both: Opened):
     assert await status(stack, "beta") == 401
     assert await status(stack, "alpha", f"/v1/predictions/{made.json['id']}") == 404
     assert await file.reload()
+    go_on.set()
     assert (await finished(stack, made.json["id"], key="beta"))["status"] == "succeeded"
     assert stack.upstream.requests.count("predictions.cancel") == 0
     usage = (await ask(stack, "GET", "/gateway/usage", key="beta")).json

@@ -16,6 +16,7 @@ from gateway.domain import times
 from gateway.simulator import Fault, Simulator
 from gateway.simulator.models import text
 from gateway.simulator.models.image import paint
+from tests.support.http_calls import until_metric
 from tests.support.polling import attempts, until
 from tests.support.session_calls import (
     CREATED,
@@ -31,6 +32,7 @@ from tests.support.session_calls import (
     teach_version,
     versioned_model,
 )
+from tests.support.simulator_models import hold_runs
 from tests.support.stack import Stack, start_gateway, start_upstream
 from tests.support.upstream import creates, version_of
 
@@ -223,20 +225,23 @@ async def test_learned_version_survives_a_restart(upstream: Simulator, tmp_path:
 
 async def test_joined_callers_keep_their_own_wait_and_webhook(gateway: Stack):
     """One waits, one waits briefly, one does not: each gets its own response and its own webhook in the body."""
-    given = STORY | {"duration": 20.0}
+    go_on = hold_runs(gateway.upstream, "acme/storyteller")
     async with open_session(gateway) as alpha:
-        run_creator = await create(alpha, versioned_model(gateway), given)
-        webhook = {"version": versioned_model(gateway), "input": given, "webhook": "https://example.com/mine"}
-        waits, briefly, hooked = await asyncio.gather(
-            create(alpha, versioned_model(gateway), given, Prefer="wait"),
-            create(alpha, versioned_model(gateway), given, Prefer="wait=1"),
+        run_creator = await create(alpha, versioned_model(gateway))
+        webhook = {"version": versioned_model(gateway), "input": STORY, "webhook": "https://example.com/mine"}
+        waiting = asyncio.create_task(create(alpha, versioned_model(gateway), Prefer="wait"))
+        briefly, hooked = await asyncio.gather(
+            create(alpha, versioned_model(gateway), Prefer="wait=1"),
             ask(alpha, "POST", CREATED, json=webhook | {"webhook_events_filter": ["completed"]}),
         )
+        await until_metric(gateway, 'waiters{kind="sync"} 1.0')
+        go_on.set()
+        waits = await waiting
         assert (run_creator.cache, run_creator.json["status"]) == (STORED, "starting")
         assert {waits.cache, briefly.cache, hooked.cache} == {JOINED}
         assert (waits.status, waits.json["status"]) == (201, "succeeded")
         assert "".join(waits.json["output"]).startswith("\n\nHere is")
-        assert briefly.json["status"] in ("starting", "succeeded")
+        assert (briefly.status, briefly.json["status"]) == (202, "starting")
         assert hooked.json["webhook"] == "https://example.com/mine"
         assert hooked.json["webhook_events_filter"] == ["completed"]
         assert "webhook" not in waits.json
@@ -254,13 +259,13 @@ async def test_joined_callers_keep_their_own_wait_and_webhook(gateway: Stack):
 
 async def test_expired_wait_of_a_joined_caller_is_202_starting(gateway: Stack):
     """Though the run has long begun: any other status would be taken for the result."""
-    given = STORY | {"duration": 60.0}
+    hold_runs(gateway.upstream, "acme/storyteller")
     async with open_session(gateway) as alpha:
-        run_creator = (await create(alpha, versioned_model(gateway), given)).json["id"]
+        run_creator = (await create(alpha, versioned_model(gateway))).json["id"]
         async for _ in attempts():
             if (await get(alpha, run_creator))["status"] == "processing":
                 break
-        reply = await create(alpha, versioned_model(gateway), given, Prefer="wait=1")
+        reply = await create(alpha, versioned_model(gateway), Prefer="wait=1")
         assert (reply.status, reply.json["status"], reply.json.get("output")) == (202, "starting", None)
         assert reply.cache == JOINED
         await cancel(alpha, reply.json["id"])
@@ -268,12 +273,13 @@ async def test_expired_wait_of_a_joined_caller_is_202_starting(gateway: Stack):
 
 async def test_upstream_refusal_answers_all_joined_callers(gateway: Stack):
     """A bad input, ten times at once: ten times upstream's 422, which was asked once."""
-    gateway.upstream.faults.set(Fault("delay", operation="predictions.create", seconds=0.5))
+    gateway.upstream.faults.set(Fault("delay", operation="predictions.create", seconds=600))
     async with open_session(gateway) as alpha:
         bad = {"prompt": "x", "seed": 1, "max_tokens": "many"}
-        replies = await asyncio.gather(
-            *(create(alpha, versioned_model(gateway), bad, Prefer="wait") for _ in range(10))
-        )
+        creating = asyncio.gather(*(create(alpha, versioned_model(gateway), bad, Prefer="wait") for _ in range(10)))
+        await until_metric(gateway, 'waiters{kind="create"} 9.0')
+        gateway.upstream.faults.clear()
+        replies = await creating
         assert {reply.status for reply in replies} == {422}
         assert len({reply.text for reply in replies}) == 1
         assert replies[0].json["invalid_fields"][0]["field"].startswith("input")
@@ -306,11 +312,11 @@ async def test_joined_callers_get_429_when_there_is_no_turn_in_time(tmp_path: Pa
             await teach_version(alpha, "acme/storyteller", version_of(upstream, "acme/storyteller"))
             upstream.faults.set(
                 Fault("delay", operation="predictions.create", seconds=0.5, times=1),
-                Fault("throttle", operation="predictions.create", retry_after=9),
+                Fault("throttle", operation="predictions.create", retry_after=60),
             )
             replies = await asyncio.gather(*(create(alpha, versioned_model(stack)) for _ in range(10)))
             assert {reply.status for reply in replies} == {429}
-            assert all(1 <= int(reply.headers["Retry-After"]) <= 9 for reply in replies)
+            assert all(1 <= int(reply.headers["Retry-After"]) <= 60 for reply in replies)
             assert (await ask(alpha, "GET", CREATED)).json["results"] == []
             assert creates(upstream) == 1
             assert upstream.predictions == []
@@ -340,13 +346,16 @@ async def test_disconnected_first_caller_leaves_the_run_to_the_others(gateway: S
     upstream = gateway.upstream
     async with open_session(gateway) as alpha:
         await teach_version(alpha, "acme/storyteller", version_of(upstream, "acme/storyteller"))
-        upstream.faults.set(Fault("delay", operation="predictions.create", seconds=0.6))
+        upstream.faults.set(Fault("delay", operation="predictions.create", seconds=600))
         async with open_session(gateway) as leaving:
             run_creator = asyncio.create_task(create(leaving, versioned_model(gateway), Prefer="wait"))
             await until(lambda: creates(upstream))
             run_creator.cancel()
             await asyncio.gather(run_creator, return_exceptions=True)
-        replies = await asyncio.gather(*(create(alpha, versioned_model(gateway), Prefer="wait") for _ in range(9)))
+        joining = asyncio.gather(*(create(alpha, versioned_model(gateway), Prefer="wait") for _ in range(9)))
+        await until_metric(gateway, 'waiters{kind="create"} 9.0')
+        upstream.faults.clear()
+        replies = await joining
         assert {(reply.status, reply.json["status"], reply.cache) for reply in replies} == {(201, "succeeded", JOINED)}
     assert creates(upstream) == 1
 
@@ -374,11 +383,15 @@ async def test_rapid_retries_after_lost_connections_are_one_run(gateway: Stack):
 async def test_failed_run_fails_for_all_and_is_not_cached(gateway: Stack):
     """Joined callers see the failure; the next caller gets a new run."""
     async with open_session(gateway) as alpha:
+        go_on = hold_runs(gateway.upstream, "acme/fail")
         given = {"kind": "nsfw", "seed": 1, "after": 8.0}
         first = await create(alpha, versioned_model(gateway, "acme/fail"), given)
-        replies = await asyncio.gather(
+        joining = asyncio.gather(
             *(create(alpha, versioned_model(gateway, "acme/fail"), given, Prefer="wait") for _ in range(5))
         )
+        await until_metric(gateway, 'waiters{kind="sync"} 5.0')
+        go_on.set()
+        replies = await joining
         assert {reply.cache for reply in replies} == {JOINED}
         assert {reply.json["status"] for reply in replies} == {"failed"}
         assert all("NSFW" in reply.json["error"] for reply in replies)

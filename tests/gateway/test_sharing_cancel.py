@@ -24,6 +24,7 @@ from tests.support.session_calls import (
     teach_version,
     versioned_model,
 )
+from tests.support.simulator_models import hold_runs
 from tests.support.stack import Stack, start_gateway
 from tests.support.upstream import creates, version_of
 
@@ -76,14 +77,15 @@ async def test_ten_concurrent_cancels_send_one_upstream_cancel(gateway: Stack):
 
 async def test_first_caller_may_cancel_and_others_get_the_result(gateway: Stack):
     """The caller whose request created the run leaves; its id stays canceled, the others succeed."""
-    given = STORY | {"duration": 20.0}
+    go_on = hold_runs(gateway.upstream, "acme/storyteller")
     async with open_session(gateway) as alpha:
-        run_creator = (await create(alpha, versioned_model(gateway), given)).json["id"]
-        follower = asyncio.create_task(create(alpha, versioned_model(gateway), given, Prefer="wait"))
+        run_creator = (await create(alpha, versioned_model(gateway))).json["id"]
+        follower = asyncio.create_task(create(alpha, versioned_model(gateway), Prefer="wait"))
         async for _ in attempts():
             if len((await ask(alpha, "GET", "/v1/predictions")).json["results"]) >= 2:
                 break
         assert (await cancel(alpha, run_creator))["status"] == "canceled"
+        go_on.set()
         reply = await follower
         assert (reply.json["status"], reply.cache) == ("succeeded", JOINED)
         body = await get(alpha, run_creator)
@@ -91,7 +93,7 @@ async def test_first_caller_may_cancel_and_others_get_the_result(gateway: Stack)
         listed = {each["id"]: each["status"] for each in (await ask(alpha, "GET", "/v1/predictions")).json["results"]}
         assert listed == {run_creator: "canceled", reply.json["id"]: "succeeded"}
         # The run has succeeded: the one who had left may ask again and is answered at once.
-        assert (await create(alpha, versioned_model(gateway), given)).is_hit
+        assert (await create(alpha, versioned_model(gateway))).is_hit
     assert cancels(gateway.upstream) == 0
 
 
@@ -99,14 +101,14 @@ async def test_waiting_create_is_answered_by_its_own_cancel(gateway: Stack):
     """A caller's cancel ends its own wait and no other."""
     async with open_session(gateway) as alpha:
         await crowd(alpha, gateway, 1)
-        waits = [asyncio.create_task(create(alpha, versioned_model(gateway), LONG, Prefer="wait=30")) for _ in range(2)]
+        waits = [asyncio.create_task(create(alpha, versioned_model(gateway), LONG, Prefer="wait")) for _ in range(2)]
         async for _ in attempts():
             if len(listed := (await ask(alpha, "GET", "/v1/predictions")).json["results"]) >= 3:
                 break
         run_creator = gateway.upstream.predictions[0].id
         first = next(each["id"] for each in listed if each["id"] != run_creator)
         await cancel(alpha, first)
-        done, pending = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED, timeout=5)
+        done, pending = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         assert (len(done), len(pending)) == (1, 1)
         reply = done.pop().result()
         assert (reply.status, reply.json["id"], reply.json["status"]) == (201, first, "canceled")
@@ -118,9 +120,9 @@ async def test_waiting_create_is_answered_by_its_own_cancel(gateway: Stack):
 
 async def test_cancel_ends_one_callers_stream_only(gateway: Stack):
     """The stream of the cancelled prediction ends with `done`, canceled; another caller's goes on to the end."""
-    given = STORY | {"duration": 20.0}
+    go_on = hold_runs(gateway.upstream, "acme/storyteller")
     async with open_session(gateway) as alpha:
-        gone, stays = [(await create(alpha, versioned_model(gateway), given)).json for _ in range(2)]
+        gone, stays = [(await create(alpha, versioned_model(gateway))).json for _ in range(2)]
         await cancel(alpha, gone["id"])
         async with (
             aiohttp.ClientSession() as nobody,
@@ -128,22 +130,24 @@ async def test_cancel_ends_one_callers_stream_only(gateway: Stack):
         ):
             assert 'data: {"reason":"canceled"}' in await response.text()
             async with nobody.get(stays["urls"]["stream"]) as other:
+                go_on.set()
                 assert (await other.text()).endswith("data: {}\n\n")
 
 
 async def test_disconnects_cancel_no_run(gateway: Stack):
     """Every waiting caller disconnects: the run goes on and is a hit for the next caller."""
-    given = STORY | {"duration": 10.0}
+    go_on = hold_runs(gateway.upstream, "acme/storyteller")
     async with open_session(gateway) as leaving:
-        waits = [asyncio.create_task(create(leaving, versioned_model(gateway), given, Prefer="wait")) for _ in range(5)]
+        waits = [asyncio.create_task(create(leaving, versioned_model(gateway), Prefer="wait")) for _ in range(5)]
         await until(lambda: gateway.upstream.predictions)
         await until_metric(gateway, 'waiters{kind="sync"} 5.0')
         for each in waits:
             each.cancel()
         await asyncio.gather(*waits, return_exceptions=True)
+    go_on.set()
     await until(lambda: gateway.upstream.predictions[0].status == "succeeded")
     async with gateway.caller() as alpha:
-        reply = await create(alpha, versioned_model(gateway), given, Prefer="wait")
+        reply = await create(alpha, versioned_model(gateway), Prefer="wait")
         assert reply.json["status"] == "succeeded"
         listed = (await ask(alpha, "GET", "/v1/predictions")).json["results"]
         assert {(await finished(alpha, each["id"]))["status"] for each in listed} == {"succeeded"}
@@ -167,14 +171,16 @@ async def test_create_after_the_last_cancel_is_a_new_run(gateway: Stack):
 
 async def test_run_that_succeeds_despite_its_cancel_is_cached(gateway: Stack):
     """Upstream could not stop it: the caller who cancelled still sees canceled, the next one gets a hit."""
-    given = STORY | {"duration": 10.0}
+    go_on = hold_runs(gateway.upstream, "acme/storyteller")
     gateway.upstream.faults.set(Fault("cancel_race"))
     async with open_session(gateway) as alpha:
-        only = (await create(alpha, versioned_model(gateway), given)).json["id"]
+        only = (await create(alpha, versioned_model(gateway))).json["id"]
         await cancel(alpha, only)
+        await until(lambda: cancels(gateway.upstream))
+        go_on.set()
         await until(lambda: gateway.upstream.predictions[0].status == "succeeded")
         async for _ in attempts():
-            if (reply := await create(alpha, versioned_model(gateway), given, Gateway_Cache="only-if-cached")).is_hit:
+            if (reply := await create(alpha, versioned_model(gateway), Gateway_Cache="only-if-cached")).is_hit:
                 break
         assert reply.json["status"] == "succeeded"
         body = await get(alpha, only)

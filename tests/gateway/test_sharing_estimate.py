@@ -9,6 +9,7 @@ import pytest
 from gateway.simulator import Simulator
 from tests.support.polling import attempts, until
 from tests.support.session_calls import CREATED, STORY, ask, cancel, create, open_session, versioned_model
+from tests.support.simulator_models import hold_runs
 from tests.support.stack import Stack, start_gateway
 from tests.support.upstream import creates, version_of
 
@@ -31,26 +32,28 @@ def brief(answer: Any) -> tuple[str, bool, str]:
 
 async def test_estimate_follows_a_request_from_run_to_hit(gateway: Stack):
     """Run before, join while it runs, hit afterwards, run again when the last caller has cancelled."""
-    given = STORY | {"duration": 20.0}
+    go_on = hold_runs(gateway.upstream, "acme/storyteller")
     async with open_session(gateway) as alpha:
-        before = await estimate(alpha, versioned_model(gateway), given)
+        before = await estimate(alpha, versioned_model(gateway))
         assert brief(before) == ("run", True, "seed")
         assert len(before["fingerprint"]) == 64
         assert before["refused_by"] is None
         assert {"estimate_usd", "estimate_microusd"} <= before.keys()
-        made = (await create(alpha, versioned_model(gateway), given)).json["id"]
-        during = await estimate(alpha, versioned_model(gateway), given)
+        made = (await create(alpha, versioned_model(gateway))).json["id"]
+        during = await estimate(alpha, versioned_model(gateway))
         assert brief(during) == ("join", True, "seed")
         assert during["fingerprint"] == before["fingerprint"]
-        assert brief(await estimate(alpha, versioned_model(gateway), given, Gateway_Cache="no-cache"))[0] == "join"
+        assert brief(await estimate(alpha, versioned_model(gateway), Gateway_Cache="no-cache"))[0] == "join"
+        go_on.set()
         await until(lambda: gateway.upstream.predictions[0].status == "succeeded")
         async for _ in attempts():
-            if brief(await estimate(alpha, versioned_model(gateway), given))[0] == "hit":
+            if brief(await estimate(alpha, versioned_model(gateway)))[0] == "hit":
                 break
-        assert brief(await estimate(alpha, versioned_model(gateway), given, Gateway_Cache="no-cache"))[0] == "run"
-        assert brief(await estimate(alpha, versioned_model(gateway), given, Gateway_Cache="max-age=0"))[0] == "run"
+        assert brief(await estimate(alpha, versioned_model(gateway), Gateway_Cache="no-cache"))[0] == "run"
+        assert brief(await estimate(alpha, versioned_model(gateway), Gateway_Cache="max-age=0"))[0] == "run"
         listed = (await ask(alpha, "GET", CREATED)).json["results"]
         assert [each["id"] for each in listed] == [made]
+        hold_runs(gateway.upstream, "acme/storyteller")
         long = (await create(alpha, versioned_model(gateway), LONG)).json["id"]
         await cancel(alpha, long)
         assert brief(await estimate(alpha, versioned_model(gateway), LONG))[0] == "run"

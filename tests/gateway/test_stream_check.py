@@ -64,8 +64,7 @@ async def test_shutdown_ends_probes(open_gateway: OpenGateway):
         async with open_gateway() as stack:
             held = await exits.enter_async_context(session.get(f"{stack.origin}{PROBE}?seconds=600"))
             assert b"event: hello" in await held.content.readany()
-        async with asyncio.timeout(2):
-            assert b"event: done" not in await held.content.read()
+        assert b"event: done" not in await held.content.read()
 
 
 async def checked(url: str, silence: int | None = None) -> dict[str, Finding]:
@@ -276,8 +275,7 @@ async def test_check_ends_against_any_server(monkeypatch: pytest.MonkeyPatch):
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     base = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
-    async with asyncio.timeout(5):
-        silent, endless, odd = [await read(base) for _ in range(3)]
+    silent, endless, odd = [await read(base) for _ in range(3)]
     closing.set()
     server.close()
     assert (silent.status, silent.is_complete) == (None, False)

@@ -20,6 +20,7 @@ from tests.support.http_calls import PATIENCE, ask, metrics_of, until_metric
 from tests.support.polling import attempts, until
 from tests.support.rounds import amounts
 from tests.support.samples import create
+from tests.support.simulator_models import hold_runs
 from tests.support.stack import OpenGateway, Stack
 from tests.support.stream_host import DONE, HI, event, ids, open_stream, stream_host, stream_url
 
@@ -213,7 +214,8 @@ async def test_disconnect_is_noticed_in_a_silent_stream(still: tuple[Stack, Manu
 
 async def test_callers_of_a_shared_run_stream_by_their_own_tickets(gateway: Stack):
     """A joined caller and a hit read the same bytes; only the reader of a cancelled one gets its end at once."""
-    given = {"prompt": "hi", "seed": 7, "duration": 40}
+    go_on = hold_runs(gateway.upstream, "acme/storyteller", after=1)
+    given = {"prompt": "hi", "seed": 7}
     lead, joined, leaver = [(await create(gateway, model="acme/storyteller", **given)).json for _ in range(3)]
     urls = [each["urls"]["stream"] for each in (lead, joined, leaver)]
     assert len(set(urls)) == 3
@@ -224,6 +226,7 @@ async def test_callers_of_a_shared_run_stream_by_their_own_tickets(gateway: Stac
         assert (await third.rest()).endswith(b'data: {"reason":"canceled"}\n\n')
         assert b"event: done" not in first.body
         assert (await read_stream(gateway, urls[2], **{"Last-Event-ID": ids(third.body)[-1].decode()})).status == 204
+        go_on.set()
         whole = await first.rest()
         assert await second.rest() == whole
         assert whole.endswith(b"data: {}\n\n")

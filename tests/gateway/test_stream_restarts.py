@@ -20,6 +20,7 @@ from tests.support.installation import Installation
 from tests.support.polling import attempts, until
 from tests.support.ports import free_port
 from tests.support.samples import create, finished
+from tests.support.simulator_models import hold_runs
 from tests.support.stack import OpenGateway, Stack
 from tests.support.stream_host import DONE, HI, event, ids, open_stream, stream_host, stream_url
 from tests.support.upstream import version_of
@@ -35,7 +36,8 @@ def ticket(stack: Stack, url: str) -> str:
 async def test_deploy_in_the_middle_of_a_stream_loses_no_event(open_gateway: OpenGateway):
     """The old process ends each stream between two events and asks to reconnect; the new one goes on from there."""
     async with open_gateway() as stack:
-        reply = (await create(stack, model="acme/storyteller", prompt="hi", seed=7, duration=60)).json
+        go_on = hold_runs(stack.upstream, "acme/storyteller", after=3)
+        reply = (await create(stack, model="acme/storyteller", prompt="hi", seed=7)).json
         keys, url = stack.keys, reply["urls"]["stream"]
         first = asyncio.create_task(read_stream(stack, url))
         async with open_stream(url) as caller:
@@ -44,7 +46,11 @@ async def test_deploy_in_the_middle_of_a_stream_loses_no_event(open_gateway: Ope
     assert head.endswith(COME_BACK)
     head = head.removesuffix(COME_BACK)
     async with open_gateway(keys=keys) as stack:
-        rest = (await read_stream(stack, ticket(stack, url), **{"Last-Event-ID": ids(head)[-1].decode()})).body
+        last = {"Last-Event-ID": ids(head)[-1].decode()}
+        reading = asyncio.create_task(read_stream(stack, ticket(stack, url), **last))
+        await until(lambda: stack.upstream.requests.count("streams.get") == 2)
+        go_on.set()
+        rest = (await reading).body
         assert rest.startswith(HI)
         whole = head + rest.removeprefix(HI)
         result = await finished(stack, reply["id"])
@@ -85,10 +91,8 @@ class Listener:
 @pytest.mark.timeout(60)
 async def test_kill_in_the_middle_of_a_stream_loses_no_event(installation: Installation, upstream: Simulator):
     """`kill -9` again and again while three clients read: each ends up with what upstream sent."""
-    body = {
-        "version": version_of(upstream, "acme/storyteller"),
-        "input": {"prompt": "hi", "seed": 7, "duration": 120},
-    }
+    given = {"prompt": "hi", "seed": 7, "max_tokens": 1000, "token_delay": 2}
+    body = {"version": version_of(upstream, "acme/storyteller"), "input": given}
     listeners = [Listener() for _ in range(3)]
     url = ""
     for number in range(4):
@@ -103,6 +107,9 @@ async def test_kill_in_the_middle_of_a_stream_loses_no_event(installation: Insta
                         break
                 process.send_signal(signal.SIGKILL)
                 await process.wait()
+            else:
+                # The rest comes at once.
+                upstream.clock.speed = 1e6
             await asyncio.gather(*reading)
             for each in listeners:
                 each.count = 0

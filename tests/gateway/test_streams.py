@@ -12,19 +12,15 @@ import pytest
 from gateway.domain import times
 from gateway.simulator import Fault
 from tests.support.event_streams import output_texts, read_stream, read_stream_from_upstream, without_comments
-from tests.support.http_calls import PAGE, ask, assert_problem, metrics_of
+from tests.support.http_calls import PAGE, Reply, ask, assert_problem, metrics_of, until_metric
 from tests.support.polling import attempts, until
 from tests.support.samples import create, finished
 from tests.support.secret_scanner import SCANNER
+from tests.support.simulator_models import hold_runs
 from tests.support.stack import OpenGateway, Stack
 from tests.support.system_clocks import ShiftedClock
 
 TOKEN_BYTES = 20
-LIVE: dict[str, dict[str, Any]] = {
-    "acme/storyteller": {"prompt": "hi", "seed": 7, "duration": 40},
-    "acme/frames": {"prompt": "hi", "seed": 7, "duration": 40},
-    "acme/fail": {"prompt": "hi", "seed": 7, "duration": 40},
-}
 
 
 async def made(stack: Stack, model: str = "acme/storyteller", key: str = "alpha", **given: object) -> str:
@@ -53,6 +49,14 @@ def assert_told_from(body: bytes, result: dict[str, Any]) -> None:
     assert body.endswith(b"event: done\nid: %d:%d\ndata: {}\n\n" % (second, len(parts) - 2))
 
 
+async def read_live(stack: Stack, url: str, go_on: asyncio.Event, **headers: str) -> Reply:
+    """Read a stream of a run that stands still until the gateway reads it upstream; only its result is sent later."""
+    reading = asyncio.create_task(read_stream(stack, url, **headers))
+    await until(lambda: stack.upstream.requests.count("streams.get"))
+    go_on.set()
+    return await reading
+
+
 @asynccontextmanager
 async def held(url: str) -> AsyncIterator[aiohttp.ClientResponse]:
     """Keep a stream open."""
@@ -63,9 +67,8 @@ async def held(url: str) -> AsyncIterator[aiohttp.ClientResponse]:
 @pytest.mark.parametrize("model", ["acme/storyteller", "acme/frames", "acme/fail"])
 async def test_stream_is_relayed_byte_for_byte_and_ends_after_done(gateway: Stack, model: str):
     """Leading spaces, empty tokens, line breaks, ids, logs: all as upstream wrote them, except its comments."""
-    # Long enough for a reader to be there before the end, after which only the result can be sent.
-    url = await made(gateway, model, **LIVE[model])
-    relayed = await read_stream(gateway, url)
+    go_on = hold_runs(gateway.upstream, model)
+    relayed = await read_live(gateway, url := await made(gateway, model), go_on)
     assert relayed.status == 200
     assert relayed.headers["Content-Type"] == "text/event-stream; charset=utf-8"
     assert relayed.headers["X-Accel-Buffering"] == "no"
@@ -79,7 +82,9 @@ async def test_stream_is_relayed_byte_for_byte_and_ends_after_done(gateway: Stac
 
 async def test_stream_needs_no_key_and_forwards_none(gateway: Stack):
     """The ticket is the permission; a client that sends its key anyway does no harm."""
-    url = await made(gateway, prompt="hi", seed=7, duration=20)
+    go_on = hold_runs(gateway.upstream, "acme/storyteller")
+    url = await made(gateway)
+    assert (await read_live(gateway, url, go_on)).status == 200
     for authorization in ("", f"Bearer {gateway.keys['alpha']}", f"Token {gateway.keys['beta']}", "Bearer wrong"):
         assert (
             await read_stream(gateway, url, **({"Authorization": authorization} if authorization else {}))
@@ -115,7 +120,8 @@ async def test_last_event_id_resumes_a_stream(gateway: Stack):
 
 async def test_cancelled_predictions_stream_ends_with_its_reason(gateway: Stack):
     """Readers get `done` with the reason, late ones too, and upstream is not asked."""
-    reply = await create(gateway, model="acme/storyteller", prompt="hi", duration=600)
+    hold_runs(gateway.upstream, "acme/storyteller")
+    reply = await create(gateway, model="acme/storyteller", prompt="hi")
     url = reply.json["urls"]["stream"]
     reading = asyncio.create_task(read_stream(gateway, url))
     await until(lambda: gateway.upstream.requests.count("streams.get"))
@@ -141,10 +147,11 @@ async def test_expired_ticket_is_404(open_gateway: OpenGateway):
 async def test_stream_url_survives_a_restart(open_gateway: OpenGateway):
     """A page that kept the URL gets the same bytes after a deploy: ids, and the logs so far."""
     async with open_gateway() as stack:
-        reply = (await create(stack, model="acme/storyteller", prompt="hi", seed=7, duration=10)).json
+        go_on = hold_runs(stack.upstream, "acme/storyteller")
+        reply = (await create(stack, model="acme/storyteller", prompt="hi", seed=7)).json
         again = (await ask(stack, "GET", f"/v1/predictions/{reply['id']}")).json
         assert again["urls"] == reply["urls"]
-        whole = (await read_stream(stack, reply["urls"]["stream"])).body
+        whole = (await read_live(stack, reply["urls"]["stream"], go_on)).body
         result = await finished(stack, reply["id"])
         assert output_texts(whole) == result["output"]
         assert b"event: logs" in whole
@@ -174,8 +181,8 @@ async def test_unread_stream_is_rebuilt_from_the_output(open_gateway: OpenGatewa
 async def test_number_of_streams_is_limited_per_team_and_in_total(open_gateway: OpenGateway):
     """A page that leaks readers blocks itself, not other teams; closing one makes room."""
     async with open_gateway(streams={"max_per_team": 2, "max_total": 3}) as stack, AsyncExitStack() as open_streams:
-        slow = {"prompt": "hi", "duration": 600}
-        alphas, betas = await made(stack, **slow), await made(stack, key="beta", **slow)
+        hold_runs(stack.upstream, "acme/storyteller")
+        alphas, betas = await made(stack), await made(stack, key="beta")
         first = await open_streams.enter_async_context(held(alphas))
         await open_streams.enter_async_context(held(alphas))
         refused = await read_stream(stack, alphas, Origin=PAGE)
@@ -218,8 +225,9 @@ async def test_stream_on_an_untrusted_host_is_not_fetched(gateway: Stack):
 async def test_broken_stream_is_completed_from_the_result(gateway: Stack, fault: Fault, begins: bool):
     """Each piece of the output once and in order, no partial event, `done` once and last; no traceback, no key."""
     gateway.upstream.faults.set(fault)
-    prediction = (await create(gateway, model="acme/storyteller", prompt="hi", seed=7, duration=30)).json
-    reply = await read_stream(gateway, prediction["urls"]["stream"])
+    go_on = hold_runs(gateway.upstream, "acme/storyteller", after=4)
+    prediction = (await create(gateway, model="acme/storyteller", prompt="hi", seed=7)).json
+    reply = await read_live(gateway, prediction["urls"]["stream"], go_on)
     assert reply.status == 200
     result = await finished(gateway, prediction["id"])
     assert gateway.upstream.requests.count("streams.get") >= 1
@@ -237,17 +245,20 @@ async def test_broken_stream_is_completed_from_the_result(gateway: Stack, fault:
 
 async def test_reader_that_disconnects_cancels_nothing(gateway: Stack):
     """A closed tab is no cancel."""
-    reply = await create(gateway, model="acme/storyteller", prompt="hi", duration=20)
+    go_on = hold_runs(gateway.upstream, "acme/storyteller", after=1)
+    reply = await create(gateway, model="acme/storyteller", prompt="hi")
     async with held(reply.json["urls"]["stream"]) as response:
         await response.content.read(TOKEN_BYTES)
+    go_on.set()
     assert (await finished(gateway, reply.json["id"]))["status"] == "succeeded"
     assert not gateway.upstream.requests.count("predictions.cancel")
-    assert 'replicate_gateway_sse_streams{side="downstream"} 0.0' in await metrics_of(gateway)
+    await until_metric(gateway, 'replicate_gateway_sse_streams{side="downstream"} 0.0')
 
 
 async def test_events_arrive_as_they_are_produced(gateway: Stack):
     """The first token arrives while the model still writes, not as one block at the end."""
-    url = await made(gateway, prompt="hi", duration=40)
+    hold_runs(gateway.upstream, "acme/storyteller", after=1)
+    url = await made(gateway)
     async with held(url) as response:
         received = b""
         while b"event: output" not in received:
@@ -260,7 +271,8 @@ async def test_shutdown_ends_open_streams_at_once(open_gateway: OpenGateway):
     """Twenty readers do not delay a deploy; what they have received ends after a whole event."""
     async with AsyncExitStack() as readers:
         async with open_gateway() as stack:
-            url = await made(stack, prompt="hi", duration=600)
+            hold_runs(stack.upstream, "acme/storyteller")
+            url = await made(stack)
             responses = [await readers.enter_async_context(held(url)) for _ in range(20)]
             heads = [await response.content.readany() for response in responses]
         assert stack.upstream.predictions[0].completed_us is None

@@ -11,7 +11,7 @@ from gateway.errors import RateLimited
 from gateway.simulator import Fault
 from gateway.upstream.breaker import BreakerState
 from tests.support.http_calls import PAGE, Reply, ask, assert_problem, connection, metrics_of, raw_request
-from tests.support.polling import attempts
+from tests.support.polling import attempts, until
 from tests.support.raw_server import raw_server
 from tests.support.samples import FORM, content, create, upload
 from tests.support.stack import TEAM_SCOPES, OpenGateway, Stack
@@ -110,7 +110,7 @@ async def test_an_upload_that_stops_is_ended(open_gateway: OpenGateway, sent: in
     async with open_gateway(server={"body_idle_seconds": 0.2}) as stack:
         async with started_upload(stack, sent=sent) as reader:
             assert b" 400 " in await reader.readline()
-        assert await measured(stack, 'transfers{direction="uploads"}') == 0
+        await in_progress(stack, 0)
         assert await measured(stack, 'upstream_connections{pool="uploads"}') == 0
         assert await measured(stack, 'slow_transfers_total{direction="uploads"}') == 1
         assert await measured(stack, "upstream_breaker_state") == 0
@@ -118,16 +118,18 @@ async def test_an_upload_that_stops_is_ended(open_gateway: OpenGateway, sent: in
 
 async def test_a_download_at_a_crawl_is_cut_off(open_gateway: OpenGateway):
     """Its caller accepts bytes, but fewer than the minimum rate."""
-    slow = {"body_idle_seconds": 0.2, "body_min_bytes_per_second": 10**9}
-    async with open_gateway(server=slow) as stack:
+    async with open_gateway() as stack:
         sample = upload(b"x" * 8 * 10**6)
-        file = (await ask(stack, "POST", "/v1/files", **sample)).json
+        file, keys = (await ask(stack, "POST", "/v1/files", **sample)).json, stack.keys
+    server = {"body_idle_seconds": 0.2, "body_min_bytes_per_second": 10**9}
+    async with open_gateway(server=server, keys=keys) as stack:
         async with connection(stack) as (reader, writer):
             path = f"/v1/files/{file['id']}/download?{signed_query(stack, file['id'])}"
             writer.write(raw_request("GET", path, [], b"", key=stack.keys["alpha"]))
+            await reader.readuntil(b"\r\n\r\n")
             received = 0
-            # The gateway waits longer than `body_idle_seconds` for it.
-            await asyncio.sleep(0.4)
+            # The gateway, which has begun to send, waits longer than `body_idle_seconds` for it.
+            await asyncio.sleep(1)
             with suppress(ConnectionError):
                 while chunk := await reader.read(2**16):
                     received += len(chunk)
@@ -153,9 +155,12 @@ async def test_downloads_over_the_bound_of_a_team_are_refused(open_gateway: Open
     """Downloads have places of their own: uploads go on."""
     async with open_gateway(transfers={"max_per_team": 1}, teams=AT_ONCE) as stack:
         file = (await send_file(stack)).json
-        stack.upstream.faults.set(Fault("delay", operation="files.download", seconds=0.5))
-        replies = await asyncio.gather(*(download(stack, file["id"]) for _ in range(2)))
-        assert sorted(reply.status for reply in replies) == [200, 429]
+        stack.upstream.faults.set(Fault("delay", operation="files.download", seconds=600))
+        downloads = [asyncio.create_task(download(stack, file["id"])) for _ in range(2)]
+        (refused,), (held,) = await asyncio.wait(downloads, return_when=asyncio.FIRST_COMPLETED)
+        assert refused.result().status == 429
+        stack.upstream.faults.clear()
+        assert (await held).status == 200
         assert (await send_file(stack)).status == 201
         assert await measured(stack, 'transfer_refusals_total{bound="team",direction="downloads"}') == 1
         assert await measured(stack, 'transfers{direction="downloads"}') == 0
@@ -169,16 +174,13 @@ async def test_waiting_for_a_free_connection_is_no_failure_of_upstream():
 
     async with (
         raw_server(silence) as silent,
-        client_of(silent.url, connect_seconds=0.02, read_seconds=5.0, max_connections=1, breaker_threshold=1) as made,
+        client_of(silent.url, connect_seconds=1.0, max_connections=1, breaker_threshold=1) as made,
     ):
         client, notes = made
         holding = asyncio.ensure_future(client.send("models.create", "POST", "/models", b"{}"))
-        await asyncio.sleep(0)
-        while not client.pool.in_use:
-            await asyncio.sleep(0)
+        await until(lambda: silent.heads)
         waiting = asyncio.ensure_future(client.send("models.create", "POST", "/models", b"{}"))
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
+        await until(lambda: client.pool.waiting)
         assert (client.pool.in_use, client.pool.waiting) == (1, 1)
         with pytest.raises(RateLimited, match="All 1 connections"):
             await waiting

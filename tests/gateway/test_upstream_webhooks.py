@@ -68,7 +68,7 @@ async def test_upstream_gets_a_webhook_url_of_the_gateway(tmp_path: Path):
 async def test_signed_webhook_ends_the_run_at_once(tmp_path: Path):
     """The end does not wait for the next poll."""
     async with start_upstream() as upstream, start_gateway(upstream, tmp_path, **PUBLIC) as stack:
-        upstream.faults.set(Fault("delay", operation="predictions.get", seconds=10.0))
+        upstream.faults.set(Fault("delay", operation="predictions.get", seconds=600))
         prediction, sent = await created(stack)
         assert await tell(stack, sent["webhook"], ended(prediction), signing.key_of(SECRET)) == 204
         assert await status_of(stack, prediction) == "succeeded"
@@ -157,7 +157,7 @@ async def test_lost_webhook_is_covered_by_polling(tmp_path: Path):
 async def test_training_webhooks_work_like_predictions(tmp_path: Path):
     """A training of hours ends here when upstream says so."""
     async with start_upstream() as upstream, start_gateway(upstream, tmp_path, **PUBLIC) as stack:
-        upstream.faults.set(Fault("delay", operation="trainings.get", seconds=10.0))
+        upstream.faults.set(Fault("delay", operation="trainings.get", seconds=600))
         version = upstream.world.registry.models["acme/storyteller"].latest
         assert version is not None
         path = f"/v1/models/acme/storyteller/versions/{version.id}/trainings"

@@ -10,6 +10,7 @@ import pytest
 
 from tests.support.http_calls import (
     PAGE,
+    PATIENCE,
     Reply,
     ask,
     assert_problem,
@@ -18,17 +19,21 @@ from tests.support.http_calls import (
     parse,
     raw_request,
     send_raw,
+    until_metric,
 )
+from tests.support.polling import attempts
 from tests.support.samples import FORM, content, create, form
+from tests.support.simulator_models import hold_runs
 from tests.support.stack import TEAM_SCOPES, OpenGateway, Stack
+from tests.support.system_clocks import PausedClock
 from tests.support.upstream import creates, version_of
 
 JSON = ("Content-Type", "application/json")
 
 
-async def read_answer(reader: asyncio.StreamReader, seconds: float = 8.0) -> Reply:
+async def read_answer(reader: asyncio.StreamReader) -> Reply:
     """Read one answer, to the end of the connection."""
-    async with asyncio.timeout(seconds):
+    async with asyncio.timeout(PATIENCE):
         return parse(await reader.read())
 
 
@@ -57,8 +62,8 @@ async def dribble(stack: Stack, body: bytes, pieces: int, every: float, *, stop_
 
 
 async def test_a_body_that_keeps_coming_is_taken(open_gateway: OpenGateway) -> None:
-    """What is bounded is silence: a body that takes three times as long as that is taken whole."""
-    async with open_gateway(server={"body_idle_seconds": 1}) as stack:
+    """What is bounded is silence: a body that takes twice as long as that is taken whole."""
+    async with open_gateway(server={"body_idle_seconds": 1.5}) as stack:
         body = story(stack)[:-1] + b" " * 100_000 + b"}"
         assert (await dribble(stack, body, 30, 0.1)).status == 201
 
@@ -108,12 +113,12 @@ async def test_url_that_is_too_long_is_named(gateway: Stack) -> None:
     assert_problem(reply, 414, origin=None)
 
 
-async def half_closed(stack: Stack, data: bytes, seconds: float = 8.0) -> Reply:
+async def half_closed(stack: Stack, data: bytes) -> Reply:
     """Send a request, end the sending direction, and read."""
     async with connection(stack) as (reader, writer):
         writer.write(data)
         writer.write_eof()
-        return await read_answer(reader, seconds)
+        return await read_answer(reader)
 
 
 async def test_a_half_closed_read_is_answered(gateway: Stack) -> None:
@@ -143,25 +148,25 @@ async def counted(stack: Stack, status: int) -> int:
     return sum(int(float(value)) for value in re.findall(pattern, await metrics_of(stack), re.MULTILINE))
 
 
-@pytest.mark.parametrize("limit", ["predictions_per_minute", "requests_per_minute"])
+@pytest.mark.parametrize(("limit", "kind"), [("predictions_per_minute", "limit"), ("requests_per_minute", "rate")])
 @pytest.mark.parametrize("half", [False, True], ids=["hangs up", "half-closes"])
 async def test_a_held_create_whose_caller_leaves_is_a_499_and_creates_nothing(
-    open_gateway: OpenGateway, half: bool, limit: str
+    open_gateway: OpenGateway, half: bool, limit: str, kind: str
 ) -> None:
     """It is the caller's doing, and no error of the gateway: it must not wake anybody up. It is counted at once."""
-    async with open_gateway(teams={"alpha": SLOW | {limit: 4}}) as stack:
+    async with open_gateway(teams={"alpha": SLOW | {limit: 4}}, clock=PausedClock()) as stack:
         assert (await create(stack, model="acme/storyteller", prompt="first")).status == 201
         made = creates(stack.upstream)
         async with connection(stack) as (_, writer):
             writer.write(raw_request("POST", "/v1/predictions", [JSON], story(stack), key=stack.keys["alpha"]))
             await writer.drain()
-            await asyncio.sleep(0.3)
+            await until_metric(stack, f'waiters{{kind="{kind}"}} 1.0')
             if half:
                 writer.write_eof()
                 await asyncio.sleep(0.3)
-        async with asyncio.timeout(6):
-            while not await counted(stack, 499) + await counted(stack, 503):
-                await asyncio.sleep(0.1)
+        async for _ in attempts():
+            if await counted(stack, 499) + await counted(stack, 503):
+                break
         assert await counted(stack, 503) == 0
         assert await counted(stack, 499) == 1
         assert creates(stack.upstream) == made
@@ -176,7 +181,7 @@ async def test_half_closed_pipeline_is_answered_and_closed_at_once(gateway: Stac
     async with connection(gateway) as (reader, writer):
         writer.write(one * (3 if version == "1.1" else 1))
         writer.write_eof()
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(PATIENCE):
             received = await reader.read()
     assert received.count(b" 200 OK") == (3 if version == "1.1" else 1)
 
@@ -191,7 +196,7 @@ async def test_connection_that_ends_before_a_request_is_complete_is_closed(gatew
         await writer.drain()
         await asyncio.sleep(0.05)
         writer.write_eof()
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(PATIENCE):
             received = await reader.read()
     assert b" 201 " not in received
     assert creates(gateway.upstream) == 0
@@ -199,19 +204,16 @@ async def test_connection_that_ends_before_a_request_is_complete_is_closed(gatew
 
 async def test_reader_of_a_stream_who_half_closes_has_left(gateway: Stack) -> None:
     """Event streams are read until the reader closes; one that has closed its half is not served on."""
-    made = await create(gateway, model="acme/storyteller", prompt="a b c d e f", token_delay=5)
+    hold_runs(gateway.upstream, "acme/storyteller")
+    made = await create(gateway, model="acme/storyteller", prompt="a b c d e f")
     path = urlsplit(made.json["urls"]["stream"]).path
     async with connection(gateway) as (reader, writer):
         writer.write(raw_request("GET", path))
-        async with asyncio.timeout(4):
-            while b": hi" not in await reader.read(65536):
-                pass
+        await reader.readuntil(b": hi")
         writer.write_eof()
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(PATIENCE):
             await reader.read()
-    async with asyncio.timeout(2):
-        while 'replicate_gateway_sse_streams{side="downstream"} 0.0' not in await metrics_of(gateway):
-            await asyncio.sleep(0.05)
+    await until_metric(gateway, 'replicate_gateway_sse_streams{side="downstream"} 0.0')
 
 
 async def test_head_of_a_stream_subscribes_to_nothing(gateway: Stack) -> None:
@@ -237,12 +239,12 @@ async def upload_slowly(stack: Stack, pieces: int, every: float, *, stop_after: 
 
 async def test_file_that_keeps_coming_is_taken_and_one_that_falls_silent_is_not(open_gateway: OpenGateway) -> None:
     """The same bounds as for JSON; what was cut is no file upstream."""
-    async with open_gateway(server={"body_idle_seconds": 0.4, "body_min_bytes_per_second": 100}) as stack:
-        assert (await upload_slowly(stack, 10, 0.1)).status == 201
+    async with open_gateway(server={"body_idle_seconds": 1, "body_min_bytes_per_second": 100}) as stack:
+        assert (await upload_slowly(stack, 10, 0.15)).status == 201
         assert len(stack.upstream.world.files._files) == 1
         cut = await upload_slowly(stack, 10, 0.02, stop_after=5)
         assert_problem(cut, 400, origin=None)
-        assert "nothing arrived for 0.4 seconds" in cut.json["detail"]
+        assert "nothing arrived for 1 seconds" in cut.json["detail"]
         assert len(stack.upstream.world.files._files) == 1
 
 
@@ -277,7 +279,7 @@ async def test_head_without_an_end_is_refused(gateway: Stack) -> None:
                 await writer.drain()
         received = b""
         with suppress(ConnectionError):
-            async with asyncio.timeout(4):
+            async with asyncio.timeout(PATIENCE):
                 received = await reader.read()
     assert received.startswith(b"HTTP/1.1 431 ") or not received
     assert (await ask(gateway, "GET", "/healthz", key=None)).status == 200

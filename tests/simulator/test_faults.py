@@ -10,6 +10,7 @@ from gateway.simulator import FAULT_KINDS, Fault, load_faults
 from gateway.simulator.faults import FaultBook
 from tests.support.event_streams import parse_events
 from tests.support.polling import holds, until
+from tests.support.simulator_models import hold_runs
 
 GREETING = {"text": "x"}
 
@@ -151,11 +152,14 @@ async def test_cancel_can_lose_the_race_or_come_late(start):
     api = await start(speed=10)
     given = {"duration": 1, "steps": 5}
     api.simulator.faults.set(Fault("cancel_race"))
+    go_on = hold_runs(api.simulator, "acme/slow")
     first = (await api.create("acme/slow", given)).body["id"]
     await until(lambda: api.simulator.predictions[-1].status == "processing")
     assert (await api.post(f"/predictions/{first}/cancel")).body["status"] == "processing"
+    go_on.set()
     assert (await api.finish(first))["status"] == "succeeded"
     api.simulator.faults.set(Fault("cancel_late", seconds=0.2))
+    hold_runs(api.simulator, "acme/slow")
     second = (await api.create("acme/slow", {"duration": 1000})).body["id"]
     await until(lambda: api.simulator.predictions[-1].status == "processing")
     assert (await api.post(f"/predictions/{second}/cancel")).body["status"] == "processing"

@@ -5,6 +5,7 @@ import pytest
 from gateway.simulator import Fault
 from tests.support.polling import attempts, until
 from tests.support.simulator_api import find
+from tests.support.simulator_models import hold_runs
 
 
 async def test_prediction_runs_from_starting_to_succeeded(api):
@@ -18,7 +19,10 @@ async def test_prediction_runs_from_starting_to_succeeded(api):
     assert done["status"] == "succeeded"
     assert done["source"] == "api"
     assert done["metrics"]["output_token_count"] == 64
-    assert done["metrics"]["predict_time"] == pytest.approx(64 * 0.02, rel=0.5)
+    (run,) = api.simulator.predictions
+    seconds = (run.completed_us - run.started_us) / 1_000_000
+    assert done["metrics"]["predict_time"] == pytest.approx(seconds * api.simulator.clock.speed)
+    assert done["metrics"]["predict_time"] >= 64 * 0.02 * 0.9
     assert done["metrics"]["total_time"] > done["metrics"]["predict_time"]
 
 
@@ -33,10 +37,11 @@ async def test_output_depends_on_the_seed(api):
     assert free[0] != free[1]
 
 
-async def test_finished_sync_response_has_status_processing(api):
+async def test_finished_sync_response_has_status_processing(start):
     """It has the whole output, but no completed_at and no metrics; a later read has them."""
-    reply = await api.create("acme/storyteller", {"prompt": "x", "max_tokens": 5}, wait="wait=10")
-    assert (reply.status, reply.headers["Preference-Applied"]) == (201, "wait=10")
+    api = await start(speed=1)
+    reply = await api.create("acme/storyteller", {"prompt": "x", "max_tokens": 5}, wait="wait=50")
+    assert (reply.status, reply.headers["Preference-Applied"]) == (201, "wait=50")
     body = reply.body
     assert body["status"] == "processing"
     assert len(body["output"]) == 6
@@ -47,10 +52,12 @@ async def test_finished_sync_response_has_status_processing(api):
 async def test_expired_sync_wait_returns_202(start):
     """With the current state; the run continues."""
     api = await start(speed=10)
+    go_on = hold_runs(api.simulator, "acme/slow")
     reply = await api.create("acme/slow", {"duration": 5, "seed": 1}, wait="wait=1")
     assert reply.status == 202
     assert reply.body["status"] == "processing"
     assert reply.body["output"] is None
+    go_on.set()
     assert (await api.finish(reply.body["id"]))["output"] == "patience (seed 1, 20 steps)"
 
 
@@ -163,6 +170,7 @@ async def test_body_that_is_not_json_is_a_400(api):
 
 async def test_immediate_cancel_returns_the_database_format(api):
     """A prediction that never ran has nulls, and a predict_time of 3 microseconds."""
+    api.simulator.faults.set(Fault("cold_boot", seconds=600))
     created = (await api.create("acme/slow", {})).body
     reply = await api.post(f"/predictions/{created['id']}/cancel")
     assert reply.status == 200
@@ -183,11 +191,13 @@ async def test_canceling_an_ended_prediction_changes_nothing(api):
 
 async def test_deadline_cancels_running_and_aborts_starting_predictions(start):
     """Cancel-After counts from the creation."""
-    api = await start(speed=100)
-    running = (await api.create("acme/slow", {"duration": 500}, headers={"Cancel-After": "5s"})).body
+    api = await start(speed=1)
+    running = (await api.create("acme/slow", {"duration": 500}, headers={"Cancel-After": "1h"})).body
     assert running["deadline"] > running["created_at"]
-    api.simulator.faults.set(Fault("cold_boot", seconds=60))
-    waiting = (await api.create("acme/slow", {}, headers={"Cancel-After": "5"})).body
+    await until(lambda: api.simulator.predictions[0].status == "processing")
+    api.simulator.faults.set(Fault("cold_boot", seconds=600))
+    waiting = (await api.create("acme/slow", {}, headers={"Cancel-After": "3600"})).body
+    api.simulator.clock.advance(3601)
     assert (await api.finish(running["id"]))["status"] == "canceled"
     ended = await api.finish(waiting["id"])
     assert ended["status"] == "aborted"
@@ -232,12 +242,14 @@ async def test_failures_have_the_models_error(api):
 async def test_logs_grow_while_a_slow_model_works(start):
     """Each poll shows more lines."""
     api = await start(speed=10)
-    created = (await api.create("acme/slow", {"duration": 4, "steps": 10})).body
+    created = (await api.create("acme/slow", {"duration": 40, "steps": 10})).body
     seen = set()
     async for _ in attempts():
         if (body := (await api.get(f"/predictions/{created['id']}")).body)["status"] == "succeeded":
             break
         seen.add(body["logs"].count("step"))
+        if len(seen) > 3:
+            api.simulator.clock.speed = 1e6
     assert len(seen) > 3
     assert body["logs"].endswith("step 10/10\n")
 

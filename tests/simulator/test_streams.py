@@ -10,6 +10,7 @@ from gateway.simulator import sse
 from gateway.simulator.streams import EventLog
 from tests.support.event_streams import parse_events
 from tests.support.polling import until
+from tests.support.simulator_models import hold_runs
 
 
 @pytest.mark.parametrize(
@@ -73,14 +74,14 @@ async def test_stream_has_the_whole_output_and_done(api):
 
 async def test_events_are_sent_while_the_model_runs(start):
     """The first token arrives long before the last."""
-    api = await start(speed=1, stream_idle_seconds=5)
-    created = (await api.create("acme/storyteller", {"prompt": "x", "token_delay": 0.5, "max_tokens": 100})).body
+    api = await start(stream_idle_seconds=600)
+    hold_runs(api.simulator, "acme/storyteller", after=1)
+    created = (await api.create("acme/storyteller", {"prompt": "x", "max_tokens": 100})).body
     async with api.session.get(created["urls"]["stream"]) as response:
         assert response.headers["Content-Type"] == "text/event-stream; charset=utf-8"
-        async with asyncio.timeout(5):
-            text = b""
-            while b"event: output" not in text:
-                text += await response.content.readany()
+        text = b""
+        while b"event: output" not in text:
+            text += await response.content.readany()
     assert api.simulator.predictions[0].status == "processing"
 
 
@@ -107,12 +108,15 @@ async def test_failure_is_an_error_event_and_then_done(api):
 
 async def test_cancel_ends_the_stream_with_its_reason(start):
     """A reader sees that it was canceled."""
-    api = await start(speed=1)
-    created = (await api.create("acme/storyteller", {"prompt": "x", "token_delay": 1})).body
-    reading = asyncio.create_task(api.stream(created["urls"]["stream"]))
-    await until(lambda: api.simulator.requests.count(origin="delivery"))
-    await api.post(f"/predictions/{created['id']}/cancel")
-    assert parse_events(await reading)[-1][2] == '{"reason":"canceled"}'
+    api = await start(stream_idle_seconds=600)
+    hold_runs(api.simulator, "acme/storyteller")
+    created = (await api.create("acme/storyteller", {"prompt": "x"})).body
+    async with api.session.get(created["urls"]["stream"]) as response:
+        await api.post(f"/predictions/{created['id']}/cancel")
+        text = b""
+        while b"event: done" not in text or not text.endswith(b"\n\n"):
+            text += await response.content.readany()
+    assert parse_events(text)[-1][2] == '{"reason":"canceled"}'
 
 
 async def test_idle_stream_times_out(start):
@@ -151,11 +155,10 @@ async def test_streams_need_no_token_and_log_a_sent_one(api):
 
 async def test_closing_does_not_wait_for_open_streams(start):
     """A simulator with readers and a waiting create closes at once."""
-    api = await start(speed=1, stream_idle_seconds=30)
+    api = await start(speed=1, stream_idle_seconds=600)
     created = (await api.create("acme/storyteller", {"prompt": "x", "token_delay": 30})).body
     tasks = [asyncio.create_task(api.stream(created["urls"]["stream"])) for _ in range(5)]
-    tasks.append(asyncio.create_task(api.create("acme/slow", {"duration": 100}, wait=True)))
+    tasks.append(asyncio.create_task(api.create("acme/slow", {"duration": 1000}, wait=True)))
     await until(lambda: len(api.simulator.requests) == 7)
-    async with asyncio.timeout(2):
-        await api.simulator.close()
+    await api.simulator.close()
     await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,8 +1,8 @@
-"""The upstream client alone, with short deadlines."""
+"""The upstream client alone."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, cast
 
 from gateway.runtime.clock import SystemClock
 from gateway.runtime.live import LiveSettings
@@ -11,7 +11,7 @@ from gateway.upstream.replicate import ReplicateClient, UpstreamCredentials, Ups
 from tests.support.observer import RecordingObserver
 
 SHORT = 0.15
-"""Seconds after which the client gives up a connection or a read."""
+"""Seconds after which the client gives up what a test lets it give up."""
 
 
 @asynccontextmanager
@@ -20,7 +20,6 @@ async def client_of(
 ) -> AsyncIterator[tuple[ReplicateClient, RecordingObserver]]:
     """Open a client, and yield it with its observer. `more` replaces settings."""
     notes = RecordingObserver()
-    chosen: dict[str, Any] = {"connect_seconds": SHORT, "read_seconds": SHORT, "transfer_seconds": 1.0} | more
     async with new_session(10) as session:
-        settings = UpstreamSettings(base_url=base_url, **chosen)
+        settings = UpstreamSettings(base_url=base_url, **cast(dict[str, Any], more))
         yield ReplicateClient(session, LiveSettings(UpstreamCredentials(token)), settings, SystemClock(), notes), notes

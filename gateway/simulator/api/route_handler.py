@@ -122,7 +122,7 @@ class RouteHandler:
         if not faults:
             return web.Response(status=answer.status, body=body, headers=headers)
         if "delay_headers" in faults:
-            await asyncio.sleep(faults["delay_headers"].get("seconds"))
+            await call.world.faults.delay(faults["delay_headers"])
         if "malformed_json" in faults:
             body = body[: len(body) // 2]
         if "gzip" in faults and "gzip" in call.request.headers.get("Accept-Encoding", ""):

@@ -362,7 +362,6 @@ def test_program_prints_only_the_key(folder):
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=20,
         check=True,
     )
     assert api_keys.parse(done.stdout.removesuffix("\n")) == stored()[0].id

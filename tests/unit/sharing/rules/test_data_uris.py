@@ -1,7 +1,6 @@
 """data: URIs are compared by the bytes that they contain."""
 
 import base64
-import time
 from hashlib import sha256
 from urllib.parse import quote, unquote_to_bytes
 
@@ -10,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.sharing.rules.data_uris import content_of
+from tests.support.growth import assert_linear
 
 MEDIA = st.sampled_from(["", "image/png", "text/plain;charset=utf-8", 'a/b;x=%20;name="y z"', "IMAGE/SVG+XML"])
 
@@ -80,14 +80,10 @@ def test_any_text_can_be_parsed(text):
         assert sha256_of(uri) is None or len(sha256_of(uri) or "") == 64
 
 
-@pytest.mark.parametrize(
-    "tail", [";a=b" * 500_000, "a" * 2_000_000, "," + "%41" * 700_000, ";base64," + " " * 2_000_000]
-)
-def test_hostile_headers_and_bodies_are_parsed_fast(tail):
+@pytest.mark.parametrize(("start", "piece"), [("", ";a=b"), ("", "a"), (",", "%41"), (";base64,", " ")])
+def test_hostile_headers_and_bodies_are_parsed_in_linear_time(start, piece):
     """No crafted text of megabytes delays other callers."""
-    before = time.perf_counter()
-    sha256_of("data:" + tail)
-    assert time.perf_counter() - before < 0.5
+    assert_linear(lambda n: f"data:{start}{piece * n}", sha256_of)
 
 
 @given(
