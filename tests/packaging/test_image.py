@@ -82,15 +82,18 @@ def _of_the_host() -> list[str]:
 def builder() -> Iterator[Builder]:
     """The image, built on a Debian that has Python and nothing else. It has a copy of it for each layer: on a disk."""
     folder = Path(tempfile.mkdtemp(prefix="image", dir="/var/tmp"))
-    base = folder / "debian"
+    made = Builder(folder)
+    container = made.do("from", "scratch")
+    base = Path(made.do("mount", container))
     with_python = "--include=python3,python3-venv"
     subprocess.run(
         [require_tool("debootstrap"), "--variant=minbase", with_python, "bookworm", str(base)],
         check=True, capture_output=True,
     )  # fmt: skip
-    made = Builder(folder)
-    container = made.do("from", "scratch")
-    made.do("add", "-q", container, str(base), "/")
+    # Half of it is what a slim image has not, and each layer would be a copy of it.
+    for each in ("var/cache/apt/archives", "var/lib/apt/lists", "usr/share/doc", "usr/share/locale", "usr/share/man"):
+        shutil.rmtree(base / each)
+    made.do("umount", container)
     made.do("commit", "-q", container, "localhost/base")
     made.do("rm", container)
     made.do(

@@ -158,8 +158,10 @@ def _run(command: Sequence[str | Path]) -> None:
 
 def as_server_user(prefix: str) -> tuple[Path, list[str]]:
     """Make a folder for a user that may run a server, which root may not. Return it and how to become that user."""
-    # The path of a socket may have about a hundred characters, and pytest's folders are longer.
-    folder = Path(tempfile.mkdtemp(prefix=prefix, dir="/tmp"))
+    # The path of a socket may have about a hundred characters, and pytest's folders are longer. In memory if they are:
+    # a disk that others write to can hold up a commit for seconds.
+    in_memory = os.environ.get("PYTEST_DEBUG_TEMPROOT") == "/dev/shm"
+    folder = Path(tempfile.mkdtemp(prefix=prefix, dir="/dev/shm" if in_memory else "/tmp"))
     if os.geteuid() == 0:
         user = pwd.getpwnam("nobody")
         os.chown(folder, user.pw_uid, user.pw_gid)
