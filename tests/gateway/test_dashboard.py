@@ -1,5 +1,6 @@
 """The console over HTTP: who may look at what, whence its figures come, and what a browser may do with it."""
 
+import asyncio
 import json
 import secrets
 import time
