@@ -34,9 +34,9 @@ async def test_every_transaction_has_its_deadlines(behind: StoreMaker) -> None:
     store: Any = behind()
     await store.open()
     settings = {
-        "statement_timeout": "5s",
+        "statement_timeout": "10min",
         "lock_timeout": "2s",
-        "idle_in_transaction_session_timeout": "10s",
+        "idle_in_transaction_session_timeout": "20min",
         "jit": "off",
         "transaction_isolation": "read committed",
     }
