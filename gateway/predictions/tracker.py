@@ -99,6 +99,7 @@ class Tracker:
         self._by_job: dict[tuple[Job, str], asyncio.Task[None]] = {}
         """Every task, by what it does and its run's id: one of each at a time."""
         self._is_closing = False
+        self._lost_number: int | None = None  # Whose lease was lost; the node keeps it until it has joined again.
 
     @property
     def active(self) -> int:
@@ -120,8 +121,8 @@ class Tracker:
         return [tracked.run for tracked in self._tracked.values()]
 
     def owns(self, run: Run) -> bool:
-        """Return whether this node follows a run, or is to follow it."""
-        return run.owner == self._membership.number
+        """Say whether this node follows a run, or is to follow it."""
+        return run.owner == self._membership.number != self._lost_number
 
     async def resume(self) -> int:
         """Follow every run of this node that the store knows to be live. Return how many there are."""
@@ -141,7 +142,7 @@ class Tracker:
         """
         tracked = self._tracked.get(run.id)
         if tracked is None:
-            if run.owner != self._membership.number:
+            if not self.owns(run):
                 return self.observed.observe(run)
             tracked = self.observed.take(run.id) if self.observed.runs else None
             if tracked is None:
@@ -252,10 +253,8 @@ class Tracker:
         self.observed.wake_all()
 
     def drop(self) -> None:
-        """Follow no run any more, and write nothing: other nodes have taken over those of this one.
-
-        Whoever waits for a run goes on waiting for what its new owner records.
-        """
+        """Follow no run any more, and write nothing: whoever waits for one gets what its new owner records."""
+        self._lost_number = self._membership.number
         for job, run_id in [key for key in self._by_job if key[0] != "report"]:
             self._by_job.pop((job, run_id)).cancel()
         dropped, self._tracked = self._tracked, {}
@@ -290,7 +289,7 @@ class Tracker:
             self._start_cancel(tracked)
         try:
             while not tracked.run.status.is_terminal:
-                if tracked.run.owner != self._membership.number:
+                if not self.owns(tracked.run):
                     # It was recorded just when the lease was lost: it is another node's, or will be.
                     self._tracked.pop(tracked.run.id, None)
                     return self.observed.go_on(tracked)

@@ -129,9 +129,10 @@ async def test_names_that_become_due_as_the_connection_ends_are_sent_on_the_next
     async with nodes(Node(), Node(name="two")) as (one, two):
         killed = await server_process()
         two.news.tell(Topic.RUN, "r1")
-        # The event loop stands still meanwhile.
+        # The event loop stands still meanwhile, and until the names are due.
         with psycopg.connect(database(), autocommit=True) as connection:
             connection.execute("SELECT pg_terminate_backend(%s, 10000)", [killed])
+            connection.execute("SELECT pg_sleep(0.05)")
         await until(lambda: one.names(Topic.RUN) == ["r1"])
 
 

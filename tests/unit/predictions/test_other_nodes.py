@@ -409,6 +409,19 @@ async def test_run_of_a_lost_lease_is_only_observed_and_its_waiters_get_the_end(
     assert node.observer.count("prediction_finished") == 0
 
 
+async def test_wait_that_begins_after_the_lease_was_lost_gets_the_end(node: Node, clock: ManualClock) -> None:
+    """The node has its old number until it has joined again."""
+    node.tracker.follow(node.own)
+    node.tracker.drop()
+    waiting = asyncio.create_task(node.service.wait(node.view("p1"), 60.0))
+    await clock.advance(2.0)
+    assert not waiting.done()
+    node.end("run1", owner=OTHER)
+    await clock.advance(1.1)
+    assert (await waiting).run.status is Status.SUCCEEDED
+    assert node.tracker.active == 0
+
+
 async def test_run_that_comes_back_after_a_lost_lease_is_followed_again(node: Node, clock: ManualClock) -> None:
     node.tracker.follow(node.own)
     await clock.advance(1.0)
