@@ -20,7 +20,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 async def store(path: Path) -> AsyncIterator[SQLiteStore]:
-    made = SQLiteStore(path, timeout_seconds=0.3, max_pending=20)
+    made = SQLiteStore(path, max_pending=20)
     await made.open()
     for n in range(200):
         await made.learn_version(f"{n:064}", "m" * 300)

@@ -21,7 +21,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 async def store(path: Path) -> AsyncIterator[SQLiteStore]:
-    made = SQLiteStore(path, timeout_seconds=0.3, max_pending=20)
+    made = SQLiteStore(path, max_pending=20)
     await made.open()
     yield made
     await made.close()

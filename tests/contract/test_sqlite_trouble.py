@@ -28,8 +28,18 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-async def store(path: Path) -> AsyncIterator[SQLiteStore]:
-    made = SQLiteStore(path, timeout_seconds=0.3, max_pending=20)
+def seconds() -> float:
+    """How long a step may take."""
+    return 60.0
+
+
+LATE = pytest.mark.parametrize("seconds", [1.0])
+"""For tests in which a step takes longer than it may."""
+
+
+@pytest.fixture
+async def store(path: Path, seconds: float) -> AsyncIterator[SQLiteStore]:
+    made = SQLiteStore(path, timeout_seconds=seconds, max_pending=20)
     await made.open()
     yield made
     await made.close()
@@ -42,6 +52,7 @@ def lock(path: Path) -> sqlite3.Connection:
     return db
 
 
+@LATE
 async def test_locked_file_fails_writes_in_time_and_reads_continue(store: SQLiteStore, path: Path) -> None:
     """Another process holds the lock: writers get an error soon, readers notice nothing, and it recovers by itself."""
     await store.record_created(live(), prediction())
@@ -61,6 +72,7 @@ async def test_locked_file_fails_writes_in_time_and_reads_continue(store: SQLite
     assert view.prediction.canceled_at is None
 
 
+@LATE
 async def test_timed_out_write_is_not_done_later(store: SQLiteStore, path: Path) -> None:
     """A caller who got "unavailable" does not find afterwards that the write was done."""
     other = lock(path)
@@ -76,6 +88,7 @@ async def test_timed_out_write_is_not_done_later(store: SQLiteStore, path: Path)
     assert [await store.model_of(each) for each in ("a", "b")] == [None, None]
 
 
+@LATE
 async def test_hits_that_timed_out_are_not_recorded_later(store: SQLiteStore, path: Path) -> None:
     """Neither those that began the set nor those that were added while it waited for the lock."""
     await store.record_created(ended(fingerprint="F", cache_until=NOW + 99), prediction())
@@ -109,9 +122,10 @@ async def test_write_queue_is_bounded(store: SQLiteStore, path: Path) -> None:
     assert await store.model_of("v19") == "acme/toy"
 
 
+@LATE
 async def test_slow_step_fails_at_its_deadline(store: SQLiteStore) -> None:
-    slow = asyncio.ensure_future(store._write(lambda _: time.sleep(0.6)))
-    read = asyncio.ensure_future(store._read(lambda _: time.sleep(0.6)))
+    slow = asyncio.ensure_future(store._write(lambda _: time.sleep(1.5)))
+    read = asyncio.ensure_future(store._read(lambda _: time.sleep(1.5)))
     for each in (slow, read):
         with pytest.raises(StoreUnavailable, match="in time"):
             await each
@@ -225,6 +239,7 @@ async def test_after_a_write_failed_on_a_full_disk_a_ping_fails_until_there_is_r
     assert await store.model_of("") is None
 
 
+@LATE
 async def test_a_locked_file_is_no_lasting_failure(store: SQLiteStore, path: Path) -> None:
     """It is gone as soon as the other process is."""
     observer = RecordingObserver()

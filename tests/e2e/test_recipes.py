@@ -281,6 +281,7 @@ async def test_event_source_resumes_after_a_proxys_error(
             await until(lambda: proxy.refused > 0)
             assert not upstream.predictions[0].terminal
             go_on.set()
+            await until(lambda: b"event: done" in proxy.passed)
             await release_when_read(gateway, site)
 
         try:
