@@ -16,6 +16,7 @@ from gateway.nodes.membership import LeaseTimes
 from gateway.simulator import Fault, Simulator
 from gateway.store.postgres.locks import key_of
 from tests.support.http_calls import metrics_of
+from tests.support.nodes import few_at_a_time
 from tests.support.polling import attempts, until
 from tests.support.postgres import emptied_database
 from tests.support.secret_scanner import LogScanner
@@ -157,7 +158,7 @@ async def test_run_that_has_ended_before_its_identity_is_known_is_hit_on_another
 async def test_runs_are_shared_among_the_survivors(opened: Open, upstream: Simulator, go_on: asyncio.Event):
     (one, leave), (two, _), (three, _) = await opened(), await opened(), await opened()
     async with sessions(one, two, three) as (first, second, third):
-        made = await asyncio.gather(*(start_slow(first, one) for _ in range(60)))
+        made = await few_at_a_time(start_slow(first, one) for _ in range(60))
         await leave()
         await until_taken(60, two, three)
         go_on.set()

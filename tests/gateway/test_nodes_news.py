@@ -22,7 +22,7 @@ from gateway.store.urls import open_store
 from tests.support.audit import BY_TEST
 from tests.support.event_streams import output_texts, read_stream, read_stream_from_upstream, without_comments
 from tests.support.http_calls import metrics_of, until_metric
-from tests.support.nodes import at, open_nodes
+from tests.support.nodes import at, few_at_a_time, open_nodes
 from tests.support.polling import attempts, stable, until
 from tests.support.postgres import emptied_database
 from tests.support.rounds import amounts
@@ -378,7 +378,7 @@ async def test_progress_webhooks_are_sent_once_whichever_node_delivers_the_end(
             assert reply.status == 201
             return str(reply.json["id"])
 
-        made = await asyncio.gather(*(hooked(number) for number in range(40)))
+        made = await few_at_a_time(hooked(number) for number in range(40))
         await receiver.count(40)
         receiver.answer = slow
         go_on.set()

@@ -1,9 +1,10 @@
 """Several gateways in one process, as nodes on one PostgreSQL database."""
 
+import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
 from contextlib import AsyncExitStack
-from typing import Any
+from typing import Any, TypeVar
 
 import aiohttp
 
@@ -11,6 +12,8 @@ from gateway.nodes.membership import LeaseTimes
 from tests.support.polling import attempts
 from tests.support.session_calls import open_session
 from tests.support.stack import OpenGateway, Stack
+
+T = TypeVar("T")
 
 
 class Nodes:
@@ -23,6 +26,17 @@ class Nodes:
     def of(self, number: int) -> tuple[Stack, aiohttp.ClientSession]:
         """Return a node and its session."""
         return self.stacks[number], self.sessions[number]
+
+
+async def few_at_a_time(calls: Iterable[Awaitable[T]]) -> list[T]:
+    """Await calls in groups of ten, and return their results in order.
+
+    On a crowded machine the steps of a larger burst can wait for PostgreSQL longer than their deadline of five seconds.
+    """
+    waiting, done = list(calls), list[T]()
+    for first in range(0, len(waiting), 10):
+        done += await asyncio.gather(*waiting[first : first + 10])
+    return done
 
 
 @contextlib.asynccontextmanager
