@@ -134,7 +134,6 @@ class Takeover:
             self._is_due = True
             raise
         if taken:
-            self._observer.runs_taken_over(taken)
             logger.warning("runs were taken over", extra={"runs": taken, "node": number})
 
     async def _end_dead(self, number: int, at: float, places: Mapping[int, str]) -> frozenset[int]:
@@ -175,5 +174,7 @@ class Takeover:
         return len(dropped)
 
     def _go_on(self, runs: Sequence[Run]) -> None:
+        # Counted at once: what follows may fail.
+        self._observer.runs_taken_over(len(runs))
         self._has_taken_live = self._has_taken_live or any(run.state is RunState.LIVE for run in runs)
         self._on_taken(runs)

@@ -140,14 +140,18 @@ async def test_leader_takes_intents_that_are_passed_on_and_others_do_not(nodes: 
 
 
 async def test_what_failed_is_repeated_at_the_next_look(nodes: FakeNodes, clock: ManualClock) -> None:
+    """What was done before is counted, although the look failed."""
+    add(nodes, live("run1"), live("run2"))
     one = Survivor(nodes, clock)
     await one.node.start()
     one.fails = True
     with pytest.raises(StoreUnavailable):
         await one.takeover.look()
+    assert one.notes.of("runs_taken_over") == [2]
     one.fails = False
     await one.takeover.look()
     assert one.calls == 2
+    assert one.notes.of("runs_taken_over") == [2]
 
 
 async def test_looks_go_on_after_a_failure(nodes: FakeNodes, clock: ManualClock) -> None:
