@@ -142,7 +142,8 @@ class Tracker:
         """
         tracked = self._tracked.get(run.id)
         if tracked is None:
-            if not self.owns(run):
+            # As in `owns`, without the call: every run comes here.
+            if run.owner != self._membership.number or run.owner == self._lost_number:
                 return self.observed.observe(run)
             tracked = self.observed.take(run.id) if self.observed.runs else None
             if tracked is None:
@@ -289,7 +290,7 @@ class Tracker:
             self._start_cancel(tracked)
         try:
             while not tracked.run.status.is_terminal:
-                if not self.owns(tracked.run):
+                if tracked.run.owner != self._membership.number:
                     # It was recorded just when the lease was lost: it is another node's, or will be.
                     self._tracked.pop(tracked.run.id, None)
                     return self.observed.go_on(tracked)
