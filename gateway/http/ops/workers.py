@@ -93,10 +93,8 @@ class _Operators:
                 async for part in answer.content.iter_any():
                     await send(request, response, part)
                 await response.write_eof()
-            except ClientDisconnected:
-                pass
-            except (aiohttp.ClientError, TimeoutError):
-                # The worker has ended, or the client's connection, while the response was being sent.
+            except (ClientDisconnected, aiohttp.ClientError, TimeoutError):
+                # One of the two connections ended midway. Another response may not follow what was sent.
                 abort(request)
             return response
 
