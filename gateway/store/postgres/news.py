@@ -165,9 +165,6 @@ class PostgresNews:
         own = connection.info.backend_pid
         connection.add_notify_handler(lambda notify: self._receive(notify.pid, notify.payload, own))
         answered_at = loop.time()
-        if self._is_due:
-            # The last connection ended as names became due: the wake-up for both was used up by its end.
-            self._wake.set()
         while True:
             await self._wait_for_work(connection, answered_at + self._heartbeat_seconds)
             self._read(connection, own)
@@ -189,7 +186,9 @@ class PostgresNews:
         loop.add_reader(descriptor, self._wake.set)
         timer = loop.call_at(until, self._wake.set)
         try:
-            await self._wake.wait()
+            # If the last connection ended as names became due, its end has used up the wake-up for both.
+            if not self._is_due:
+                await self._wake.wait()
         finally:
             timer.cancel()
             loop.remove_reader(descriptor)
