@@ -200,7 +200,7 @@ class SharingStore(FakeStore):
             run
             for run in self.runs.values()
             if run.provisional == wanted.provisional and run.fingerprint is None and run.status is Status.SUCCEEDED
-            if run.state is RunState.ENDED
+            if run.state is RunState.ENDED and not run.data_removed
         ]
         return max(found, key=lambda run: run.ended_at or 0.0, default=None)
 

@@ -152,8 +152,10 @@ def _share(db: Database, request: ShareRequest, intent: Run | None = None) -> Sh
     if db.is_shared and request.may_join is not None and (entry := find_entry(db, request.may_hit, request.now)):
         # Its run was still open at the first search, and had ended before it could be joined.
         return _without_place(db, request) or _hit(db, request, entry)
-    if (ended := _unidentified(db, request.may_join)) is not None:
-        return Unidentified(ended)
+    if request.may_join is not None and (provisional := request.may_join.provisional) is not None:
+        ended = find_run_to_share(db, "run_without_identity", {"provisional": provisional})
+        if ended is not None:
+            return Unidentified(ended.run)
     if request.unnamed_version is not None and model_of(db, request.unnamed_version) is not None:
         return ModelNamed()
     return None
@@ -251,13 +253,6 @@ def _run_to_join(db: Database, wanted: OpenRuns | None) -> SharedRun | None:
         parameters = {"fingerprint": wanted.fingerprint, "provisional": wanted.provisional}
         run = find_run_to_share(db, "run_to_join_provisionally", parameters)
     return run
-
-
-def _unidentified(db: Database, wanted: OpenRuns | None) -> Run | None:
-    if wanted is None or wanted.provisional is None:
-        return None
-    found = find_run_to_share(db, "run_without_identity", {"provisional": wanted.provisional})
-    return None if found is None else found.run
 
 
 def _open_run(db: Database, wanted: OpenRuns | None) -> Run | None:
