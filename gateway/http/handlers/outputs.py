@@ -73,7 +73,6 @@ async def read_output(request: web.Request) -> web.StreamResponse:
     response = web.StreamResponse(status=status, headers=headers)
     response.content_length = stop - start
     if is_head:
-        await response.prepare(request)
         return response
     return await send_copy(request, response, service, found, start, stop)
 
