@@ -144,12 +144,12 @@ class Takeover:
         gone = await self._find_gone(others) if others and self._find_gone is not None else ()
         if gone and (ended := await self._nodes.end(number, gone)):
             logger.error("nodes have died: their processes have ended", extra={"nodes": ended})
+            self._observer.nodes_died(len(ended))
             dead |= set(ended)
         if self._node.may_take_over() and (expired := await self._nodes.end_expired(number, at)):
             logger.error("nodes have died: their leases have expired", extra={"nodes": expired})
+            self._observer.nodes_died(len(expired))
             dead |= set(expired)
-        if dead:
-            self._observer.nodes_died(len(dead))
         return frozenset(dead)
 
     async def _take(self, number: int) -> int:
